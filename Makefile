@@ -1,0 +1,55 @@
+# batchacct: `make help` lists what there is.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+PYTEST = $(BIN)/python -m pytest -q -n 2 --dist loadgroup
+
+.PHONY: help demo test check lint types docs-fresh second-zone bench docs clean
+
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
+
+demo: $(VENV)/ready ## The whole job on generated logs; leaves everything in demo/
+	$(BIN)/batchacct demo
+
+test: $(VENV)/ready-test ## Install what the tests need, then run them
+	$(PYTEST)
+
+check: lint types second-zone ## Format, lint, types, all tests (in a second time zone too)
+	$(PYTEST)
+
+lint: $(VENV)/ready-test
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+
+types: $(VENV)/ready-test
+	$(BIN)/mypy
+
+second-zone: $(VENV)/ready-test
+	TZ=Pacific/Chatham $(PYTEST) -m "not slow"
+
+bench: $(VENV)/ready-test ## Measure, and print ratios (BENCH_JOBS=, APEL_SRC= for the comparison with an APEL checkout)
+	$(BIN)/python -m benchmarks
+
+docs: $(VENV)/ready ## Write the generated pages of docs/reference anew
+	$(BIN)/python -m docs.generate
+
+clean: ## Remove the virtual environment, the demo and caches
+	rm -rf $(VENV) demo build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || ./tools/system-packages python3-venv
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/ready: setup.cfg pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install -q --disable-pip-version-check -e .
+	@touch $@
+
+$(VENV)/ready-test: setup.cfg pyproject.toml tools/system-packages | $(VENV)/ready
+	@./tools/system-packages postgresql
+	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[postgres,test,dev]'
+	@touch $@
