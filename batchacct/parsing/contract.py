@@ -1,0 +1,323 @@
+"""What a parser is: a generator from blocks of bytes to Arrow batches, parts and rejects. It touches no file, clock or database.
+
+The usual parser is a `UnitParser`: one readable function from a unit (a line, mostly) to a record, which is its specification
+(the careful lane), and, where speed asks for it, a second function that takes a whole block's regular units at once (the fast
+lane) and leaves the rest to the first. A property test holds the two equal.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import fnmatch
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from batchacct.errors import ConfigError, RecordError
+from batchacct.model import IDENTITY, JOB, PART, Record, RecordType, content_hash, text_of
+from batchacct.parsing.framing import LINES, Framing
+
+REJECT_BYTES_KEPT = 65_536
+"""Of a unit longer than this a reject keeps the beginning; source, offset and length lead to the rest."""
+
+
+UNFORESEEN = (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError)
+"""What a gap in a careful lane raises on an odd unit: the unit is rejected, kept, and replayed once the parser is mended."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What the configuration knows and the log does not: where a log comes from.
+
+    `cluster` is None where only `ce_clusters` decides: patterns of CE ids (`ce01.example.org:8443/*`) to cluster, in order.
+    `zone` is that of the host which wrote the log; formats that state theirs (LSF, BLAH: UTC) do not look at it.
+    """
+
+    name: str
+    site: str | None = None
+    cluster: str | None = "default"
+    zone: dt.tzinfo = dt.UTC
+    ce_clusters: tuple[tuple[str, str], ...] = ()
+
+    def cluster_of_ce(self, ce_id: str | None) -> str:
+        """The cluster behind a computing element.  Raises: Reject where neither `[ce]` nor the source names one."""
+        for pattern, cluster in self.ce_clusters if ce_id else ():
+            if fnmatch.fnmatchcase(ce_id or "", pattern):
+                return cluster
+        if self.cluster is None:
+            raise Reject(f"no cluster is configured for CE {ce_id}: add it to [ce], then replay this reject")
+        return self.cluster
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Bytes of whole units, and where they begin in the uncompressed stream.
+
+    `dropped` is set on a block that is the beginning of one single unit too long to be taken: how many bytes more it had.
+    """
+
+    data: bytes
+    offset: int
+    dropped: int = 0
+
+    @property
+    def end_offset(self) -> int:
+        return self.offset + len(self.data) + self.dropped
+
+
+class Reject(Exception):  # noqa: N818 - it is the outcome of one unit, not an error of the program
+    """A unit that should have been readable and was not; raised by a careful lane, stored as a `RejectedUnit`."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class RejectedUnit:
+    """A reject with its origin: byte offset in the uncompressed source, whole length, first bytes, reason."""
+
+    offset: int
+    length: int
+    unit: bytes
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Skip:
+    """A unit that is well formed and holds no record: another event, a comment. `reason` is counted, so keep it constant."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Columns of a `part` record, without what the contract fills in (origin, hash, site, lrms)."""
+
+    record: Record
+
+
+Outcome = Record | Part | Skip
+
+
+@dataclass(frozen=True, slots=True)
+class Parsed:
+    """What one block became. units = records + parts + rejects + skipped, always."""
+
+    records: pa.RecordBatch
+    parts: pa.RecordBatch
+    rejects: tuple[RejectedUnit, ...]
+    skipped: Mapping[str, int]
+    start_offset: int
+    end_offset: int
+
+    @property
+    def units(self) -> int:
+        return self.records.num_rows + self.parts.num_rows + len(self.rejects) + sum(self.skipped.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Regular:
+    """What a fast lane took of a block: the complete records of its regular units, and the spans of the units it left."""
+
+    records: pa.RecordBatch
+    left: list[tuple[int, int]]
+
+
+class Parser(Protocol):
+    """Anything registered under `batchacct.parsers`."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def label(self) -> str:
+        """Name and version, as every record it makes bears it: `lsf/1`."""
+
+    @property
+    def record_type(self) -> RecordType: ...
+    @property
+    def framing(self) -> Framing: ...
+    @property
+    def doc(self) -> str: ...
+
+    def recognises(self, head: bytes) -> bool:
+        """Whether a stream that begins with `head` (some KiB) is in this format."""
+
+    def parse(self, blocks: Iterable[Block], source: Source, *, workers: int = 1) -> Iterator[Parsed]:
+        """One `Parsed` a block, in the order of the blocks; at most `workers` threads."""
+
+
+@dataclass(frozen=True)
+class UnitParser:
+    """A parser made of a function from one unit to its outcome, and optionally a fast lane.
+
+    parse_unit(unit, source): the record's own columns (the contract adds site, lrms, hash, native, source, offset, parser), a
+        Part, or a Skip.  Raises: Reject(reason).
+    fast_lane(block, source, parser_label): see `Regular`.
+    """
+
+    name: str
+    record_type: RecordType
+    lrms: str
+    version: int
+    parse_unit: Callable[[bytes, Source], Outcome]
+    doc: str
+    framing: Framing = LINES
+    fast_lane: Callable[[Block, Source, str], Regular] | None = None
+    recognise: Callable[[bytes], bool] = field(default=lambda head: False)
+
+    @property
+    def label(self) -> str:
+        return f"{self.name}/{self.version}"
+
+    def recognises(self, head: bytes) -> bool:
+        return self.recognise(head)
+
+    def parse(self, blocks: Iterable[Block], source: Source, *, workers: int = 1) -> Iterator[Parsed]:
+        return in_order(lambda block: self.parse_block(block, source), blocks, workers)
+
+    def parse_block(self, block: Block, source: Source) -> Parsed:
+        """Both lanes over one block: the fast one first, the careful one over what it left."""
+        if block.dropped:
+            return self._too_long(block)
+        if self.fast_lane is None:
+            return self.parse_spans(block, self.framing.spans(block.data), source)
+        regular = self.fast_lane(block, source, self.label)
+        rest = self.parse_spans(block, regular.left, source)
+        return Parsed(
+            merge_by_offset(regular.records, rest.records),
+            rest.parts,
+            rest.rejects,
+            rest.skipped,
+            block.offset,
+            block.end_offset,
+        )
+
+    def parse_spans(self, block: Block, spans: Iterable[tuple[int, int]], source: Source) -> Parsed:
+        """The careful lane over some units of a block, one at a time: a bad one costs only itself."""
+        records: list[Record] = []
+        parts: list[Record] = []
+        rejects: list[RejectedUnit] = []
+        skipped: Counter[str] = Counter()
+        for start, end in spans:
+            unit = block.data[start:end]
+            try:
+                outcome = self.parse_unit(unit, source)
+            except Reject as reject:
+                rejects.append(_rejected(unit, block.offset + start, reject.reason))
+                continue
+            except UNFORESEEN as error:
+                reason = f"the parser does not foresee this unit ({type(error).__name__}: {error})"
+                rejects.append(_rejected(unit, block.offset + start, reason))
+                continue
+            if isinstance(outcome, Skip):
+                skipped[outcome.reason] += 1
+            elif isinstance(outcome, Part):
+                parts.append(self._with_origin(outcome.record, unit, block.offset + start, source))
+            else:
+                records.append(self._with_origin(outcome, unit, block.offset + start, source))
+        return Parsed(
+            batch_or_reject(self.record_type, records, rejects),
+            batch_or_reject(PART, parts, rejects),
+            tuple(rejects),
+            skipped,
+            block.offset,
+            block.end_offset,
+        )
+
+    def _with_origin(self, record: Record, unit: bytes, offset: int, source: Source) -> Record:
+        return {
+            "site": source.site,
+            "cluster": source.cluster,
+            "lrms": self.lrms,
+            **record,
+            "content_hash": content_hash(unit),
+            "native": unit,
+            "source": source.name,
+            "source_offset": offset,
+            "parser": self.label,
+        }
+
+    def _too_long(self, block: Block) -> Parsed:
+        length = len(block.data) + block.dropped
+        reject = RejectedUnit(
+            block.offset, length, block.data[:REJECT_BYTES_KEPT], f"a unit of {length} bytes is longer than is read"
+        )
+        return Parsed(self.record_type.empty(), PART.empty(), (reject,), {}, block.offset, block.end_offset)
+
+
+def batch_or_reject(record_type: RecordType, records: list[Record], rejects: list[RejectedUnit]) -> pa.RecordBatch:
+    """The records as a batch; one that does not fit the record type is added to `rejects` instead."""
+    try:
+        return record_type.batch(records)
+    except RecordError:
+        pass
+    fitting = []
+    for record in records:
+        try:
+            record_type.batch([record])
+            fitting.append(record)
+        except RecordError as error:
+            unit, offset = record["native"], record["source_offset"]
+            assert isinstance(unit, bytes) and isinstance(offset, int)
+            rejects.append(_rejected(unit, offset, error.message))
+    return record_type.batch(fitting)
+
+
+def _rejected(unit: bytes, offset: int, reason: str) -> RejectedUnit:
+    return RejectedUnit(offset, len(unit), unit[:REJECT_BYTES_KEPT], reason)
+
+
+def unit_parser(
+    name: str, record_type: str, *, lrms: str, version: int = 1, framing: Framing = LINES
+) -> Callable[[Callable[[bytes, Source], Outcome]], UnitParser]:
+    """Decorator: makes a parser of the one function a site has to write; its docstring is the parser's page."""
+
+    def make(parse_unit: Callable[[bytes, Source], Outcome]) -> UnitParser:
+        types = {"job": JOB, "identity": IDENTITY}
+        if record_type not in types:
+            raise ConfigError(f"parser {name}: record type {record_type!r} is neither job nor identity")
+        return UnitParser(name, types[record_type], lrms, version, parse_unit, parse_unit.__doc__ or "", framing)
+
+    return make
+
+
+def merge_by_offset(one: pa.RecordBatch, other: pa.RecordBatch) -> pa.RecordBatch:
+    """The rows of both batches, in the order their units stand in the source."""
+    if not other.num_rows:
+        return one
+    if not one.num_rows:
+        return other
+    both = pa.Table.from_batches([one, other]).combine_chunks()
+    return both.take(pc.sort_indices(both, [("source_offset", "ascending")])).combine_chunks().to_batches()[0]
+
+
+def in_order(parse_block: Callable[[Block], Parsed], blocks: Iterable[Block], workers: int) -> Iterator[Parsed]:
+    """`parse_block` over the blocks, results in their order; with `workers` > 1 in threads, that many blocks ahead at most."""
+    if workers <= 1:
+        yield from map(parse_block, blocks)
+        return
+    with ThreadPoolExecutor(workers, thread_name_prefix="parse") as pool:
+        ahead: deque[Future[Parsed]] = deque()
+        try:
+            for block in blocks:
+                ahead.append(pool.submit(parse_block, block))
+                if len(ahead) > workers:
+                    yield ahead.popleft().result()
+            while ahead:
+                yield ahead.popleft().result()
+        finally:
+            for waiting in ahead:
+                waiting.cancel()
+
+
+def printable(unit: bytes, most: int = 120) -> str:
+    """The beginning of a unit for a message: valid text, control characters escaped, at most `most` characters."""
+    text = text_of(unit[: 4 * most])
+    shown = "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
+    return shown if len(shown) <= most else shown[:most] + "..."

@@ -1,0 +1,70 @@
+"""Plug-ins by entry point: parsers, formats, transports and commands, built-in and foreign alike."""
+
+from __future__ import annotations
+
+import difflib
+from importlib.metadata import EntryPoint, entry_points
+from typing import cast
+
+from batchacct.errors import PluginError
+from batchacct.parsing.contract import Parser, printable
+
+PARSERS = "batchacct.parsers"
+FORMATS = "batchacct.formats"
+TRANSPORTS = "batchacct.transports"
+COMMANDS = "batchacct.commands"
+
+HEAD_BYTES = 16_384
+"""How much of a file a parser sees to say whether it knows the format."""
+
+
+def names(group: str) -> list[str]:
+    """Names registered in a group, sorted."""
+    return sorted({point.name for point in entry_points(group=group)})
+
+
+def load(group: str, name: str) -> object:
+    """The object registered under `name`.
+
+    Raises: PluginError if there is none (its room may not be installed), two of that name, or if importing it fails.
+    """
+    points = {point.value: point for point in entry_points(group=group, name=name)}
+    kind = group.removeprefix("batchacct.").removesuffix("s")
+    if not points:
+        near = difflib.get_close_matches(name, names(group), 1)
+        hint = f"did you mean {near[0]}?" if near else f"installed are: {', '.join(names(group)) or 'none'}"
+        raise PluginError(f"{kind} {name!r} is not installed; {hint}")
+    if len(points) > 1:
+        raise PluginError(f"{kind} {name!r} is registered twice, by {' and '.join(sorted(points))}: uninstall one of them")
+    return _import(kind, next(iter(points.values())))
+
+
+def _import(kind: str, point: EntryPoint) -> object:
+    try:
+        return point.load()
+    except Exception as error:
+        raise PluginError(f"{kind} {point.name!r} ({point.value}) is broken: {type(error).__name__}: {error}") from error
+
+
+def parser(name: str) -> Parser:
+    """The parser registered under `name`.  Raises: PluginError."""
+    found = load(PARSERS, name)
+    if not callable(getattr(found, "parse", None)):
+        raise PluginError(f"parser {name!r} has no method `parse`: register a UnitParser, see docs/how-to/write-a-parser.md")
+    return cast("Parser", found)
+
+
+def guess_parser(head: bytes, path: str) -> Parser:
+    """The one parser that recognises a file by its first bytes.  Raises: PluginError if none or several do."""
+    known = []
+    for name in names(PARSERS):
+        try:
+            candidate = parser(name)
+        except PluginError:
+            continue
+        if candidate.recognises(head):
+            known.append(candidate)
+    if len(known) == 1:
+        return known[0]
+    what = "no parser recognises it" if not known else f"parsers {', '.join(p.name for p in known)} recognise it"
+    raise PluginError(f"{path}: {what}; say which with --parser ({', '.join(names(PARSERS))}). It begins: {printable(head, 60)}")
