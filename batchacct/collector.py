@@ -1,0 +1,127 @@
+"""Collecting: what is new in the files of a source goes through its parser into the store."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+
+from sqlalchemy import insert, update
+
+from batchacct.errors import BatchacctError, CheckpointError, ParseError, SourceError
+from batchacct.following import locate, read_fully, skip
+from batchacct.following.position import HEAD_BYTES, TAIL_BYTES
+from batchacct.parsing import Block, Parser, Source
+from batchacct.parsing.reading import expand, is_compressed, open_stream, read_blocks
+from batchacct.store import Counts, Origin, Store, append, known_positions
+from batchacct.store.tables import source_state
+
+log = logging.getLogger(__name__)
+
+PARSE_THREADS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Collector:
+    """One configured source with its parser."""
+
+    parser: Parser
+    source: Source
+    paths: tuple[str, ...]
+
+
+@dataclass
+class Collected:
+    """What a collection did: unit counts as in the store's loads, files read, and what went wrong by file."""
+
+    source: str
+    counts: Counter[str] = field(default_factory=Counter)
+    files: int = 0
+    bytes_read: int = 0
+    errors: list[BatchacctError] = field(default_factory=list)
+
+    def add(self, counts: Counts) -> None:
+        for name in ("units", "recorded", "merged", "known", "revised", "skipped", "rejected"):
+            self.counts[name] += getattr(counts, name)
+
+
+Progress = Callable[[int], None]
+"""Told how many bytes (uncompressed) were read and stored since the last call."""
+
+
+def collect_once(
+    store: Store,
+    collector: Collector,
+    clock: Callable[[], int],
+    *,
+    from_start: frozenset[str] = frozenset(),
+    progress: Progress = lambda count: None,
+) -> Collected:
+    """Reads what is there in every file of a source, oldest file first, and ends.
+
+    A file that cannot be read is told in `errors` and does not keep the others from being read; only if all were read to
+    their ends does the source count as read to its end. Raises: StoreError if the database fails.
+    """
+    done = Collected(collector.source.name)
+    began = clock()
+    for path in expand(collector.paths):
+        try:
+            _collect_file(store, collector, path, clock, done, fresh=path in from_start, progress=progress)
+            done.files += 1
+        except (CheckpointError, ParseError, SourceError) as error:
+            log.error("source=%s %s", collector.source.name, error.message)  # noqa: TRY400 - told to people, who need no traceback
+            done.errors.append(error)
+    _note_state(store, collector, began, done.errors)
+    return done
+
+
+def _collect_file(
+    store: Store,
+    collector: Collector,
+    path: str,
+    clock: Callable[[], int],
+    done: Collected,
+    *,
+    fresh: bool,
+    progress: Progress,
+) -> None:
+    parser, source = collector.parser, collector.source
+    position = locate(source.name, path, [] if fresh else known_positions(store, source.name))
+    with open_stream(path) as stream:
+        head = read_fully(stream, HEAD_BYTES)
+    with open_stream(path) as stream:
+        skip(stream, position.offset)
+        blocks = read_blocks(stream, parser.framing, offset=position.offset, final=is_compressed(path))
+        tails: dict[int, bytes] = {}
+        for parsed in parser.parse(_noting_tails(blocks, tails), source, workers=PARSE_THREADS):
+            moved = position.moved(parsed.end_offset, head, tails.pop(parsed.end_offset))
+            origin = Origin(source.name, parser.record_type.name, parser.label, path, position)
+            counts, stored = append(store, origin, parsed, clock(), moved)
+            progress(parsed.end_offset - position.offset)
+            done.bytes_read += parsed.end_offset - position.offset
+            done.add(counts)
+            assert stored is not None
+            position = stored
+
+
+def _noting_tails(blocks: Iterable[Block], tails: dict[int, bytes]) -> Iterator[Block]:
+    """Passes blocks on, noting for each end offset the bytes before it, by which its file is known again."""
+    tail = b""
+    for block in blocks:
+        tail = b"" if block.dropped else (tail + block.data[-TAIL_BYTES:])[-TAIL_BYTES:]
+        tails[block.end_offset] = tail
+        yield block
+
+
+def _note_state(store: Store, collector: Collector, began: int, errors: list[BatchacctError]) -> None:
+    name = collector.source.name
+    values: dict[str, object] = {"record_type": collector.parser.record_type.name}
+    if errors:
+        values |= {"last_error": errors[-1].message, "last_error_at": began}
+    else:
+        values |= {"read_to_end_at": began, "last_error": None}
+    with store.writing() as connection:
+        known = connection.execute(update(source_state).where(source_state.c.name == name).values(values))
+        if not known.rowcount:
+            connection.execute(insert(source_state).values(name=name, **values))

@@ -1,0 +1,110 @@
+"""Which file is which, and how far it was read: decided by content, never by name.
+
+A file is known again by the hash of its first bytes (up to 4 KiB) and of up to 256 bytes before the position, both of the
+uncompressed stream: it may have been renamed, copied or compressed meanwhile. Device, inode and path only say which of several
+equally good candidates is tried first.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import IO
+
+import xxhash
+
+from batchacct.errors import CheckpointError
+from batchacct.parsing.reading import open_stream
+
+HEAD_BYTES = 4096
+TAIL_BYTES = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """How far one file of a source was read; `id` is None until it is stored."""
+
+    source: str
+    path: str
+    device: int
+    inode: int
+    size: int
+    head_length: int = 0
+    head_hash: str = ""
+    tail_length: int = 0
+    tail_hash: str = ""
+    offset: int = 0
+    id: int | None = None
+
+    def moved(self, offset: int, head: bytes, tail: bytes) -> Position:
+        """The position after reading on to `offset`; `head` begins the stream, `tail` are its last bytes before `offset`."""
+        head, tail = head[: min(HEAD_BYTES, offset)], tail[-TAIL_BYTES:]
+        return replace(
+            self,
+            head_length=len(head),
+            head_hash=digest(head),
+            tail_length=len(tail),
+            tail_hash=digest(tail),
+            offset=offset,
+        )
+
+
+def digest(content: bytes) -> str:
+    text: str = xxhash.xxh3_128_hexdigest(content)
+    return text
+
+
+def locate(source: str, path: str, known: Iterable[Position]) -> Position:
+    """The position of the file at `path`: the known one whose content it has, or a new one at its beginning.
+
+    Raises: SourceError if it cannot be read; CheckpointError if it begins like a known file and then differs from it.
+    """
+    with open_stream(path) as stream:
+        head = read_fully(stream, HEAD_BYTES)
+    state = Path(path).stat()
+    candidates = [p for p in known if 0 < p.head_length <= len(head) and p.head_hash == digest(head[: p.head_length])]
+    here = (state.st_dev, state.st_ino)
+    candidates.sort(key=lambda p: ((p.device, p.inode) == here, p.path == path, p.offset), reverse=True)
+    for candidate in candidates:
+        if _same_before_offset(path, candidate):
+            return replace(candidate, path=path, device=state.st_dev, inode=state.st_ino, size=state.st_size)
+    if candidates:
+        raise _changed(source, path, candidates[0])
+    return Position(source, path, state.st_dev, state.st_ino, state.st_size)
+
+
+def _same_before_offset(path: str, position: Position) -> bool:
+    with open_stream(path) as stream:
+        skip(stream, position.offset - position.tail_length)
+        return digest(read_fully(stream, position.tail_length)) == position.tail_hash
+
+
+def _changed(source: str, path: str, known: Position) -> CheckpointError:
+    return CheckpointError(
+        f"source {source}: {path} begins like {known.path}, which was read up to byte {known.offset}, but is another file before "
+        f"that byte, or shorter: it was truncated or edited. Nothing of it was read. Restore the file; or, if its content is to "
+        f"be read as new, `batchacct collect --once --from-start {path}` does so (records known already are not doubled)"
+    )
+
+
+def skip(stream: IO[bytes], count: int) -> None:
+    """Moves `count` bytes forward, by seeking where the stream can."""
+    if stream.seekable():
+        stream.seek(count, io.SEEK_CUR)
+        return
+    while count > 0:
+        piece = stream.read(min(count, 1 << 20))
+        if not piece:
+            return
+        count -= len(piece)
+
+
+def read_fully(stream: IO[bytes], count: int) -> bytes:
+    """Exactly `count` bytes, fewer only at the end of the stream."""
+    pieces = []
+    while count > 0 and (piece := stream.read(count)):
+        pieces.append(piece)
+        count -= len(piece)
+    return b"".join(pieces)

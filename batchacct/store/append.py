@@ -1,0 +1,242 @@
+"""Into the store: records, parts, rejects, the load that says where they came from, and the position, in one transaction."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from sqlalchemy import Column, Connection, MetaData, Table, and_, delete, exists, func, insert, literal, select, update
+
+from batchacct.crashpoints import crash_point
+from batchacct.errors import CheckpointError
+from batchacct.following import Position
+from batchacct.model import INSTANT, PART, RECORD_TYPES, RecordType
+from batchacct.parsing import Parsed, RejectedUnit
+from batchacct.store import tables
+from batchacct.store.dialects import Dialect, KnownRecordsError
+from batchacct.store.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a load comes from; `position` is None for what is not a followed file (a replay, an insert by hand)."""
+
+    source: str
+    record_type: str
+    parser: str
+    path: str
+    position: Position | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """The books of one load: units = recorded + merged + known + skipped + rejected; `revised` is a part of recorded."""
+
+    load_id: int
+    units: int
+    recorded: int
+    merged: int
+    known: int
+    revised: int
+    skipped: int
+    rejected: int
+
+
+def append(store: Store, origin: Origin, parsed: Parsed, now: int, moved: Position | None = None) -> tuple[Counts, Position | None]:
+    """Stores one block's outcome; `moved` is the position behind it, replacing `origin.position`.
+
+    A record whose key and hash are known is counted and skipped; one whose key is known with another hash becomes a revision.
+    Raises: StoreError, CheckpointError if another process has moved the position meanwhile; then nothing of it is stored.
+    """
+    with store.writing() as connection:
+        stored = _store_position(connection, origin.position, moved, now) if moved else None
+        load_id = _new_load(connection, origin, parsed, stored, now)
+        record_type = RECORD_TYPES[origin.record_type]
+        crash_point("append.after-position")
+        records = _append_records(connection, store.dialect, record_type, parsed.records, load_id)
+        parts = _append_records(connection, store.dialect, PART, parsed.parts, load_id)
+        _append_rejects(connection, origin, parsed.rejects, load_id)
+        counts = Counts(
+            load_id,
+            units=parsed.units,
+            recorded=records.inserted,
+            merged=parts.inserted,
+            known=records.known + parts.known,
+            revised=records.revised + parts.revised,
+            skipped=sum(parsed.skipped.values()),
+            rejected=len(parsed.rejects),
+        )
+        _close_load(connection, counts)
+        crash_point("append.before-commit")
+    crash_point("append.after-commit")
+    return counts, stored
+
+
+@dataclass(frozen=True, slots=True)
+class _Inserted:
+    inserted: int
+    known: int = 0
+    revised: int = 0
+
+
+def _append_records(
+    connection: Connection, dialect: Dialect, record_type: RecordType, batch: pa.RecordBatch, load_id: int
+) -> _Inserted:
+    if not batch.num_rows:
+        return _Inserted(0)
+    table = tables.RECORD_TABLES[record_type.name]
+    numbered = _numbered(batch, load_id)
+    savepoint = connection.begin_nested()
+    try:
+        dialect.bulk_insert(connection, table, numbered)
+    except KnownRecordsError:
+        savepoint.rollback()
+        return _append_staged(connection, dialect, record_type, table, numbered)
+    savepoint.commit()
+    return _Inserted(batch.num_rows)
+
+
+def _numbered(batch: pa.RecordBatch, load_id: int) -> pa.RecordBatch:
+    """The batch as its table has it: an `id` before it, instants as Unix seconds."""
+    if batch.num_rows > tables.ROWS_PER_LOAD:
+        raise ValueError(f"a load holds {tables.ROWS_PER_LOAD} rows at most, not {batch.num_rows}: append smaller batches")
+    first = load_id << tables.ROWS_PER_LOAD_BITS
+    ids = pa.array(np.arange(first, first + batch.num_rows, dtype=np.int64))
+    columns = [column.cast(pa.int64()) if column.type == INSTANT else column for column in batch.columns]
+    return pa.RecordBatch.from_arrays([ids, *columns], ["id", *batch.schema.names])
+
+
+def _append_staged(
+    connection: Connection, dialect: Dialect, record_type: RecordType, table: Table, batch: pa.RecordBatch
+) -> _Inserted:
+    """The slow way, for a batch that holds known keys: sorts known records and revisions out in a temporary table."""
+    columns = [Column(c.name, c.type, primary_key=c.primary_key, server_default=c.server_default) for c in table.columns]
+    stage = Table(f"stage_{table.name}", MetaData(), *columns, prefixes=["TEMPORARY"])
+    stage.create(connection)
+    dialect.bulk_insert(connection, stage, batch)
+    known = _drop_known(connection, record_type, table, stage)
+    revised = _number_revisions(connection, record_type, table, stage)
+    names = [c.name for c in table.columns]
+    inserted = connection.scalar(select(func.count()).select_from(stage)) or 0
+    connection.execute(insert(table).from_select(names, select(*(stage.c[n] for n in names))))
+    if revised:
+        _supersede(connection, record_type, table, stage)
+    stage.drop(connection)
+    return _Inserted(inserted, known, revised)
+
+
+def _drop_known(connection: Connection, record_type: RecordType, table: Table, stage: Table) -> int:
+    twin = stage.alias()
+    time = record_type.time_column
+    stored_already = exists().where(
+        table.c[time] == stage.c[time],
+        table.c.record_key == stage.c.record_key,
+        table.c.content_hash == stage.c.content_hash,
+    )
+    earlier_in_batch = exists().where(
+        twin.c.record_key == stage.c.record_key, twin.c.content_hash == stage.c.content_hash, twin.c.id < stage.c.id
+    )
+    return connection.execute(delete(stage).where(stored_already | earlier_in_batch)).rowcount
+
+
+def _number_revisions(connection: Connection, record_type: RecordType, table: Table, stage: Table) -> int:
+    """Gives each staged row the revision that follows the stored ones of its key; returns how many are not the first."""
+    twin = stage.alias()
+    time = record_type.time_column
+    stored = select(func.count()).where(table.c[time] == stage.c[time], table.c.record_key == stage.c.record_key).scalar_subquery()
+    before = select(func.count()).where(twin.c.record_key == stage.c.record_key, twin.c.id < stage.c.id).scalar_subquery()
+    connection.execute(update(stage).values(revision=stored + before))
+    return connection.scalar(select(func.count()).where(stage.c.revision > 0)) or 0
+
+
+def _supersede(connection: Connection, record_type: RecordType, table: Table, stage: Table) -> None:
+    """Points every older revision of the staged keys to the newest one."""
+    time = record_type.time_column
+    newest = table.alias()
+    newest_id = (
+        select(newest.c.id)
+        .where(newest.c[time] == table.c[time], newest.c.record_key == table.c.record_key)
+        .order_by(newest.c.revision.desc())
+        .limit(1)
+        .scalar_subquery()
+    )
+    revised_keys = select(stage.c.record_key).where(stage.c.revision > 0)
+    revised_times = select(stage.c[time]).where(stage.c.revision > 0)
+    old = and_(table.c[time].in_(revised_times), table.c.record_key.in_(revised_keys), table.c.id != newest_id)
+    connection.execute(update(table).where(old).values(superseded_by=newest_id))
+
+
+def _new_load(connection: Connection, origin: Origin, parsed: Parsed, position: Position | None, now: int) -> int:
+    record_type = RECORD_TYPES[origin.record_type]
+    last = pc.max(parsed.records.column(record_type.time_column).cast(pa.int64())).as_py() if parsed.records.num_rows else None
+    values = {
+        "source": origin.source,
+        "record_type": origin.record_type,
+        "file_id": position.id if position else None,
+        "path": origin.path,
+        "start_offset": parsed.start_offset,
+        "end_offset": parsed.end_offset,
+        "skip_reasons": json.dumps(dict(parsed.skipped), sort_keys=True) if parsed.skipped else None,
+        "last_record_at": last,
+        "loaded_at": now,
+        **dict.fromkeys(("units", "recorded", "merged", "known", "revised", "skipped", "rejected"), 0),
+    }
+    key = connection.execute(insert(tables.load).values(values)).inserted_primary_key
+    assert key is not None
+    return int(key[0])
+
+
+def _close_load(connection: Connection, counts: Counts) -> None:
+    values = asdict(counts)
+    load_id = values.pop("load_id")
+    connection.execute(update(tables.load).where(tables.load.c.id == load_id).values(values))
+
+
+def _append_rejects(connection: Connection, origin: Origin, rejects: Sequence[RejectedUnit], load_id: int) -> None:
+    if rejects:
+        rows = [
+            {
+                "load_id": load_id,
+                "source": origin.source,
+                "path": origin.path,
+                "source_offset": r.offset,
+                "length": r.length,
+                "unit": r.unit,
+                "reason": r.reason,
+                "parser": origin.parser,
+            }
+            for r in rejects
+        ]
+        connection.execute(insert(tables.reject), rows)
+
+
+def _store_position(connection: Connection, old: Position | None, new: Position, now: int) -> Position:
+    """Writes the position; only if nobody has moved it since `old` was read."""
+    table = tables.followed_file
+    values = {**asdict(new), "updated_at": now}
+    number = values.pop("id")
+    if number is None:
+        key = connection.execute(insert(table).values(values)).inserted_primary_key
+        assert key is not None
+        return Position(**{**asdict(new), "id": int(key[0])})
+    expected = old.offset if old else literal(None)
+    moved = connection.execute(update(table).where(table.c.id == number, table.c.offset == expected).values(values))
+    if moved.rowcount != 1:
+        raise CheckpointError(
+            f"source {new.source}: another collector has moved the position of {new.path} meanwhile; this one stops, and "
+            "nothing was stored twice. Run one collector a source"
+        )
+    return new
+
+
+def known_positions(store: Store, source: str) -> list[Position]:
+    """Every file of a source that was ever read."""
+    table = tables.followed_file
+    names = list(Position.__dataclass_fields__)
+    with store.reading() as connection:
+        rows = connection.execute(select(*(table.c[n] for n in names)).where(table.c.source == source)).mappings()
+        return [Position(**row) for row in rows]

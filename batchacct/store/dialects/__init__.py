@@ -1,0 +1,5 @@
+"""What differs between databases: one small class each, found by the scheme of the URL."""
+
+from batchacct.store.dialects.base import Dialect, KnownRecordsError, dialect_of
+
+__all__ = ["Dialect", "KnownRecordsError", "dialect_of"]

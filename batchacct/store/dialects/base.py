@@ -1,0 +1,66 @@
+"""The seam: what the store asks of a database beyond SQLAlchemy Core."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Protocol
+
+import pyarrow as pa
+from sqlalchemy import URL, ColumnElement, Connection, Engine, Table
+
+from batchacct.errors import ConfigError, StoreError
+
+
+class KnownRecordsError(StoreError):
+    """A batch was not inserted because at least one of its keys is in the table already; `Store.append` sorts it out."""
+
+    exit_code = 14
+
+
+class Dialect(Protocol):
+    """One database. Everything else the store does is plain SQLAlchemy Core."""
+
+    name: str
+
+    def engine(self, url: URL) -> Engine:
+        """An engine whose commits are durable and whose write transactions do not deadlock with each other."""
+
+    def bulk_insert(self, connection: Connection, table: Table, batch: pa.RecordBatch) -> None:
+        """All rows of `batch` into `table` by the database's own bulk path, in the connection's transaction.
+
+        Column names are the table's; instants are Unix seconds already.
+        Raises: KnownRecordsError if a unique key is violated; the transaction must then be rolled back to a savepoint.
+        """
+
+    def lock(self, engine: Engine, name: str) -> AbstractContextManager[None]:
+        """Holds the named work for this process, on every machine that uses the database.  Raises: BusyError if it is taken."""
+
+    def readable_instant(self, column: ColumnElement[int]) -> ColumnElement[object]:
+        """An expression that shows Unix seconds to people, as `YYYY-MM-DDTHH:MM:SSZ`."""
+
+    def size_bytes(self, engine: Engine) -> int | None:
+        """Size of the database on disk, None where it does not tell."""
+
+
+def dialect_of(url: URL) -> Dialect:
+    """The dialect for a database URL.  Raises: ConfigError for a database this release does not store into."""
+    backend = url.get_backend_name()
+    if backend not in _DIALECTS:
+        raise ConfigError(f"no store for {backend} in this release: use sqlite:///PATH or postgresql://USER@HOST/DATABASE")
+    return _DIALECTS[backend]()
+
+
+def _sqlite() -> Dialect:
+    from batchacct.store.dialects.sqlite import SqliteDialect  # noqa: PLC0415 - each driver only where it is used
+
+    return SqliteDialect()
+
+
+def _postgresql() -> Dialect:
+    from batchacct.store.dialects.postgresql import PostgresDialect  # noqa: PLC0415
+
+    return PostgresDialect()
+
+
+_DIALECTS: dict[str, Callable[[], Dialect]] = {"sqlite": _sqlite, "postgresql": _postgresql}

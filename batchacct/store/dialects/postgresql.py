@@ -1,0 +1,84 @@
+"""PostgreSQL: COPY straight into the table, from CSV that Arrow writes."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+from psycopg import sql
+from sqlalchemy import URL, ColumnElement, Connection, Engine, Table, create_engine, func, literal, select, text
+
+from batchacct.errors import BusyError
+from batchacct.store.dialects.base import KnownRecordsError
+
+
+class PostgresDialect:
+    name = "postgresql"
+
+    def engine(self, url: URL) -> Engine:
+        if url.drivername == "postgresql":
+            url = url.set(drivername="postgresql+psycopg")
+        return create_engine(url, pool_pre_ping=True, connect_args={"options": "-c timezone=UTC -c synchronous_commit=on"})
+
+    def bulk_insert(self, connection: Connection, table: Table, batch: pa.RecordBatch) -> None:
+        driver = connection.connection.driver_connection
+        assert isinstance(driver, psycopg.Connection)
+        columns = sql.SQL(", ").join(map(sql.Identifier, batch.schema.names))
+        copy = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT csv)").format(sql.Identifier(table.name), columns)
+        try:
+            with driver.cursor() as cursor, cursor.copy(copy) as stream:
+                stream.write(as_csv(batch))
+        except psycopg.errors.UniqueViolation as error:
+            raise KnownRecordsError(f"table {table.name}: {error}") from error
+
+    @contextmanager
+    def lock(self, engine: Engine, name: str) -> Iterator[None]:
+        number = int.from_bytes(hashlib.blake2b(f"batchacct {name}".encode(), digest_size=8).digest(), signed=True)
+        with engine.connect() as connection:
+            if not connection.scalar(select(func.pg_try_advisory_lock(number))):
+                raise BusyError(f"another process is doing `{name}` on this database: wait for it")
+            connection.commit()
+            try:
+                yield
+            finally:
+                connection.scalar(select(func.pg_advisory_unlock(number)))
+
+    def readable_instant(self, column: ColumnElement[int]) -> ColumnElement[object]:
+        return func.to_char(func.timezone("UTC", func.to_timestamp(column)), literal('YYYY-MM-DD"T"HH24:MI:SS"Z"'))
+
+    def size_bytes(self, engine: Engine) -> int | None:
+        with engine.connect() as connection:
+            return int(connection.scalar(text("SELECT pg_database_size(current_database())")) or 0)
+
+
+def as_csv(batch: pa.RecordBatch) -> memoryview:
+    """The batch in PostgreSQL's CSV: null is nothing, an empty text is `""`, bytes are in bytea's escape format."""
+    columns = [_escaped(column) if pa.types.is_binary(column.type) else column for column in batch.columns]
+    sink = pa.BufferOutputStream()
+    pyarrow.csv.write_csv(
+        pa.RecordBatch.from_arrays(columns, batch.schema.names), sink, pyarrow.csv.WriteOptions(include_header=False)
+    )
+    return memoryview(sink.getvalue())
+
+
+def _escaped(column: pa.Array[Any]) -> pa.Array[Any]:
+    """bytea input, escape format: a backslash is doubled, a byte that is not printable ASCII is `\\ooo`."""
+    doubled = pc.replace_substring(column, b"\\", b"\\\\")
+    odd = pc.match_substring_regex(doubled, r"[^\x20-\x7e]")
+    if not pc.any(odd).as_py():
+        return doubled.cast(pa.string())
+    values = [
+        "".join(chr(b) if 0x20 <= b <= 0x7E else f"\\{b:03o}" for b in value) if is_odd else value.decode()
+        for value, is_odd in zip(doubled.to_pylist(), odd.to_pylist(), strict=True)
+        if value is not None
+    ]
+    if column.null_count:
+        filled = iter(values)
+        values = [next(filled) if valid else None for valid in column.is_valid().to_pylist()]
+    return pa.array(values, pa.string())

@@ -1,0 +1,94 @@
+"""SQLite: the embedded default. WAL, `synchronous=FULL`, the standard library's driver and no other SQLite in the process."""
+
+from __future__ import annotations
+
+import fcntl
+import itertools
+import os
+import sqlite3
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, cast
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from sqlalchemy import URL, ColumnElement, Connection, Engine, Table, create_engine, event, func, insert, literal
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.pool import ConnectionPoolEntry, NullPool
+
+from batchacct.errors import BusyError, ConfigError, StoreError
+from batchacct.store.dialects.base import KnownRecordsError
+
+BUSY_TIMEOUT_S = 60
+CACHE_KIB = 65_536
+
+
+class SqliteDialect:
+    name = "sqlite"
+
+    def engine(self, url: URL) -> Engine:
+        if not url.database or url.database == ":memory:":
+            raise ConfigError("an SQLite database needs a file: sqlite:////var/lib/batchacct/batchacct.db (four slashes)")
+        folder = Path(url.database).resolve().parent
+        if not folder.is_dir():
+            raise StoreError(f"the folder of the database, {folder}, does not exist: make it, or correct [database] url")
+        engine = create_engine(url, poolclass=NullPool, connect_args={"timeout": BUSY_TIMEOUT_S})
+        event.listen(engine, "connect", _configure)
+        event.listen(engine, "begin", _begin)
+        return engine
+
+    def bulk_insert(self, connection: Connection, table: Table, batch: pa.RecordBatch) -> None:
+        filled = [name for name in batch.schema.names if batch.column(name).null_count < batch.num_rows]
+        if not filled:
+            return
+        statement = str(insert(table).values(dict.fromkeys(filled)).compile(dialect=connection.dialect))
+        driver = connection.connection.driver_connection
+        assert isinstance(driver, sqlite3.Connection)
+        rows = zip(*(_values(batch.column(name)) for name in filled), strict=False)
+        try:
+            driver.executemany(statement, itertools.islice(rows, batch.num_rows))
+        except sqlite3.IntegrityError as error:
+            raise KnownRecordsError(f"table {table.name}: {error}") from error
+
+    @contextmanager
+    def lock(self, engine: Engine, name: str) -> Iterator[None]:
+        path = Path(f"{engine.url.database}.{name}.lock")
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o640)
+        try:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                raise BusyError(f"another process is doing `{name}` on this database (lock {path}): wait for it") from error
+            yield
+        finally:
+            os.close(handle)
+
+    def readable_instant(self, column: ColumnElement[int]) -> ColumnElement[object]:
+        return func.strftime(literal("%Y-%m-%dT%H:%M:%SZ"), column, literal("unixepoch"))
+
+    def size_bytes(self, engine: Engine) -> int | None:
+        path = Path(engine.url.database or "")
+        return sum(p.stat().st_size for p in (path, Path(f"{path}-wal")) if p.exists())
+
+
+def _values(column: pa.Array[Any]) -> Iterable[object]:
+    """The column's values for the driver (None, or NaN for a real one, is NULL), by the quickest way Arrow has for each kind."""
+    if not column.null_count and pc.all(pc.equal(column, column[0])).as_py():
+        return itertools.repeat(column[0].as_py())
+    if column.null_count and pa.types.is_integer(column.type):
+        return cast("list[object]", column.to_pandas(integer_object_nulls=True).tolist())
+    return cast("list[object]", column.to_numpy(zero_copy_only=False).tolist())
+
+
+def _configure(driver: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
+    assert isinstance(driver, sqlite3.Connection)
+    driver.isolation_level = None  # the driver shall not open transactions of its own: `_begin` does
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "temp_store=MEMORY", f"cache_size=-{CACHE_KIB}"):
+        driver.execute(f"PRAGMA {pragma}")
+
+
+def _begin(connection: Connection) -> None:
+    """A transaction that will write takes the write lock at once: one that read first could not get it any more."""
+    writing = connection.get_execution_options().get("writing", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")

@@ -1,0 +1,107 @@
+"""The store: one database, its schema version, and transactions on it."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+
+from sqlalchemy import Connection, Engine, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
+
+from batchacct.errors import ConfigError, SchemaError, StoreError
+from batchacct.store import schema
+from batchacct.store.dialects import dialect_of
+
+log = logging.getLogger(__name__)
+
+
+class Store:
+    """A database by its SQLAlchemy URL; connecting happens at the first use, and every database error is a StoreError."""
+
+    def __init__(self, url: str) -> None:
+        try:
+            parsed = make_url(url)
+            self.dialect = dialect_of(parsed)
+            self.shown_url = parsed.render_as_string(hide_password=True)
+            self.engine: Engine = self.dialect.engine(parsed)
+        except (ArgumentError, NoSuchModuleError) as error:
+            raise ConfigError(f"{url!r} is no database URL ({error}): for example sqlite:////var/lib/batchacct/b.db") from error
+        except ImportError as error:
+            extra = {"postgresql": "postgres"}.get(parsed.get_backend_name(), parsed.get_backend_name())
+            raise ConfigError(f"the driver for this database is missing ({error}): pip install 'batchacct[{extra}]'") from error
+
+    def create(self) -> bool:
+        """Brings the schema to this program's version; True if anything had to be done. Harmless when repeated."""
+        with self._errors():
+            return schema.upgrade(self.engine, self.dialect)
+
+    def check(self) -> None:
+        """Raises: SchemaError unless the schema is there in exactly this program's version."""
+        with self._errors(), self.engine.connect() as connection:
+            found, wanted = schema.current(connection), schema.head()
+        if found is None:
+            raise SchemaError(f"{self.shown_url} has no batchacct schema: run `batchacct db create`")
+        if found != wanted:
+            raise SchemaError(f"{self.shown_url} has schema {found}, this program needs {wanted}: run `batchacct db create`")
+
+    @contextmanager
+    def writing(self) -> Iterator[Connection]:
+        """A transaction that writes: committed at the end of the body, rolled back if that raises."""
+        with self._errors(), self.engine.execution_options(writing=True).begin() as connection:
+            yield connection
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """A transaction that reads, seeing one state of the database."""
+        with self._errors(), self.engine.connect() as connection:
+            yield connection
+
+    def lock(self, name: str) -> AbstractContextManager[None]:
+        """Holds the named work for this process.  Raises: BusyError if another has it."""
+        return self.dialect.lock(self.engine, name)
+
+    def size_bytes(self) -> int | None:
+        return self.dialect.size_bytes(self.engine)
+
+    def close(self) -> None:
+        self.engine.dispose()
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except DBAPIError as error:
+            raise StoreError(f"database {self.shown_url}: {_first_line(error.orig)}. {_advice(error)}") from error
+        except SQLAlchemyError as error:
+            raise StoreError(f"database {self.shown_url}: {_first_line(error)}") from error
+
+
+def _first_line(error: BaseException | None) -> str:
+    return str(error).strip().split("\n")[0].rstrip(".")
+
+
+def _advice(error: DBAPIError) -> str:
+    said = str(error.orig).lower()
+    with contextlib.suppress(StopIteration):
+        return next(advice for words, advice in _ADVICE if any(word in said for word in words))
+    return "Nothing was stored by this step; what it was to store is still in its source"
+
+
+_ADVICE = (
+    (
+        ("refused", "could not connect", "connection failed", "closed the connection"),
+        "Is the server running, and the address right?",
+    ),
+    (("password", "authentication"), "Check the user name and password in the connection file"),
+    (("no such table", "relation"), "Run `batchacct db create`"),
+    (("does not exist",), "Create it, or correct the database URL"),
+    (
+        ("readonly", "read-only", "permission denied", "unable to open"),
+        "Give this user write permission on the database and its folder",
+    ),
+    (("disk is full", "no space left"), "Make room; nothing was lost, the next run goes on where this one stopped"),
+    (("locked",), "Another process holds the database; the next run goes on where this one stopped"),
+    (("not a database",), "The file is something else, or damaged: restore it from a backup, or name another"),
+)

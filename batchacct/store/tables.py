@@ -1,0 +1,241 @@
+"""The tables, derived from the record types; migrations bring a database to them, and a test holds the two equal.
+
+A record's `id` is `load * 2^20 + position in its load`: it leads to the load (which file, which bytes, when), the rows of a load
+are one range of the primary key, and no sequence has to be asked for each row.
+
+`usage` is the ledger: one narrow row a job, saying which identity and which rule made it what it is, and which message took it
+out. What a correction replaces moves to `usage_history`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyarrow as pa
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Float,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    SmallInteger,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+from sqlalchemy.types import TypeEngine
+
+from batchacct.model import BYTES, IDENTITY, INSTANT, INTEGER, JOB, PART, REAL, TEXT, RecordType
+
+ROWS_PER_LOAD_BITS = 20
+ROWS_PER_LOAD = 1 << ROWS_PER_LOAD_BITS
+
+metadata = MetaData()
+
+BigKey = BigInteger().with_variant(Integer, "sqlite")
+"""A 64-bit key; SQLite makes one its row number only under the name INTEGER."""
+
+_SQL_TYPES: dict[pa.DataType, TypeEngine[Any]] = {
+    TEXT: Text(),
+    INTEGER: BigInteger(),
+    REAL: Float(53),
+    INSTANT: BigInteger(),
+    BYTES: LargeBinary(),
+}
+
+
+def record_columns(record_type: RecordType) -> list[Column[object]]:
+    """The columns of a record type, in order; an instant is a BIGINT of Unix seconds on every database."""
+    return [Column(c.name, _SQL_TYPES[c.type], nullable=not c.required) for c in record_type.columns]
+
+
+def _record_table(record_type: RecordType) -> Table:
+    name = record_type.name
+    return Table(
+        name,
+        metadata,
+        Column("id", BigKey, primary_key=True, autoincrement=False),
+        Column("revision", SmallInteger, nullable=False, server_default="0"),
+        Column("superseded_by", BigInteger),
+        *record_columns(record_type),
+        UniqueConstraint(record_type.time_column, "record_key", "revision", name=f"{name}_key"),
+    )
+
+
+job = _record_table(JOB)
+identity = _record_table(IDENTITY)
+part = _record_table(PART)
+Index("job_join", job.c.join_id)
+Index("identity_join", identity.c.join_id)
+Index("part_whole", part.c.part_key)
+
+RECORD_TABLES: dict[str, Table] = {"job": job, "identity": identity, "part": part}
+
+load = Table(
+    "load",
+    metadata,
+    Column("id", BigKey, primary_key=True),
+    Column("source", Text, nullable=False),
+    Column("record_type", Text, nullable=False),
+    Column("file_id", BigInteger),
+    Column("path", Text, nullable=False),
+    Column("start_offset", BigInteger, nullable=False),
+    Column("end_offset", BigInteger, nullable=False),
+    Column("units", BigInteger, nullable=False),
+    Column("recorded", BigInteger, nullable=False),
+    Column("merged", BigInteger, nullable=False),
+    Column("known", BigInteger, nullable=False),
+    Column("revised", BigInteger, nullable=False),
+    Column("skipped", BigInteger, nullable=False),
+    Column("rejected", BigInteger, nullable=False),
+    Column("skip_reasons", Text),
+    Column("last_record_at", BigInteger),
+    Column("loaded_at", BigInteger, nullable=False),
+    Column("joined_at", BigInteger),
+    Index("load_source", "source", "id"),
+    Index("load_joined", "joined_at", "record_type", "id"),
+)
+
+source_state = Table(
+    "source_state",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("record_type", Text, nullable=False),
+    Column("read_to_end_at", BigInteger),
+    Column("last_error", Text),
+    Column("last_error_at", BigInteger),
+)
+
+followed_file = Table(
+    "followed_file",
+    metadata,
+    Column("id", BigKey, primary_key=True),
+    Column("source", Text, nullable=False),
+    Column("path", Text, nullable=False),
+    Column("device", BigInteger, nullable=False),
+    Column("inode", BigInteger, nullable=False),
+    Column("head_length", Integer, nullable=False),
+    Column("head_hash", Text, nullable=False),
+    Column("tail_length", Integer, nullable=False),
+    Column("tail_hash", Text, nullable=False),
+    Column("offset", BigInteger, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("updated_at", BigInteger, nullable=False),
+    Index("followed_file_head", "source", "head_hash"),
+)
+
+reject = Table(
+    "reject",
+    metadata,
+    Column("id", BigKey, primary_key=True),
+    Column("load_id", BigInteger, nullable=False),
+    Column("source", Text, nullable=False),
+    Column("path", Text, nullable=False),
+    Column("source_offset", BigInteger, nullable=False),
+    Column("length", BigInteger, nullable=False),
+    Column("unit", LargeBinary, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("parser", Text, nullable=False),
+    Column("replayed_by", BigInteger),
+    Index("reject_source", "source", "source_offset"),
+)
+
+vo_mapping = Table(
+    "vo_mapping",
+    metadata,
+    Column("id", BigKey, primary_key=True),
+    Column("rules_hash", Text, nullable=False),
+    Column("user_name", Text, nullable=False),
+    Column("group_name", Text, nullable=False),
+    Column("project", Text, nullable=False),
+    Column("vo", Text, nullable=False),
+    Column("fqan", Text, nullable=False),
+    Column("rule", Text, nullable=False),
+    UniqueConstraint("rules_hash", "user_name", "group_name", "project", name="vo_mapping_key"),
+)
+
+benchmark = Table(
+    "benchmark",
+    metadata,
+    Column("id", BigKey, primary_key=True),
+    Column("cluster", Text, nullable=False),
+    Column("type", Text, nullable=False),
+    Column("value", Float(53), nullable=False),
+    Column("per_host_factor", SmallInteger, nullable=False),
+    Column("valid_from", BigInteger, nullable=False),
+    Column("valid_until", BigInteger, nullable=False),
+    Column("active", SmallInteger, nullable=False),
+)
+
+
+def _usage_columns() -> list[Column[object]]:
+    return [
+        Column("logged_at", BigInteger, nullable=False),
+        Column("outcome", Text, nullable=False),
+        Column("reason", Text),
+        Column("identity_id", BigInteger),
+        Column("mapping_id", BigInteger),
+        Column("benchmark_id", BigInteger),
+        Column("message_id", BigInteger),
+    ]
+
+
+usage = Table(
+    "usage",
+    metadata,
+    Column("job_id", BigKey, primary_key=True, autoincrement=False),
+    *_usage_columns(),
+    Index("usage_outcome", "outcome", "message_id", "job_id"),
+)
+
+usage_history = Table(
+    "usage_history",
+    metadata,
+    Column("id", BigKey, primary_key=True),
+    Column("job_id", BigInteger, nullable=False),
+    *_usage_columns(),
+    Column("replaced_at", BigInteger, nullable=False),
+    Column("why", Text, nullable=False),
+    Index("usage_history_job", "job_id"),
+    Index("usage_history_message", "message_id"),
+)
+
+message = Table(
+    "message",
+    metadata,
+    Column("id", BigKey, primary_key=True),
+    Column("destination", Text, nullable=False),
+    Column("format", Text, nullable=False),
+    Column("records", Integer, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("payload", LargeBinary, nullable=False),
+    Column("confirmed_at", BigInteger),
+    Column("receipt", Text),
+    Column("last_error", Text),
+    Index("message_confirmed", "confirmed_at", "id"),
+)
+
+refusal = Table(
+    "refusal",
+    metadata,
+    Column("job_id", BigKey, primary_key=True, autoincrement=False),
+    Column("reason", Text, nullable=False),
+    Column("refused_at", BigInteger, nullable=False),
+)
+
+left_out = Table(
+    "left_out",
+    metadata,
+    Column("what", Text, primary_key=True),
+    Column("records", BigInteger, nullable=False),
+)
+
+setting = Table(
+    "setting",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("value", Text, nullable=False),
+    Column("since", BigInteger, nullable=False),
+)
