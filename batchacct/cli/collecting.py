@@ -1,0 +1,66 @@
+"""`batchacct collect`: the configured sources into the store."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from batchacct.cli.common import byte_progress, config_option, emit_table, open_store
+from batchacct.clock import unix_now
+from batchacct.collector import Collected, Collector, collect_once
+from batchacct.config import Config, SourceKeys
+from batchacct.errors import ConfigError, IncompleteError
+from batchacct.parsing import registry
+from batchacct.parsing.reading import expand
+
+COLUMNS = ("source", "files", "units read", "recorded", "already known", "revised", "skipped", "rejected", "problems")
+
+
+@click.command()
+@click.argument("names", nargs=-1)
+@click.option("--once", is_flag=True, help="Read what is there and end.")
+@click.option(
+    "--from-start",
+    multiple=True,
+    metavar="FILE",
+    help="Read this file from its beginning, as if it had never been read.",
+)
+@config_option
+def collect(config: Config, names: tuple[str, ...], once: bool, from_start: tuple[str, ...]) -> None:
+    """Runs the configured collectors, or those NAMED."""
+    if not once:
+        raise ConfigError("following files comes with a later release: run `batchacct collect --once` from cron for now")
+    collectors = [collector_of(config, keys) for keys in chosen_sources(config, names)]
+    with open_store(config) as store:
+        done = []
+        for collector in collectors:
+            with byte_progress(collector.source.name, _bytes_there(collector)) as progress:
+                done.append(collect_once(store, collector, unix_now, from_start=frozenset(from_start), progress=progress))
+    emit_table("Collected", COLUMNS, [collected_row(d) for d in done])
+    problems = [error for d in done for error in d.errors]
+    if problems:
+        raise IncompleteError(f"{len(problems)} files were not read, see above; all others were")
+
+
+def chosen_sources(config: Config, names: tuple[str, ...]) -> list[SourceKeys]:
+    """The configured sources of these names, or all.  Raises: ConfigError for a name that is none."""
+    if unknown := set(names) - {s.name for s in config.source}:
+        there = ", ".join(s.name for s in config.source) or "none"
+        raise ConfigError(f"no source is named {', '.join(sorted(unknown))}; configured are: {there}")
+    if not config.source:
+        raise ConfigError("no source is configured: add a [[source]], see `batchacct config sample`")
+    return [s for s in config.source if not names or s.name in names]
+
+
+def collector_of(config: Config, keys: SourceKeys) -> Collector:
+    return Collector(registry.parser(keys.parser), config.parser_source(keys), tuple(keys.paths))
+
+
+def collected_row(done: Collected) -> tuple[object, ...]:
+    counts = (done.counts[name] for name in ("units", "recorded", "known", "revised", "skipped", "rejected"))
+    return (done.source, done.files, *counts, len(done.errors))
+
+
+def _bytes_there(collector: Collector) -> int:
+    return sum(Path(p).stat().st_size for p in expand(collector.paths) if Path(p).is_file())

@@ -1,0 +1,90 @@
+"""What the commands share: the configuration option, opening the store, tables and progress for people."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Concatenate, ParamSpec, TypeVar
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+from rich.table import Table
+
+from batchacct.config import Config, default_path, load_config
+from batchacct.store import Store
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def config_option(command: Callable[Concatenate[Config, P], R]) -> Callable[P, R]:
+    """Decorator: adds `--config PATH` to a command and hands it the loaded configuration as its first argument."""
+
+    @click.option(
+        "--config",
+        "config_path",
+        type=click.Path(path_type=Path),
+        help="Configuration file.  [default: $BATCHACCT_CONFIG, else /etc/batchacct/batchacct.toml]",
+    )
+    @functools.wraps(command)
+    def with_config(*args: P.args, **kwargs: P.kwargs) -> R:
+        path = kwargs.pop("config_path")
+        return command(load_config(path if isinstance(path, Path) else default_path()), *args, **kwargs)
+
+    return with_config
+
+
+@contextmanager
+def open_store(config: Config) -> Iterator[Store]:
+    """The configured store, its schema checked.  Raises: ConfigError, SchemaError, StoreError."""
+    store = Store(config.database.resolved())
+    try:
+        store.check()
+        yield store
+    finally:
+        store.close()
+
+
+def console() -> Console:
+    """Standard output; as wide as needed when it is no terminal, so that nothing is cut in a mail or a pipe."""
+    width = None if sys.stdout.isatty() else 200
+    return Console(width=width, highlight=False)
+
+
+def emit_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """A table on standard output; numbers to the right, with thousands apart."""
+    table = Table(title=title, title_justify="left", title_style="bold")
+    numeric = [all(isinstance(row[i], (int, float)) for row in rows) and bool(rows) for i in range(len(columns))]
+    for name, right in zip(columns, numeric, strict=True):
+        table.add_column(name, justify="right" if right else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(_cell(value) for value in row))
+    console().print(table)
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"{value:,.1f}" if isinstance(value, float) else "" if value is None else str(value).replace("[", "\\[")
+
+
+@contextmanager
+def byte_progress(label: str, total: int | None) -> Iterator[Callable[[int], None]]:
+    """Something to call with the bytes done since the last call; drawn only where a person is watching (standard error)."""
+    if not sys.stderr.isatty():
+        yield lambda count: None
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(label, total=total)
+        yield lambda count: progress.advance(task, count)

@@ -1,0 +1,160 @@
+"""`batchacct parse`: files through a parser, without a database."""
+
+from __future__ import annotations
+
+import base64
+import json
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO, Any
+
+import click
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
+
+from batchacct.cli.common import byte_progress
+from batchacct.errors import BatchacctError, ConfigError, IncompleteError
+from batchacct.model import RecordType
+from batchacct.parsing import Parsed, Parser, Source, registry
+from batchacct.parsing.contract import printable
+from batchacct.parsing.reading import STANDARD_INPUT, Readable, expand, open_stream, read_blocks
+
+Writer = Callable[[pa.RecordBatch], None]
+
+
+@click.command()
+@click.argument("files", nargs=-1, required=True)
+@click.option("--parser", "parser_name", help="Parser to use; guessed from each file's content when left out.")
+@click.option("--output", type=click.Choice(["csv", "jsonl", "parquet"]), default="jsonl", show_default=True)
+@click.option("--to", type=click.Path(path_type=Path), help="File to write to.  [default: standard output]")
+@click.option("--site", help="Site the records get.")
+@click.option("--cluster", default="default", show_default=True, help="Cluster the records get.")
+def parse(files: tuple[str, ...], *, parser_name: str | None, output: str, to: Path | None, site: str | None, cluster: str) -> None:
+    """Parses FILES (also .gz .bz2 .xz .zst, patterns, - for standard input) and writes the records; rejects to standard error."""
+    paths = expand(files)
+    if not paths:
+        raise ConfigError(f"no file matches {' '.join(files)}")
+    if output == "parquet" and to is None and sys.stdout.isatty():
+        raise ConfigError("parquet is no text: name a file with --to, or redirect standard output")
+    run = _Run(parser_name, output, site, cluster)
+    failed = 0
+    with to.open("wb") if to else _kept_open(sys.stdout.buffer) as sink:
+        for path in paths:
+            try:
+                run.file(path, sink)
+            except BatchacctError as error:
+                if len(paths) == 1:
+                    raise
+                click.echo(f"batchacct: {error.message}", err=True)
+                failed += 1
+        run.close()
+    click.echo(", ".join(f"{run.counts[name]} {name}" for name in ("records", "parts", "skipped", "rejected")), err=True)
+    if failed:
+        raise IncompleteError(f"{failed} of {len(paths)} files could not be parsed, see above; the others were")
+    if run.counts["rejected"]:
+        raise IncompleteError(f"{run.counts['rejected']} units were rejected, see above; every other one was parsed")
+
+
+class _Run:
+    """The state of one call: the writer (made at the first file, when the record type is known) and the counts."""
+
+    def __init__(self, parser_name: str | None, output: str, site: str | None, cluster: str) -> None:
+        self.parser_name, self.output, self.site, self.cluster = parser_name, output, site, cluster
+        self.counts: Counter[str] = Counter()
+        self.record_type: RecordType | None = None
+        self.write: Writer = lambda batch: None
+        self.close: Callable[[], None] = lambda: None
+
+    def file(self, path: str, sink: IO[bytes]) -> None:
+        with open_stream(path) as raw:
+            stream, parser = self._parser_for(path, raw)
+            if self.record_type is None:
+                self.record_type = parser.record_type
+                self.write, self.close = _writer(self.output, parser.record_type, sink)
+            elif parser.record_type is not self.record_type:
+                raise ConfigError(f"{path} holds {parser.record_type.name} records, the files before it others: parse them apart")
+            size = Path(path).stat().st_size if path != STANDARD_INPUT else None
+            blocks = read_blocks(stream, parser.framing)
+            with byte_progress(path, size) as progress:
+                for parsed in parser.parse(blocks, Source(path, self.site, self.cluster), workers=2):
+                    self._take(parsed, path)
+                    progress(parsed.end_offset - parsed.start_offset)
+
+    def _parser_for(self, path: str, raw: IO[bytes]) -> tuple[Readable, Parser]:
+        if self.parser_name:
+            return raw, registry.parser(self.parser_name)
+        head = raw.read(registry.HEAD_BYTES)
+        if not head.strip():
+            raise ConfigError(f"{path} is empty: nothing to guess the parser from, say which with --parser")
+        return _Replayed(head, raw), registry.guess_parser(head, path)
+
+    def _take(self, parsed: Parsed, path: str) -> None:
+        self.write(parsed.records)
+        self.counts.update(records=parsed.records.num_rows, parts=parsed.parts.num_rows, rejected=len(parsed.rejects))
+        self.counts["skipped"] += sum(parsed.skipped.values())
+        for reject in parsed.rejects:
+            click.echo(f"{path}:{reject.offset}: rejected: {reject.reason}: {printable(reject.unit)}", err=True)
+
+
+class _Replayed:
+    """A stream whose first bytes were read already to look at them."""
+
+    def __init__(self, head: bytes, rest: IO[bytes]) -> None:
+        self._head, self._rest = head, rest
+
+    def read(self, size: int = -1, /) -> bytes:
+        if self._head:
+            piece, self._head = self._head, b""
+            return piece
+        return self._rest.read(size)
+
+
+def _kept_open(stream: IO[bytes]) -> IO[bytes]:
+    return open(stream.fileno(), "wb", closefd=False)
+
+
+def _writer(output: str, record_type: RecordType, sink: IO[bytes]) -> tuple[Writer, Callable[[], None]]:
+    """(write a batch, finish) for one of the output formats."""
+    if output == "parquet":
+        parquet = pyarrow.parquet.ParquetWriter(sink, record_type.schema, compression="zstd")
+        return parquet.write_batch, parquet.close
+    if output == "csv":
+        text = pa.schema([(f.name, pa.string() if _is_text(f.type) else f.type) for f in record_type.schema])
+        csv = pyarrow.csv.CSVWriter(sink, text)
+        return lambda batch: csv.write_batch(_as_text(batch, text)), csv.close
+    return lambda batch: sink.writelines(_json_lines(batch)), lambda: None
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_binary(kind) or pa.types.is_timestamp(kind))
+
+
+def _as_text(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
+    """Instants as ISO 8601 with Z, raw units as text or, where they are none, as base64."""
+    columns: list[pa.Array[Any]] = []
+    for column, kind in zip(batch.columns, (f.type for f in batch.schema), strict=True):
+        if pa.types.is_timestamp(kind):
+            columns.append(pa.compute.strftime(column, format="%Y-%m-%dT%H:%M:%SZ"))
+        elif pa.types.is_binary(kind):
+            columns.append(pa.array([None if v is None else raw_text(v) for v in column.to_pylist()], pa.string()))
+        else:
+            columns.append(column)
+    return pa.RecordBatch.from_arrays(columns, schema=schema)
+
+
+def _json_lines(batch: pa.RecordBatch) -> Iterator[bytes]:
+    text = pa.schema([(f.name, pa.string() if _is_text(f.type) else f.type) for f in batch.schema])
+    for row in _as_text(batch, text).to_pylist():
+        known = {name: value for name, value in row.items() if value is not None}
+        yield json.dumps(known, ensure_ascii=False).encode() + b"\n"
+
+
+def raw_text(raw: bytes) -> str:
+    """A raw unit as text; one that is no UTF-8 as `base64:...`, so that no byte of it is lost."""
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return "base64:" + base64.b64encode(raw).decode()

@@ -1,0 +1,139 @@
+"""`batchacct init`, `db` and `config`: everything before the first record."""
+
+from __future__ import annotations
+
+import json
+import socket
+from pathlib import Path
+
+import click
+
+from batchacct.cli.common import config_option
+from batchacct.config import Config, default_path, load_config, masked
+from batchacct.config_sample import sample
+from batchacct.connection import database_url
+from batchacct.errors import ConfigError
+from batchacct.parsing import registry
+from batchacct.parsing.reading import expand, open_stream
+from batchacct.store import Store
+
+_USUAL_LOGS = (
+    ("lsf", ("/var/log/lsf/lsb.acct*", "/usr/share/lsf/work/*/logdir/lsb.acct*")),
+    (
+        "blah",
+        (
+            "/var/log/cream/accounting/blahp.log-*",
+            "/var/log/accounting/blahp.log-*",
+            "/var/log/arc/accounting/blahp.log-*",
+        ),
+    ),
+)
+"""Where the logs of this release's parsers usually are (formats/lsf.md section 8, formats/identity.md section 1.2)."""
+
+
+@click.command()
+@click.option("--config", "path", type=click.Path(path_type=Path), default=default_path, help="Configuration to write.")
+@click.option("--database", default="sqlite:////var/lib/batchacct/batchacct.db", show_default=True, help="Database URL.")
+@click.option("--site", help="Site name, as in GOCDB.  [default: this host's domain]")
+def init(path: Path, database: str, site: str | None) -> None:
+    """Writes a commented configuration for the logs found on this host, and creates the database."""
+    if path.exists():
+        raise ConfigError(f"{path} exists already, and is not overwritten: edit it, or name another with --config")
+    found = [(parser, patterns) for parser, usual in _USUAL_LOGS if (patterns := [p for p in usual if expand([p])])]
+    text = sample(site=site or socket.getfqdn().partition(".")[2] or "MY-SITE", database=database, logs=found)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be written: {error}") from error
+    _create(load_config(path))
+    for parser, patterns in found:
+        click.echo(f"found logs for parser {parser}: {', '.join(patterns)}")
+    if not found:
+        click.echo("found no logs in the usual places: correct the `paths` of each [[source]]")
+    click.echo(f"wrote {path} and created {database}. Next: read the configuration, then `batchacct config check`")
+
+
+@click.group()
+def db() -> None:
+    """The database: its schema."""
+
+
+@db.command()
+@config_option
+def create(config: Config) -> None:
+    """Creates the schema, or brings it to this program's version; harmless when repeated."""
+    click.echo("created" if _create(config) else "was there already, in this program's version")
+
+
+def _create(config: Config) -> bool:
+    url = config.database.resolved()
+    if url.startswith("sqlite:///"):
+        Path(url.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+    store = Store(url)
+    try:
+        return store.create()
+    finally:
+        store.close()
+
+
+@click.group()
+def config() -> None:
+    """The configuration: a sample, whether it is right, what is in force."""
+
+
+@config.command("sample")
+def print_sample() -> None:
+    """Prints a complete configuration with every key explained."""
+    click.echo(sample(), nl=False)
+
+
+@config.command()
+@config_option
+def show(config: Config) -> None:
+    """Prints what is in force, defaults included and passwords masked, as JSON."""
+    click.echo(json.dumps(masked(config), indent=2))
+
+
+@config.command()
+@config_option
+def check(config: Config) -> None:
+    """Checks the configuration against this host: plug-ins, files, connection; tells everything that is wrong."""
+    problems = list(_problems(config))
+    for problem in problems:
+        click.echo(f"wrong: {problem}", err=True)
+    if problems:
+        raise ConfigError(f"{len(problems)} things are wrong with the configuration, see above")
+    click.echo("the configuration is right")
+
+
+def _problems(config: Config) -> list[str]:
+    problems: list[str] = []
+
+    def try_out(attempt: object, *args: object) -> None:
+        try:
+            attempt(*args)  # type: ignore[operator]
+        except Exception as error:  # noqa: BLE001 - whatever it is, the person who asked for a check wants to read it
+            problems.append(str(error))
+
+    for source in config.source:
+        try_out(registry.parser, source.parser)
+        paths = expand(source.paths)
+        if not paths:
+            problems.append(f"source {source.name}: no file matches {', '.join(source.paths)}")
+        for path in paths:
+            try_out(_open, path)
+    try_out(registry.load, registry.FORMATS, config.publish.format)
+    try_out(registry.load, registry.TRANSPORTS, config.publish.transport)
+    if config.vo.file and not config.vo.file.is_file():
+        problems.append(f"[vo] file {config.vo.file} does not exist")
+    if config.database.connection_file:
+        try_out(database_url, config.database.connection_file)
+    if not config.benchmark:
+        problems.append("no [[benchmark]]: every job would be excluded from publishing")
+    return problems
+
+
+def _open(path: str) -> None:
+    with open_stream(path):
+        pass

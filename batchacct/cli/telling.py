@@ -1,0 +1,122 @@
+"""`batchacct status`, `why` and `trace`: what the ledger tells."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import click
+
+from batchacct.cli.common import config_option, emit_table, open_store
+from batchacct.clock import shown
+from batchacct.config import Config
+from batchacct.errors import ConfigError, IncompleteError
+from batchacct.ledger import stories
+from batchacct.ledger.books import Books, read_books
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Everything as one JSON object.")
+@config_option
+def status(config: Config, as_json: bool) -> None:
+    """Shows how far each source was read, what became of the jobs and messages, and whether the books balance."""
+    with open_store(config) as store, store.reading() as connection:
+        books = read_books(connection)
+        size = store.size_bytes()
+    if as_json:
+        click.echo(json.dumps(as_values(books) | {"database_bytes": size}, indent=2))
+    else:
+        show_books(books)
+    if not books.balanced:
+        raise IncompleteError("the books do not balance: " + "; ".join(books.problems))
+
+
+def as_values(books: Books) -> dict[str, object]:
+    """The books as JSON values."""
+    values = dataclasses.asdict(books)
+    values["jobs"]["outcomes"] = [
+        {"outcome": outcome, "reason": reason, "jobs": jobs} for (outcome, reason), jobs in sorted(books.jobs.outcomes.items())
+    ]
+    return values | {"balanced": books.balanced}
+
+
+def show_books(books: Books) -> None:
+    """The books as tables, each ending with whether it adds up."""
+    emit_table(
+        "Sources",
+        ("source", "newest file", "at byte", "behind (bytes)", "units read", "recorded", "known", "skipped", "rejected",
+         "last record", "read to its end"),
+        [
+            (s.name, s.newest_file, s.newest_offset, _behind(s.newest_file, s.newest_size, s.newest_offset), s.units, s.recorded,
+             s.known, s.skipped, s.rejected, shown(s.last_record_at), shown(s.read_to_end_at))
+            for s in books.sources
+        ],
+    )  # fmt: skip
+    for source in books.sources:
+        if source.last_error:
+            click.echo(f"source {source.name}, last error: {source.last_error}")
+    jobs = books.jobs
+    rows = [(outcome, reason, count) for (outcome, reason), count in sorted(jobs.outcomes.items())]
+    rows.append(("not joined yet", "the next `publish` does", jobs.not_joined))
+    emit_table(
+        f"Jobs: {jobs.in_force:,} in force, {jobs.superseded:,} replaced by newer records",
+        ("outcome", "why", "jobs"),
+        rows,
+    )
+    out = books.destination
+    published = [("confirmed", "", out.confirmed), ("unsent", f"in {out.messages_unsent} messages", out.unsent)]
+    published += [("refused", reason, count) for reason, count in sorted(out.refused.items())]
+    published.append(("not in a message yet", "the next `publish` does", out.not_in_message))
+    emit_table(f"Publishing: {out.publishable:,} records, {out.messages:,} messages", ("state", "why", "records"), published)
+    for what, count in sorted(out.left_out.items()):
+        click.echo(f"left out of published records: {what} ({count:,})")
+    if out.last_error:
+        click.echo(f"last error of publishing: {out.last_error}")
+    if books.open_rejects:
+        click.echo(f"{books.open_rejects:,} rejects: see `batchacct rejects list`")
+    click.echo("The books balance at every stage." if books.balanced else "THE BOOKS DO NOT BALANCE: " + "; ".join(books.problems))
+
+
+def _behind(path: str | None, size: int | None, offset: int | None) -> object:
+    """Bytes not read yet; of a compressed file the two are not comparable, and it is read to its end or not at all."""
+    if path is None or size is None or offset is None or path.endswith((".gz", ".bz2", ".xz", ".zst")):
+        return "-"
+    return size - offset
+
+
+@click.command()
+@click.argument("job_id")
+@config_option
+def why(config: Config, job_id: str) -> None:
+    """Tells the story of JOB_ID (`1234`, `1234[5]`): where it was read, what it became, and why it is not further."""
+    with open_store(config) as store, store.reading() as connection:
+        for line in stories.why(connection, stories.JobId.of(job_id)):
+            click.echo(line)
+
+
+@click.group()
+def trace() -> None:
+    """Follows a number: from a message down to its bytes, or from a byte up to its message."""
+
+
+@trace.command("message")
+@click.argument("number", type=int)
+@config_option
+def trace_message(config: Config, number: int) -> None:
+    """Lists the records of message NUMBER with the file and byte offset each came from."""
+    with open_store(config) as store, store.reading() as connection:
+        lines = list(stories.trace_message(connection, number))
+    if not lines:
+        raise ConfigError(f"there is no message {number}: `batchacct status` counts them")
+    click.echo("\n".join(lines))
+
+
+@trace.command("unit")
+@click.argument("path")
+@click.argument("offset", type=int)
+@config_option
+def trace_unit(config: Config, path: str, offset: int) -> None:
+    """Tells what the unit at byte OFFSET of the (uncompressed) file PATH became."""
+    with open_store(config) as store, store.reading() as connection:
+        for line in stories.trace_unit(connection, path, offset):
+            click.echo(line)

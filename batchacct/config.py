@@ -1,0 +1,245 @@
+"""The configuration: one TOML file. Each key is a field with type, default, unit and doc; everything else derives from them.
+
+From the fields come validation (every error at once, an unknown key with the nearest known one), `batchacct config sample`,
+`check` and `show`, and `docs/reference/configuration.md`.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import difflib
+import os
+import re
+import tomllib
+import zoneinfo
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from sqlalchemy import make_url
+
+from batchacct.connection import database_url
+from batchacct.errors import ConfigError
+from batchacct.parsing import Source
+
+DEFAULT_PATH = Path("/etc/batchacct/batchacct.toml")
+PATH_VARIABLE = "BATCHACCT_CONFIG"
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+
+
+def _seconds(value: object) -> object:
+    if isinstance(value, str) and (match := re.fullmatch(r"\s*(\d+)\s*([smhdw])\s*", value)):
+        return int(match[1]) * _UNITS[match[2]]
+    if isinstance(value, str):
+        raise ValueError('a duration is a number and one of s, m, h, d, w, such as "36h"')
+    return value
+
+
+def _known_zone(name: str) -> str:
+    try:
+        zoneinfo.ZoneInfo(name)
+    except (zoneinfo.ZoneInfoNotFoundError, ValueError) as error:
+        raise ValueError("no such time zone; names are those of the IANA database, such as Europe/Zurich") from error
+    return name
+
+
+Duration = Annotated[int, BeforeValidator(_seconds), Field(ge=0)]
+"""Seconds, or a text such as "36h"."""
+Zone = Annotated[str, AfterValidator(_known_zone)]
+
+
+class Section(BaseModel):
+    """A table of the file: unknown keys are errors, values are not converted behind anybody's back."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def key(doc: str, default: Any = ..., *, sample: object = None, **limits: Any) -> Any:
+    """A key of a section: its doc, its default (required if left out), what the sample configuration shows for it."""
+    return Field(default, description=doc, json_schema_extra={"sample": sample}, **limits)  # type: ignore[dict-item]
+
+
+class Database(Section):
+    """Where everything is kept. Give one of the two."""
+
+    url: str | None = key("SQLAlchemy URL, without password", None, sample="sqlite:////var/lib/batchacct/batchacct.db")
+    connection_file: Path | None = key("file with the URL, or username/password@dsn; not readable for everybody", None)
+
+    @model_validator(mode="after")
+    def _one_of_two(self) -> Database:
+        if (self.url is None) == (self.connection_file is None):
+            raise ValueError("give url or connection_file, one of them")
+        return self
+
+    def resolved(self) -> str:
+        """The URL.  Raises: ConfigError for a connection file that cannot be used."""
+        if self.url is not None:
+            return self.url
+        assert self.connection_file is not None
+        return database_url(self.connection_file)
+
+
+class SourceKeys(Section):
+    """A log that is followed, or a set of files that are one log over time."""
+
+    name: str = key("name, as records and `status` show it", sample="lsf-master", pattern=r"^[A-Za-z0-9_.-]+$")
+    parser: str = key("parser; `batchacct parse --help` lists them", sample="lsf")
+    paths: list[str] = key("files and patterns; rotated and compressed ones too", sample=["/var/log/lsf/lsb.acct*"], min_length=1)
+    cluster: str | None = key("cluster whose jobs it tells of; may be left out where [ce] decides", None, sample="lsf1")
+    site: str | None = key("site, where it is not the one above", None)
+    zone: Zone = key("time zone of the host that writes it, for formats that do not say", "UTC")
+
+
+class Cluster(Section):
+    """A batch system: one space of job ids."""
+
+    name: str = key("name, as sources and [ce] use it", sample="lsf1")
+    machine_name: str | None = key("host of the LRMS server, published as MachineName", None, sample="lsf-master.example.org")
+    submit_host: str | None = key("what local jobs publish as SubmitHost; default: machine_name, else the name", None)
+    grid_queues: list[str] = key("queues (with * and ?) whose jobs wait for their identity", [], sample=["grid_*"])
+
+
+class Benchmark(Section):
+    """What one core of a cluster is worth, for a time."""
+
+    cluster: str = key("cluster, * for all", "*")
+    type: Literal["HEPscore23", "HEPSPEC", "Si2k"] = key("unit", sample="HEPscore23")
+    value: float = key("benchmark of one core; with per_host_factor that of factor 1", sample=12.5, gt=0)
+    per_host_factor: bool = key("multiply with the batch system's own host factor, and round down, as in 2012", default=False)
+    valid_from: dt.date = key("first day (UTC) a job may end on", dt.date(1970, 1, 1), sample=dt.date(2026, 1, 1))
+    valid_until: dt.date = key("first day (UTC) it is no longer valid", dt.date(9999, 1, 1))
+
+
+class Join(Section):
+    """Which identity belongs to which job, and how long a job waits for it."""
+
+    submit_window: Duration = key("a submit-time identity is within this of the job's submit time", 86_400, sample="1d")
+    accept_before: Duration = key("an accept-time identity is at most this long before the submit time", 30 * 86_400, sample="30d")
+    accept_after: Duration = key("... and at most this long after it", 3600, sample="1h")
+    end_window: Duration = key("an end-time identity is within this of the job's end", 86_400, sample="1d")
+    grace: Duration = key("a grid queue's job waits at least this long after its end", 86_400, sample="1d")
+    max_hold: Duration = key("... and at most this long, however far the identity sources were read", 14 * 86_400, sample="14d")
+    then: Literal["local", "hold"] = key("what becomes of it after that", "local")
+    unknown_cpu: Literal["exclude", "zero"] = key("a job whose CPU time is unknown", "exclude")
+
+
+class VoRule(Section):
+    """A local job that matches every pattern given here belongs to `vo`; the first rule that matches decides."""
+
+    vo: str = key("VO", sample="atlas")
+    group: str | None = key("local group (with * and ?)", None, sample="x_ATLAS")
+    user: str | None = key("local account (with * and ?)", None)
+    project: str | None = key("project (with * and ?)", None)
+
+
+class Vo(Section):
+    """The VO of jobs without a grid identity; published as `/local-<vo>`, so that they differ from the grid's."""
+
+    file: Path | None = key("a `vos` file: local group, blanks, VO; rules below come first", None)
+    default: str = key("VO of a local job that no rule matches", "nonlcg")
+    rule: list[VoRule] = key("rules, in order", [])
+
+
+class Publish(Section):
+    """What goes out, and how."""
+
+    format: str = key("message format", "apel-0.3")
+    transport: str = key("transport", "ssm-directory")
+    path: Path = key("where the transport puts messages", Path("/var/spool/apel/outgoing"))
+    bunch: int = key("records a message", 1000, ge=1, le=5000)
+    local_job_id: str = key("LocalJobId of a job: {id} and {cluster} are replaced", "{id}")
+    local_job_id_array: str = key("LocalJobId of an array element: {id}, {index} and {cluster}", "{id}-{index}")
+    personal: Literal["grid", "all", "none"] = key("whose names go out: DN and account of grid jobs, of all, of nobody", "grid")
+    description: str = key("InfrastructureDescription: {lrms}, and {ce} for grid jobs", "BATCHACCT-{ce}-{lrms}")
+
+
+class Config(Section):
+    """The whole file."""
+
+    site: str = key("site name, as in GOCDB", sample="EXAMPLE-SITE", min_length=1, max_length=255)
+    database: Database = key("")
+    source: list[SourceKeys] = key("", [])
+    ce: dict[str, str] = key("CE id patterns to cluster, in order", {}, sample={"ce01.example.org:8443/cream-lsf-*": "lsf1"})
+    cluster: list[Cluster] = key("", [])
+    benchmark: list[Benchmark] = key("", [])
+    join: Join = key("", Join())
+    vo: Vo = key("", Vo())
+    publish: Publish = key("", Publish())
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Config:
+        names = [s.name for s in self.source]
+        if twice := {n for n in names if names.count(n) > 1}:
+            raise ValueError(f"two sources have the name {', '.join(sorted(twice))}")
+        known = {c.name for c in self.cluster}
+        used = {c for s in self.source if (c := s.cluster)} | set(self.ce.values())
+        if missing := used - known:
+            raise ValueError(f"[[cluster]] is missing for {', '.join(sorted(missing))}")
+        template = self.publish.local_job_id + self.publish.local_job_id_array
+        if len(known) > 1 and template.count("{cluster}") < 2:
+            raise ValueError("several clusters share job ids: [publish] local_job_id and local_job_id_array need {cluster}")
+        return self
+
+    def parser_source(self, keys: SourceKeys) -> Source:
+        """What a parser is told of a source."""
+        zone = zoneinfo.ZoneInfo(keys.zone)
+        return Source(keys.name, keys.site or self.site, keys.cluster, zone, tuple(self.ce.items()))
+
+    def cluster_named(self, name: str) -> Cluster:
+        return next((c for c in self.cluster if c.name == name), Cluster(name=name))
+
+
+def default_path() -> Path:
+    """The configuration file: from the environment, else /etc/batchacct/batchacct.toml."""
+    return Path(os.environ.get(PATH_VARIABLE, DEFAULT_PATH))
+
+
+def load_config(path: Path) -> Config:
+    """The configuration in a file.  Raises: ConfigError naming every wrong key at once."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise ConfigError(f"there is no configuration {path}: `batchacct init` writes one, --config names another") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"configuration {path} cannot be read: {error}") from error
+    try:
+        return Config.model_validate(tomllib.loads(text))
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"configuration {path} is no TOML: {error}") from error
+    except ValidationError as error:
+        told = "\n".join(f"  {_told(e)}" for e in error.errors(include_url=False))
+        raise ConfigError(f"configuration {path}:\n{told}") from error
+
+
+def _told(error: Any) -> str:
+    where = ".".join(f"[{part + 1}]" if isinstance(part, int) else str(part) for part in error["loc"]).replace(".[", "[")
+    if error["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(str(error["loc"][-1]), _keys_at(error["loc"][:-1]), 1)
+        return f"{where}: there is no such key" + (f"; did you mean {near[0]}?" if near else "")
+    if error["type"] == "missing":
+        return f"{where}: is required"
+    return f"{where or 'as a whole'}: {error['msg'].removeprefix('Value error, ')}"
+
+
+def _keys_at(location: tuple[int | str, ...]) -> list[str]:
+    section: type[BaseModel] = Config
+    for part in location:
+        if isinstance(part, str) and part in section.model_fields:
+            section = section_of(section, part) or section
+    return list(section.model_fields)
+
+
+def section_of(section: type[BaseModel], name: str) -> type[Section] | None:
+    """The section class of a key that is a table or a list of tables; None for a plain key."""
+    annotation = section.model_fields[name].annotation
+    inner: object = getattr(annotation, "__args__", (annotation,))[0]
+    return inner if isinstance(inner, type) and issubclass(inner, Section) else None
+
+
+def masked(config: Config) -> dict[str, Any]:
+    """The configuration in force as plain values, a password in a URL masked."""
+    values = config.model_dump(mode="json", exclude_none=True)
+    if config.database.url:
+        values["database"]["url"] = make_url(config.database.url).render_as_string(hide_password=True)
+    return values

@@ -1,0 +1,143 @@
+"""The sample configuration and its reference page, both generated from the fields of the configuration."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from batchacct.config import Config, section_of
+
+_LISTS = ("source", "cluster", "benchmark", "rule")
+"""Tables that stand more than once: `[[source]]`."""
+
+Logs = Sequence[tuple[str, Sequence[str]]]
+
+
+def sample(*, site: str | None = None, database: str | None = None, logs: Logs = ()) -> str:
+    """A complete configuration, every key with its doc and default; given values and found logs take the place of examples."""
+    lines = [
+        "# batchacct configuration. A key that is commented out shows its default.",
+        '# Durations are seconds or a text such as "36h" (s, m, h, d, w).',
+        "",
+    ]
+    given: dict[str, object] = {"site": site, "url": database}
+    lines += _keys(Config, given)
+    for name in ("database", "source", "cluster", "ce", "benchmark", "join", "vo", "publish"):
+        section = section_of(Config, name)
+        if name == "ce":
+            lines += _ce_table()
+        elif name == "source":
+            for source in _sources(logs):
+                lines += _table("[[source]]", section, source)
+        elif section is not None:
+            lines += _table(f"[[{name}]]" if name in _LISTS else f"[{name}]", section, given)
+            if name == "vo":
+                lines += _commented(_table("[[vo.rule]]", section_of(section, "rule"), {}))
+    return "\n".join(lines) + "\n"
+
+
+def _sources(logs: Logs) -> list[dict[str, object]]:
+    found: list[dict[str, object]] = [{"name": parser, "parser": parser, "paths": list(paths)} for parser, paths in logs]
+    return found or [
+        {},
+        {"name": "ce01", "parser": "blah", "paths": ["/var/log/cream/accounting/blahp.log-*"]},
+    ]
+
+
+def _table(title: str, section: type[BaseModel] | None, given: dict[str, object]) -> list[str]:
+    assert section is not None
+    doc = (section.__doc__ or "").strip().split("\n")[0]
+    return ["", f"# {doc}", title, *_keys(section, given)]
+
+
+def _keys(section: type[BaseModel], given: dict[str, object]) -> Iterator[str]:
+    for name, field in section.model_fields.items():
+        if section_of(section, name) is not None or name == "ce":
+            continue
+        yield f"# {field.description}"
+        value = given.get(name) if given.get(name) is not None else sample_value(field)
+        if field.is_required() or given.get(name) is not None or _needed_sample(section, name):
+            yield f"{name} = {_toml(value)}"
+        else:
+            yield f"# {name} = {_toml(value if field.default is None else shown_default(field))}"
+
+
+def _needed_sample(section: type[BaseModel], name: str) -> bool:
+    """Keys without which a sample would not run: the database, the cluster of a source, the queues that wait."""
+    return (section.__name__, name) in {("Database", "url"), ("SourceKeys", "cluster"), ("Cluster", "grid_queues")}
+
+
+def _ce_table() -> list[str]:
+    field = Config.model_fields["ce"]
+    rows = [f"# {_toml(pattern)} = {_toml(cluster)}" for pattern, cluster in sample_value(field).items()]  # type: ignore[attr-defined]
+    return ["", f"# {field.description}", "[ce]", *rows]
+
+
+def _commented(lines: list[str]) -> list[str]:
+    return [line if not line or line.startswith("#") else f"# {line}" for line in lines]
+
+
+def sample_value(field: FieldInfo) -> object:
+    """What the sample shows for a key: its own example, else its default."""
+    extra = field.json_schema_extra
+    shown = extra.get("sample") if isinstance(extra, dict) else None
+    return shown if shown is not None else shown_default(field)
+
+
+def shown_default(field: FieldInfo) -> object:
+    if field.is_required() or field.default is None:
+        return ""
+    duration = isinstance(field.default, int) and not isinstance(field.default, bool) and field.default >= 3600
+    return _duration(field.default) if duration else field.default
+
+
+def _duration(seconds: int) -> object:
+    for unit, length in (("d", 86_400), ("h", 3600)):
+        if seconds % length == 0:
+            return f"{seconds // length}{unit}"
+    return seconds
+
+
+def _toml(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, dt.date):
+        return value.isoformat()
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(_toml(v) for v in value) + "]"
+    return json.dumps(str(value) if isinstance(value, Path) else value)
+
+
+def reference() -> str:
+    """`docs/reference/configuration.md`: every table and key with type, default and meaning."""
+    lines = ["# Configuration", "", "Generated from the fields in `batchacct/config.py`; a test holds it fresh.", ""]
+    lines += ["One TOML file: `--config`, else `$BATCHACCT_CONFIG`, else `/etc/batchacct/batchacct.toml`.", ""]
+    lines += _reference_table("top of the file", Config)
+    for name in Config.model_fields:
+        section = section_of(Config, name)
+        if section is not None:
+            lines += _reference_table(f"[[{name}]]" if name in _LISTS else f"[{name}]", section)
+            if name == "vo":
+                lines += _reference_table("[[vo.rule]]", section_of(section, "rule") or section)
+    return "\n".join(lines)
+
+
+def _reference_table(title: str, section: type[BaseModel]) -> list[str]:
+    rows = [
+        f"## `{title}`",
+        "",
+        (section.__doc__ or "").strip().split("\n")[0],
+        "",
+        "| key | default | meaning |",
+        "|---|---|---|",
+    ]
+    for name, field in section.model_fields.items():
+        if section_of(section, name) is None:
+            default = "required" if field.is_required() else "" if field.default is None else f"`{_toml(shown_default(field))}`"
+            rows.append(f"| `{name}` | {default} | {field.description} |")
+    return [*rows, ""]

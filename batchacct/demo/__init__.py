@@ -1,0 +1,1 @@
+"""A small simulated farm, for `batchacct demo`, the tests and the benchmarks."""

@@ -1,0 +1,224 @@
+"""The books: what came in, what became of it, and whether every stage adds up.
+
+In units: units read = recorded + merged + already known + skipped + rejected. In jobs: job records in force = joined + local +
+waiting + excluded + not joined yet. For the destination: records published = confirmed + unsent + refused + not in a message yet.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+from sqlalchemy import ColumnElement, Connection, Row, Select, and_, func, select
+
+from batchacct.store import tables
+from batchacct.store.tables import followed_file, job, load, message, refusal, reject, source_state, usage
+
+Found = Row[Any]
+UNIT_COUNTS = ("units", "recorded", "merged", "known", "revised", "skipped", "rejected")
+
+
+@dataclass(frozen=True, slots=True)
+class SourceBooks:
+    """One source: sums over its loads, and how far its files were read."""
+
+    name: str
+    record_type: str
+    units: int
+    recorded: int
+    merged: int
+    known: int
+    revised: int
+    skipped: int
+    rejected: int
+    files: int
+    bytes_read: int
+    newest_file: str | None
+    newest_offset: int | None
+    newest_size: int | None
+    last_record_at: int | None
+    read_to_end_at: int | None
+    last_error: str | None
+
+    @property
+    def balanced(self) -> bool:
+        return self.units == self.recorded + self.merged + self.known + self.skipped + self.rejected
+
+
+@dataclass(frozen=True, slots=True)
+class JobBooks:
+    """Job records: stored, out of force (a newer revision replaced them), and outcomes as {(outcome, reason): jobs}."""
+
+    stored: int
+    superseded: int
+    not_joined: int
+    outcomes: dict[tuple[str, str], int]
+
+    def total(self, outcome: str) -> int:
+        return sum(jobs for (what, _), jobs in self.outcomes.items() if what == outcome)
+
+    @property
+    def in_force(self) -> int:
+        return self.stored - self.superseded
+
+    @property
+    def balanced(self) -> bool:
+        return self.in_force == sum(self.outcomes.values()) + self.not_joined
+
+
+@dataclass(frozen=True, slots=True)
+class DestinationBooks:
+    """Records to publish: in confirmed messages, in unsent ones, refused by reason, and not in a message yet."""
+
+    publishable: int
+    confirmed: int
+    unsent: int
+    refused: dict[str, int]
+    not_in_message: int
+    messages: int
+    messages_unsent: int
+    left_out: dict[str, int]
+    last_confirmed_at: int | None
+    last_error: str | None
+
+    @property
+    def balanced(self) -> bool:
+        return self.publishable == self.confirmed + self.unsent + sum(self.refused.values()) + self.not_in_message
+
+
+@dataclass(frozen=True, slots=True)
+class Books:
+    """Everything `status` shows."""
+
+    sources: list[SourceBooks]
+    jobs: JobBooks
+    destination: DestinationBooks
+    records_by_type: dict[str, tuple[int, int]]
+    open_rejects: int
+    problems: list[str] = field(default_factory=list)
+
+    @property
+    def balanced(self) -> bool:
+        return not self.problems
+
+
+def read_books(connection: Connection) -> Books:
+    """The books as the database has them now."""
+    sources, jobs, destination = _sources(connection), _jobs(connection), _destination(connection)
+    counted = {name: _counts_of(connection, name) for name in tables.RECORD_TABLES}
+    open_rejects = connection.scalar(select(func.count()).select_from(reject).where(reject.c.replayed_by.is_(None))) or 0
+    problems = [f"source {s.name}: units read are not accounted for" for s in sources if not s.balanced]
+    problems += [
+        f"{name} records: loads say {said}, the table has {there}" for name, (said, there) in counted.items() if said != there
+    ]
+    if not jobs.balanced:
+        problems.append("jobs: outcomes do not add up to the records in force")
+    if not destination.balanced:
+        problems.append("publishing: messages do not add up to the records to publish")
+    return Books(sources, jobs, destination, counted, open_rejects, problems)
+
+
+def _sources(connection: Connection) -> list[SourceBooks]:
+    sums = [func.coalesce(func.sum(load.c[name]), 0).label(name) for name in UNIT_COUNTS]
+    last = func.max(load.c.last_record_at).label("last_record_at")
+    loads: dict[tuple[str, str], Found | None] = {
+        (row.source, row.record_type): cast("Found", row)
+        for row in connection.execute(
+            select(load.c.source, load.c.record_type, *sums, last).group_by(load.c.source, load.c.record_type)
+        )
+    }
+    states = {row.name: row for row in connection.execute(select(source_state))}
+    for state in states.values():
+        loads.setdefault((state.name, state.record_type), None)
+    files: dict[str, list[Found]] = {}
+    for row in connection.execute(select(followed_file).order_by(followed_file.c.updated_at, followed_file.c.id)):
+        files.setdefault(row.source, []).append(row)
+    return [_source(name, kind, row, states.get(name), files.get(name, [])) for (name, kind), row in sorted(loads.items())]
+
+
+def _source(name: str, kind: str, row: Found | None, state: Found | None, files: list[Found]) -> SourceBooks:
+    newest = files[-1] if files else None
+    units: dict[str, int] = {count: int(getattr(row, count)) if row else 0 for count in UNIT_COUNTS}
+    return SourceBooks(
+        name=name,
+        record_type=kind,
+        **units,
+        files=len(files),
+        bytes_read=sum(f.offset for f in files),
+        newest_file=newest.path if newest else None,
+        newest_offset=newest.offset if newest else None,
+        newest_size=newest.size if newest else None,
+        last_record_at=row.last_record_at if row else None,
+        read_to_end_at=state.read_to_end_at if state else None,
+        last_error=state.last_error if state else None,
+    )
+
+
+def _jobs(connection: Connection) -> JobBooks:
+    stored = _count(connection, select(func.count()).select_from(job))
+    superseded = _count(connection, select(func.count()).where(job.c.superseded_by.is_not(None)))
+    outcomes = connection.execute(
+        select(usage.c.outcome, func.coalesce(usage.c.reason, ""), func.count()).group_by(usage.c.outcome, usage.c.reason)
+    )
+    missing = and_(usage.c.job_id == job.c.id)
+    not_joined = _count(
+        connection,
+        select(func.count())
+        .select_from(job.outerjoin(usage, missing))
+        .where(usage.c.job_id.is_(None), job.c.superseded_by.is_(None)),
+    )
+    return JobBooks(stored, superseded, not_joined, {(row[0], row[1]): row[2] for row in outcomes})
+
+
+def _destination(connection: Connection) -> DestinationBooks:
+    goes_out = usage.c.outcome.in_(["joined", "local"])
+    by_message = (
+        select(
+            func.count().label("publishable"),
+            _sum_if(message.c.confirmed_at.is_not(None)),
+            _sum_if(and_(message.c.id.is_not(None), message.c.confirmed_at.is_(None))),
+            _sum_if(and_(message.c.id.is_(None), refusal.c.job_id.is_(None))),
+        )
+        .select_from(
+            usage.outerjoin(message, message.c.id == usage.c.message_id).outerjoin(refusal, refusal.c.job_id == usage.c.job_id)
+        )
+        .where(goes_out)
+    )
+    publishable, confirmed, unsent, not_in_message = (int(n or 0) for n in connection.execute(by_message).one())
+    refused = connection.execute(
+        select(refusal.c.reason, func.count())
+        .join(usage, usage.c.job_id == refusal.c.job_id)
+        .where(goes_out)
+        .group_by(refusal.c.reason)
+    )
+    open_messages = message.c.confirmed_at.is_(None)
+    error = select(message.c.last_error).where(open_messages, message.c.last_error.is_not(None)).order_by(message.c.id).limit(1)
+    return DestinationBooks(
+        publishable,
+        confirmed,
+        unsent,
+        {row[0]: row[1] for row in refused},
+        not_in_message,
+        _count(connection, select(func.count()).select_from(message)),
+        _count(connection, select(func.count()).where(open_messages)),
+        {row.what: row.records for row in connection.execute(select(tables.left_out))},
+        connection.scalar(select(func.max(message.c.confirmed_at))),
+        connection.scalar(error),
+    )
+
+
+def _sum_if(condition: ColumnElement[bool]) -> ColumnElement[int]:
+    return func.count().filter(condition)
+
+
+def _counts_of(connection: Connection, record_type: str) -> tuple[int, int]:
+    """Records of a type as the loads say, and as the table has them."""
+    said = load.c.merged if record_type == "part" else load.c.recorded
+    of_type = select(func.coalesce(func.sum(said), 0))
+    if record_type != "part":
+        of_type = of_type.where(load.c.record_type == record_type)
+    return _count(connection, of_type), _count(connection, select(func.count()).select_from(tables.RECORD_TABLES[record_type]))
+
+
+def _count(connection: Connection, query: Select[Any]) -> int:
+    return int(connection.scalar(query) or 0)

@@ -1,0 +1,219 @@
+"""Stories: one job from byte offset to receipt, or why it is not further; one message or one byte offset, followed either way."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Row, and_, func, or_, select
+
+from batchacct.clock import shown
+from batchacct.store.tables import (
+    ROWS_PER_LOAD_BITS,
+    benchmark,
+    identity,
+    job,
+    load,
+    message,
+    refusal,
+    reject,
+    source_state,
+    usage,
+    usage_history,
+    vo_mapping,
+)
+
+REJECTS_SEARCHED = 100_000
+
+Found = Row[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class JobId:
+    """A job id as a person types it: `1234`, `1234[5]`, or `1234-5` for an array element."""
+
+    join_id: str
+    array_index: int | None
+
+    @classmethod
+    def of(cls, text: str) -> JobId:
+        match = re.fullmatch(r"(.+?)(?:\[(\d+)\]|-(\d+))?", text.strip())
+        assert match is not None
+        index = match[2] or match[3]
+        return cls(match[1].split(".", 1)[0] if re.match(r"\d+\.\D", match[1]) else match[1], int(index) if index else None)
+
+
+def why(connection: Connection, job_id: JobId) -> Iterator[str]:
+    """The story of every run of a job, line by line; of a job never seen, what was read instead."""
+    jobs = job.c.join_id == job_id.join_id
+    if job_id.array_index is not None:
+        jobs = and_(jobs, job.c.array_index == job_id.array_index)
+    runs = connection.execute(select(job).where(jobs).order_by(job.c.logged_at, job.c.id)).all()
+    for run in runs:
+        yield from _run(connection, run)
+    identities = connection.execute(
+        select(identity).where(identity.c.join_id == job_id.join_id).order_by(identity.c.recorded_at, identity.c.id)
+    ).all()
+    if not runs:
+        for row in identities:
+            yield f"identity {row.lrms_job_id}: {_who(row)}, told by {row.ce_id} at {shown(row.recorded_at)}"
+            yield f"  read from {_where(connection, row)}"
+            yield "  no batch record of this job has been read: it has not ended, never ran, or its LRMS source lags"
+    rejects = list(_rejects_naming(connection, job_id.join_id))
+    for row in rejects:
+        yield f"rejected: {row.path}, byte {row.source_offset}: {row.reason}"
+        yield f"  {'replayed' if row.replayed_by else 'kept'} as reject {row.id}: see `batchacct rejects show {row.id}`"
+    if not (runs or identities or rejects):
+        yield from _never_seen(connection, job_id)
+
+
+def _run(connection: Connection, run: Found) -> Iterator[str]:
+    index = "" if run.array_index is None else f"[{run.array_index}]"
+    yield f"job {run.lrms_job_id}{index} on {run.cluster}: {run.state}, user {run.user_name or '-'}, queue {run.queue or '-'}"
+    yield f"  submitted {shown(run.submit_at)}, started {shown(run.start_at)}, ended {shown(run.end_at)}"
+    cpu = "unknown" if run.cpu_duration_s is None else f"{run.cpu_duration_s} s"
+    wall = "-" if run.wall_duration_s is None else f"{run.wall_duration_s} s"
+    yield f"  wall {wall}, CPU {cpu}, processors {run.processors or '-'}, nodes {run.node_count or '-'}"
+    yield f"  read from {_where(connection, run)}"
+    if run.superseded_by is not None:
+        yield f"  replaced: the same run was logged again with other content (record {run.superseded_by})"
+    for old in connection.execute(select(usage_history).where(usage_history.c.job_id == run.id).order_by(usage_history.c.id)):
+        yield f"  earlier: {old.outcome} ({old.reason}) in message {old.message_id}; {old.why}, {shown(old.replaced_at)}"
+    now = connection.execute(select(usage).where(usage.c.job_id == run.id)).one_or_none()
+    if now is not None:
+        yield from _outcome(connection, run, now)
+    elif run.superseded_by is None:
+        yield "  not joined yet: the next `batchacct publish` looks at it"
+
+
+def _outcome(connection: Connection, run: Found, now: Found) -> Iterator[str]:
+    yield f"  {now.outcome}: {now.reason}"
+    if now.identity_id is not None:
+        who = connection.execute(select(identity).where(identity.c.id == now.identity_id)).one()
+        yield f"    {_who(who)}"
+        yield f"    told by {who.ce_id} at {shown(who.recorded_at)} ({who.time_kind} time), read from {_where(connection, who)}"
+    elif now.mapping_id is not None:
+        mapping = connection.execute(select(vo_mapping).where(vo_mapping.c.id == now.mapping_id)).one()
+        yield f"    VO {mapping.vo} by {mapping.rule} (group {run.group_name or '-'})"
+    if now.benchmark_id is not None:
+        used = connection.execute(select(benchmark).where(benchmark.c.id == now.benchmark_id)).one()
+        times = " x host factor" if used.per_host_factor else ""
+        yield f"    benchmark {used.type} {used.value:g}{times}"
+    if now.outcome == "waiting":
+        yield from _waits_for(connection)
+    refused = connection.execute(select(refusal).where(refusal.c.job_id == run.id)).one_or_none()
+    if now.message_id is not None:
+        yield from _message(connection, now.message_id)
+    elif refused is not None:
+        yield f"    refused for publishing: {refused.reason}"
+    elif now.outcome in {"joined", "local"}:
+        yield "    not in a message yet: the next `batchacct publish` builds it"
+
+
+def _waits_for(connection: Connection) -> Iterator[str]:
+    states = select(source_state).where(source_state.c.record_type == "identity").order_by(source_state.c.name)
+    for state in connection.execute(states):
+        yield f"    identity source {state.name} was read to its end at {shown(state.read_to_end_at)}"
+    yield "    it is looked at again by each `batchacct publish`; grace and max_hold in [join] end the waiting"
+
+
+def _message(connection: Connection, number: int) -> Iterator[str]:
+    columns = (message.c.format, message.c.destination, message.c.created_at, message.c.confirmed_at, message.c.receipt)
+    row = connection.execute(select(*columns, message.c.last_error).where(message.c.id == number)).one()
+    yield f"    message {number} ({row.format}), built {shown(row.created_at)}"
+    if row.confirmed_at is not None:
+        yield f"    handed over to {row.destination} {shown(row.confirmed_at)}, receipt {row.receipt}"
+    else:
+        yield f"    not handed over yet{': ' + row.last_error if row.last_error else ''}"
+
+
+def _who(row: Found) -> str:
+    name = row.dn or "/".join(filter(None, (row.token_issuer, row.token_subject))) or "nobody named"
+    return f"{name}, {row.fqan or 'no FQAN'}"
+
+
+def _where(connection: Connection, record: Found) -> str:
+    path = connection.scalar(select(load.c.path).where(load.c.id == record.id >> ROWS_PER_LOAD_BITS))
+    return f"{path}, byte {record.source_offset} (source {record.source}, record {record.id})"
+
+
+def _rejects_naming(connection: Connection, join_id: str) -> Iterator[Found]:
+    word = re.compile(rb"(?<![0-9A-Za-z])" + re.escape(join_id.encode()) + rb"(?![0-9A-Za-z])")
+    for row in connection.execute(select(reject).order_by(reject.c.id.desc()).limit(REJECTS_SEARCHED)):
+        if word.search(row.unit):
+            yield row
+
+
+def _never_seen(connection: Connection, job_id: JobId) -> Iterator[str]:
+    index = "" if job_id.array_index is None else f"[{job_id.array_index}]"
+    yield f"job {job_id.join_id}{index}: no source has told of it, in no record, no identity, no reject"
+    columns = (load.c.source, func.max(load.c.last_record_at), func.max(load.c.loaded_at))
+    for source, last, read in connection.execute(select(*columns).group_by(load.c.source).order_by(load.c.source)):
+        yield f"  source {source} was last read {shown(read)}; its newest record is of {shown(last)}"
+    yield "  it has not ended yet, its log was not read (see `batchacct status`), or the id is another"
+
+
+def trace_message(connection: Connection, number: int) -> Iterator[str]:
+    """A message, and every record in it down to file and byte offset."""
+    yield from (line.strip() for line in _message(connection, number))
+    rows = union_of_usage(connection, number)
+    for row, replaced in rows:
+        run = connection.execute(select(job).where(job.c.id == row.job_id)).one()
+        index = "" if run.array_index is None else f"[{run.array_index}]"
+        yield f"job {run.lrms_job_id}{index}: {row.outcome}{', replaced since' if replaced else ''}"
+        yield f"  {_where(connection, run)}"
+        if row.identity_id is not None:
+            yield f"  {_where(connection, connection.execute(select(identity).where(identity.c.id == row.identity_id)).one())}"
+
+
+def union_of_usage(connection: Connection, number: int) -> Iterator[tuple[Found, bool]]:
+    """The usage rows of a message, with whether a correction has replaced them since, in the order of their jobs."""
+    sent = and_(usage.c.outcome.in_(["joined", "local"]), usage.c.message_id == number)
+    rows = [(r, False) for r in connection.execute(select(usage).where(sent))]
+    rows += [(r, True) for r in connection.execute(select(usage_history).where(usage_history.c.message_id == number))]
+    yield from sorted(rows, key=lambda pair: int(pair[0].job_id))
+
+
+def trace_unit(connection: Connection, path: str, offset: int) -> Iterator[str]:
+    """What the bytes of a file at an offset became: a record and its job's story, a reject, or a skip or known record."""
+    covers: ColumnElement[bool] = and_(load.c.path == path, load.c.start_offset <= offset, load.c.end_offset > offset)
+    loads = connection.execute(select(load).where(covers).order_by(load.c.id)).all()
+    if not loads:
+        yield f"{path}, byte {offset}: no load has read it (`batchacct status` shows how far each file was read)"
+    for row in loads:
+        yield f"load {row.id} of source {row.source} read bytes {row.start_offset} to {row.end_offset} at {shown(row.loaded_at)}"
+        yield from _unit_in_load(connection, row, offset)
+
+
+def _unit_in_load(connection: Connection, row: Found, offset: int) -> Iterator[str]:
+    table = job if row.record_type == "job" else identity
+    of_load = table.c.id.between(row.id << ROWS_PER_LOAD_BITS, ((row.id + 1) << ROWS_PER_LOAD_BITS) - 1)
+    unit_end = table.c.source_offset + func.length(table.c.native)
+    record = connection.execute(
+        select(table)
+        .where(of_load, table.c.source_offset <= offset, unit_end >= offset)
+        .order_by(table.c.source_offset.desc())
+        .limit(1)
+    ).one_or_none()
+    bad = connection.execute(
+        select(reject).where(
+            reject.c.load_id == row.id,
+            reject.c.source_offset <= offset,
+            reject.c.source_offset + reject.c.length >= offset,
+        )
+    ).first()
+    if bad is not None:
+        yield f"  rejected: {bad.reason} (`batchacct rejects show {bad.id}`)"
+    elif record is None:
+        yield f"  no record of this load: skipped, or known already from an earlier load ({row.skip_reasons or 'nothing skipped'})"
+    elif row.record_type == "job":
+        yield from _run(connection, record)
+    else:
+        yield f"  identity for job {record.lrms_job_id}: {_who(record)} at {shown(record.recorded_at)}"
+        joined = or_(usage.c.identity_id == record.id)
+        for (number,) in connection.execute(
+            select(usage.c.job_id).join(job, job.c.id == usage.c.job_id).where(job.c.join_id == record.join_id, joined)
+        ):
+            yield from _run(connection, connection.execute(select(job).where(job.c.id == number)).one())
