@@ -1,0 +1,1 @@
+"""Collectors' parsers of computing elements, and the 2012 script whisk."""

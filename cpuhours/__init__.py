@@ -1,0 +1,1 @@
+"""Reports and plots, and the 2012 script cpuhours."""

@@ -1,0 +1,53 @@
+"""Benchmarks with validity dates, as the ledger keeps them: a row once used is never changed, only put out of force."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Sequence
+
+from sqlalchemy import ColumnElement, Connection, and_, insert, or_, select, update
+
+from batchacct.config import Benchmark
+from batchacct.store.tables import benchmark, job
+
+Key = tuple[str, str, float, int, int, int]
+
+
+def store_benchmarks(connection: Connection, configured: Sequence[Benchmark]) -> bool:
+    """Makes the benchmarks in force those of the configuration; True if that changed anything."""
+    wanted = {_key(b) for b in configured}
+    columns = [benchmark.c[n] for n in ("cluster", "type", "value", "per_host_factor", "valid_from", "valid_until")]
+    rows = connection.execute(select(benchmark.c.id, benchmark.c.active, *columns)).all()
+    changed = False
+    for row in rows:
+        active = int(tuple(row[2:]) in wanted)
+        if active != row.active:
+            connection.execute(update(benchmark).where(benchmark.c.id == row.id).values(active=active))
+            changed = True
+    missing = wanted - {tuple(row[2:]) for row in rows}
+    if missing:
+        names = [c.name for c in columns]
+        connection.execute(insert(benchmark), [{**dict(zip(names, k, strict=True)), "active": 1} for k in sorted(missing)])
+    return changed or bool(missing)
+
+
+def _key(configured: Benchmark) -> Key:
+    begin, end = (_midnight(day) for day in (configured.valid_from, configured.valid_until))
+    return (configured.cluster, configured.type, configured.value, int(configured.per_host_factor), begin, end)
+
+
+def _midnight(day: dt.date) -> int:
+    return int(dt.datetime.combine(day, dt.time(), dt.UTC).timestamp())
+
+
+def fitting_benchmark() -> ColumnElement[int | None]:
+    """For a row of `job`: the id of the benchmark in force for its cluster when it ended, its own before the one for all."""
+    usable = or_(benchmark.c.per_host_factor == 0, benchmark.c.value * job.c.host_factor >= 1)
+    when = and_(benchmark.c.valid_from <= job.c.end_at, job.c.end_at < benchmark.c.valid_until)
+    return (
+        select(benchmark.c.id)
+        .where(benchmark.c.active == 1, benchmark.c.cluster.in_([job.c.cluster, "*"]), when, usable)
+        .order_by(benchmark.c.cluster == "*", benchmark.c.valid_from.desc(), benchmark.c.id.desc())
+        .limit(1)
+        .scalar_subquery()
+    )

@@ -1,0 +1,108 @@
+"""`batchacct publish`: join, format, hand over."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Protocol, cast
+
+import click
+
+from batchacct.cli.common import config_option, emit_table, open_store
+from batchacct.clock import unix_now
+from batchacct.config import Config
+from batchacct.errors import ConfigError
+from batchacct.parsing import registry
+from batchacct.store import Store
+from pub.formats.contract import Format
+from pub.joining import Joiner
+from pub.outbox import Outbox, Published, keep_template, send
+from pub.transports.contract import Transport
+
+Joined = Counter[tuple[str, str]]
+
+
+class _MakeTransport(Protocol):
+    def __call__(self, path: object) -> Transport: ...
+
+
+class _Undo(Exception):  # noqa: N818 - ends a dry run's transaction
+    pass
+
+
+@click.command()
+@click.option("--once", is_flag=True, help="Publish what is there and end.")
+@click.option("--dry-run", is_flag=True, help="Show what would be published; nothing is stored or handed over.")
+@config_option
+def publish(config: Config, once: bool, dry_run: bool) -> None:
+    """Joins jobs with identities, builds messages and hands them over."""
+    if not (once or dry_run):
+        raise ConfigError("publishing on a schedule comes with a later release: run `batchacct publish --once` from cron for now")
+    with open_store(config) as store:
+        joined, done = dry_publish(store, config, unix_now()) if dry_run else publish_once(store, config, unix_now)
+    show_published(joined, done, dry_run=dry_run)
+
+
+def publish_once(store: Store, config: Config, clock: Callable[[], int]) -> tuple[Joined, Published]:
+    """One run: (jobs by outcome and reason, what was published).
+
+    Raises: BusyError if another publisher runs, ConfigError, PluginError, StoreError, PublishError (what was built stays in the
+    outbox, and the next run sends it).
+    """
+    transport = cast("_MakeTransport", registry.load(registry.TRANSPORTS, config.publish.transport))(config.publish.path)
+    with store.lock("publish"):
+        joiner, outbox = Joiner.of(config, clock()), Outbox(config, _format(config), clock())
+        with store.writing() as connection:
+            keep_template(connection, config.publish, clock())
+            joined = joiner.begin(connection)
+        while True:
+            with store.writing() as connection:
+                counts = joiner.step(connection)
+            if counts is None:
+                break
+            joined += counts
+        done = Published()
+        while True:
+            with store.writing() as connection:
+                if not outbox.build_step(connection, done):
+                    break
+        send(store, transport, clock, done)
+    return joined, done
+
+
+def dry_publish(store: Store, config: Config, now: int) -> tuple[Joined, Published]:
+    """What `publish_once` would do, in one transaction that is undone: nothing is stored, nothing is handed over."""
+    done = Published()
+    with store.lock("publish"):
+        try:
+            with store.writing() as connection:
+                joiner, outbox = Joiner.of(config, now), Outbox(config, _format(config), now)
+                keep_template(connection, config.publish, now)
+                joined = joiner.begin(connection)
+                while (counts := joiner.step(connection)) is not None:
+                    joined += counts
+                while outbox.build_step(connection, done):
+                    pass
+                raise _Undo  # noqa: TRY301 - leaving by an exception is what rolls the transaction back
+        except _Undo:
+            pass
+    return joined, done
+
+
+def _format(config: Config) -> Format:
+    return cast("Format", registry.load(registry.FORMATS, config.publish.format))
+
+
+def show_published(joined: Joined, done: Published, *, dry_run: bool = False) -> None:
+    """What a run did, as tables."""
+    would = "would be " if dry_run else ""
+    rows = [(outcome, reason, jobs) for (outcome, reason), jobs in sorted(joined.items())]
+    emit_table(f"Jobs that {would}joined" if dry_run else "Joined", ("outcome", "why", "jobs"), rows)
+    rows = [
+        ("records", "", done.records),
+        ("messages", "", done.messages),
+        ("messages handed over", "", done.confirmed),
+    ]
+    rows += [("refused", reason, count) for reason, count in sorted(done.refused.items())]
+    rows += [("left out", what, count) for what, count in sorted(done.left_out.items())]
+    emit_table("Would be published" if dry_run else "Published", ("what", "why", "count"), rows)

@@ -1,0 +1,1 @@
+"""Message formats, one a module, registered under `batchacct.formats`."""

@@ -1,0 +1,205 @@
+"""APEL individual job messages, v0.3 and v0.4, as apel/apel 2.5.0 loads them.
+
+A message is a header line and then records of `Field: value` lines, each ended by `%%`; times are Unix seconds,
+durations seconds, memory is KiB. One faulty record costs a whole message, and the sender is not told: so every record
+is checked here against what the loader and its database take, and a faulty one is refused alone. v0.4 differs in one
+line, `ServiceLevel: {hepscore23: 12.5}`.
+
+Sources: apel/apel (db/records/job.py, db/loader, schemas/server.sql), EGI documentation "Grid Accounting".
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pub.formats.text import Mask, Sheet, blanked, joined, stripped, valid
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from pub.formats.contract import Rendered
+    from pub.formats.text import Values
+
+    Rule = Callable[[Sheet, "Field", Values], Values]
+
+ALLOWED_AHEAD_S = 2 * 86_400
+"""The loader takes jobs that ended up to two days after its own clock."""
+
+BENCHMARKS = ("Si2k", "HEPSPEC", "HEPscore23")
+
+_BENCHMARK_KEYS = pa.array([name.lower() for name in BENCHMARKS])
+_BENCHMARK_NAMES = pa.array(BENCHMARKS)
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One line of a record: its name in the message, its column, its rule, and how long a text may be.
+
+    The rule checks the column, tells the sheet what it refuses or leaves out, and returns the values as texts, null for
+    no line.
+    """
+
+    label: str
+    column: str
+    rule: Rule
+    limit: int = 255
+
+
+def key(sheet: Sheet, field: Field, values: Values) -> Values:
+    return sheet.key(field.label, values, field.limit)
+
+
+def text(sheet: Sheet, field: Field, values: Values) -> Values:
+    return sheet.text(field.label, values, field.limit)
+
+
+def vo_text(sheet: Sheet, field: Field, values: Values) -> Values:
+    """As `text`, but `None` and `null` stay: here alone the loader takes them for what they say."""
+    return sheet.text(field.label, values, field.limit, keep_null_words=True)
+
+
+def fqan(sheet: Sheet, field: Field, values: Values) -> Values:
+    """All FQANs; only the primary one where all are too long; none where that is too long as well, or is no path.
+
+    What is no path is left out because the loader would take the whole of it for the VO, whatever the VO line says.
+    """
+    texts, lengths = stripped(values)
+    no_path = (lengths >= 0) & ~_true(pc.starts_with(texts, "/"))
+    sheet.note_left_out(no_path, f"{field.label}: does not begin with `/`")
+    too_long = (lengths > field.limit) & ~no_path
+    if too_long.any():
+        primary, primary_lengths = stripped(pc.replace_substring_regex(texts.filter(pa.array(too_long)), ";.*$", ""))
+        fits = np.zeros(len(texts), dtype=np.bool_)
+        fits[too_long] = primary_lengths <= field.limit
+        texts = pc.replace_with_mask(texts, pa.array(too_long), primary)
+        sheet.note_left_out(fits, f"{field.label}: longer than {field.limit} characters, all but the primary one")
+        sheet.note_left_out(too_long & ~fits, f"{field.label}: longer than {field.limit} characters")
+        too_long &= ~fits
+    return blanked(texts, no_path | too_long)
+
+
+def required_integer(sheet: Sheet, field: Field, values: Values) -> Values:
+    return sheet.integer(field.label, values, required=True)
+
+
+def integer(sheet: Sheet, field: Field, values: Values) -> Values:
+    return sheet.integer(field.label, values, required=False)
+
+
+def memory(sheet: Sheet, field: Field, values: Values) -> Values:
+    return sheet.size(field.label, values)
+
+
+def instant(sheet: Sheet, field: Field, values: Values) -> Values:
+    sheet.refuse(~valid(values), f"{field.label} is missing")
+    sheet.refuse(_true(pc.less(values, pa.scalar(1))), f"{field.label} is not after 1970-01-01T00:00:00Z")
+    return values.cast(pa.string())
+
+
+def benchmark_name(sheet: Sheet, field: Field, values: Values) -> Values:
+    """The benchmark as the loader's documentation spells it; another one refuses the row."""
+    position = pc.index_in(pc.utf8_lower(values), value_set=_BENCHMARK_KEYS)
+    sheet.refuse(~valid(values), f"{field.label} is missing")
+    sheet.refuse(~valid(position), f"{field.label} is none of {', '.join(BENCHMARKS)}")
+    return _BENCHMARK_NAMES.take(position)
+
+
+def benchmark(sheet: Sheet, field: Field, values: Values) -> Values:
+    return sheet.decimal(field.label, values)
+
+
+BENCHMARK_NAME = Field("ServiceLevelType", "service_level_type", benchmark_name)
+BENCHMARK = Field("ServiceLevel", "service_level", benchmark)
+
+FIELDS = (
+    Field("Site", "site", key),
+    Field("SubmitHost", "submit_host", text),
+    Field("MachineName", "machine_name", text),
+    Field("Queue", "queue", text, 100),
+    Field("LocalJobId", "local_job_id", key),
+    Field("LocalUserId", "local_user_id", text),
+    Field("GlobalUserName", "global_user_name", text),
+    Field("FQAN", "fqan", fqan),
+    Field("VO", "vo", vo_text),
+    Field("VOGroup", "vo_group", vo_text),
+    Field("VORole", "vo_role", vo_text),
+    Field("WallDuration", "wall_duration_s", required_integer),
+    Field("CpuDuration", "cpu_duration_s", required_integer),
+    Field("Processors", "processors", integer),
+    Field("NodeCount", "node_count", integer),
+    Field("StartTime", "start_at", instant),
+    Field("EndTime", "end_at", instant),
+    Field("InfrastructureDescription", "infrastructure_description", text, 100),
+    Field("InfrastructureType", "infrastructure_type", text, 20),
+    Field("MemoryReal", "memory_real_kib", memory),
+    Field("MemoryVirtual", "memory_virtual_kib", memory),
+    BENCHMARK_NAME,
+    BENCHMARK,
+)
+"""A record's lines in the order in which they are written."""
+
+
+def checked(sheet: Sheet, fields: Sequence[Field], records: pa.RecordBatch, now: int) -> dict[str, Values]:
+    """The lines of these fields as texts, by label; what is refused or left out is told to the sheet."""
+    lines = {field.label: field.rule(sheet, field, records.column(field.column)) for field in fields}
+    start_at, end_at = records.column("start_at"), records.column("end_at")
+    sheet.refuse(_true(pc.greater(start_at, end_at)), "StartTime is after EndTime")
+    sheet.refuse(_true(pc.greater(end_at, pa.scalar(now + ALLOWED_AHEAD_S))), "EndTime is more than 2 days ahead")
+    identities = [lines[label] for label in ("FQAN", "VO") if label in lines]
+    if identities:
+        known = np.logical_or.reduce([valid(texts) for texts in identities])
+        sheet.refuse(~known, "neither FQAN nor VO can be written")
+    return lines
+
+
+def message_of(header: str, records: Sequence[str]) -> bytes:
+    """A message: the header line and the records, as bytes; every record is ASCII already."""
+    return f"{header}\n{''.join(records)}".encode("ascii")
+
+
+@dataclass(frozen=True, slots=True)
+class ApelFormat:
+    """APEL individual job messages of one version."""
+
+    name: str
+    doc: str
+    header: str
+    benchmark_as_dictionary: bool = False
+
+    def render(self, records: pa.RecordBatch, now: int) -> Rendered:
+        """`USAGE_RECORD` rows to text, each checked against the loader's rules; `now` is Unix time.
+
+        A batch is at most some 100,000 rows: the texts are one Arrow array, and that holds 2 GiB.
+        """
+        sheet = Sheet(records.num_rows)
+        lines = checked(sheet, FIELDS, records, now)
+        if self.benchmark_as_dictionary:
+            name = pc.ascii_lower(lines.pop(BENCHMARK_NAME.label))
+            figure = lines[BENCHMARK.label]
+            lines[BENCHMARK.label] = joined("{", name, ": ", figure, "}")
+        return sheet.rendered(lines.items())
+
+    def message(self, records: list[str]) -> bytes:
+        """One message of these record texts (at least one)."""
+        return message_of(self.header, records)
+
+
+def _true(condition: Values) -> Mask:
+    """Where the condition holds; null does not."""
+    return np.asarray(condition.fill_null(False).to_numpy(zero_copy_only=False), dtype=np.bool_)
+
+
+APEL_03 = ApelFormat(
+    "apel-0.3", "APEL individual job messages, v0.3: what every receiver takes", "APEL-individual-job-message: v0.3"
+)
+APEL_04 = ApelFormat(
+    "apel-0.4",
+    "APEL individual job messages, v0.4: benchmark as a dictionary, for receivers of apel 2.3.0 and newer",
+    "APEL-individual-job-message: v0.4",
+    benchmark_as_dictionary=True,
+)

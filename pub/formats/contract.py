@@ -1,0 +1,72 @@
+"""What a message format is: checks records against what the receiver takes, and writes them as text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import pyarrow as pa
+
+from batchacct.model import INTEGER, REAL, TEXT, Column, RecordType
+
+USAGE_RECORD = RecordType(
+    "usage_record",
+    "one job as it is published: the wide record, which exists only on its way into a message",
+    "end_at",
+    (
+        Column("job_id", INTEGER, "the store's number of the job record", required=True),
+        Column("site", TEXT, "site name as the receiver knows it"),
+        Column("submit_host", TEXT, "grid: the CE id; local: the cluster's submit host"),
+        Column("machine_name", TEXT, "LRMS server host"),
+        Column("queue", TEXT, "queue"),
+        Column("local_job_id", TEXT, "job id by the LocalJobId template"),
+        Column("array_index", INTEGER, "index within a job array; null where the job is none"),
+        Column("local_user_id", TEXT, "local account, null where it is withheld"),
+        Column("global_user_name", TEXT, "DN, or issuer/subject of a token; null where it is withheld"),
+        Column("fqan", TEXT, "all FQANs joined by `;`, primary first"),
+        Column("vo", TEXT, "VO"),
+        Column("vo_group", TEXT, "group of the primary FQAN"),
+        Column("vo_role", TEXT, "role of the primary FQAN with its key"),
+        Column("wall_duration_s", INTEGER, "elapsed time", "s"),
+        Column("cpu_duration_s", INTEGER, "CPU time of all processors", "s"),
+        Column("processors", INTEGER, "slots allocated", "processors"),
+        Column("node_count", INTEGER, "execution hosts", "hosts"),
+        Column("start_at", INTEGER, "start, Unix time", "s"),
+        Column("end_at", INTEGER, "end, Unix time", "s"),
+        Column("infrastructure_description", TEXT, "`BATCHACCT-CREAM-LSF`"),
+        Column("infrastructure_type", TEXT, "grid or local"),
+        Column("memory_real_kib", INTEGER, "peak resident memory", "KiB"),
+        Column("memory_virtual_kib", INTEGER, "peak virtual memory", "KiB"),
+        Column("service_level_type", TEXT, "Si2k, HEPSPEC or HEPscore23"),
+        Column("service_level", REAL, "benchmark of one core"),
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """Usage records as a format writes them.
+
+    records: one text a row of the input, null where it is refused; reasons: one text a row, null where it is not refused;
+    left_out: optional values that the receiver could not hold and that were therefore left out, by `field: reason`.
+    """
+
+    records: pa.StringArray
+    reasons: pa.StringArray
+    left_out: Mapping[str, int] = field(default_factory=dict)
+
+
+class Format(Protocol):
+    """Anything registered under `batchacct.formats`."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def doc(self) -> str: ...
+
+    def render(self, records: pa.RecordBatch, now: int) -> Rendered:
+        """`USAGE_RECORD` rows to text, each checked against the receiver's rules; `now` is Unix time, for times ahead of it."""
+
+    def message(self, records: list[str]) -> bytes:
+        """One message of these record texts (at least one)."""

@@ -1,0 +1,241 @@
+"""Text of `Field: value` lines, whole columns at a time: what may stand in a value, what refuses a record, the joining.
+
+A value is printable ASCII. What is not (a control character, each byte of a UTF-8 sequence) is written as the four
+characters `\\xNN`, and of two percent signs in a row, which would end the record, the second one as `\\x25`. This comes
+before every length.
+
+Masks are NumPy arrays of booleans, one a row. Whether a column needs escaping is seen on its bytes as a whole, so that
+ordinary columns cost next to nothing.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pub.formats.contract import Rendered
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Any
+
+    Values = pa.Array[Any]
+
+Mask = npt.NDArray[np.bool_]
+
+LARGEST_INTEGER = 2**31 - 1
+
+_BLANK = 0x20
+_PERCENT = 0x25
+_TILDE = 0x7E
+_NULL_WORDS = pa.array(["none", "null"])
+_NULL_WORD_BYTES = 4
+_UNSAFE = r"[^ -~]|%%"
+_ESCAPED = [chr(byte) if _BLANK <= byte <= _TILDE else f"\\x{byte:02X}" for byte in range(256)]
+_DECIMALS = pa.array([f".{thousandths:03d}".rstrip("0").rstrip(".") for thousandths in range(1000)])
+_LARGEST_THOUSANDTHS = 9_999_999_999
+
+
+def escaped(values: Values) -> Values:
+    """The texts as they may be written, see the module; nulls stay null."""
+    _, codes = _offsets_and_bytes(values)
+    if not codes.size or (codes.min() >= _BLANK and codes.max() <= _TILDE and not (codes == _PERCENT).any()):
+        return values
+    raw = values.cast(pa.binary())
+    unsafe = cast("pa.BooleanArray", pc.match_substring_regex(raw, _UNSAFE).fill_null(False))
+    texts = pa.array([_escape(unit.as_py()) for unit in raw.filter(unsafe)], pa.string())
+    return cast("Values", pc.replace_with_mask(values, unsafe, texts))
+
+
+def _escape(raw: bytes) -> str:
+    return "".join(map(_ESCAPED.__getitem__, raw)).replace("%%", "%\\x25")
+
+
+def decimals(thousandths: npt.NDArray[np.int64]) -> Values:
+    """Non-negative thousandths as plain decimal numbers without trailing zeros: 12500 is `12.5`, 2500000 is `2500`."""
+    whole = pa.array(thousandths // 1000).cast(pa.string())
+    return joined(whole, _DECIMALS.take(pa.array(thousandths % 1000, pa.int64())))
+
+
+def joined(*pieces: Values | str) -> Values:
+    """Columns and literal texts put together row by row; null where one of the columns is."""
+    return cast("Values", pc.binary_join_element_wise(*pieces, ""))  # type: ignore[call-overload]
+
+
+def stripped(values: Values) -> tuple[Values, npt.NDArray[np.int32]]:
+    """The texts escaped and without blanks at either end, and their lengths (-1 for null)."""
+    texts = escaped(values)
+    lengths, at_edge = _lengths_and_blanks(texts)
+    if at_edge.any():
+        texts = pc.ascii_trim(texts, characters=" ")
+        lengths, _ = _lengths_and_blanks(texts)
+    return texts, lengths
+
+
+def valid(values: Values) -> Mask:
+    """Where the column has a value."""
+    if not values.null_count:
+        return np.ones(len(values), dtype=np.bool_)
+    return np.asarray(values.is_valid().to_numpy(zero_copy_only=False), dtype=np.bool_)
+
+
+def blanked(values: Values, mask: Mask) -> Values:
+    """The column with null where the mask is set."""
+    return pc.if_else(pa.array(mask), pa.scalar(None, values.type), values) if mask.any() else values
+
+
+class Sheet:
+    """The rows of one batch on their way to text: which are refused and why, and which optional values are left out."""
+
+    def __init__(self, rows: int) -> None:
+        self._rows = rows
+        self._reasons: list[str] = []
+        self._reason_of_row = np.full(rows, -1, dtype=np.int32)
+        self._left_out: list[tuple[Mask, str]] = []
+
+    def refuse(self, mask: Mask, reason: str) -> None:
+        """Refuses the rows of the mask; a row keeps the first reason given for it."""
+        if mask.any():
+            self._reason_of_row[mask & (self._reason_of_row < 0)] = len(self._reasons)
+            self._reasons.append(reason)
+
+    def note_left_out(self, mask: Mask, what: str) -> None:
+        """Counts the rows of the mask under `field: reason`, unless the whole row is refused in the end."""
+        if mask.any():
+            self._left_out.append((mask, what))
+
+    def key(self, label: str, values: Values, limit: int) -> Values:
+        """A text of the receiver's key: any change to it would make another job, so what does not fit refuses."""
+        texts = escaped(values)
+        lengths, at_edge = _lengths_and_blanks(texts)
+        self.refuse(lengths <= 0, f"{label} is missing")
+        self.refuse(at_edge, f"{label} begins or ends with a blank, which the receiver would strip")
+        self.refuse(_null_words(texts, lengths), f"{label} is `none` or `null`, which the receiver reads as no value")
+        self.refuse(lengths > limit, f"{label} is longer than {limit} characters")
+        return texts
+
+    def text(self, label: str, values: Values, limit: int, *, keep_null_words: bool = False) -> Values:
+        """An optional text: stripped as the receiver does, and left out where it is nothing then, or too long."""
+        texts, lengths = stripped(values)
+        self.note_left_out(lengths == 0, f"{label}: empty")
+        self.note_left_out(lengths > limit, f"{label}: longer than {limit} characters")
+        unfit = (lengths == 0) | (lengths > limit)
+        if not keep_null_words:
+            null_words = _null_words(texts, lengths)
+            self.note_left_out(null_words, f"{label}: `none` or `null`, which the receiver reads as no value")
+            unfit |= null_words
+        return blanked(texts, unfit)
+
+    def integer(self, label: str, values: Values, *, required: bool) -> Values:
+        """A number the receiver keeps in 32 bits; outside them it refuses the row, as does its absence if required."""
+        absent = ~valid(values)
+        if required:
+            self.refuse(absent, f"{label} is missing")
+        self.refuse(_out_of_range(values) & ~absent, f"{label} is negative or over {LARGEST_INTEGER}")
+        return values.cast(pa.string())
+
+    def size(self, label: str, values: Values) -> Values:
+        """An optional number that is left out, and counted, where it is unknown or the receiver could not keep it."""
+        absent = ~valid(values)
+        unfit = _out_of_range(values) & ~absent
+        self.note_left_out(absent, f"{label}: not known")
+        self.note_left_out(unfit, f"{label}: negative or over {LARGEST_INTEGER}")
+        return blanked(values, unfit).cast(pa.string())
+
+    def decimal(self, label: str, values: Values) -> Values:
+        """A required number above 0, to three decimals, that the receiver's DECIMAL(10,3) can hold."""
+        encoded = values.dictionary_encode()
+        figures = np.nan_to_num(encoded.dictionary.to_numpy(zero_copy_only=False), nan=0.0)
+        thousandths = np.rint(np.clip(figures, 0.0, 1e7) * 1000).astype(np.int64)
+        fits = (thousandths > 0) & (thousandths <= _LARGEST_THOUSANDTHS)
+        texts = blanked(decimals(thousandths), ~fits).take(encoded.indices)
+        absent = ~valid(values)
+        self.refuse(absent, f"{label} is missing")
+        self.refuse(~valid(texts) & ~absent, f"{label} is not a number from 0.001 to 9999999.999")
+        return texts
+
+    def rendered(self, lines: Iterable[tuple[str, Values]]) -> Rendered:
+        """The rows as records: the lines in the order given, without those that are null, each record ended by `%%`."""
+        texts = _records(list(lines), self._rows)
+        refused = self._reason_of_row >= 0
+        reasons = pa.array(self._reasons, pa.string()).take(pa.array(self._reason_of_row, pa.int32(), mask=~refused))
+        counts: Counter[str] = Counter()
+        for mask, what in self._left_out:
+            counts[what] += int(np.count_nonzero(mask & ~refused))
+        left_out = {what: n for what, n in counts.items() if n}
+        return Rendered(cast("pa.StringArray", blanked(texts, refused)), reasons, left_out)
+
+
+def _records(lines: list[tuple[str, Values]], rows: int) -> Values:
+    """One record a row. A line that some rows lack is joined by itself, so that its label goes with its value."""
+    pieces: list[Values | str] = []
+    literal = ""
+    for label, values in lines:
+        if values.null_count == rows:
+            continue
+        if (common := _common_value(values)) is not None:
+            literal += f"{label}: {common}\n"
+        elif values.null_count:
+            pieces += [literal, joined(f"{label}: ", values, "\n")]
+            literal = ""
+        else:
+            pieces += [f"{literal}{label}: ", values]
+            literal = "\n"
+    literal += "%%\n"
+    if not pieces:
+        return pa.repeat(literal, rows)
+    texts = pc.binary_join_element_wise(*pieces, literal, "", null_handling="replace", null_replacement="")  # type: ignore[call-overload]
+    return cast("Values", texts)
+
+
+def _common_value(values: Values) -> str | None:
+    """The one text that all rows have, as a site's name is; None where they differ: mostly the first and last do."""
+    first = values[0]
+    if values.null_count or first != values[-1] or not pc.all(pc.equal(values, first)).as_py():
+        return None
+    return str(first)
+
+
+def _offsets_and_bytes(values: Values) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.uint8]]:
+    """Where each text begins and the last one ends, counted from the first, and the bytes of all of them."""
+    _, offsets, characters = values.buffers()
+    if not len(values) or offsets is None or characters is None:
+        return np.zeros(len(values) + 1, dtype=np.int32), np.zeros(0, dtype=np.uint8)
+    bounds = np.frombuffer(memoryview(offsets), dtype=np.int32)[values.offset : values.offset + len(values) + 1]
+    codes = np.frombuffer(memoryview(characters), dtype=np.uint8)[bounds[0] : bounds[-1]]
+    return bounds - bounds[0], codes
+
+
+def _lengths_and_blanks(values: Values) -> tuple[npt.NDArray[np.int32], Mask]:
+    """Length in bytes of each text, -1 for null, and which of them begin or end with a blank."""
+    bounds, codes = _offsets_and_bytes(values)
+    lengths = np.diff(bounds)
+    at_edge = np.zeros(len(values), dtype=np.bool_)
+    if codes.size:
+        first = codes[np.minimum(bounds[:-1], codes.size - 1)]
+        last = codes[np.maximum(bounds[1:] - 1, 0)]
+        at_edge = ((first == _BLANK) | (last == _BLANK)) & (lengths > 0)
+    if values.null_count:
+        present = valid(values)
+        lengths = np.where(present, lengths, np.int32(-1))
+        at_edge &= present
+    return lengths, at_edge
+
+
+def _null_words(values: Values, lengths: npt.NDArray[np.int32]) -> Mask:
+    found = np.zeros(len(values), dtype=np.bool_)
+    candidates = np.flatnonzero(lengths == _NULL_WORD_BYTES)
+    if candidates.size:
+        words = pc.ascii_lower(values.take(pa.array(candidates, pa.int64())))
+        found[candidates] = pc.is_in(words, value_set=_NULL_WORDS).to_numpy(zero_copy_only=False)
+    return found
+
+
+def _out_of_range(values: Values) -> Mask:
+    numbers = values.fill_null(0).to_numpy(zero_copy_only=False)
+    return np.asarray(numbers.view(np.uint64) > LARGEST_INTEGER)

@@ -1,0 +1,356 @@
+"""The join: which identity belongs to which job, and what becomes of each job. Set-based, in the database.
+
+Every job record in force gets one row of `usage` with an outcome: `joined` (with an identity), `local`, `waiting` or `excluded`,
+and the reason. A run looks at three sets of jobs: new ones (loads not joined yet), those a newly arrived identity could
+concern, and those that waited. Where the new outcome differs from the old, the old row goes to `usage_history`, and the job is
+published again.
+
+The rule (formats/identity.md section 7): same cluster and join id; the identity's time within the window that its kind of time
+asks for; the nearest one; then the same spelling of the id, the same account, the same queue. A tie is held, never decided by
+row order.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    ColumnElement,
+    Connection,
+    Integer,
+    MetaData,
+    Select,
+    String,
+    Table,
+    Text,
+    and_,
+    case,
+    cast,
+    delete,
+    exists,
+    false,
+    func,
+    insert,
+    literal,
+    null,
+    or_,
+    select,
+    update,
+)
+
+from batchacct.config import Config
+from batchacct.model import IDENTITY
+from batchacct.parsing import registry
+from batchacct.store.tables import (
+    ROWS_PER_LOAD_BITS,
+    identity,
+    job,
+    load,
+    refusal,
+    source_state,
+    usage,
+    usage_history,
+    vo_mapping,
+)
+from pub.benchmarks import fitting_benchmark, store_benchmarks
+from pub.vo_map import VoMap, patterns_matching, store_mappings, vo_map
+
+RECORDS_PER_STEP = 200_000
+"""About how many records are joined in one transaction."""
+
+NO_IDENTITY_YET = "no identity yet"
+SEVERAL_IDENTITIES = "several identities fit equally well"
+NO_IDENTITY_CAME = "no identity came"
+LOCAL_QUEUE = "local queue"
+NO_BENCHMARK = "no benchmark"
+
+_scratch = MetaData()
+_todo = Table("todo", _scratch, Column("job_id", BigInteger, primary_key=True), prefixes=["TEMPORARY"])
+_match = Table(
+    "matched",
+    _scratch,
+    Column("job_id", BigInteger, primary_key=True),
+    Column("identity_id", BigInteger),
+    Column("candidates", Integer),
+    prefixes=["TEMPORARY"],
+)
+_verdict = Table(
+    "verdict",
+    _scratch,
+    Column("job_id", BigInteger, primary_key=True),
+    Column("logged_at", BigInteger),
+    Column("outcome", Text),
+    Column("reason", Text),
+    Column("identity_id", BigInteger),
+    Column("mapping_id", BigInteger),
+    Column("benchmark_id", BigInteger),
+    prefixes=["TEMPORARY"],
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Joiner:
+    """One run of the join: the configuration, its VO rules and the time it is (Unix seconds)."""
+
+    config: Config
+    rules: VoMap
+    identity_sources: dict[str, list[str]]
+    now: int
+
+    @classmethod
+    def of(cls, config: Config, now: int) -> Joiner:
+        """Raises: ConfigError, PluginError."""
+        sources = [s for s in config.source if registry.parser(s.parser).record_type is IDENTITY]
+        behind_ce = set(config.ce.values())
+        by_cluster = {c.name: [s.name for s in sources if s.cluster == c.name or c.name in behind_ce] for c in config.cluster}
+        return cls(config, vo_map(config.vo), by_cluster, now)
+
+    def begin(self, connection: Connection) -> Counter[tuple[str, str]]:
+        """Takes over the configured benchmarks, and looks again at the jobs that waited (for one, too)."""
+        benchmarks_changed = store_benchmarks(connection, self.config.benchmark)
+        again = usage.c.outcome == "waiting"
+        if benchmarks_changed:
+            again |= and_(usage.c.outcome == "excluded", usage.c.reason == NO_BENCHMARK)
+        with _scratch_tables(connection):
+            _fill_todo(connection, select(usage.c.job_id).where(again))
+            return self._decide(connection)
+
+    def step(self, connection: Connection) -> Counter[tuple[str, str]] | None:
+        """Joins the next loads, identities before jobs; how many jobs got which (outcome, reason). None if none are left."""
+        for record_type in ("identity", "job"):
+            loads = _next_loads(connection, record_type)
+            if loads:
+                with _scratch_tables(connection):
+                    for number in loads:
+                        _fill_todo(connection, self._concerned(record_type, number))
+                    counts = self._decide(connection)
+                connection.execute(update(load).where(load.c.id.in_(loads)).values(joined_at=self.now))
+                return counts
+        return None
+
+    def _concerned(self, record_type: str, load_id: int) -> Select[tuple[int]]:
+        """The jobs that a load brings, or those already in the ledger that one of its identities could belong to."""
+        table = job if record_type == "job" else identity
+        within = table.c.id.between(load_id << ROWS_PER_LOAD_BITS, ((load_id + 1) << ROWS_PER_LOAD_BITS) - 1)
+        if record_type == "job":
+            return select(job.c.id).where(within, job.c.superseded_by.is_(None))
+        return (
+            select(job.c.id)
+            .select_from(identity.join(job, self._could_belong()).join(usage, usage.c.job_id == job.c.id))
+            .where(within, job.c.superseded_by.is_(None))
+            .distinct()
+        )
+
+    def _decide(self, connection: Connection) -> Counter[tuple[str, str]]:
+        """What becomes of the jobs in `todo`, written to the ledger."""
+        store_mappings(connection, self.rules, _accounts())
+        connection.execute(insert(_match).from_select(["job_id", "identity_id", "candidates"], self._nearest()))
+        names = [c.name for c in _verdict.columns]
+        connection.execute(insert(_verdict).from_select(names, self._verdicts(connection)))
+        self._keep_replaced(connection)
+        _replace_usage(connection)
+        counted = select(_verdict.c.outcome, _verdict.c.reason, func.count()).group_by(_verdict.c.outcome, _verdict.c.reason)
+        return Counter({(row[0], row[1]): row[2] for row in connection.execute(counted)})
+
+    # --- which identity ------------------------------------------------------------------------------------------------
+
+    def _could_belong(self) -> ColumnElement[bool]:
+        """Same cluster, same id, and the identity's time in the window of its kind around the job's."""
+        j, i, keys = job.c, identity.c, self.config.join
+        after_submit = i.recorded_at - j.submit_at
+        windows = or_(
+            and_(i.time_kind == "submit", after_submit.between(-keys.submit_window, keys.submit_window)),
+            and_(i.time_kind == "accept", after_submit.between(-keys.accept_before, keys.accept_after)),
+            and_(i.time_kind == "end", (i.recorded_at - j.end_at).between(-keys.end_window, keys.end_window)),
+            # the job's submit time is not known: from a day before the identity to 28 days after it, as the APEL client does
+            and_(i.time_kind != "end", j.submit_at.is_(None), (j.end_at - i.recorded_at).between(-86_400, 28 * 86_400)),
+        )
+        same_element = or_(i.array_index.is_(None), i.array_index == j.array_index)
+        return and_(i.join_id == j.join_id, i.cluster == j.cluster, i.superseded_by.is_(None), same_element, windows)
+
+    def _nearest(self) -> Select[tuple[int, int, int]]:
+        """For each job of `todo` with an identity: one of the nearest, and how many are equally near."""
+        j, i = job.c, identity.c
+        reference = case((i.time_kind == "end", j.end_at), else_=func.coalesce(j.submit_at, j.end_at))
+        queue = func.replace(func.replace(j.queue, "\\", "\\\\"), "_", "\\_")
+        nearness = (
+            func.abs(i.recorded_at - reference),
+            case((i.lrms_job_id == j.lrms_job_id, 0), else_=1),
+            case((or_(i.local_user == j.user_name, i.local_user == cast(j.user_id, String)), 0), else_=1),
+            case((i.ce_id.like(literal("%-") + queue, escape="\\"), 0), else_=1),
+        )
+        ranked = (
+            select(
+                job.c.id.label("job_id"),
+                identity.c.id.label("identity_id"),
+                func.rank().over(partition_by=job.c.id, order_by=nearness).label("place"),
+            )
+            .select_from(_todo.join(job, job.c.id == _todo.c.job_id).join(identity, self._could_belong()))
+            .subquery()
+        )
+        return (
+            select(ranked.c.job_id, func.min(ranked.c.identity_id), func.count())
+            .where(ranked.c.place == 1)
+            .group_by(ranked.c.job_id)
+        )
+
+    # --- what becomes of it --------------------------------------------------------------------------------------------
+
+    def _verdicts(self, connection: Connection) -> Select[tuple[object, ...]]:
+        chosen = self._chosen_rows()
+        j, keys = chosen.c, self.config.join
+        released = or_(
+            and_(j.end_at <= self.now - keys.grace, j.end_at < self._identities_read_until(connection, j.cluster)),
+            j.end_at <= self.now - keys.max_hold,
+        )
+        after_waiting = ("local" if keys.then == "local" else "waiting", NO_IDENTITY_CAME)
+        unknown_cpu = j.cpu_duration_s.is_(None) if keys.unknown_cpu == "exclude" else false()
+        is_grid = self._is_grid_queue(connection, j.cluster, j.queue)
+        rules: list[tuple[ColumnElement[bool], tuple[str, str]]] = [
+            (j.start_at.is_(None), ("excluded", "never started")),
+            (j.end_at.is_(None), ("excluded", "not ended")),
+            (unknown_cpu, ("excluded", "unknown CPU time")),
+            (j.benchmark_id.is_(None), ("excluded", NO_BENCHMARK)),
+            (j.candidates == 1, ("joined", "nearest identity")),
+            (j.candidates > 1, ("waiting", SEVERAL_IDENTITIES)),
+            (and_(is_grid, released), after_waiting),
+            (is_grid, ("waiting", NO_IDENTITY_YET)),
+        ]
+        outcome = case(*((condition, literal(verdict[0])) for condition, verdict in rules), else_=literal("local"))
+        reason = case(*((condition, literal(verdict[1])) for condition, verdict in rules), else_=literal(LOCAL_QUEUE))
+        only = case((j.candidates == 1, j.identity_id), else_=null())
+        return select(j.id, j.logged_at, outcome, reason, only, j.mapping_id, j.benchmark_id)
+
+    def _chosen_rows(self):  # type: ignore[no-untyped-def]
+        """The jobs of `todo` with what the verdict looks at: nearest identity, VO mapping, benchmark."""
+        mapping = and_(
+            vo_mapping.c.rules_hash == self.rules.rules_hash,
+            vo_mapping.c.user_name == func.coalesce(job.c.user_name, ""),
+            vo_mapping.c.group_name == func.coalesce(job.c.group_name, ""),
+            vo_mapping.c.project == func.coalesce(job.c.project, ""),
+        )
+        return (
+            select(
+                job.c.id,
+                job.c.logged_at,
+                job.c.cluster,
+                job.c.queue,
+                job.c.start_at,
+                job.c.end_at,
+                job.c.cpu_duration_s,
+                func.coalesce(_match.c.candidates, 0).label("candidates"),
+                _match.c.identity_id,
+                vo_mapping.c.id.label("mapping_id"),
+                fitting_benchmark().label("benchmark_id"),
+            )
+            .select_from(
+                _todo.join(job, job.c.id == _todo.c.job_id)
+                .outerjoin(_match, _match.c.job_id == job.c.id)
+                .outerjoin(vo_mapping, mapping)
+            )
+            .subquery()
+        )
+
+    def _is_grid_queue(self, connection: Connection, cluster: ColumnElement[str], queue: ColumnElement[str]) -> ColumnElement[bool]:
+        """Whether a job's queue is one of its cluster's grid queues; the patterns are matched against the queues there are."""
+        found: dict[str, set[str]] = {}
+        in_todo = select(job.c.cluster, job.c.queue).join(_todo, _todo.c.job_id == job.c.id).distinct()
+        for name, queue_name in connection.execute(in_todo):
+            found.setdefault(name, set()).add(queue_name or "")
+        conditions = [
+            and_(cluster == name, queue.in_(grid))
+            for name, queues in found.items()
+            if (grid := patterns_matching(sorted(queues), self.config.cluster_named(name).grid_queues))
+        ]
+        return or_(false(), *conditions)
+
+    def _identities_read_until(self, connection: Connection, cluster: ColumnElement[str]) -> ColumnElement[int]:
+        """For a job's cluster: when the identity source that was longest not read to its end was last read to it.
+
+        One that was never read holds everything back; a cluster without identity sources waits for grace alone.
+        """
+        states = select(source_state.c.name, source_state.c.read_to_end_at).where(source_state.c.record_type == "identity")
+        read = dict(connection.execute(states).tuples().all())
+        until = {
+            name: min((read.get(source) or 0 for source in sources), default=self.now)
+            for name, sources in self.identity_sources.items()
+        }
+        return case(until, value=cluster, else_=self.now) if until else literal(self.now)
+
+    # --- the ledger ----------------------------------------------------------------------------------------------------
+
+    def _keep_replaced(self, connection: Connection) -> None:
+        """Copies to the history what a message took out and is replaced now: another outcome or identity, or a newer record."""
+        names = [c.name for c in usage.columns]
+        decided_anew = select(usage.c.job_id).join(_verdict, and_(usage.c.job_id == _verdict.c.job_id, _differs()))
+        for why, jobs in (("another identity or outcome", decided_anew), ("job record replaced", _older_revisions())):
+            replaced = and_(usage.c.job_id.in_(jobs), usage.c.message_id.is_not(None))
+            rows = select(*(usage.c[n] for n in names), literal(self.now), literal(why)).where(replaced)
+            connection.execute(insert(usage_history).from_select([*names, "replaced_at", "why"], rows))
+
+
+def _older_revisions() -> Select[tuple[int]]:
+    """The jobs of which `todo` holds a newer revision."""
+    old, new = job.alias("old"), job.alias("new")
+    same = and_(old.c.logged_at == new.c.logged_at, old.c.record_key == new.c.record_key, old.c.id != new.c.id)
+    return select(old.c.id).select_from(_todo.join(new, new.c.id == _todo.c.job_id).join(old, same)).where(new.c.revision > 0)
+
+
+def _differs() -> ColumnElement[bool]:
+    return or_(
+        usage.c.outcome != _verdict.c.outcome,
+        usage.c.identity_id.is_distinct_from(_verdict.c.identity_id),
+        and_(usage.c.outcome == "waiting", usage.c.reason.is_distinct_from(_verdict.c.reason)),
+    )
+
+
+def _replace_usage(connection: Connection) -> None:
+    """Puts the verdicts in the place of the rows they differ from; what they agree with stays as it is, message and all."""
+    differing = select(usage.c.job_id).join(_verdict, and_(usage.c.job_id == _verdict.c.job_id, _differs()))
+    for gone in (differing, _older_revisions()):
+        connection.execute(delete(refusal).where(refusal.c.job_id.in_(gone)))
+        connection.execute(delete(usage).where(usage.c.job_id.in_(gone)))
+    new = select(*_verdict.c).where(~exists().where(usage.c.job_id == _verdict.c.job_id))
+    connection.execute(insert(usage).from_select([c.name for c in _verdict.columns], new))
+
+
+def _accounts() -> Select[tuple[str, str, str]]:
+    known = (func.coalesce(c, "") for c in (job.c.user_name, job.c.group_name, job.c.project))
+    return select(*known).select_from(_todo.join(job, job.c.id == _todo.c.job_id)).distinct()  # type: ignore[return-value]
+
+
+def _next_loads(connection: Connection, record_type: str) -> list[int]:
+    """The oldest loads that are not joined yet, as many as hold about `RECORDS_PER_STEP` records."""
+    waiting = (
+        select(load.c.id, load.c.recorded)
+        .where(load.c.joined_at.is_(None), load.c.record_type == record_type)
+        .order_by(load.c.id)
+        .limit(1000)
+    )
+    chosen: list[int] = []
+    records = 0
+    for number, recorded in connection.execute(waiting):
+        if chosen and records + recorded > RECORDS_PER_STEP:
+            break
+        chosen.append(number)
+        records += recorded
+    return chosen
+
+
+def _fill_todo(connection: Connection, job_ids: Select[tuple[int]]) -> None:
+    wanted = job_ids.subquery()
+    new = select(wanted.c[0]).where(~exists().where(_todo.c.job_id == wanted.c[0]))
+    connection.execute(insert(_todo).from_select(["job_id"], new))
+
+
+@contextmanager
+def _scratch_tables(connection: Connection) -> Iterator[None]:
+    """The temporary tables of one step, gone at its end."""
+    _scratch.create_all(connection, checkfirst=False)
+    yield
+    _scratch.drop_all(connection, checkfirst=False)

@@ -1,0 +1,270 @@
+"""The outbox: usage becomes messages, kept in the store before they leave; marked confirmed when the transport has said so."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow as pa
+from sqlalchemy import Connection, Row, Select, and_, case, exists, func, insert, null, select, update
+
+from batchacct.config import Config, Publish
+from batchacct.crashpoints import crash_point
+from batchacct.errors import ConfigError, PublishError
+from batchacct.store.store import Store
+from batchacct.store.tables import benchmark, identity, job, left_out, message, refusal, setting, usage, vo_mapping
+from pub.formats.contract import USAGE_RECORD, Format
+from pub.transports.contract import Message, Transport
+
+log = logging.getLogger(__name__)
+
+RECORDS_PER_STEP = 50_000
+CONFIRM_EVERY = 50
+"""Messages handed over between two commits of their confirmation; after a crash so many may be handed over again, unchanged."""
+
+_SENDABLE = and_(
+    usage.c.outcome.in_(["joined", "local"]),
+    usage.c.message_id.is_(None),
+    ~exists().where(refusal.c.job_id == usage.c.job_id),
+)
+
+
+@dataclass
+class Published:
+    """What a run did: records and messages built, records refused by reason, optional values left out, messages confirmed."""
+
+    records: int = 0
+    messages: int = 0
+    confirmed: int = 0
+    refused: Counter[str] = field(default_factory=Counter)
+    left_out: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass(frozen=True, slots=True)
+class Outbox:
+    """Builds and sends the messages of one destination."""
+
+    config: Config
+    format: Format
+    now: int
+
+    def build_step(self, connection: Connection, done: Published) -> bool:
+        """Puts the next records into messages, in the order of their jobs; False if none were left."""
+        limit = max(RECORDS_PER_STEP // self.config.publish.bunch, 1) * self.config.publish.bunch
+        rows = connection.execute(self._sendable(limit)).all()
+        if not rows:
+            return False
+        batch = self._usage_records(rows)
+        rendered = self.format.render(batch, self.now)
+        _note_left_out(connection, rendered.left_out)
+        done.left_out.update(rendered.left_out)
+        reasons, texts, jobs = (
+            rendered.reasons.to_pylist(),
+            rendered.records.to_pylist(),
+            batch.column("job_id").to_pylist(),
+        )
+        refused = [
+            {"job_id": number, "reason": reason, "refused_at": self.now}
+            for number, reason in zip(jobs, reasons, strict=True)
+            if reason is not None
+        ]
+        if refused:
+            connection.execute(insert(refusal), refused)
+            done.refused.update(str(row["reason"]) for row in refused)
+        accepted = [(number, text) for number, text in zip(jobs, texts, strict=True) if text is not None]
+        bunch = self.config.publish.bunch
+        for start in range(0, len(accepted), bunch):
+            self._store_message(connection, accepted[start : start + bunch])
+            done.messages += 1
+        done.records += len(accepted)
+        return True
+
+    def _store_message(self, connection: Connection, records: list[tuple[int, str]]) -> None:
+        values = {
+            "destination": self.config.publish.transport,
+            "format": self.format.name,
+            "records": len(records),
+            "created_at": self.now,
+            "payload": self.format.message([text for _, text in records]),
+        }
+        key = connection.execute(insert(message).values(values)).inserted_primary_key
+        assert key is not None
+        in_range = usage.c.job_id.between(records[0][0], records[-1][0])
+        marked = connection.execute(update(usage).where(in_range, _SENDABLE).values(message_id=key[0]))
+        if marked.rowcount != len(records):
+            raise PublishError(f"message {key[0]} has {len(records)} records, but {marked.rowcount} were to be marked: run again")
+
+    def _sendable(self, limit: int) -> Select[tuple[object, ...]]:
+        chosen = select(usage).where(_SENDABLE).order_by(usage.c.job_id).limit(limit).subquery()
+        grid = chosen.c.identity_id.is_not(None)
+        personal = self.config.publish.personal
+        named = grid if personal == "grid" else null().is_(None) if personal == "all" else null().is_not(None)
+        token = identity.c.token_issuer + "/" + identity.c.token_subject
+        return (
+            select(
+                job.c.id,
+                job.c.cluster,
+                job.c.lrms,
+                job.c.site,
+                job.c.queue,
+                job.c.lrms_job_id,
+                job.c.array_index,
+                case((named, job.c.user_name)).label("local_user_id"),
+                case((named, func.coalesce(identity.c.dn, token, identity.c.token_subject))).label("global_user_name"),
+                identity.c.ce_id,
+                identity.c.fqans,
+                func.coalesce(identity.c.vo, vo_mapping.c.vo).label("vo"),
+                identity.c.vo_group,
+                identity.c.vo_role,
+                vo_mapping.c.fqan.label("local_fqan"),
+                job.c.wall_duration_s,
+                func.coalesce(job.c.cpu_duration_s, 0).label("cpu_duration_s"),
+                job.c.processors,
+                job.c.node_count,
+                job.c.start_at,
+                job.c.end_at,
+                grid.label("grid"),
+                job.c.memory_real_kib,
+                job.c.memory_virtual_kib,
+                benchmark.c.type.label("service_level_type"),
+                benchmark.c.value.label("benchmark_value"),
+                benchmark.c.per_host_factor,
+                job.c.host_factor,
+            )
+            .select_from(
+                chosen.join(job, job.c.id == chosen.c.job_id)
+                .outerjoin(identity, identity.c.id == chosen.c.identity_id)
+                .join(vo_mapping, vo_mapping.c.id == chosen.c.mapping_id)
+                .join(benchmark, benchmark.c.id == chosen.c.benchmark_id)
+            )
+            .order_by(job.c.id)
+        )
+
+    def _usage_records(self, rows: list[Row[tuple[object, ...]]]) -> pa.RecordBatch:
+        columns = {name: list(values) for name, values in zip(rows[0]._fields, zip(*rows, strict=True), strict=True)}
+        clusters = {name: self.config.cluster_named(name) for name in set(columns["cluster"])}
+        describe = _memo(self._description)
+        filled = {
+            **columns,
+            "job_id": columns["id"],
+            "submit_host": [
+                ce or (c := clusters[name]).submit_host or c.machine_name or c.name
+                for ce, name in zip(columns["ce_id"], columns["cluster"], strict=True)
+            ],
+            "machine_name": [clusters[name].machine_name for name in columns["cluster"]],
+            "local_job_id": self._local_job_ids(columns),
+            "fqan": [
+                ";".join(json.loads(fqans)) if fqans else fqan
+                for fqans, fqan in zip(columns["fqans"], columns["local_fqan"], strict=True)
+            ],
+            "infrastructure_type": ["grid" if grid else "local" for grid in columns["grid"]],
+            "infrastructure_description": [describe(ce, lrms) for ce, lrms in zip(columns["ce_id"], columns["lrms"], strict=True)],
+            "service_level": _service_levels(columns),
+        }
+        arrays = [pa.array(filled[c.name], c.type) for c in USAGE_RECORD.columns]
+        return pa.RecordBatch.from_arrays(arrays, schema=USAGE_RECORD.schema)
+
+    def _local_job_ids(self, columns: dict[str, list[object]]) -> list[str]:
+        single, element = self.config.publish.local_job_id, self.config.publish.local_job_id_array
+        return [
+            single.format(id=number, cluster=cluster) if index is None else element.format(id=number, index=index, cluster=cluster)
+            for number, index, cluster in zip(columns["lrms_job_id"], columns["array_index"], columns["cluster"], strict=True)
+        ]
+
+    def _description(self, ce_id: object, lrms: object) -> str:
+        """`BATCHACCT-CREAM-LSF`; without a CE its place and dash are left out."""
+        template = self.config.publish.description
+        kind = _kind_of_ce(str(ce_id)) if ce_id else ""
+        filled = template if kind else template.replace("-{ce}", "").replace("{ce}-", "")
+        return filled.format(ce=kind, lrms=str(lrms).upper())
+
+
+def _service_levels(columns: dict[str, list[object]]) -> list[float]:
+    value = np.array(columns["benchmark_value"], float)
+    scaled = np.floor(value * np.array(columns["host_factor"], float))
+    return [float(v) for v in np.where(np.array(columns["per_host_factor"], bool), scaled, value)]
+
+
+def _memo(function: Callable[[object, object], str]) -> Callable[[object, object], str]:
+    known: dict[tuple[object, object], str] = {}
+
+    def remembering(one: object, other: object) -> str:
+        if (one, other) not in known:
+            known[one, other] = function(one, other)
+        return known[one, other]
+
+    return remembering
+
+
+def _kind_of_ce(ce_id: str) -> str:
+    """CREAM, ARC, HTCONDORCE, GLOBUS, from the spelling of the CE id (formats/identity.md 1.1, 4.2, 5.3)."""
+    kinds = (("cream", "CREAM"), ("nordugrid", "ARC"), ("condor", "HTCONDORCE"), ("jobmanager", "GLOBUS"))
+    return next((kind for word, kind in kinds if word in ce_id.lower()), "CE")
+
+
+def _note_left_out(connection: Connection, counts: Counter[str] | dict[str, int]) -> None:
+    for what, records in counts.items():
+        known = connection.execute(update(left_out).where(left_out.c.what == what).values(records=left_out.c.records + records))
+        if not known.rowcount:
+            connection.execute(insert(left_out).values(what=what, records=records))
+
+
+def keep_template(connection: Connection, settings: Publish, now: int) -> None:
+    """LocalJobId is part of the receiver's key: its templates are fixed once records have gone out under them.
+
+    Raises: ConfigError if they have changed since.
+    """
+    templates = json.dumps([settings.local_job_id, settings.local_job_id_array])
+    fixed = connection.scalar(select(setting.c.value).where(setting.c.name == "local_job_id"))
+    if fixed is None:
+        connection.execute(insert(setting).values(name="local_job_id", value=templates, since=now))
+    elif fixed != templates:
+        was = json.loads(fixed)
+        raise ConfigError(
+            f"records were published with local_job_id = {was[0]!r} and local_job_id_array = {was[1]!r}; with others the receiver "
+            "would count them again. Set them back in [publish]"
+        )
+
+
+def send(store: Store, transport: Transport, clock: Callable[[], int], done: Published) -> None:
+    """Hands over what is in the outbox, oldest first; stops at the first message the transport does not take.
+
+    Raises: PublishError, after what was handed over before it has been confirmed.
+    """
+    while True:
+        with store.reading() as connection:
+            waiting = list(_unsent(connection, CONFIRM_EVERY))
+        if not waiting:
+            return
+        receipts: dict[int, str] = {}
+        try:
+            for unsent in waiting:
+                receipts[unsent.id] = transport.send(unsent)
+                crash_point("send.handed-over")
+        except PublishError as error:
+            _confirm(store, receipts, clock(), done)
+            with store.writing() as connection:
+                connection.execute(update(message).where(message.c.id == unsent.id).values(last_error=error.message))
+            raise
+        _confirm(store, receipts, clock(), done)
+
+
+def _unsent(connection: Connection, limit: int) -> Iterator[Message]:
+    columns = (message.c.id, message.c.created_at, message.c.payload)
+    query = select(*columns).where(message.c.confirmed_at.is_(None)).order_by(message.c.id).limit(limit)
+    for number, created_at, payload in connection.execute(query):
+        yield Message(number, created_at, bytes(payload))
+
+
+def _confirm(store: Store, receipts: dict[int, str], now: int, done: Published) -> None:
+    if receipts:
+        with store.writing() as connection:
+            for number, receipt in receipts.items():
+                confirmed = {"confirmed_at": now, "receipt": receipt, "last_error": None}
+                connection.execute(update(message).where(message.c.id == number).values(confirmed))
+            crash_point("send.before-confirm")
+        done.confirmed += len(receipts)

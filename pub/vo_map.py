@@ -1,0 +1,98 @@
+"""The VO of a job that came without a grid identity: by rules in the configuration, by a `vos` file, else the default.
+
+The `vos` file is that of 2012: a local group, blanks, a VO a line (jeromebelleman/batchacct:pub/vos). Blank lines and lines that
+begin with `#` are passed over.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlalchemy import Connection, Select, insert, select
+
+from batchacct.config import Vo, VoRule
+from batchacct.errors import ConfigError
+from batchacct.store.tables import vo_mapping
+
+LOCAL = "local-"
+"""Local VOs are published under a name of their own, so that a portal can tell them from the grid's (2012, EGI)."""
+
+
+@dataclass(frozen=True, slots=True)
+class VoMap:
+    """Every rule in force; `rules_hash` names this very set of them in the ledger."""
+
+    rules: tuple[VoRule, ...]
+    groups: tuple[tuple[str, str], ...]
+    default: str
+
+    @property
+    def rules_hash(self) -> str:
+        return hashlib.sha256(repr((self.rules, self.groups, self.default)).encode()).hexdigest()[:16]
+
+    def vo_of(self, user: str, group: str, project: str) -> tuple[str, str]:
+        """(VO, the rule that decided); an empty text stands for what is not known."""
+        for number, rule in enumerate(self.rules, 1):
+            asked = ((rule.user, user), (rule.group, group), (rule.project, project))
+            if all(pattern is None or (value and fnmatch.fnmatchcase(value, pattern)) for pattern, value in asked):
+                return rule.vo, f"rule {number}"
+        for name, vo in self.groups:
+            if name == group:
+                return vo, f"group {name}"
+        return self.default, "default"
+
+
+def vo_map(settings: Vo) -> VoMap:
+    """The rules of a configuration.  Raises: ConfigError for a `vos` file that cannot be read."""
+    groups = read_vos(settings.file) if settings.file else ()
+    return VoMap(tuple(settings.rule), groups, settings.default)
+
+
+def read_vos(path: Path) -> tuple[tuple[str, str], ...]:
+    """(group, VO) a line.  Raises: ConfigError naming the line that has not two words."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"vos file {path} cannot be read: {error}") from error
+    pairs = []
+    for number, line in enumerate(lines, 1):
+        words = line.split()
+        if not words or words[0].startswith("#"):
+            continue
+        if len(words) != 2:
+            raise ConfigError(f"vos file {path}, line {number}: a line is a local group, blanks and a VO, not {line!r}")
+        pairs.append((words[0], words[1]))
+    return tuple(pairs)
+
+
+def store_mappings(connection: Connection, rules: VoMap, accounts: Select[tuple[str, str, str]]) -> None:
+    """Writes the VO of every (user, group, project) that `accounts` selects and that has none under these rules yet."""
+    wanted = {(row[0], row[1], row[2]) for row in connection.execute(accounts)}
+    columns = (vo_mapping.c.user_name, vo_mapping.c.group_name, vo_mapping.c.project)
+    known = {(r[0], r[1], r[2]) for r in connection.execute(select(*columns).where(vo_mapping.c.rules_hash == rules.rules_hash))}
+    rows = [_mapping(rules, *account) for account in sorted(wanted - known)]
+    if rows:
+        connection.execute(insert(vo_mapping), rows)
+
+
+def _mapping(rules: VoMap, user: str, group: str, project: str) -> dict[str, str]:
+    vo, rule = rules.vo_of(user, group, project)
+    return {
+        "rules_hash": rules.rules_hash,
+        "user_name": user,
+        "group_name": group,
+        "project": project,
+        "vo": LOCAL + vo,
+        "fqan": f"/{LOCAL}{vo}",
+        "rule": rule,
+    }
+
+
+def patterns_matching(names: Iterable[str], patterns: Iterable[str]) -> list[str]:
+    """Those of `names` that match at least one pattern with `*` and `?`."""
+    patterns = list(patterns)
+    return [name for name in names if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)]
