@@ -1,0 +1,78 @@
+"""`batchacct report`: usage by day, VO, queue, user, cluster; tables and a picture."""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+from pathlib import Path
+
+import click
+
+from batchacct.cli.common import config_option, open_store
+from batchacct.clock import unix_now
+from batchacct.config import Config
+from batchacct.errors import ConfigError
+from cpuhours.query import DAY_S, GROUPS
+from cpuhours.report import FORMATS, Question, make_report, plot_report, show
+
+_STEP_S = {"d": DAY_S, "w": 7 * DAY_S}
+
+
+def instant(text: str, now: int) -> int:
+    """Unix seconds of `2026-11-01` or `2026-11` (the first midnight of it, UTC), Unix seconds, or `-30d`, `-2w` before today (UTC).
+
+    Raises: ConfigError for anything else.
+    """
+    if match := re.fullmatch(r"-(\d{1,5})([dw])", text):
+        return now // DAY_S * DAY_S - int(match[1]) * _STEP_S[match[2]]
+    if re.fullmatch(r"\d{9,10}", text):
+        return int(text)
+    if match := re.fullmatch(r"(\d{4})-(\d{2})(?:-(\d{2}))?", text):
+        try:
+            midnight = dt.datetime(int(match[1]), int(match[2]), int(match[3] or 1), tzinfo=dt.UTC)
+        except ValueError as error:
+            raise ConfigError(f"{text!r} is no date of the calendar: {error}") from error
+        return int(midnight.timestamp())
+    raise ConfigError(
+        f"{text!r} is no date: write a day (2026-11-01), a month (2026-11), Unix seconds (1793491200), "
+        "or so many days or weeks before today (-30d, -2w); all in UTC"
+    )
+
+
+@click.command()
+@click.option("--by", type=click.Choice(list(GROUPS)), default="vo", show_default=True, help="What to sum by.")
+@click.option("--begin", metavar="DATE", help="Jobs that ended from here on.  [default: the first one]")
+@click.option("--end", metavar="DATE", help="Jobs that ended before this (exclusive).  [default: after the last one]")
+@click.option("--vo", multiple=True, help="Only jobs of this VO; may be repeated.")
+@click.option("--normalise", metavar="BENCHMARK", help="Normalised hours too: HEPscore23, HEPSPEC or Si2k.")
+@click.option("--format", "form", type=click.Choice(FORMATS), default="table", show_default=True, help="How to print it.")
+@click.option("--plot", type=click.Path(path_type=Path), help="Draw hours by day, too: FILE.png, .svg or .pdf.", metavar="FILE")
+@config_option
+def report(
+    config: Config,
+    *,
+    by: str,
+    begin: str | None,
+    end: str | None,
+    vo: tuple[str, ...],
+    normalise: str | None,
+    form: str,
+    plot: Path | None,
+) -> None:
+    """Sums what jobs used, by VO, day, queue, user or cluster.
+
+    Every job that started and ended counts, as a whole, at the instant it ended; days are UTC days. A DATE is 2026-11-01,
+    2026-11, Unix seconds, or -30d, -2w (before today). A day without any job record is shown as one of which nothing is known.
+    """
+    now = unix_now()
+    question = Question(by, instant(begin, now) if begin else None, instant(end, now) if end else None, vo, normalise)
+    if plot is not None:
+        from cpuhours.plot import checked_path  # noqa: PLC0415 - slow to import, and most reports are tables only
+
+        checked_path(plot)
+    with open_store(config) as store:
+        answer = make_report(store, question)
+        show(answer, form)
+        if plot is not None:
+            plot_report(store, answer, plot, config.site)
+            click.echo(f"wrote {plot}", err=True)

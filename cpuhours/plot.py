@@ -1,0 +1,319 @@
+"""Pictures: PNG, SVG or PDF by suffix. The same input gives the same bytes; nothing depends on the user's matplotlib settings.
+
+Colours are those of Okabe and Ito (2008), which people with colour vision deficiencies can tell apart. No window system is
+touched: figures are drawn by the Agg backend, without pyplot.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import io
+import itertools
+import math
+import statistics
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib import dates as mdates
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import is_color_like
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
+
+from batchacct.errors import ConfigError
+from cpuhours.query import DAY_S, NOT_JOINED
+
+SUFFIXES = (".png", ".svg", ".pdf")
+COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442")
+OTHER_COLOUR = "#8C8C8C"
+NOT_JOINED_COLOUR = "#D0D0D0"
+OTHER = "other"
+LONGEST_NAME = 26
+WIDTH_IN, HEIGHT_IN, DOTS_PER_IN = 11.0, 6.0, 120
+FOOT_IN = 0.17
+"""Height of a line of notes."""
+
+_METADATA: Mapping[str, dict[str, str | None]] = {
+    ".png": {"Software": None},
+    ".svg": {"Date": None, "Creator": None},
+    ".pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+}
+_STYLE: dict[Any, Any] = {
+    "svg.hashsalt": "batchacct",
+    "font.family": ["DejaVu Sans"],
+    "font.size": 10,
+    "text.parse_math": False,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": "#4D4D4D",
+    "axes.axisbelow": True,
+    "hatch.linewidth": 0.8,
+    "timezone": "UTC",
+}
+
+
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """The texts of a picture: what it shows, the unit on the axis, what the colours mean, and what a reader must know."""
+
+    title: str
+    subtitle: str
+    y_label: str
+    legend_title: str
+    notes: Sequence[str]
+
+
+@contextmanager
+def house_style() -> Iterator[None]:
+    """matplotlib's defaults and ours, whatever a matplotlibrc says; figures are made and saved within."""
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        mpl.rcParams.update(_STYLE)
+        yield
+
+
+def checked_path(path: Path) -> Path:
+    """Raises: ConfigError for a suffix that is no picture, or a folder that is not there."""
+    if path.suffix.lower() not in SUFFIXES:
+        raise ConfigError(f"{path}: the suffix says what kind of picture: one of {', '.join(SUFFIXES)}")
+    if not path.absolute().parent.is_dir():
+        raise ConfigError(f"{path}: the folder {path.absolute().parent} does not exist: make it, or name another")
+    return path
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Writes a picture, whole or not at all.  Raises: ConfigError if the file cannot be written."""
+    suffix = checked_path(path).suffix.lower()
+    picture = io.BytesIO()
+    figure.savefig(picture, format=suffix[1:], dpi=DOTS_PER_IN, metadata=_METADATA[suffix])
+    try:
+        path.write_bytes(picture.getvalue())
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be written: {error}") from error
+
+
+def plot_days(
+    path: Path, stacks: Mapping[str, Mapping[int, float]], days: Sequence[int], no_data: Sequence[int], words: Words
+) -> None:
+    """Stacked bars a UTC day: `stacks` is name -> day (Unix seconds of its midnight) -> value, the first name at the bottom.
+
+    `days` are all days of the axis; those in `no_data` are hatched, never a bar of height zero.  Raises: ConfigError.
+    """
+    with house_style():
+        figure, axes = new_figure(words)
+        shown = set(days) - set(no_data)
+        base = dict.fromkeys(sorted(shown), 0.0)
+        handles = [hatch_days(axes, no_data)] if no_data else []
+        for (name, values), colour in zip(stacks.items(), colours_of(stacks), strict=True):
+            heights = [values.get(day, 0.0) for day in base]
+            axes.bar(
+                [day / DAY_S for day in base],
+                heights,
+                bottom=list(base.values()),
+                color=colour,
+                width=0.86 if len(days) <= 100 else 1.0,
+                **_edge(days),
+            )
+            base = {day: bottom + height for (day, bottom), height in zip(base.items(), heights, strict=True)}
+            handles.insert(0, Patch(color=colour, label=_legend_text(name, sum(heights))))
+        _day_axis(axes, days)
+        highest = max(base.values(), default=0.0)
+        axes.set_ylim(0, highest * 1.06 if highest > 0 else 1)
+        _legend(axes, handles, words.legend_title)
+        save(figure, path)
+
+
+def new_figure(words: Words) -> tuple[Figure, Axes]:
+    """An empty figure with its texts; notes are wrapped below the plot."""
+    notes = [line for note in words.notes for line in textwrap.wrap(note, 150)]
+    foot = (len(notes) + 1) * FOOT_IN / HEIGHT_IN if notes else 0.0
+    figure = Figure(figsize=(WIDTH_IN, HEIGHT_IN))
+    FigureCanvasAgg(figure)
+    head = (0.72 if words.subtitle else 0.5) / HEIGHT_IN
+    figure.set_layout_engine("constrained", rect=(0.008, foot, 0.984, 1 - foot - head), w_pad=0.06, h_pad=0.04)
+    figure.text(0.016, 1 - 0.16 / HEIGHT_IN, words.title, fontsize=14, fontweight="bold", va="top")
+    figure.text(0.016, 1 - 0.46 / HEIGHT_IN, words.subtitle, fontsize=10, color="#4D4D4D", va="top")
+    for number, line in enumerate(reversed(notes)):
+        figure.text(0.016, (number + 0.6) * FOOT_IN / HEIGHT_IN, line, fontsize=8, color="#4D4D4D", va="bottom")
+    axes = figure.add_subplot()
+    axes.set_ylabel(words.y_label)
+    axes.yaxis.set_major_locator(MaxNLocator(nbins=7))
+    axes.yaxis.set_major_formatter(FuncFormatter(_number))
+    axes.grid(axis="y", color="#E0E0E0", linewidth=0.7)
+    return figure, axes
+
+
+def _number(value: float, _position: int | None) -> str:
+    return f"{value:,.10g}"
+
+
+def hatch_days(axes: Axes, days: Sequence[int], *, width_s: int = DAY_S, offset: float = -0.5) -> Patch:
+    """Hatches the bins that begin at `days`, those in a row as one; `offset` of a bin from its x. Returns what the legend shows."""
+    look: dict[str, Any] = {"facecolor": "#F4F4F4", "edgecolor": "#9A9A9A", "hatch": "////", "linewidth": 0.0}
+    runs: list[list[int]] = []
+    for day in sorted(days):
+        if runs and day == runs[-1][1]:
+            runs[-1][1] = day + width_s
+        else:
+            runs.append([day, day + width_s])
+    shift = offset * width_s
+    for begin, end in runs:
+        axes.axvspan((begin + shift) / DAY_S, (end + shift) / DAY_S, zorder=0.5, **look)
+    return Patch(label="no data", **look)
+
+
+def colours_of(names: Mapping[str, object]) -> list[str]:
+    """A colour a name, in order; the rest of a top N, jobs not joined yet, and names beyond the palette are grey."""
+    palette = iter(COLOURS)
+    fixed = {OTHER: OTHER_COLOUR, NOT_JOINED: NOT_JOINED_COLOUR}
+    return [fixed[name] if name in fixed else next(palette, OTHER_COLOUR) for name in names]
+
+
+def top_of(stacks: Mapping[str, Mapping[int, float]], most: int = len(COLOURS)) -> dict[str, dict[int, float]]:
+    """The `most` largest stacks, largest first, then the sum of all others as `OTHER`, then what is not joined yet."""
+    order = sorted(stacks, key=lambda name: (-sum(stacks[name].values()), name))
+    chosen = [name for name in order if name not in {OTHER, NOT_JOINED}][:most]
+    rest: dict[int, float] = {}
+    for name in order:
+        if name not in chosen and name != NOT_JOINED:
+            for day, value in stacks[name].items():
+                rest[day] = rest.get(day, 0.0) + value
+    found = {name: dict(stacks[name]) for name in chosen}
+    if rest:
+        found[OTHER] = rest
+    if NOT_JOINED in stacks:
+        found[NOT_JOINED] = dict(stacks[NOT_JOINED])
+    return found
+
+
+def _legend(axes: Axes, handles: Sequence[Patch], title: str) -> None:
+    """Beside the plot, in the order of the stacks."""
+    look: dict[str, Any] = {"frameon": False, "alignment": "left", "fontsize": 9, "title_fontsize": 9, "borderaxespad": 0.0}
+    axes.legend(handles=handles, title=title or None, loc="upper left", bbox_to_anchor=(1.015, 1.0), **look)
+
+
+def _edge(bins: Sequence[int]) -> dict[str, Any]:
+    """A white line between the pieces of a stack, unless bars are so narrow that it would eat them."""
+    return {"edgecolor": "white", "linewidth": 0.4 if len(bins) <= 100 else 0.0}
+
+
+def _legend_text(name: str, total: float) -> str:
+    short = name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 1] + "\N{HORIZONTAL ELLIPSIS}"
+    figures = f"{total:,.0f}" if total >= 10 or total == 0 else f"{total:.2g}"
+    hidden = " " if short.startswith("_") else ""  # matplotlib keeps labels that begin with an underscore out of legends
+    return f"{hidden}{short}:  {figures}"
+
+
+def _day_axis(axes: Axes, days: Sequence[int]) -> None:
+    axes.set_xlim(min(days) / DAY_S - 0.7, max(days) / DAY_S + 0.7)
+    time_axis(axes, len(days))
+    axes.set_xlabel("day (UTC)")
+    axes.tick_params(axis="x", length=3)
+
+
+def time_axis(axes: Axes, day_count: float) -> None:
+    """Dates along x, whose unit is days since 1970-01-01T00:00Z; hours only where bins are shorter than a day (`day_count` 0)."""
+    if day_count == 0:
+        hours = mdates.AutoDateLocator(tz=dt.UTC, minticks=4, maxticks=10)  # type: ignore[no-untyped-call]
+        axes.xaxis.set_major_locator(hours)
+        axes.xaxis.set_major_formatter(mdates.ConciseDateFormatter(hours, tz=dt.UTC))  # type: ignore[no-untyped-call]
+        return
+    if day_count <= 16:
+        axes.xaxis.set_major_locator(mdates.DayLocator(tz=dt.UTC))  # type: ignore[no-untyped-call]
+    else:
+        axes.xaxis.set_major_locator(mdates.AutoDateLocator(tz=dt.UTC, minticks=4, maxticks=12))  # type: ignore[no-untyped-call]
+    axes.xaxis.set_major_formatter(FuncFormatter(_date_text))
+
+
+def _date_text(days: float, position: int | None) -> str:
+    """`7 Nov`; the first one, and the first of a year, with the year below."""
+    day = dt.datetime.fromtimestamp(round(days) * DAY_S, dt.UTC)
+    year = f"\n{day.year}" if position == 0 or (day.month, day.day) == (1, 1) else ""
+    return f"{day.day} {_MONTHS[day.month - 1]}{year}"
+
+
+# --- the pictures of the 2012 script -------------------------------------------------------------------------------------------
+
+GAPS_2012 = "UTC bins. Hatched: no data, which is not the same as zero (2012 drew zero)."
+
+
+def plot_series(
+    path: Path, values: Mapping[int, float], bins: Sequence[int], *, title: str, y_label: str, colour: str, bar: bool, log: bool
+) -> None:
+    """One series as a line, interrupted where a bin has no value, or as bars.  Raises: ConfigError."""
+    if not is_color_like(colour):
+        raise ConfigError(f"{colour!r} is no colour: write r, g, b, k, a name such as darkblue, or #0072B2")
+    with house_style():
+        figure, axes = new_figure(Words(title, "", y_label, "", [GAPS_2012]))
+        heights = [values.get(at, math.nan) for at in bins]
+        width_s = _width_s(bins)
+        gaps = [at for at in bins if at not in values]
+        if bar:
+            axes.bar(_days(bins), heights, color=colour, width=width_s / DAY_S * 0.9, linewidth=0)
+        else:
+            axes.plot(_days(bins), heights, color=colour, linewidth=1.6)
+            seen = {at for at, value in values.items() if value > 0 or not log}
+            alone = sorted(at for at in seen if not {at - width_s, at + width_s} & seen)
+            axes.plot(_days(alone), [values[at] for at in alone], "o", color=colour, markersize=4)
+        if log and any(value > 0 for value in values.values()):
+            _log_scale(axes, [value for value in values.values() if value > 0], "clip" if bar else "mask")
+        else:
+            axes.set_ylim(0, max(*values.values(), 0.0) * 1.06 or 1)
+        _finish_2012(axes, bins, gaps, [])
+        save(figure, path)
+
+
+def _log_scale(axes: Axes, positive: Sequence[float], nonpositive: str) -> None:
+    axes.set_yscale("log", nonpositive=nonpositive)
+    axes.yaxis.set_major_formatter(FuncFormatter(_number))
+    few = max(positive) < 30 * min(positive)
+    axes.yaxis.set_minor_formatter(FuncFormatter(_number) if few else NullFormatter())
+    axes.grid(axis="y", which="minor", color="#EEEEEE", linewidth=0.5)
+
+
+def plot_stack(path: Path, series: Mapping[str, Mapping[int, float]], bins: Sequence[int], *, title: str, y_label: str) -> None:
+    """Several series on top of each other; a bin that one of them lacks is a gap.  Raises: ConfigError."""
+    with house_style():
+        figure, axes = new_figure(Words(title, "", y_label, "", [GAPS_2012]))
+        known = [at for at in bins if all(at in values for values in series.values())]
+        tops = dict.fromkeys(known, 0.0)
+        handles: list[Patch] = []
+        for (name, values), colour in zip(series.items(), colours_of(series), strict=True):
+            heights = [values[at] for at in known]
+            axes.bar(_days(known), heights, bottom=list(tops.values()), color=colour, width=_width_s(bins) / DAY_S, **_edge(bins))
+            tops = {at: tops[at] + height for at, height in zip(known, heights, strict=True)}
+            handles.insert(0, Patch(color=colour, label=_legend_text(name, sum(heights))))
+        axes.set_ylim(0, max(tops.values(), default=0.0) * 1.06 or 1)
+        _finish_2012(axes, bins, [at for at in bins if at not in tops], handles)
+        save(figure, path)
+
+
+def _finish_2012(axes: Axes, bins: Sequence[int], gaps: Sequence[int], handles: Sequence[Patch]) -> None:
+    width = _width_s(bins)
+    shown = [*handles, *([hatch_days(axes, gaps, width_s=width)] if gaps else [])]
+    if shown:
+        _legend(axes, shown, "")
+    axes.set_xlim(min(bins) / DAY_S - 0.7 * width / DAY_S, max(bins) / DAY_S + 0.7 * width / DAY_S)
+    day_count = (max(bins) - min(bins) + width) / DAY_S
+    time_axis(axes, day_count if width >= DAY_S else 0)
+    axes.set_xlabel("begin of the bin (UTC)")
+
+
+def _days(instants: Sequence[int]) -> list[float]:
+    return [at / DAY_S for at in instants]
+
+
+def _width_s(bins: Sequence[int]) -> int:
+    """The usual distance of two bins (the last week of a year is shorter); of a single one, a day."""
+    distances = [after - before for before, after in itertools.pairwise(bins)]
+    return int(statistics.median(distances)) if distances else DAY_S

@@ -1,0 +1,279 @@
+"""What jobs used, summed in the database: by day, VO, queue, user or whatever else a job has.
+
+Which jobs are counted: every job record in force (not replaced by a newer revision) that started and ended, whatever became of
+it on its way to publishing: joined, local, waiting, excluded, or not looked at yet. A job counts as a whole at the instant it
+ENDED, and days are UTC days, so that a job of thirty hours is in one day and no figure depends on the zone of the reader. Jobs
+whose CPU time is unknown are counted in `jobs` and told apart in `cpu_unknown_jobs`; they add to wall time, and nothing to CPU.
+
+The VO is the one that is published: that of the identity where the join found one, else what the VO map says of the account. A
+job that still waits for its identity is under `WAITING`, one the join has not looked at under `NOT_JOINED`.
+
+A day without any job record is not a day without work: nobody knows. `collection_gaps` finds those days.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from sqlalchemy import BigInteger, Column, ColumnElement, Select, and_, case, cast, func, literal, null, select, union
+
+from batchacct.errors import ConfigError
+from batchacct.store import Store
+from batchacct.store.tables import benchmark, identity, job, usage, vo_mapping
+
+DAY_S = 86_400
+NOT_JOINED = "(not joined yet)"
+WAITING = "(waiting for identity)"
+UNKNOWN = "(unknown)"
+
+SUMS = ("jobs", "cpu_unknown_jobs", "cpu_s", "wall_s", "core_s", "core_unknown_jobs")
+"""Columns of every answer, integers: jobs; those with unknown CPU; CPU, wall and processors x wall in seconds; and the jobs that
+add nothing to the last because their processors or wall time are unknown."""
+
+_BOTH = ("both_cpu_s", "both_core_s")
+_LEVEL = ("level_type", "level_value", "level_per_host", "level_host_factor")
+
+
+def _or_unknown(column: Column[Any]) -> ColumnElement[str]:
+    return func.coalesce(column, UNKNOWN)
+
+
+_VO = case(
+    (usage.c.job_id.is_(None), NOT_JOINED),
+    (usage.c.outcome == "waiting", WAITING),
+    else_=func.coalesce(identity.c.vo, vo_mapping.c.vo, UNKNOWN),
+)
+
+GROUPS: Mapping[str, ColumnElement[Any]] = {
+    "vo": _VO,
+    "day": job.c.end_at // DAY_S,
+    "queue": _or_unknown(job.c.queue),
+    "user": _or_unknown(job.c.user_name),
+    "cluster": _or_unknown(job.c.cluster),
+    "group": _or_unknown(job.c.group_name),
+    "project": _or_unknown(job.c.project),
+    "outcome": case((usage.c.job_id.is_(None), NOT_JOINED), else_=usage.c.outcome),
+}
+"""What usage can be grouped by."""
+
+
+def usage_by(
+    store: Store,
+    *,
+    by: str | Sequence[str],
+    begin: int | None = None,
+    end: int | None = None,
+    vo: Sequence[str] = (),
+    normalise: str | None = None,
+) -> pd.DataFrame:
+    """Usage of the jobs that ended from `begin` to before `end` (Unix seconds), a row a group, in the order of the groups.
+
+    `by` is one or several of `GROUPS`; `vo` keeps jobs of these VOs only. Columns: those of `by` (`day` is the UTC midnight, a
+    Timestamp), `SUMS`, and `efficiency` = CPU / core seconds over the jobs of which both are known, NaN where there are none.
+    With `normalise`, the name of a benchmark: `normalised_cpu_s`, each job's CPU seconds times the benchmark of one core, exactly
+    as it is published; and `not_normalised_jobs`, those of known CPU without such a benchmark, which add nothing to it.
+    Raises: ConfigError for something usage cannot be grouped by, StoreError.
+    """
+    names = [by] if isinstance(by, str) else list(by)
+    if wrong := [name for name in names if name not in GROUPS]:
+        raise ConfigError(f"usage cannot be grouped by {', '.join(wrong)}: use one of {', '.join(GROUPS)}")
+    conditions = _counted(begin, end)
+    if vo:
+        conditions.append(_VO.in_(vo))
+    levels = _LEVEL if normalise else ()
+    rows = _rows(store, _grouped(names, levels, conditions))
+    columns = [*names, *levels, *SUMS, *_BOTH]
+    frame = pd.DataFrame(rows, columns=columns).astype(dict.fromkeys((*SUMS, *_BOTH), "int64"))
+    sums = [*SUMS, *_BOTH]
+    if normalise:
+        frame = _normalised(frame.sort_values(columns, ignore_index=True), normalise)
+        sums += ["normalised_cpu_s", "not_normalised_jobs"]
+    frame = frame.groupby(names, as_index=False, sort=True)[sums].sum()
+    if "day" in names:
+        frame["day"] = pd.to_datetime(frame["day"].astype("int64") * DAY_S, unit="s", utc=True)
+    frame["efficiency"] = efficiency(frame)
+    return frame[[*names, *SUMS, "efficiency", *sums[len(SUMS) + len(_BOTH) :], *_BOTH]]
+
+
+def efficiency(frame: pd.DataFrame) -> pd.Series[float]:
+    """CPU / core seconds of the jobs of which both are known; NaN where there are none."""
+    return frame["both_cpu_s"] / frame["both_core_s"].astype(float).replace(0.0, np.nan)
+
+
+def _counted(begin: int | None, end: int | None) -> list[ColumnElement[bool]]:
+    conditions: list[ColumnElement[bool]] = [job.c.superseded_by.is_(None), job.c.start_at.is_not(None), job.c.end_at.is_not(None)]
+    if begin is not None:
+        conditions.append(job.c.end_at >= begin)
+    if end is not None:
+        conditions.append(job.c.end_at < end)
+    return conditions
+
+
+def _grouped(names: Sequence[str], levels: Sequence[str], conditions: Sequence[ColumnElement[bool]]) -> Select[Any]:
+    """The sums by `names` (and by what the benchmark of a job depends on, for the multiplication to follow).
+
+    Grouping is by the columns of an inner query, never by repeated expressions: their bind parameters would make PostgreSQL
+    take them for two different things.
+    """
+    core = job.c.wall_duration_s * job.c.processors
+    both = and_(job.c.cpu_duration_s.is_not(None), core.is_not(None))
+    level_columns = {
+        "level_type": benchmark.c.type,
+        "level_value": benchmark.c.value,
+        "level_per_host": benchmark.c.per_host_factor,
+        "level_host_factor": case((benchmark.c.per_host_factor == 1, job.c.host_factor), else_=null()),
+    }
+    one = (
+        select(
+            *(GROUPS[name].label(name) for name in names),
+            *(level_columns[name].label(name) for name in levels),
+            literal(1).label("jobs"),
+            case((job.c.cpu_duration_s.is_(None), 1), else_=0).label("cpu_unknown_jobs"),
+            job.c.cpu_duration_s.label("cpu_s"),
+            job.c.wall_duration_s.label("wall_s"),
+            core.label("core_s"),
+            case((core.is_(None), 1), else_=0).label("core_unknown_jobs"),
+            case((both, job.c.cpu_duration_s), else_=0).label("both_cpu_s"),
+            case((both, core), else_=0).label("both_core_s"),
+        )
+        .select_from(
+            job.outerjoin(usage, usage.c.job_id == job.c.id)
+            .outerjoin(identity, identity.c.id == usage.c.identity_id)
+            .outerjoin(vo_mapping, vo_mapping.c.id == usage.c.mapping_id)
+            .outerjoin(benchmark, benchmark.c.id == usage.c.benchmark_id)
+        )
+        .where(*conditions)
+        .subquery()
+    )
+    keys = [one.c[name] for name in (*names, *levels)]
+    return select(*keys, *(func.coalesce(func.sum(one.c[name]), 0) for name in (*SUMS, *_BOTH))).group_by(*keys)
+
+
+def _normalised(frame: pd.DataFrame, wanted: str) -> pd.DataFrame:
+    """Adds the normalised CPU of each row, whose jobs share one benchmark; with a host factor it is rounded down, as published."""
+    value = frame["level_value"].astype(float)
+    per_host = (value * frame["level_host_factor"].astype(float)) // 1
+    level = value.where(frame["level_per_host"] != 1, per_host)
+    fits = (frame["level_type"] == wanted) & level.notna()
+    known = frame["jobs"] - frame["cpu_unknown_jobs"]
+    return frame.assign(
+        normalised_cpu_s=(frame["cpu_s"] * level).where(fits, 0.0),
+        not_normalised_jobs=known.where(~fits, 0),
+    )
+
+
+def _rows(store: Store, statement: Select[Any]) -> list[tuple[Any, ...]]:
+    with store.reading() as connection:
+        return [tuple(row) for row in connection.execute(statement)]
+
+
+def benchmark_types(store: Store) -> list[str]:
+    """The benchmarks jobs were given, by name."""
+    with store.reading() as connection:
+        return sorted(connection.scalars(select(benchmark.c.type).distinct()))
+
+
+def ends(store: Store) -> tuple[int, int] | None:
+    """When the first and the last counted job ended (Unix seconds); None if there is none."""
+    with store.reading() as connection:
+        first, last = connection.execute(select(func.min(job.c.end_at), func.max(job.c.end_at)).where(*_counted(None, None))).one()
+    return None if first is None else (first, last)
+
+
+def logged_span(store: Store) -> tuple[int, int] | None:
+    """When the oldest and the newest job record were logged (Unix seconds): what is outside has not been read."""
+    with store.reading() as connection:
+        oldest, newest = connection.execute(select(func.min(job.c.logged_at), func.max(job.c.logged_at))).one()
+    return None if oldest is None else (oldest, newest)
+
+
+@dataclass(frozen=True, slots=True)
+class Gaps:
+    """UTC days (Unix seconds of their midnight) of which nothing is known.
+
+    `days` have no job record at all. `by_cluster` are further days of which other clusters have records and this one has none,
+    though it had some before, within the period asked for: an idle or retired cluster looks the same, so this is a hint.
+    """
+
+    days: tuple[int, ...]
+    by_cluster: Mapping[str, tuple[int, ...]]
+
+
+def collection_gaps(store: Store, begin: int, end: int) -> Gaps:
+    """The UTC days that overlap `begin` to before `end` (Unix seconds) without records.
+
+    A day has records if any job, of whatever VO or outcome, ended on it or was logged on it, be it a job that never started.
+    """
+    first, last = begin // DAY_S, -(-end // DAY_S)
+    found = []
+    for instant in (job.c.end_at, job.c.logged_at):
+        in_period = and_(instant >= first * DAY_S, instant < last * DAY_S)
+        found.append(select(job.c.cluster, instant // DAY_S).where(in_period))
+    seen: dict[str, set[int]] = {}
+    with store.reading() as connection:
+        for row in connection.execute(union(*found)):
+            seen.setdefault(row[0], set()).add(int(row[1]))
+    anywhere = set().union(*seen.values())
+    missing = tuple(day * DAY_S for day in range(first, last) if day not in anywhere)
+    of_cluster = {
+        cluster: tuple(day * DAY_S for day in sorted(anywhere - days) if day > min(days)) for cluster, days in sorted(seen.items())
+    }
+    return Gaps(missing, {cluster: days for cluster, days in of_cluster.items() if days})
+
+
+MEASURES = ("cpu", "count", "started", "walltime", "waiting")
+"""What the 2012 script can sum."""
+
+
+def series_2012(
+    store: Store, measure: str, *, begin: int, end: int, bin_s: int, factor: float | None, only: Sequence[ColumnElement[bool]]
+) -> tuple[dict[int, float], int]:
+    """One of `MEASURES` as in 2012: Unix second at which a bin begins -> value; and how many jobs had no host factor.
+
+    Times are in days, multiplied by the batch system's host factor and `factor` unless that is None. As in 2012 all measures
+    leave out jobs that never started or whose CPU time is unknown, and `started` bins by start instead of by end. A job without
+    host factor cannot be normalised, and is left out of what is.
+    """
+    instant = job.c.start_at if measure == "started" else job.c.end_at
+    seconds = {
+        "cpu": job.c.cpu_duration_s,
+        "walltime": job.c.end_at - job.c.start_at,
+        "waiting": job.c.start_at - job.c.submit_at,
+    }.get(measure)
+    normalised = factor is not None and seconds is not None
+    weight = job.c.host_factor if normalised else literal(1)
+    conditions = [*_counted(None, None), job.c.cpu_duration_s.is_not(None), instant >= begin, instant < end, *only]
+    one = (
+        select(
+            (instant // bin_s).label("bin"), (literal(1) if seconds is None else seconds).label("measured"), weight.label("weight")
+        )
+        .where(*conditions)
+        .subquery()
+    )
+    unweighted = func.sum(case((one.c.weight.is_(None), 1), else_=0))
+    grouped = select(one.c.bin, func.sum(one.c.measured * one.c.weight), cast(unweighted, BigInteger)).group_by(one.c.bin)
+    scale = 1.0 if seconds is None else (factor if factor is not None else 1.0) / DAY_S
+    values: dict[int, float] = {}
+    left_out = 0
+    for number, total, without_factor in _rows(store, grouped):
+        left_out += int(without_factor)
+        if total is not None:
+            values[int(number) * bin_s] = float(total) * scale
+    return values, left_out
+
+
+def distinct_names(store: Store, column: Column[Any], begin: int, end: int) -> list[str]:
+    """The values of a job column among the jobs that ran from `begin` to before `end`: what wildcards are matched against."""
+    with store.reading() as connection:
+        asked = select(column).where(column.is_not(None), job.c.end_at >= begin, job.c.start_at < end).distinct()
+        return sorted(connection.scalars(asked))
+
+
+def day_text(at: int) -> str:
+    """`2026-11-01`: the UTC day of an instant."""
+    return dt.datetime.fromtimestamp(at, dt.UTC).date().isoformat()

@@ -1,0 +1,161 @@
+"""`batchacct report`: figures, what it says about what is not in them, dates, forms."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from batchacct.errors import BatchacctError, ConfigError, IncompleteError
+from batchacct.store import Store
+from cpuhours.command import instant, report
+from tests.cpuhours.farm import DAY, add_benchmark, at, give_benchmark, job_row, join, new_store
+
+NOW = at("2026-11-20 16:20")
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    """Three hours of CPU for atlas, one for local, on the first and third of three days; the second day has no record."""
+    one, three = at("2026-11-01 12:00"), at("2026-11-03 12:00")
+    rows = [
+        job_row(1, one, cpu_duration_s=7200, wall_duration_s=9000),
+        job_row(2, three, cpu_duration_s=3600, wall_duration_s=3600, user_name="[bold]"),
+        job_row(3, three + 1, cpu_duration_s=3600, wall_duration_s=3600, processors=2),
+        job_row(4, three + 2, cpu_duration_s=None),
+    ]
+    made = new_store(tmp_path, rows)
+    join(made, {"1": ("joined", "atlas"), "2": ("joined", "atlas"), "3": ("waiting", "local-nonlcg")})
+    add_benchmark(made, 1, "HEPscore23", 10.0)
+    give_benchmark(made, "1", 1)
+    (tmp_path / "c.toml").write_text(f'site = "SITE"\n[database]\nurl = "sqlite:///{tmp_path / "x.db"}"\n')
+    return made
+
+
+def run(folder: Path, *arguments: str) -> Result:
+    result = CliRunner().invoke(report, ["--config", str(folder / "c.toml"), *arguments])
+    if isinstance(result.exception, BatchacctError):
+        raise result.exception
+    assert result.exit_code == 0, result.output
+    return result
+
+
+def test_the_table_has_hours_a_total_and_what_is_not_in_it(tmp_path: Path, store: Store) -> None:
+    lines = run(tmp_path).stdout.splitlines()
+    rows = [[cell.strip() for cell in line.strip("│ ").split("│")] for line in lines if line.startswith("│")]
+    cells = {row[0]: row[1:] for row in rows}
+    assert cells["atlas"] == ["2", "3.0", "3.5", "3.5", "85.7", "0"]
+    assert cells["(waiting for identity)"] == ["1", "1.0", "2.0", "1.0", "50.0", "0"]
+    alone = next(line.split("│") for line in lines if "(not joined yet)" in line)
+    assert [cell.strip() for cell in alone[2:8]] == ["1", "", "1.0", "1.0", "", "1"], "its CPU is unknown, not 0"
+    assert cells["total"] == ["4", "4.0", "6.5", "5.5", "72.7", "1"]
+    text = " ".join(lines)
+    for note in (
+        "UTC days, jobs counted on the day they ended",
+        "not normalised",
+        "1 day without any job record",
+        "1 job of unknown CPU time",
+        "1 job still waiting for a grid identity",
+        "1 job not joined yet",
+    ):
+        assert note in text
+
+
+def test_days_are_complete_and_a_day_without_data_has_no_figures(tmp_path: Path, store: Store) -> None:
+    rows = list(
+        csv.DictReader(io.StringIO(run(tmp_path, "--by", "day", "--vo", "(waiting for identity)", "--format", "csv").stdout))
+    )
+    assert [(row["day"], row["jobs"], row["cpu_s"]) for row in rows] == [
+        ("2026-11-01", "0", "0"),
+        ("2026-11-02", "", ""),
+        ("2026-11-03", "1", "3600"),
+    ]
+    assert "2026-11-02 │ no data" in run(tmp_path, "--by", "day").stdout
+    assert "| 2026-11-02 | no data |  |" in run(tmp_path, "--by", "day", "--format", "markdown").stdout
+
+
+def test_json_has_units_in_names_notes_and_normalised_time(tmp_path: Path, store: Store) -> None:
+    told = json.loads(run(tmp_path, "--format", "json", "--normalise", "HEPscore23").stdout)
+    assert told["days_without_data"] == ["2026-11-02"]
+    assert told["rows"][0] | {"efficiency": None} == {
+        "vo": "atlas", "jobs": 2, "cpu_unknown_jobs": 0, "cpu_s": 10_800, "wall_s": 12_600, "core_s": 12_600,
+        "core_unknown_jobs": 0, "efficiency": None, "normalised_cpu_s": 72_000.0, "not_normalised_jobs": 1,
+    }  # fmt: skip
+    assert told["rows"][0]["efficiency"] == pytest.approx(10_800 / 12_600, abs=1e-4)
+    assert "2 jobs without HEPscore23 benchmark: not in the HEPscore23 hours." in told["notes"]
+    with pytest.raises(ConfigError, match="no job was given a benchmark Si2k: there are HEPscore23"):
+        run(tmp_path, "--normalise", "Si2k")
+
+
+def test_begin_is_in_and_end_is_out(tmp_path: Path, store: Store) -> None:
+    def jobs(*period: str) -> int:
+        return sum(row["jobs"] or 0 for row in json.loads(run(tmp_path, "--format", "json", *period).stdout)["rows"])
+
+    assert jobs("--begin", "2026-11-03") == 3
+    assert jobs("--end", "2026-11-03") == 1
+    assert jobs("--begin", str(at("2026-11-03 12:00")), "--end", str(at("2026-11-03 12:00") + 1)) == 1
+    assert jobs("--begin", "2026-11", "--end", "2026-12") == 4
+
+
+def test_names_of_users_are_not_markup(tmp_path: Path, store: Store) -> None:
+    assert "[bold]" in run(tmp_path, "--by", "user").stdout
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("2026-11-01", at("2026-11-01 00:00")),
+        ("2026-11", at("2026-11-01 00:00")),
+        ("1793491200", 1793491200),
+        ("-2w", at("2026-11-06 00:00")),
+        ("-30d", at("2026-10-21 00:00")),
+        ("-0d", at("2026-11-20 00:00")),
+    ],
+)
+def test_dates(text: str, expected: int) -> None:
+    assert instant(text, NOW) == expected
+
+
+@pytest.mark.parametrize("text", ["2026", "2026-13", "2026-02-30", "yesterday", "-2m", "01.11.2026", "0000-01", "", "20261101"])
+def test_wrong_dates_say_what_a_date_is(text: str) -> None:
+    with pytest.raises(ConfigError, match="is no date"):
+        instant(text, NOW)
+
+
+def test_periods_that_cannot_be(tmp_path: Path, store: Store) -> None:
+    with pytest.raises(ConfigError, match="--begin 2026-11-02 00:00:00Z is not before --end 2026-11-01 00:00:00Z"):
+        run(tmp_path, "--begin", "2026-11-02", "--end", "2026-11-01")
+    with pytest.raises(IncompleteError, match="the last job ended 2026-11-03"):
+        run(tmp_path, "--begin", "2026-12")
+    with pytest.raises(IncompleteError, match="the first job ended 2026-11-01"):
+        run(tmp_path, "--end", "2026-10")
+    assert "31 days without any job record" in run(tmp_path, "--begin", "2026-12", "--end", "2027-01").stdout
+
+
+def test_an_empty_store_is_said_to_be_empty(tmp_path: Path) -> None:
+    new_store(tmp_path, [])
+    (tmp_path / "c.toml").write_text(f'site = "SITE"\n[database]\nurl = "sqlite:///{tmp_path / "x.db"}"\n')
+    with pytest.raises(IncompleteError, match="no job that started and ended"):
+        run(tmp_path)
+
+
+@pytest.mark.parametrize("by", ["vo", "day", "user"])
+def test_the_plot_is_drawn_and_the_same_twice(tmp_path: Path, store: Store, by: str) -> None:
+    pictures = [tmp_path / f"{n}.svg" for n in range(2)]
+    for picture in pictures:
+        run(tmp_path, "--by", by, "--plot", str(picture))
+    text = pictures[0].read_text()
+    assert text == pictures[1].read_text()
+    assert "SITE, 2026-11-01 to 2026-11-03" in text
+    assert ("[bold]" if by == "user" else "atlas:  3") in text
+    with pytest.raises(ConfigError, match="the suffix"):
+        run(tmp_path, "--plot", str(tmp_path / "a.txt"))
+
+
+def test_a_period_of_seconds_names_its_days(tmp_path: Path, store: Store) -> None:
+    told = run(tmp_path, "--begin", "2026-11-01", "--end", str(at("2026-11-03 00:00") + DAY // 2)).stdout
+    assert "2026-11-01 to 2026-11-03" in told

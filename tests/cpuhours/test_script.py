@@ -1,0 +1,173 @@
+"""The 2012 script: its options long and short, its files, and the one thing that differs: a gap is no zero."""
+
+from __future__ import annotations
+
+import datetime as dt
+from pathlib import Path
+
+import pytest
+
+from cpuhours.cpuhours import main, week_of
+from tests.cpuhours.farm import DAY, HOUR, at, job_row, new_store
+
+FIRST = at("2026-11-02 00:00")
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Working and home folder, with a connection file; jobs on 2, 4 and 5 November, none on the 3rd."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    noon = FIRST + 12 * HOUR
+    new_store(
+        tmp_path,
+        [
+            job_row(1, noon, cpu_duration_s=DAY, host_factor=2.0, submit_host="ui1"),
+            job_row(
+                2, noon + 2 * DAY, cpu_duration_s=2 * DAY, host_factor=1.0, queue="grid_cms", user_name="cms1", group_name="x_CMS"
+            ),
+            job_row(3, noon + 3 * DAY, cpu_duration_s=DAY, host_factor=1.0, queue="GRID_ATLAS"),
+            job_row(4, noon + 3 * DAY, start_at=None, cpu_duration_s=None, queue="short"),
+        ],
+    )
+    connection = tmp_path / ".batchacct" / "connection"
+    connection.parent.mkdir()
+    connection.write_text(f"sqlite:///{tmp_path / 'x.db'}\n")
+    connection.chmod(0o600)
+    return tmp_path
+
+
+def run(*arguments: str) -> int:
+    return main(["-b", str(FIRST), "-e", str(FIRST + 10 * DAY), *arguments])
+
+
+def data(name: str) -> dict[int, float]:
+    """Days since 2 November -> value."""
+    lines = (line.split() for line in Path(f"{name}.data").read_text().splitlines())
+    return {(int(when) - FIRST) // DAY: float(value) for when, value in lines}
+
+
+def test_everything_in_normalised_days_and_no_zero_for_the_gap(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run() == 0
+    assert data("everything") == {0: 2 * 3.9, 2: 2 * 3.9, 3: 3.9}
+    assert Path("everything.png").read_bytes().startswith(b"\x89PNG")
+    assert capsys.readouterr().out == "everything.png\n"
+
+
+def test_the_factor_comes_from_the_settings(folder: Path) -> None:
+    (folder / ".cpuhours.cfg").write_text("[main]\nfactor = 10\n")
+    assert run() == 0
+    assert data("everything") == {0: 20.0, 2: 20.0, 3: 10.0}
+    (folder / ".cpuhours.cfg").write_text("[main]\nfactor = many\n")
+    assert run() == 3
+
+
+@pytest.mark.parametrize(
+    ("options", "suffix", "expected"),
+    [
+        (["-z"], "", {0: 1.0, 2: 2.0, 3: 1.0}),
+        (["--nonorm", "--bar", "--log", "--colour", "k"], "", {0: 1.0, 2: 2.0, 3: 1.0}),
+        (["--count", "--table", "lsf_acc"], "-count", {0: 1.0, 2: 1.0, 3: 1.0}),
+        (["-n", "-i", "-k", "g", "-r", "loc"], "-count", {0: 1.0, 2: 1.0, 3: 1.0}),
+        (["-o"], "-started", {0: 1.0, 2: 1.0, 3: 1.0}),
+        (["-w", "-z"], "-walltime", {0: 1 / 24, 2: 1 / 24, 3: 1 / 24}),
+        (["--waiting", "-z"], "-waiting", {0: 1 / 24, 2: 1 / 24, 3: 1 / 24}),
+        (["-u", "--nonorm"], "-cumuwaiting", {0: 1 / 24, 2: 1 / 24, 3: 1 / 24}),
+    ],
+)
+def test_measures(options: list[str], suffix: str, expected: dict[int, float]) -> None:
+    assert run("-t", "a/title", *options) == 0
+    assert data("a_title") == pytest.approx(expected, abs=1e-6)
+    assert Path(f"a_title{suffix}.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "title", "expected"),
+    [
+        (["-x", "grid_atlas"], "grid_atlas", {0: 1.0, 2: 0.0, 3: 0.0}),
+        (["--what", "grid%"], "grid%", {0: 1.0, 2: 2.0, 3: 0.0}),
+        (["-x", "grid_cms,GRID_ATLAS"], "grid_cms,GRID_ATLAS", {0: 0.0, 2: 2.0, 3: 1.0}),
+        (["-x", "/x_ATLAS/%"], "_x_ATLAS_%", {0: 1.0, 2: 0.0, 3: 1.0}),
+        (["-x", "/x_%,nothing"], "_x_%,nothing", {0: 1.0, 2: 2.0, 3: 1.0}),
+        (["-y", "cms%"], "cms%", {0: 0.0, 2: 2.0, 3: 0.0}),
+        (["--users", "list"], "list", {0: 1.0, 2: 2.0, 3: 1.0}),
+        (["-m", "ui%", "-x", "grid%"], "grid%-ui%", {0: 1.0, 2: 0.0, 3: 0.0}),
+        (["--fromhosts", "nowhere"], "nowhere", {0: 0.0, 2: 0.0, 3: 0.0}),
+    ],
+)
+def test_what_users_and_hosts(folder: Path, options: list[str], title: str, expected: dict[int, float]) -> None:
+    (folder / "list").write_text("cms1, atlas001\n")
+    assert run("-z", *options) == 0
+    assert data(title) == expected
+
+
+def test_hours_of_a_day_with_records_are_zero_up_to_the_newest_record() -> None:
+    assert run("-n", "-a", "HH24") == 0
+    lines = [line.split() for line in Path("everything.data").read_text().splitlines()]
+    hours = {(int(when) - FIRST) // HOUR: float(value) for when, value in lines}
+    day_one = {n: float(n == 12) for n in range(12, 24)}  # before 12 h nothing was read yet
+    assert {n: v for n, v in hours.items() if n < 24} == day_one
+    assert not any(24 <= n < 48 for n in hours)
+    assert max(hours) == 3 * 24 + 12
+
+
+def test_weeks_are_counted_from_new_year(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("-z", "--binning", "WW") == 0
+    # 29 October is day 302 of 2026, 43 weeks after 1 January; the next week begins on 5 November
+    assert data("everything") == {-4: 3.0, 3: 1.0}
+    assert "2 weeks have days without any record" in capsys.readouterr().err
+    days = [dt.date(2026, 12, 30), dt.date(2026, 12, 31), dt.date(2027, 1, 1)]
+    begins = [week_of(at(f"{day} 00:00")) for day in days]
+    assert begins == [at("2026-12-24 00:00"), at("2026-12-31 00:00"), at("2027-01-01 00:00")]
+
+
+def test_file_and_stack_read_the_data_again(folder: Path) -> None:
+    assert run("-z", "-x", "grid%", "-t", "one") == 0
+    assert run("-z", "-t", "two") == 0
+    first = Path("one.png").read_bytes()
+    (folder / "x.db").unlink()
+    assert run("-z", "-t", "one", "--file") == 0
+    assert Path("one.png").read_bytes() == first
+    assert run("-s", "one,two") == 0
+    assert Path("one,two-stacked.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_files_of_2012_with_local_midnights_can_be_read(capsys: pytest.CaptureFixture[str]) -> None:
+    summer, winter = at("2026-10-24 22:00"), at("2026-10-25 23:00")
+    Path("old.data").write_text(f"{summer} 1.5\n{winter} 2.5\n")
+    assert run("-t", "old", "-f") == 0
+    Path("old.data").write_text(f"{summer} 1.5\nrubbish\n")
+    assert run("-t", "old", "-f") == 3
+    assert "old.data, line 2" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", [["--walldist"], ["-q"], ["--percent"], ["--crop", "60"], ["-p"], ["--plan"]])
+def test_later_views_say_so(option: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        run(*option)
+    assert ended.value.code == 2
+    assert "comes with a later release" in capsys.readouterr().err
+
+
+def test_help_states_the_difference(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--help"])
+    assert ended.value.code == 0
+    assert "is not drawn as zero" in capsys.readouterr().out
+
+
+def test_errors_have_their_status(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("-c", "missing") == 3
+    assert run("-k", "reddish") == 3
+    assert run("-x", ",") == 3
+    assert main(["-b", str(FIRST), "-e", str(FIRST)]) == 3
+    assert main(["-b", str(FIRST + 20 * DAY), "-e", str(FIRST + 30 * DAY)]) == 3
+    assert "no record from 2026-11-22" in capsys.readouterr().err
+
+
+def test_jobs_without_host_factor_are_left_out_and_told(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "x.db").unlink()
+    new_store(folder, [job_row(1, FIRST + HOUR, host_factor=None), job_row(2, FIRST + HOUR, cpu_duration_s=DAY, host_factor=1.0)])
+    assert run() == 0
+    assert data("everything") == {0: 3.9}
+    assert "1 jobs without host factor" in capsys.readouterr().err
