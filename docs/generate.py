@@ -72,6 +72,7 @@ def _table(table: Table) -> Iterator[str]:
 def _commands() -> str:
     lines = ["# Commands", "", HEAD]
     context = click.Context(group, info_name="batchacct", terminal_width=PAGE_WIDTH)
+    lines += ["```", context.get_help(), "```", ""]
     for name in group.list_commands(context):
         command = group.get_command(context, name)
         assert command is not None

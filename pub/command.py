@@ -16,7 +16,7 @@ from batchacct.parsing import registry
 from batchacct.store import Store
 from pub.formats.contract import Format
 from pub.joining import Joiner
-from pub.outbox import Outbox, Published, keep_template, send
+from pub.outbox import Outbox, Published, keep_template, retry_refused, send
 from pub.transports.contract import Transport
 
 Joined = Counter[tuple[str, str]]
@@ -43,17 +43,20 @@ def publish(config: Config, once: bool, dry_run: bool) -> None:
     show_published(joined, done, dry_run=dry_run)
 
 
-def publish_once(store: Store, config: Config, clock: Callable[[], int]) -> tuple[Joined, Published]:
-    """One run: (jobs by outcome and reason, what was published).
+def publish_once(
+    store: Store, config: Config, clock: Callable[[], int], message_format: Format | None = None
+) -> tuple[Joined, Published]:
+    """One run: (jobs by outcome and reason, what was published); `message_format` in place of the configured one, if given.
 
     Raises: BusyError if another publisher runs, ConfigError, PluginError, StoreError, PublishError (what was built stays in the
     outbox, and the next run sends it).
     """
     transport = cast("_MakeTransport", registry.load(registry.TRANSPORTS, config.publish.transport))(config.publish.path)
     with store.lock("publish"):
-        joiner, outbox = Joiner.of(config, clock()), Outbox(config, _format(config), clock())
+        joiner, outbox = Joiner.of(config, clock()), Outbox(config, message_format or _format(config), clock())
         with store.writing() as connection:
             keep_template(connection, config.publish, clock())
+            retry_refused(connection)
             joined = joiner.begin(connection)
         while True:
             with store.writing() as connection:
@@ -78,6 +81,7 @@ def dry_publish(store: Store, config: Config, now: int) -> tuple[Joined, Publish
             with store.writing() as connection:
                 joiner, outbox = Joiner.of(config, now), Outbox(config, _format(config), now)
                 keep_template(connection, config.publish, now)
+                retry_refused(connection)
                 joined = joiner.begin(connection)
                 while (counts := joiner.step(connection)) is not None:
                     joined += counts

@@ -1,0 +1,307 @@
+"""What the scripts of 2012 share: the connection file, logging as then, and reading logs, once or as a daemon.
+
+A script stays in the foreground and logs to standard error, unless told otherwise: `--pidfile` makes a daemon of it. What
+can be wrong with the options, the database and the files is found out before, so that the exit status says so.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fnmatch
+import glob
+import logging
+import logging.handlers
+import os
+import stat
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from io import TextIOWrapper
+from pathlib import Path
+
+from sqlalchemy import func, make_url, select
+from sqlalchemy.exc import ArgumentError
+
+from batchacct.clock import unix_now
+from batchacct.collector import Collector, collect_once
+from batchacct.config import default_path, load_config
+from batchacct.connection import database_url
+from batchacct.daemon import run_as_daemon, terminated
+from batchacct.errors import (
+    BatchacctError,
+    CheckpointError,
+    ConfigError,
+    IncompleteError,
+    ParseError,
+    SchemaError,
+    SourceError,
+    Transient,
+)
+from batchacct.following import locate, skip
+from batchacct.parsing import Parser, Source
+from batchacct.parsing.reading import expand, is_compressed, open_stream, read_blocks
+from batchacct.store import Store, known_positions
+from batchacct.store.tables import load
+
+log = logging.getLogger(__name__)
+
+DAEMON_LOGFILE = Path("/tmp/batchacct.log")  # noqa: S108 - the default of 2012; see `_LogFile`
+HEARTBEAT_MINUTES = 180.0
+
+POLL_S = 1
+"""How often a daemon looks whether a file has changed."""
+STATE_S = 60
+"""How often it notes that a source was read to its end, though nothing in it has changed."""
+LONGEST_PAUSE_S = 600
+"""A failing database or file is tried again after 2, 4, 8 ... seconds, and so many at the most."""
+
+
+# --- one run of a script -------------------------------------------------------------------------------------------------------
+
+
+def run(body: Callable[[], None]) -> int:
+    """Runs a script's body: 0 only if all of it worked, else the error's own status, and the error in the log."""
+    try:
+        body()
+    except BatchacctError as error:
+        log.error("%s", error.message)  # noqa: TRY400 - told to people, who need no traceback
+        return error.exit_code
+    except KeyboardInterrupt:
+        log.error("interrupted; what was stored before stays stored")  # noqa: TRY400
+        return 130
+    return 0
+
+
+def start_logging(script: str, logfile: Path | None = None, *, level: int = logging.INFO) -> None:
+    """`time level message` lines (UTC) to a file, then errors alone to standard error, too; or all to standard error.
+
+    Raises: ConfigError if the file cannot be written.
+    """
+    timed = logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%d %H:%M:%SZ")
+    timed.converter = time.gmtime
+    to_stderr = logging.StreamHandler(sys.stderr)
+    handlers: list[logging.Handler] = [to_stderr]
+    logging.basicConfig(level=level, handlers=handlers, force=True)
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    if logfile is None and level <= logging.INFO:
+        to_stderr.setFormatter(timed)
+        return
+    to_stderr.setFormatter(logging.Formatter(f"{script}: %(message)s"))
+    if logfile is not None:
+        to_stderr.setLevel(logging.ERROR)
+        try:
+            to_file = _LogFile(logfile, encoding="utf-8")
+        except OSError as error:
+            raise ConfigError(f"log file {logfile} cannot be written: {error.strerror}. Name another with --logfile") from error
+        to_file.setFormatter(timed)
+        logging.getLogger().addHandler(to_file)
+
+
+class _LogFile(logging.handlers.WatchedFileHandler):
+    """A log file that logrotate may rename; in a folder where everybody may write, no link is followed to another file."""
+
+    def _open(self) -> TextIOWrapper:
+        path = Path(self.baseFilename)
+        shared = bool(path.parent.stat().st_mode & stat.S_IWOTH)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | (os.O_NOFOLLOW if shared else 0)
+        return os.fdopen(os.open(path, flags, 0o640), "a", encoding="utf-8")
+
+
+@contextmanager
+def open_store(connfile: Path) -> Iterator[Store]:
+    """The store of a connection file, its schema checked.  Raises: ConfigError, SchemaError, StoreError."""
+    store = Store(absolute_url(connfile))
+    try:
+        store.check()
+        yield store
+    except SchemaError as error:
+        raise SchemaError(f"{error.message} or `python -m loccol.create -c {connfile}`") from error
+    finally:
+        store.close()
+
+
+def absolute_url(connfile: Path) -> str:
+    """The database URL of a connection file; an SQLite file's from the root, as a daemon works in `/`.  Raises: ConfigError."""
+    text = database_url(connfile)
+    try:
+        url = make_url(text)
+    except ArgumentError as error:
+        raise ConfigError(f"connection file {connfile} holds no database URL: for example sqlite:////PATH/batchacct.db") from error
+    if url.get_backend_name() == "sqlite" and url.database and url.database != ":memory:":
+        url = url.set(database=str(Path(url.database).absolute()))
+    return url.render_as_string(hide_password=False)
+
+
+def add_daemon_options(parser: argparse.ArgumentParser, pidfile: Path) -> None:
+    """`--pidfile`, `--logfile`, `--heartbeatdelta`; `pidfile` is what `-p` alone means."""
+    add = parser.add_argument
+    add("-p", "--pidfile", type=Path, nargs="?", const=pidfile, help=f"run as a daemon with this pid file (-p alone: {pidfile})")
+    add("-l", "--logfile", type=Path, help=f"log file (default: standard error; of a daemon {DAEMON_LOGFILE})")
+    add(
+        "-b", "--heartbeatdelta", type=_minutes, default=HEARTBEAT_MINUTES, metavar="MINUTES",
+        help=f"minutes between two heartbeats of a daemon in its log, 0 for none (default {HEARTBEAT_MINUTES:g})",
+    )  # fmt: skip
+
+
+def logfile_of(options: argparse.Namespace) -> Path | None:
+    """Where to log to: a daemon has no standard error."""
+    path: Path | None = options.logfile
+    return path or (DAEMON_LOGFILE if options.pidfile else None)
+
+
+def _minutes(text: str) -> float:
+    value = float(text)
+    if not 0 <= value < float("inf"):
+        raise ValueError
+    return value
+
+
+# --- reading logs --------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    """What a script reads: a parser, what it is told, and the files there are now (which change as logs are rotated)."""
+
+    parser: Parser
+    source: Source
+    files: Callable[[], list[str]]
+
+    def collector(self, paths: Iterable[str]) -> Collector:
+        return Collector(self.parser, self.source, tuple(map(glob.escape, paths)))
+
+
+def source_for(parser: str, files: Sequence[str], name: str) -> Source:
+    """The configured source these files are of, else one called `name` of cluster `default`.  Raises: ConfigError."""
+    path = default_path()
+    try:
+        config = load_config(path) if path.exists() else None
+    except PermissionError as error:
+        raise ConfigError(f"configuration {path} may not be read by this user") from error
+    for keys in config.source if config else ():
+        if keys.parser == parser and any(fnmatch.fnmatchcase(file, pattern) for file in files for pattern in keys.paths):
+            log.info("source %s, cluster %s, as in %s", keys.name, keys.cluster or "by [ce]", path)
+            assert config is not None
+            return config.parser_source(keys)
+    why = "has no source with these files" if config else "is not there"
+    log.info("source %s, cluster default: %s %s", name, path, why)
+    return Source(name)
+
+
+def read_log(store: Store, what: Log, options: argparse.Namespace) -> None:
+    """Reads what is there and ends, or with `--pidfile` goes on in a daemon.  Raises: any BatchacctError."""
+    if options.pidfile:
+        store.close()  # a connection must not be shared across a fork; the daemon opens its own
+        run_as_daemon(options.pidfile, lambda: _watch(store, what, options.heartbeatdelta))
+        return
+    done = collect_once(store, what.collector(what.files()), unix_now)
+    count = done.counts
+    log.info(
+        "%d files read: inserted %d records, already known %d, skipped %d, rejected %d",
+        done.files, count["recorded"], count["known"], count["skipped"], count["rejected"],
+    )  # fmt: skip
+    _raise_together(done.errors)
+
+
+def dry_run(store: Store, what: Log) -> None:
+    """Logs what `read_log` would insert; writes nothing.  Raises: any BatchacctError."""
+    errors: list[BatchacctError] = []
+    total = 0
+    for path in expand(what.collector(what.files()).paths):
+        try:
+            total += _dry_run_file(store, what, path)
+        except (CheckpointError, ParseError, SourceError) as error:
+            log.error("%s", error.message)  # noqa: TRY400
+            errors.append(error)
+    log.info("Would insert %d records (those that are known already are not left out)", total)
+    _raise_together(errors)
+
+
+def _dry_run_file(store: Store, what: Log, path: str) -> int:
+    position = locate(what.source.name, path, known_positions(store, what.source.name))
+    total = 0
+    with open_stream(path) as stream:
+        skip(stream, position.offset)
+        blocks = read_blocks(stream, what.parser.framing, offset=position.offset, final=is_compressed(path))
+        for parsed in what.parser.parse(blocks, what.source):
+            for record_key in parsed.records.column("record_key").to_pylist():
+                log.info("would insert %s %s", what.parser.record_type.name, record_key)
+            for reject in parsed.rejects:
+                log.warning("would reject %s, byte %d: %s", path, reject.offset, reject.reason)
+            total += parsed.records.num_rows
+    return total
+
+
+def _raise_together(errors: Sequence[BatchacctError]) -> None:
+    if len(errors) == 1:
+        raise errors[0]
+    if errors:
+        raise IncompleteError(f"{len(errors)} files were not read, see above; all others were")
+
+
+class _Terminated(Exception):  # noqa: N818 - ends the reading between two blocks
+    pass
+
+
+def _watch(store: Store, what: Log, heartbeat_minutes: float) -> None:
+    """Reads what is new, again and again, until SIGTERM.  Raises: what trying again cannot mend."""
+    pulse = _Pulse(store, what.source.name, heartbeat_minutes)
+    seen: dict[str, object] = {}
+    noted_at, pause_s = float("-inf"), POLL_S
+    while not terminated(pause_s if noted_at > float("-inf") else 0):
+        there = {path: _stamp(path) for path in what.files()}
+        changed = [path for path, stamp in there.items() if stamp is None or seen.get(path) != stamp]
+        failed = False
+        try:
+            pulse.beat_if_due()
+            if changed or time.monotonic() - noted_at >= STATE_S:
+                done = collect_once(store, what.collector(changed), unix_now, progress=pulse.after_block)
+                failed, noted_at = bool(done.errors), time.monotonic()
+        except _Terminated:
+            return
+        except BatchacctError as error:
+            if not isinstance(error, Transient):
+                raise
+            log.error("%s", error.message)  # noqa: TRY400
+            failed, noted_at = True, time.monotonic()
+        seen = seen if failed else there
+        pause_s = min(2 * pause_s, LONGEST_PAUSE_S) if failed else POLL_S
+
+
+def _stamp(path: str) -> object:
+    """What changes when a file is written to or replaced; None where it is not there."""
+    try:
+        state = Path(path).stat()
+    except OSError:
+        return None
+    return state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns
+
+
+@dataclass
+class _Pulse:
+    """The heartbeat: how many records came into the store from this source since the last one."""
+
+    store: Store
+    source: str
+    minutes: float
+    last_load: int | None = None
+    due_at: float = float("-inf")
+
+    def after_block(self, _bytes: int) -> None:
+        if terminated(0):
+            raise _Terminated
+        self.beat_if_due()
+
+    def beat_if_due(self) -> None:
+        """Logs a beat when it is time; the first call only notes what is there already."""
+        if not self.minutes or time.monotonic() < self.due_at:
+            return
+        new = select(func.coalesce(func.sum(load.c.recorded), 0), func.max(load.c.id)).where(load.c.source == self.source)
+        with self.store.reading() as connection:
+            records, last = connection.execute(new.where(load.c.id > (self.last_load or 0))).one()
+        if self.last_load is not None:
+            log.info("Inserted %d records in the last %g minutes", records, self.minutes)
+        self.last_load = last if last is not None else self.last_load or 0
+        self.due_at = time.monotonic() + 60 * self.minutes

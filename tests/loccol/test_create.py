@@ -1,0 +1,123 @@
+"""create and partition of 2012."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from sqlalchemy import inspect, text
+
+from batchacct.store import Store
+from batchacct.store.tables import identity, job, metadata
+from tests.scripts_2012 import Site
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+CREATE, PARTITION = "loccol.create", "loccol.partition"
+
+
+@pytest.fixture
+def site(tmp_path: Path, sqlite_url: str) -> Site:
+    """A site with an SQLite database that is not made yet."""
+    return Site(tmp_path, sqlite_url)
+
+
+@pytest.fixture
+def created(site: Site) -> Site:
+    assert site.call(CREATE, "-c", "conn").status == 0
+    return site
+
+
+def test_create_lists_the_tables(created: Site) -> None:
+    listed = created.done(CREATE, "--connfile", "conn", "--listtabs").out.split()
+    assert listed == sorted({*metadata.tables, "alembic_version"})
+
+
+@pytest.mark.parametrize("template", ["loc", "ce"])
+def test_template_under_its_own_name_makes_the_whole_schema(site: Site, template: str) -> None:
+    assert site.done(CREATE, "-c", "conn", "-t", template).out == "created\n"
+    Store(site.url).check()
+    assert site.done(CREATE, "-c", "conn", "--template", template, "-i").out == "every index was there already\n"
+
+
+def test_copies_of_a_template(created: Site) -> None:
+    assert created.done(CREATE, "-c", "conn", "-t", "loc", "--name", "mine").out == "created mine\n"
+    created.done(CREATE, "-c", "conn", "-t", "ce", "-n", "few", "--slice", "8")
+    created.done(CREATE, "-c", "conn", "-t", "ce", "-n", "bare", "--noindices")
+    store = Store(created.url)
+    there = inspect(store.engine)
+    assert [column["name"] for column in there.get_columns("mine")] == job.columns.keys()
+    assert [column["name"] for column in there.get_columns("few")] == identity.columns.keys()[:8]
+    assert [index["name"] for index in there.get_indexes("mine")] == ["mine_join"]
+    assert there.get_unique_constraints("mine")[0]["column_names"] == ["logged_at", "record_key", "revision"]
+    assert [there.get_indexes("bare"), there.get_indexes("few")] == [[], []]
+    assert created.done(CREATE, "-c", "conn", "-t", "ce", "-n", "bare", "--onlyindices").out == "created bare_join\n"
+    assert created.done(CREATE, "-c", "conn", "-t", "ce", "-n", "few", "-i").out == "every index was there already\n"
+    assert created.call(CREATE, "-c", "conn", "-t", "ce", "-n", "bare").status == 3
+    assert created.call(CREATE, "-c", "conn", "-t", "ce", "-n", "none", "-i").status == 3
+    store.close()
+
+
+def test_dry_run_prints_the_sql_of_the_database_and_asks_it_nothing(site: Site) -> None:
+    whole = site.done(CREATE, "-c", "conn", "--dryrun").out
+    assert whole.count("CREATE TABLE") == len(metadata.tables)
+    assert not (site.folder / "batchacct.db").exists()
+    site.write("conn", "postgresql://u:p@nowhere.invalid/d\n").chmod(0o640)
+    copy = site.done(CREATE, "-c", "conn", "-t", "loc", "-n", "mine", "-d", "--tablespace", "fast").out
+    assert "native BYTEA" in copy
+    assert "CREATE INDEX mine_join ON mine (join_id) TABLESPACE fast;" in copy
+    assert "CREATE INDEX" not in site.done(CREATE, "-c", "conn", "-t", "loc", "-d", "-j").out
+    assert "CREATE TABLE" not in site.done(CREATE, "-c", "conn", "-t", "loc", "-d", "-i").out
+
+
+def test_copy_runs_as_printed_on_each_database(tmp_path: Path, store_url: str) -> None:
+    site = Site(tmp_path, store_url)
+    printed = site.done(CREATE, "-c", "conn", "-t", "loc", "-n", "mine", "-d").out
+    store = Store(store_url)
+    with store.writing() as connection:
+        for statement in printed.rstrip(";\n").split(";\n"):
+            connection.execute(text(statement))
+        assert inspect(connection).has_table("mine")
+    store.close()
+    site.done(CREATE, "-c", "conn", "-t", "loc", "-n", "other")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--partition", "logged_at,1335614400"),
+        ("-t", "loc", "-n", "mine", "-u", "fast"),
+        ("-t", "loc", "-n", "mine", "-s", "99"),
+        ("-t", "loc", "-n", "mine", "-s", "0"),
+        ("-t", "loc", "-s", "3"),
+        ("-t", "loc", "-j"),
+        ("-t", "loc", "-n", "identity"),
+        ("-t", "loc", "-n", "a-b"),
+        ("-n", "mine"),
+        ("-i",),
+    ],
+)
+def test_create_refuses_what_it_cannot_do(site: Site, arguments: tuple[str, ...]) -> None:
+    outcome = site.call(CREATE, "-c", "conn", *arguments)
+    assert outcome.status == 3, outcome
+    assert outcome.err.startswith("create: ")
+    assert not (site.folder / "batchacct.db").exists()
+
+
+def test_create_options_that_exclude_each_other(site: Site) -> None:
+    assert site.call(CREATE, "-c", "conn", "-t", "loc", "-i", "-j").status == 2
+    assert site.call(CREATE, "-c", "conn", "-t", "other").status == 2
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("-c", "conn", "-t", "loc", "-d", "-l", "p.log", "-p", "6"),
+        ("--connfile", "conn", "--table", "loc", "--dryrun", "--plan", "3"),
+    ],
+)
+def test_partition_says_that_it_comes_later(site: Site, arguments: tuple[str, ...]) -> None:
+    outcome = site.call(PARTITION, *arguments)
+    assert outcome.status == 3
+    assert "later release" in outcome.err
