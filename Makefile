@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-PYTEST = $(BIN)/python -m pytest -q -n 2 --dist loadgroup
+PYTEST = $(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 .PHONY: help demo test check lint types docs-fresh second-zone bench docs clean
 

@@ -60,12 +60,17 @@ def collect_once(
 ) -> Collected:
     """Reads what is there in every file of a source, oldest file first, and ends.
 
-    A file that cannot be read is told in `errors` and does not keep the others from being read; only if all were read to
-    their ends does the source count as read to its end. Raises: StoreError if the database fails.
+    A file that cannot be read is told in `errors` and does not keep the others from being read; only if there are files, and all
+    were read to their ends, does the source count as read to its end: until then jobs wait for the identities it may bring.
+    Raises: StoreError if the database fails.
     """
     done = Collected(collector.source.name)
     began = clock()
-    for path in expand(collector.paths):
+    paths = expand(collector.paths)
+    if not paths:
+        told = f"no file matches {', '.join(collector.paths)}: correct the source's `paths`, or wait for the first file"
+        done.errors.append(SourceError(told))
+    for path in paths:
         try:
             _collect_file(store, collector, path, clock, done, fresh=path in from_start, progress=progress)
             done.files += 1
@@ -96,7 +101,7 @@ def _collect_file(
         tails: dict[int, bytes] = {}
         for parsed in parser.parse(_noting_tails(blocks, tails), source, workers=PARSE_THREADS):
             moved = position.moved(parsed.end_offset, head, tails.pop(parsed.end_offset))
-            origin = Origin(source.name, parser.record_type.name, parser.label, path, position)
+            origin = Origin(source.name, parser.record_type.name, parser.label, position.path, position)
             counts, stored = append(store, origin, parsed, clock(), moved)
             progress(parsed.end_offset - position.offset)
             done.bytes_read += parsed.end_offset - position.offset

@@ -10,6 +10,8 @@ import datetime as dt
 import difflib
 import os
 import re
+import stat
+import string
 import tomllib
 import zoneinfo
 from pathlib import Path
@@ -18,7 +20,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from sqlalchemy import make_url
 
-from batchacct.connection import database_url
+from batchacct.connection import check_url, database_url
 from batchacct.errors import ConfigError
 from batchacct.parsing import Source
 
@@ -44,15 +46,43 @@ def _known_zone(name: str) -> str:
     return name
 
 
-Duration = Annotated[int, BeforeValidator(_seconds), Field(ge=0)]
-"""Seconds, or a text such as "36h"."""
+def _url(value: str) -> str:
+    try:
+        return check_url(value)
+    except ConfigError as error:
+        raise ValueError(error.message) from error
+
+
+def _template(must: str, *may: str) -> AfterValidator:
+    """A template of just these names in braces, the first of them required."""
+    known = [f"{{{name}}}" for name in (*must.split(), *may)]
+
+    def check(value: str) -> str:
+        try:
+            parts = list(string.Formatter().parse(value))
+        except ValueError as error:
+            raise ValueError(f"a brace is not closed, or not opened; known are {', '.join(known)}") from error
+        used = {name for _, name, _, _ in parts if name is not None}
+        plain = not any(form or conversion for _, _, form, conversion in parts)
+        if not plain or not used <= {k.strip("{}") for k in known}:
+            raise ValueError(f"only {', '.join(known)} are replaced")
+        if missing := set(must.split()) - used:
+            raise ValueError(f"needs {{{missing.pop()}}}: records of different jobs would have the same name")
+        return value
+
+    return AfterValidator(check)
+
+
+Duration = Annotated[int, BeforeValidator(_seconds), Field(ge=0, le=36_525 * 86_400)]
+"""Seconds, or a text such as "36h"; at most a century."""
 Zone = Annotated[str, AfterValidator(_known_zone)]
+File = Annotated[Path, Field(strict=False)]
 
 
 class Section(BaseModel):
     """A table of the file: unknown keys are errors, values are not converted behind anybody's back."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 def key(doc: str, default: Any = ..., *, sample: object = None, **limits: Any) -> Any:
@@ -63,8 +93,10 @@ def key(doc: str, default: Any = ..., *, sample: object = None, **limits: Any) -
 class Database(Section):
     """Where everything is kept. Give one of the two."""
 
-    url: str | None = key("SQLAlchemy URL, without password", None, sample="sqlite:////var/lib/batchacct/batchacct.db")
-    connection_file: Path | None = key("file with the URL, or username/password@dsn; not readable for everybody", None)
+    url: Annotated[str, AfterValidator(_url)] | None = key(
+        "SQLAlchemy URL, without password", None, sample="sqlite:////var/lib/batchacct/batchacct.db"
+    )
+    connection_file: File | None = key("file with the URL, or username/password@dsn; not readable for everybody", None)
 
     @model_validator(mode="after")
     def _one_of_two(self) -> Database:
@@ -84,7 +116,7 @@ class SourceKeys(Section):
     """A log that is followed, or a set of files that are one log over time."""
 
     name: str = key("name, as records and `status` show it", sample="lsf-master", pattern=r"^[A-Za-z0-9_.-]+$")
-    parser: str = key("parser; `batchacct parse --help` lists them", sample="lsf")
+    parser: str = key("parser: lsf, blah, or that of a plug-in", sample="lsf")
     paths: list[str] = key("files and patterns; rotated and compressed ones too", sample=["/var/log/lsf/lsb.acct*"], min_length=1)
     cluster: str | None = key("cluster whose jobs it tells of; may be left out where [ce] decides", None, sample="lsf1")
     site: str | None = key("site, where it is not the one above", None)
@@ -136,7 +168,7 @@ class VoRule(Section):
 class Vo(Section):
     """The VO of jobs without a grid identity; published as `/local-<vo>`, so that they differ from the grid's."""
 
-    file: Path | None = key("a `vos` file: local group, blanks, VO; rules below come first", None)
+    file: File | None = key("a `vos` file: local group, blanks, VO; rules below come first", None)
     default: str = key("VO of a local job that no rule matches", "nonlcg")
     rule: list[VoRule] = key("rules, in order", [])
 
@@ -146,12 +178,16 @@ class Publish(Section):
 
     format: str = key("message format", "apel-0.3")
     transport: str = key("transport", "ssm-directory")
-    path: Path = key("where the transport puts messages", Path("/var/spool/apel/outgoing"))
+    path: File = key("where the transport puts messages", Path("/var/spool/apel/outgoing"))
     bunch: int = key("records a message", 1000, ge=1, le=5000)
-    local_job_id: str = key("LocalJobId of a job: {id} and {cluster} are replaced", "{id}")
-    local_job_id_array: str = key("LocalJobId of an array element: {id}, {index} and {cluster}", "{id}-{index}")
+    local_job_id: Annotated[str, _template("id", "cluster")] = key("LocalJobId of a job: {id} and {cluster} are replaced", "{id}")
+    local_job_id_array: Annotated[str, _template("id index", "cluster")] = key(
+        "LocalJobId of an array element: {id}, {index} and {cluster}", "{id}-{index}"
+    )
     personal: Literal["grid", "all", "none"] = key("whose names go out: DN and account of grid jobs, of all, of nobody", "grid")
-    description: str = key("InfrastructureDescription: {lrms}, and {ce} for grid jobs", "BATCHACCT-{ce}-{lrms}")
+    description: Annotated[str, _template("", "ce", "lrms")] = key(
+        "InfrastructureDescription: {lrms}, and {ce} for grid jobs", "BATCHACCT-{ce}-{lrms}"
+    )
 
 
 class Config(Section):
@@ -174,6 +210,7 @@ class Config(Section):
             raise ValueError(f"two sources have the name {', '.join(sorted(twice))}")
         known = {c.name for c in self.cluster}
         used = {c for s in self.source if (c := s.cluster)} | set(self.ce.values())
+        used |= {b.cluster for b in self.benchmark if b.cluster != "*"}
         if missing := used - known:
             raise ValueError(f"[[cluster]] is missing for {', '.join(sorted(missing))}")
         template = self.publish.local_job_id + self.publish.local_job_id_array
@@ -204,12 +241,18 @@ def load_config(path: Path) -> Config:
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"configuration {path} cannot be read: {error}") from error
     try:
-        return Config.model_validate(tomllib.loads(text))
+        config = Config.model_validate(tomllib.loads(text))
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"configuration {path} is no TOML: {error}") from error
     except ValidationError as error:
         told = "\n".join(f"  {_told(e)}" for e in error.errors(include_url=False))
         raise ConfigError(f"configuration {path}:\n{told}") from error
+    if config.database.url and make_url(config.database.url).password and path.stat().st_mode & stat.S_IROTH:
+        raise ConfigError(
+            f"configuration {path} may be read by everybody and holds a password, in [database] url: "
+            f"run `chmod o-r {path}`, or keep the URL in a connection_file"
+        )
+    return config
 
 
 def _told(error: Any) -> str:

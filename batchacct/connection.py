@@ -7,10 +7,12 @@ Its first line is an SQLAlchemy URL, or, as in the 2012 batchacct, `username/pas
 from __future__ import annotations
 
 import importlib.util
+import re
 import stat
 from pathlib import Path
 
-from sqlalchemy import URL
+from sqlalchemy import URL, make_url
+from sqlalchemy.exc import ArgumentError
 
 from batchacct.errors import ConfigError
 
@@ -27,13 +29,25 @@ def database_url(path: Path) -> str:
         raise ConfigError(f"connection file {path} cannot be read: {error}") from error
     if mode & stat.S_IROTH:
         raise ConfigError(f"connection file {path} may be read by everybody and holds a password: run `chmod o-r {path}`")
-    if "://" in first_line:
-        return first_line
+    if re.match(r"[A-Za-z][\w+]*://", first_line):
+        try:
+            return check_url(first_line)
+        except ConfigError as error:
+            raise ConfigError(f"connection file {path}: {error.message}") from error
     user, slash, rest = first_line.partition("/")
     password, at, dsn = rest.partition("@")
     if not (user and slash and at and dsn):
         raise ConfigError(f"connection file {path}: its first line is neither a database URL nor username/password@dsn")
     return _oracle_url(user, password, dsn)
+
+
+def check_url(url: str) -> str:
+    """The URL as it is.  Raises: ConfigError, which does not repeat it (it may hold a password), if it is none."""
+    try:
+        make_url(url)
+    except (ArgumentError, ValueError) as error:
+        raise ConfigError("this is no database URL; one is for example sqlite:////var/lib/batchacct/batchacct.db") from error
+    return url
 
 
 def _oracle_url(user: str, password: str, dsn: str) -> str:

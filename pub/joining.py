@@ -16,12 +16,14 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import (
     BigInteger,
     Column,
     ColumnElement,
     Connection,
+    FromClause,
     Integer,
     MetaData,
     Select,
@@ -48,6 +50,7 @@ from batchacct.model import IDENTITY
 from batchacct.parsing import registry
 from batchacct.store.tables import (
     ROWS_PER_LOAD_BITS,
+    BigKey,
     identity,
     job,
     load,
@@ -70,11 +73,11 @@ LOCAL_QUEUE = "local queue"
 NO_BENCHMARK = "no benchmark"
 
 _scratch = MetaData()
-_todo = Table("todo", _scratch, Column("job_id", BigInteger, primary_key=True), prefixes=["TEMPORARY"])
+_todo = Table("todo", _scratch, Column("job_id", BigKey, primary_key=True, autoincrement=False), prefixes=["TEMPORARY"])
 _match = Table(
     "matched",
     _scratch,
-    Column("job_id", BigInteger, primary_key=True),
+    Column("job_id", BigKey, primary_key=True, autoincrement=False),
     Column("identity_id", BigInteger),
     Column("candidates", Integer),
     prefixes=["TEMPORARY"],
@@ -82,7 +85,7 @@ _match = Table(
 _verdict = Table(
     "verdict",
     _scratch,
-    Column("job_id", BigInteger, primary_key=True),
+    Column("job_id", BigKey, primary_key=True, autoincrement=False),
     Column("logged_at", BigInteger),
     Column("outcome", Text),
     Column("reason", Text),
@@ -91,6 +94,12 @@ _verdict = Table(
     Column("benchmark_id", BigInteger),
     prefixes=["TEMPORARY"],
 )
+
+_old, _new = job.alias("old"), job.alias("new")
+
+# A join with `todo` would leave it to the database which side it walks, and without statistics SQLite walks all jobs there
+# have ever been. Asked for the jobs IN `todo`, and for the verdicts for which there EXISTS something, it has no such choice.
+_TODO = select(_todo.c.job_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,12 +125,13 @@ class Joiner:
         again = usage.c.outcome == "waiting"
         if benchmarks_changed:
             again |= and_(usage.c.outcome == "excluded", usage.c.reason == NO_BENCHMARK)
+        in_force = select(usage.c.job_id).join(job, job.c.id == usage.c.job_id).where(again, job.c.superseded_by.is_(None))
         with _scratch_tables(connection):
-            _fill_todo(connection, select(usage.c.job_id).where(again))
+            _fill_todo(connection, in_force)
             return self._decide(connection)
 
     def step(self, connection: Connection) -> Counter[tuple[str, str]] | None:
-        """Joins the next loads, identities before jobs; how many jobs got which (outcome, reason). None if none are left."""
+        """Joins the next loads, identities before jobs; counts as `_decide`. None if none are left."""
         for record_type in ("identity", "job"):
             loads = _next_loads(connection, record_type)
             if loads:
@@ -133,7 +143,7 @@ class Joiner:
                 return counts
         return None
 
-    def _concerned(self, record_type: str, load_id: int) -> Select[tuple[int]]:
+    def _concerned(self, record_type: str, load_id: int) -> Select[int]:
         """The jobs that a load brings, or those already in the ledger that one of its identities could belong to."""
         table = job if record_type == "job" else identity
         within = table.c.id.between(load_id << ROWS_PER_LOAD_BITS, ((load_id + 1) << ROWS_PER_LOAD_BITS) - 1)
@@ -147,15 +157,13 @@ class Joiner:
         )
 
     def _decide(self, connection: Connection) -> Counter[tuple[str, str]]:
-        """What becomes of the jobs in `todo`, written to the ledger."""
+        """What becomes of the jobs in `todo`, written to the ledger; how many rows of which (outcome, reason) are new there."""
         store_mappings(connection, self.rules, _accounts())
         connection.execute(insert(_match).from_select(["job_id", "identity_id", "candidates"], self._nearest()))
         names = [c.name for c in _verdict.columns]
         connection.execute(insert(_verdict).from_select(names, self._verdicts(connection)))
         self._keep_replaced(connection)
-        _replace_usage(connection)
-        counted = select(_verdict.c.outcome, _verdict.c.reason, func.count()).group_by(_verdict.c.outcome, _verdict.c.reason)
-        return Counter({(row[0], row[1]): row[2] for row in connection.execute(counted)})
+        return _replace_usage(connection)
 
     # --- which identity ------------------------------------------------------------------------------------------------
 
@@ -167,22 +175,22 @@ class Joiner:
             and_(i.time_kind == "submit", after_submit.between(-keys.submit_window, keys.submit_window)),
             and_(i.time_kind == "accept", after_submit.between(-keys.accept_before, keys.accept_after)),
             and_(i.time_kind == "end", (i.recorded_at - j.end_at).between(-keys.end_window, keys.end_window)),
-            # the job's submit time is not known: from a day before the identity to 28 days after it, as the APEL client does
-            and_(i.time_kind != "end", j.submit_at.is_(None), (j.end_at - i.recorded_at).between(-86_400, 28 * 86_400)),
+            # the job's submit time is not known: as the APEL client, from a day before the identity until 28 days after it
+            and_(i.time_kind != "end", j.submit_at.is_(None), (j.end_at - i.recorded_at).between(-86_400, 28 * 86_400 - 1)),
         )
         same_element = or_(i.array_index.is_(None), i.array_index == j.array_index)
         return and_(i.join_id == j.join_id, i.cluster == j.cluster, i.superseded_by.is_(None), same_element, windows)
 
-    def _nearest(self) -> Select[tuple[int, int, int]]:
+    def _nearest(self) -> Select[int, int, int]:
         """For each job of `todo` with an identity: one of the nearest, and how many are equally near."""
         j, i = job.c, identity.c
         reference = case((i.time_kind == "end", j.end_at), else_=func.coalesce(j.submit_at, j.end_at))
-        queue = func.replace(func.replace(j.queue, "\\", "\\\\"), "_", "\\_")
+        dash_and_queue = func.substr(i.ce_id, func.length(i.ce_id) - func.length(j.queue))
         nearness = (
             func.abs(i.recorded_at - reference),
             case((i.lrms_job_id == j.lrms_job_id, 0), else_=1),
             case((or_(i.local_user == j.user_name, i.local_user == cast(j.user_id, String)), 0), else_=1),
-            case((i.ce_id.like(literal("%-") + queue, escape="\\"), 0), else_=1),
+            case((dash_and_queue == literal("-") + j.queue, 0), else_=1),
         )
         ranked = (
             select(
@@ -190,7 +198,8 @@ class Joiner:
                 identity.c.id.label("identity_id"),
                 func.rank().over(partition_by=job.c.id, order_by=nearness).label("place"),
             )
-            .select_from(_todo.join(job, job.c.id == _todo.c.job_id).join(identity, self._could_belong()))
+            .select_from(job.join(identity, self._could_belong()))
+            .where(job.c.id.in_(_TODO))
             .subquery()
         )
         return (
@@ -201,9 +210,8 @@ class Joiner:
 
     # --- what becomes of it --------------------------------------------------------------------------------------------
 
-    def _verdicts(self, connection: Connection) -> Select[tuple[object, ...]]:
-        chosen = self._chosen_rows()
-        j, keys = chosen.c, self.config.join
+    def _verdicts(self, connection: Connection) -> Select[Any]:
+        j, keys = self._chosen_rows().c, self.config.join
         released = or_(
             and_(j.end_at <= self.now - keys.grace, j.end_at < self._identities_read_until(connection, j.cluster)),
             j.end_at <= self.now - keys.max_hold,
@@ -226,7 +234,7 @@ class Joiner:
         only = case((j.candidates == 1, j.identity_id), else_=null())
         return select(j.id, j.logged_at, outcome, reason, only, j.mapping_id, j.benchmark_id)
 
-    def _chosen_rows(self):  # type: ignore[no-untyped-def]
+    def _chosen_rows(self) -> FromClause:
         """The jobs of `todo` with what the verdict looks at: nearest identity, VO mapping, benchmark."""
         mapping = and_(
             vo_mapping.c.rules_hash == self.rules.rules_hash,
@@ -239,7 +247,7 @@ class Joiner:
                 job.c.id,
                 job.c.logged_at,
                 job.c.cluster,
-                job.c.queue,
+                func.coalesce(job.c.queue, "").label("queue"),
                 job.c.start_at,
                 job.c.end_at,
                 job.c.cpu_duration_s,
@@ -248,18 +256,15 @@ class Joiner:
                 vo_mapping.c.id.label("mapping_id"),
                 fitting_benchmark().label("benchmark_id"),
             )
-            .select_from(
-                _todo.join(job, job.c.id == _todo.c.job_id)
-                .outerjoin(_match, _match.c.job_id == job.c.id)
-                .outerjoin(vo_mapping, mapping)
-            )
+            .select_from(job.outerjoin(_match, _match.c.job_id == job.c.id).outerjoin(vo_mapping, mapping))
+            .where(job.c.id.in_(_TODO))
             .subquery()
         )
 
     def _is_grid_queue(self, connection: Connection, cluster: ColumnElement[str], queue: ColumnElement[str]) -> ColumnElement[bool]:
         """Whether a job's queue is one of its cluster's grid queues; the patterns are matched against the queues there are."""
         found: dict[str, set[str]] = {}
-        in_todo = select(job.c.cluster, job.c.queue).join(_todo, _todo.c.job_id == job.c.id).distinct()
+        in_todo = select(job.c.cluster, job.c.queue).where(job.c.id.in_(_TODO)).distinct()
         for name, queue_name in connection.execute(in_todo):
             found.setdefault(name, set()).add(queue_name or "")
         conditions = [
@@ -275,7 +280,7 @@ class Joiner:
         One that was never read holds everything back; a cluster without identity sources waits for grace alone.
         """
         states = select(source_state.c.name, source_state.c.read_to_end_at).where(source_state.c.record_type == "identity")
-        read = dict(connection.execute(states).tuples().all())
+        read = {row.name: row.read_to_end_at for row in connection.execute(states)}
         until = {
             name: min((read.get(source) or 0 for source in sources), default=self.now)
             for name, sources in self.identity_sources.items()
@@ -287,41 +292,46 @@ class Joiner:
     def _keep_replaced(self, connection: Connection) -> None:
         """Copies to the history what a message took out and is replaced now: another outcome or identity, or a newer record."""
         names = [c.name for c in usage.columns]
-        decided_anew = select(usage.c.job_id).join(_verdict, and_(usage.c.job_id == _verdict.c.job_id, _differs()))
-        for why, jobs in (("another identity or outcome", decided_anew), ("job record replaced", _older_revisions())):
+        for why, jobs in (("another identity or outcome", _decided_anew()), ("job record replaced", _older_revisions())):
             replaced = and_(usage.c.job_id.in_(jobs), usage.c.message_id.is_not(None))
             rows = select(*(usage.c[n] for n in names), literal(self.now), literal(why)).where(replaced)
             connection.execute(insert(usage_history).from_select([*names, "replaced_at", "why"], rows))
 
 
-def _older_revisions() -> Select[tuple[int]]:
+def _older_revisions() -> Select[int]:
     """The jobs of which `todo` holds a newer revision."""
-    old, new = job.alias("old"), job.alias("new")
-    same = and_(old.c.logged_at == new.c.logged_at, old.c.record_key == new.c.record_key, old.c.id != new.c.id)
-    return select(old.c.id).select_from(_todo.join(new, new.c.id == _todo.c.job_id).join(old, same)).where(new.c.revision > 0)
+    same = and_(_old.c.logged_at == _new.c.logged_at, _old.c.record_key == _new.c.record_key, _old.c.id != _new.c.id)
+    return select(_old.c.id).select_from(_new.join(_old, same)).where(_new.c.id.in_(_TODO), _new.c.revision > 0)
 
 
-def _differs() -> ColumnElement[bool]:
-    return or_(
+def _decided_anew() -> Select[int]:
+    """The jobs of which the ledger says something else than the verdict."""
+    differs = or_(
         usage.c.outcome != _verdict.c.outcome,
         usage.c.identity_id.is_distinct_from(_verdict.c.identity_id),
-        and_(usage.c.outcome == "waiting", usage.c.reason.is_distinct_from(_verdict.c.reason)),
+        and_(usage.c.outcome.in_(["waiting", "excluded"]), usage.c.reason.is_distinct_from(_verdict.c.reason)),
     )
+    return select(_verdict.c.job_id).where(exists().where(usage.c.job_id == _verdict.c.job_id, differs))
 
 
-def _replace_usage(connection: Connection) -> None:
-    """Puts the verdicts in the place of the rows they differ from; what they agree with stays as it is, message and all."""
-    differing = select(usage.c.job_id).join(_verdict, and_(usage.c.job_id == _verdict.c.job_id, _differs()))
-    for gone in (differing, _older_revisions()):
+def _replace_usage(connection: Connection) -> Counter[tuple[str, str]]:
+    """Puts the verdicts in the place of the rows they differ from; what they agree with stays as it is, message and all.
+
+    Returns how many rows of which (outcome, reason) are new.
+    """
+    for gone in (_decided_anew(), _older_revisions()):
         connection.execute(delete(refusal).where(refusal.c.job_id.in_(gone)))
         connection.execute(delete(usage).where(usage.c.job_id.in_(gone)))
-    new = select(*_verdict.c).where(~exists().where(usage.c.job_id == _verdict.c.job_id))
-    connection.execute(insert(usage).from_select([c.name for c in _verdict.columns], new))
+    is_new = ~exists().where(usage.c.job_id == _verdict.c.job_id)
+    kinds = (_verdict.c.outcome, _verdict.c.reason)
+    counts = connection.execute(select(*kinds, func.count()).where(is_new).group_by(*kinds)).all()
+    connection.execute(insert(usage).from_select([c.name for c in _verdict.columns], select(*_verdict.c).where(is_new)))
+    return Counter({(row[0], row[1]): row[2] for row in counts})
 
 
-def _accounts() -> Select[tuple[str, str, str]]:
-    known = (func.coalesce(c, "") for c in (job.c.user_name, job.c.group_name, job.c.project))
-    return select(*known).select_from(_todo.join(job, job.c.id == _todo.c.job_id)).distinct()  # type: ignore[return-value]
+def _accounts() -> Select[str, str, str]:
+    user, group, project = (func.coalesce(c, "") for c in (job.c.user_name, job.c.group_name, job.c.project))
+    return select(user, group, project).where(job.c.id.in_(_TODO)).distinct()
 
 
 def _next_loads(connection: Connection, record_type: str) -> list[int]:
@@ -342,7 +352,7 @@ def _next_loads(connection: Connection, record_type: str) -> list[int]:
     return chosen
 
 
-def _fill_todo(connection: Connection, job_ids: Select[tuple[int]]) -> None:
+def _fill_todo(connection: Connection, job_ids: Select[int]) -> None:
     wanted = job_ids.subquery()
     new = select(wanted.c[0]).where(~exists().where(_todo.c.job_id == wanted.c[0]))
     connection.execute(insert(_todo).from_select(["job_id"], new))

@@ -5,12 +5,29 @@ from __future__ import annotations
 import json
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from sqlalchemy import Connection, Row, Select, and_, case, exists, func, insert, null, select, update
+from sqlalchemy import (
+    Connection,
+    FromClause,
+    Row,
+    Select,
+    and_,
+    case,
+    delete,
+    exists,
+    false,
+    func,
+    insert,
+    select,
+    true,
+    union_all,
+    update,
+)
 
 from batchacct.config import Config, Publish
 from batchacct.crashpoints import crash_point
@@ -26,11 +43,24 @@ RECORDS_PER_STEP = 50_000
 CONFIRM_EVERY = 50
 """Messages handed over between two commits of their confirmation; after a crash so many may be handed over again, unchanged."""
 
-_SENDABLE = and_(
-    usage.c.outcome.in_(["joined", "local"]),
-    usage.c.message_id.is_(None),
-    ~exists().where(refusal.c.job_id == usage.c.job_id),
+_JOB_COLUMNS = (
+    "id",
+    "cluster",
+    "lrms",
+    "queue",
+    "lrms_job_id",
+    "array_index",
+    "wall_duration_s",
+    "processors",
+    "node_count",
+    "start_at",
+    "end_at",
+    "memory_real_kib",
+    "memory_virtual_kib",
+    "host_factor",
 )
+_GO_OUT = ("joined", "local")
+_UNSENT = and_(usage.c.message_id.is_(None), ~exists().where(refusal.c.job_id == usage.c.job_id))
 
 
 @dataclass
@@ -58,29 +88,24 @@ class Outbox:
         rows = connection.execute(self._sendable(limit)).all()
         if not rows:
             return False
-        batch = self._usage_records(rows)
-        rendered = self.format.render(batch, self.now)
+        rendered = self.format.render(self._usage_records(rows), self.now)
         _note_left_out(connection, rendered.left_out)
         done.left_out.update(rendered.left_out)
-        reasons, texts, jobs = (
-            rendered.reasons.to_pylist(),
-            rendered.records.to_pylist(),
-            batch.column("job_id").to_pylist(),
-        )
+        jobs: list[int] = [row.id for row in rows]
         refused = [
-            {"job_id": number, "reason": reason, "refused_at": self.now}
-            for number, reason in zip(jobs, reasons, strict=True)
-            if reason is not None
+            (number, reason) for number, reason in zip(jobs, rendered.reasons.to_pylist(), strict=True) if reason is not None
         ]
         if refused:
-            connection.execute(insert(refusal), refused)
-            done.refused.update(str(row["reason"]) for row in refused)
-        accepted = [(number, text) for number, text in zip(jobs, texts, strict=True) if text is not None]
+            columns = [{"job_id": number, "reason": reason, "refused_at": self.now} for number, reason in refused]
+            connection.execute(insert(refusal), columns)
+            done.refused.update(reason for _, reason in refused)
+        accepted = [(number, text) for number, text in zip(jobs, rendered.records.to_pylist(), strict=True) if text is not None]
         bunch = self.config.publish.bunch
         for start in range(0, len(accepted), bunch):
             self._store_message(connection, accepted[start : start + bunch])
             done.messages += 1
         done.records += len(accepted)
+        crash_point("build.before-commit")
         return True
 
     def _store_message(self, connection: Connection, records: list[tuple[int, str]]) -> None:
@@ -94,46 +119,33 @@ class Outbox:
         key = connection.execute(insert(message).values(values)).inserted_primary_key
         assert key is not None
         in_range = usage.c.job_id.between(records[0][0], records[-1][0])
-        marked = connection.execute(update(usage).where(in_range, _SENDABLE).values(message_id=key[0]))
+        marked = connection.execute(update(usage).where(usage.c.outcome.in_(_GO_OUT), in_range, _UNSENT).values(message_id=key[0]))
         if marked.rowcount != len(records):
             raise PublishError(f"message {key[0]} has {len(records)} records, but {marked.rowcount} were to be marked: run again")
 
-    def _sendable(self, limit: int) -> Select[tuple[object, ...]]:
-        chosen = select(usage).where(_SENDABLE).order_by(usage.c.job_id).limit(limit).subquery()
+    def _sendable(self, limit: int) -> Select[Any]:
+        chosen = _next_sendable(limit)
         grid = chosen.c.identity_id.is_not(None)
-        personal = self.config.publish.personal
-        named = grid if personal == "grid" else null().is_(None) if personal == "all" else null().is_not(None)
-        token = identity.c.token_issuer + "/" + identity.c.token_subject
+        named = {"grid": grid, "all": true(), "none": false()}[self.config.publish.personal]
+        mapped = and_(identity.c.vo.is_(None), identity.c.fqan.is_(None))
+        token = func.rtrim(identity.c.token_issuer, "/") + "/" + identity.c.token_subject
         return (
             select(
-                job.c.id,
-                job.c.cluster,
-                job.c.lrms,
-                job.c.site,
-                job.c.queue,
-                job.c.lrms_job_id,
-                job.c.array_index,
+                *(job.c[name] for name in _JOB_COLUMNS),
+                func.coalesce(job.c.site, self.config.site).label("site"),
                 case((named, job.c.user_name)).label("local_user_id"),
                 case((named, func.coalesce(identity.c.dn, token, identity.c.token_subject))).label("global_user_name"),
                 identity.c.ce_id,
                 identity.c.fqans,
-                func.coalesce(identity.c.vo, vo_mapping.c.vo).label("vo"),
+                case((mapped, vo_mapping.c.vo), else_=identity.c.vo).label("vo"),
                 identity.c.vo_group,
                 identity.c.vo_role,
-                vo_mapping.c.fqan.label("local_fqan"),
-                job.c.wall_duration_s,
+                case((mapped, vo_mapping.c.fqan), else_=identity.c.fqan).label("primary_fqan"),
                 func.coalesce(job.c.cpu_duration_s, 0).label("cpu_duration_s"),
-                job.c.processors,
-                job.c.node_count,
-                job.c.start_at,
-                job.c.end_at,
                 grid.label("grid"),
-                job.c.memory_real_kib,
-                job.c.memory_virtual_kib,
                 benchmark.c.type.label("service_level_type"),
                 benchmark.c.value.label("benchmark_value"),
                 benchmark.c.per_host_factor,
-                job.c.host_factor,
             )
             .select_from(
                 chosen.join(job, job.c.id == chosen.c.job_id)
@@ -144,7 +156,7 @@ class Outbox:
             .order_by(job.c.id)
         )
 
-    def _usage_records(self, rows: list[Row[tuple[object, ...]]]) -> pa.RecordBatch:
+    def _usage_records(self, rows: Sequence[Row[Any]]) -> pa.RecordBatch:
         columns = {name: list(values) for name, values in zip(rows[0]._fields, zip(*rows, strict=True), strict=True)}
         clusters = {name: self.config.cluster_named(name) for name in set(columns["cluster"])}
         describe = _memo(self._description)
@@ -158,8 +170,8 @@ class Outbox:
             "machine_name": [clusters[name].machine_name for name in columns["cluster"]],
             "local_job_id": self._local_job_ids(columns),
             "fqan": [
-                ";".join(json.loads(fqans)) if fqans else fqan
-                for fqans, fqan in zip(columns["fqans"], columns["local_fqan"], strict=True)
+                ";".join(json.loads(fqans or "[]")) or primary
+                for fqans, primary in zip(columns["fqans"], columns["primary_fqan"], strict=True)
             ],
             "infrastructure_type": ["grid" if grid else "local" for grid in columns["grid"]],
             "infrastructure_description": [describe(ce, lrms) for ce, lrms in zip(columns["ce_id"], columns["lrms"], strict=True)],
@@ -181,6 +193,19 @@ class Outbox:
         kind = _kind_of_ce(str(ce_id)) if ce_id else ""
         filled = template if kind else template.replace("-{ce}", "").replace("{ce}-", "")
         return filled.format(ce=kind, lrms=str(lrms).upper())
+
+
+def _next_sendable(limit: int) -> FromClause:
+    """The first rows of `usage` that go out and have not, by their job.
+
+    One walk an outcome, each along the index in the order wanted: asked for both at once, a database reads and sorts all there are.
+    """
+    walks = [
+        select(usage).where(usage.c.outcome == outcome, _UNSENT).order_by(usage.c.job_id).limit(limit).subquery()
+        for outcome in _GO_OUT
+    ]
+    both = union_all(*(select(walk) for walk in walks)).subquery()
+    return select(both).order_by(both.c.job_id).limit(limit).subquery()
 
 
 def _service_levels(columns: dict[str, list[object]]) -> list[float]:
@@ -206,7 +231,7 @@ def _kind_of_ce(ce_id: str) -> str:
     return next((kind for word, kind in kinds if word in ce_id.lower()), "CE")
 
 
-def _note_left_out(connection: Connection, counts: Counter[str] | dict[str, int]) -> None:
+def _note_left_out(connection: Connection, counts: Mapping[str, int]) -> None:
     for what, records in counts.items():
         known = connection.execute(update(left_out).where(left_out.c.what == what).values(records=left_out.c.records + records))
         if not known.rowcount:
@@ -214,7 +239,7 @@ def _note_left_out(connection: Connection, counts: Counter[str] | dict[str, int]
 
 
 def keep_template(connection: Connection, settings: Publish, now: int) -> None:
-    """LocalJobId is part of the receiver's key: its templates are fixed once records have gone out under them.
+    """LocalJobId is part of the receiver's key: its templates are fixed once records are in messages under them.
 
     Raises: ConfigError if they have changed since.
     """
@@ -222,12 +247,19 @@ def keep_template(connection: Connection, settings: Publish, now: int) -> None:
     fixed = connection.scalar(select(setting.c.value).where(setting.c.name == "local_job_id"))
     if fixed is None:
         connection.execute(insert(setting).values(name="local_job_id", value=templates, since=now))
+    elif fixed != templates and connection.scalar(select(message.c.id).limit(1)) is None:
+        connection.execute(update(setting).where(setting.c.name == "local_job_id").values(value=templates, since=now))
     elif fixed != templates:
         was = json.loads(fixed)
         raise ConfigError(
             f"records were published with local_job_id = {was[0]!r} and local_job_id_array = {was[1]!r}; with others the receiver "
             "would count them again. Set them back in [publish]"
         )
+
+
+def retry_refused(connection: Connection) -> None:
+    """Forgets the refusals, so that this run tries those records again: a corrected setting or clock may have mended them."""
+    connection.execute(delete(refusal))
 
 
 def send(store: Store, transport: Transport, clock: Callable[[], int], done: Published) -> None:

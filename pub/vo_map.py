@@ -38,7 +38,7 @@ class VoMap:
         """(VO, the rule that decided); an empty text stands for what is not known."""
         for number, rule in enumerate(self.rules, 1):
             asked = ((rule.user, user), (rule.group, group), (rule.project, project))
-            if all(pattern is None or (value and fnmatch.fnmatchcase(value, pattern)) for pattern, value in asked):
+            if all(pattern is None or (value and matches(value, pattern)) for pattern, value in asked):
                 return rule.vo, f"rule {number}"
         for name, vo in self.groups:
             if name == group:
@@ -69,7 +69,7 @@ def read_vos(path: Path) -> tuple[tuple[str, str], ...]:
     return tuple(pairs)
 
 
-def store_mappings(connection: Connection, rules: VoMap, accounts: Select[tuple[str, str, str]]) -> None:
+def store_mappings(connection: Connection, rules: VoMap, accounts: Select[str, str, str]) -> None:
     """Writes the VO of every (user, group, project) that `accounts` selects and that has none under these rules yet."""
     wanted = {(row[0], row[1], row[2]) for row in connection.execute(accounts)}
     columns = (vo_mapping.c.user_name, vo_mapping.c.group_name, vo_mapping.c.project)
@@ -95,4 +95,9 @@ def _mapping(rules: VoMap, user: str, group: str, project: str) -> dict[str, str
 def patterns_matching(names: Iterable[str], patterns: Iterable[str]) -> list[str]:
     """Those of `names` that match at least one pattern with `*` and `?`."""
     patterns = list(patterns)
-    return [name for name in names if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)]
+    return [name for name in names if any(matches(name, pattern) for pattern in patterns)]
+
+
+def matches(name: str, pattern: str) -> bool:
+    """Whether a pattern with `*` and `?` matches the whole name; a bracket is a bracket."""
+    return fnmatch.fnmatchcase(name, pattern.replace("[", "[[]"))

@@ -32,6 +32,9 @@ def collect(config: Config, names: tuple[str, ...], once: bool, from_start: tupl
     if not once:
         raise ConfigError("following files comes with a later release: run `batchacct collect --once` from cron for now")
     collectors = [collector_of(config, keys) for keys in chosen_sources(config, names)]
+    there = {path for collector in collectors for path in expand(collector.paths)}
+    if strange := [path for path in from_start if path not in there]:
+        raise ConfigError(f"--from-start {strange[0]}: no source has this file; write it as `batchacct status` does")
     with open_store(config) as store:
         done = []
         for collector in collectors:
@@ -40,7 +43,9 @@ def collect(config: Config, names: tuple[str, ...], once: bool, from_start: tupl
     emit_table("Collected", COLUMNS, [collected_row(d) for d in done])
     problems = [error for d in done for error in d.errors]
     if problems:
-        raise IncompleteError(f"{len(problems)} files were not read, see above; all others were")
+        for error in problems:
+            click.echo(f"batchacct: {error.message}", err=True)
+        raise IncompleteError(f"{_files(len(problems))} not read, see above; every other one was")
 
 
 def chosen_sources(config: Config, names: tuple[str, ...]) -> list[SourceKeys]:
@@ -60,6 +65,10 @@ def collector_of(config: Config, keys: SourceKeys) -> Collector:
 def collected_row(done: Collected) -> tuple[object, ...]:
     counts = (done.counts[name] for name in ("units", "recorded", "known", "revised", "skipped", "rejected"))
     return (done.source, done.files, *counts, len(done.errors))
+
+
+def _files(count: int) -> str:
+    return "1 file was" if count == 1 else f"{count} files were"
 
 
 def _bytes_there(collector: Collector) -> int:

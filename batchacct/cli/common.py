@@ -13,9 +13,13 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 from rich.table import Table
+from rich.text import Text
 
 from batchacct.config import Config, default_path, load_config
 from batchacct.store import Store
+
+NUMBER = click.IntRange(min=0, max=2**63 - 1)
+"""What may be the number of a reject or message, or a byte offset: whatever the database can hold."""
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -51,25 +55,28 @@ def open_store(config: Config) -> Iterator[Store]:
 
 def console() -> Console:
     """Standard output; as wide as needed when it is no terminal, so that nothing is cut in a mail or a pipe."""
-    width = None if sys.stdout.isatty() else 200
+    width = None if sys.stdout.isatty() else 5000
     return Console(width=width, highlight=False)
 
 
 def emit_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """A table on standard output; numbers to the right, with thousands apart."""
-    table = Table(title=title, title_justify="left", title_style="bold")
+    table = Table()
     numeric = [all(isinstance(row[i], (int, float)) for row in rows) and bool(rows) for i in range(len(columns))]
     for name, right in zip(columns, numeric, strict=True):
         table.add_column(name, justify="right" if right else "left", overflow="fold")
     for row in rows:
         table.add_row(*(_cell(value) for value in row))
-    console().print(table)
+    out = console()
+    out.print(Text(title, style="bold"))
+    out.print(table)
 
 
-def _cell(value: object) -> str:
+def _cell(value: object) -> Text:
+    """As it is: a Text is not searched for markup, which paths and log lines may look like."""
     if isinstance(value, int):
-        return f"{value:,}"
-    return f"{value:,.1f}" if isinstance(value, float) else "" if value is None else str(value).replace("[", "\\[")
+        return Text(f"{value:,}")
+    return Text(f"{value:,.1f}" if isinstance(value, float) else "" if value is None else str(value))
 
 
 @contextmanager

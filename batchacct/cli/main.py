@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
 import sys
 from importlib import import_module
 
@@ -71,6 +73,7 @@ def main() -> None:
     """Entry point of `batchacct`: 0 only if all of it worked; else the error's own status, and the error on standard error."""
     try:
         group.main(standalone_mode=False)
+        sys.stdout.flush()
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
@@ -78,8 +81,18 @@ def main() -> None:
         click.echo("interrupted; what was stored before stays stored", err=True)
         sys.exit(130)
     except BrokenPipeError:
-        sys.stderr.close()
+        _forget_output()
         sys.exit(141)
     except BatchacctError as error:
         click.echo(f"batchacct: {error.message}", err=True)
         sys.exit(error.exit_code)
+    except OSError as error:
+        _forget_output()
+        click.echo(f"batchacct: {error.filename or 'standard output'}: {error.strerror or error}", err=True)
+        sys.exit(1)
+
+
+def _forget_output() -> None:
+    """Lets what standard output still buffers go nowhere: flushing it at the end would fail once more."""
+    with contextlib.suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import errno
 import json
+import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -33,29 +35,30 @@ Writer = Callable[[pa.RecordBatch], None]
 @click.option("--site", help="Site the records get.")
 @click.option("--cluster", default="default", show_default=True, help="Cluster the records get.")
 def parse(files: tuple[str, ...], *, parser_name: str | None, output: str, to: Path | None, site: str | None, cluster: str) -> None:
-    """Parses FILES (also .gz .bz2 .xz .zst, patterns, - for standard input) and writes the records; rejects to standard error."""
+    """Parses files without a database.
+
+    FILES may be compressed (.gz .bz2 .xz .zst), patterns, or - for standard input. Writes the records; rejects go to standard
+    error.
+    """
     paths = expand(files)
     if not paths:
         raise ConfigError(f"no file matches {' '.join(files)}")
     if output == "parquet" and to is None and sys.stdout.isatty():
         raise ConfigError("parquet is no text: name a file with --to, or redirect standard output")
+    if to is not None and to.exists() and any(to.samefile(path) for path in paths if Path(path).exists()):
+        raise ConfigError(f"--to {to} is one of the files to parse, and would be overwritten: name another")
     run = _Run(parser_name, output, site, cluster)
-    failed = 0
-    with to.open("wb") if to else _kept_open(sys.stdout.buffer) as sink:
-        for path in paths:
-            try:
-                run.file(path, sink)
-            except BatchacctError as error:
-                if len(paths) == 1:
-                    raise
-                click.echo(f"batchacct: {error.message}", err=True)
-                failed += 1
-        run.close()
+    try:
+        with _output(to) as sink:
+            failed = run.files(paths, sink)
+    except (_UnwritableError, OSError) as error:
+        raise _unwritable(to, error) from error
     click.echo(", ".join(f"{run.counts[name]} {name}" for name in ("records", "parts", "skipped", "rejected")), err=True)
     if failed:
         raise IncompleteError(f"{failed} of {len(paths)} files could not be parsed, see above; the others were")
     if run.counts["rejected"]:
-        raise IncompleteError(f"{run.counts['rejected']} units were rejected, see above; every other one was parsed")
+        units = "1 unit was" if run.counts["rejected"] == 1 else f"{run.counts['rejected']} units were"
+        raise IncompleteError(f"{units} rejected, see above; every other one was parsed")
 
 
 class _Run:
@@ -68,6 +71,22 @@ class _Run:
         self.write: Writer = lambda batch: None
         self.close: Callable[[], None] = lambda: None
 
+    def files(self, paths: list[str], sink: IO[bytes]) -> int:
+        """Parses them all; how many could not be.  Raises: BatchacctError if it is the only one, OSError if output fails."""
+        failed = 0
+        try:
+            for path in paths:
+                try:
+                    self.file(path, sink)
+                except BatchacctError as error:
+                    if len(paths) == 1:
+                        raise
+                    click.echo(f"batchacct: {error.message}", err=True)
+                    failed += 1
+        finally:
+            self.close()
+        return failed
+
     def file(self, path: str, sink: IO[bytes]) -> None:
         with open_stream(path) as raw:
             stream, parser = self._parser_for(path, raw)
@@ -79,7 +98,7 @@ class _Run:
             size = Path(path).stat().st_size if path != STANDARD_INPUT else None
             blocks = read_blocks(stream, parser.framing)
             with byte_progress(path, size) as progress:
-                for parsed in parser.parse(blocks, Source(path, self.site, self.cluster), workers=2):
+                for parsed in parser.parse(blocks, Source(_shown(path), self.site, self.cluster), workers=2):
                     self._take(parsed, path)
                     progress(parsed.end_offset - parsed.start_offset)
 
@@ -92,11 +111,38 @@ class _Run:
         return _Replayed(head, raw), registry.guess_parser(head, path)
 
     def _take(self, parsed: Parsed, path: str) -> None:
-        self.write(parsed.records)
+        try:
+            self.write(parsed.records)
+        except OSError as error:
+            raise _UnwritableError(error) from error
         self.counts.update(records=parsed.records.num_rows, parts=parsed.parts.num_rows, rejected=len(parsed.rejects))
         self.counts["skipped"] += sum(parsed.skipped.values())
         for reject in parsed.rejects:
-            click.echo(f"{path}:{reject.offset}: rejected: {reject.reason}: {printable(reject.unit)}", err=True)
+            click.echo(f"{_shown(path)}:{reject.offset}: rejected: {reject.reason}: {printable(reject.unit)}", err=True)
+
+
+class _UnwritableError(Exception):
+    """The output failed: no OSError, so that it is not taken for one of the file that is being read."""
+
+    def __init__(self, reason: OSError) -> None:
+        super().__init__(str(reason))
+        self.reason = reason
+
+
+def _unwritable(to: Path | None, error: _UnwritableError | OSError) -> Exception:
+    """What to raise for it: a pipe whose reader has left is no error to be told."""
+    reason = error.reason if isinstance(error, _UnwritableError) else error
+    if isinstance(reason, BrokenPipeError) or reason.errno == errno.EPIPE:
+        return BrokenPipeError()
+    why = reason.strerror or str(reason)
+    if to is None:
+        return IncompleteError(f"standard output cannot be written: {why}; the output is not complete")
+    return IncompleteError(f"{to} cannot be written: {why}; its content is not complete")
+
+
+def _shown(path: str) -> str:
+    """A path as valid text, whatever bytes it consists of."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 class _Replayed:
@@ -112,8 +158,12 @@ class _Replayed:
         return self._rest.read(size)
 
 
-def _kept_open(stream: IO[bytes]) -> IO[bytes]:
-    return open(stream.fileno(), "wb", closefd=False)
+def _output(to: Path | None) -> IO[bytes]:
+    """The file to write to, else standard output, which closing leaves open."""
+    try:
+        return to.open("wb") if to else open(sys.stdout.buffer.fileno(), "wb", closefd=False)
+    except OSError as error:
+        raise ConfigError(f"--to {to} cannot be written: {error.strerror}") from error
 
 
 def _writer(output: str, record_type: RecordType, sink: IO[bytes]) -> tuple[Writer, Callable[[], None]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 from sqlalchemy import func, select, update
 
-from batchacct.cli.common import config_option, emit_table, open_store
+from batchacct.cli.common import NUMBER, config_option, emit_table, open_store
 from batchacct.cli.parsing import raw_text
 from batchacct.clock import unix_now
 from batchacct.collector import Collector
@@ -14,16 +14,16 @@ from batchacct.errors import ConfigError, IncompleteError
 from batchacct.parsing import Block
 from batchacct.parsing.contract import printable
 from batchacct.store import Origin, Store, append
-from batchacct.store.tables import reject
+from batchacct.store.tables import load, reject
 
 
 @click.group()
 def rejects() -> None:
-    """Units that should have been readable and were not: kept, counted, replayed."""
+    """Units that could not be read: kept, counted, replayed."""
 
 
 @rejects.command("list")
-@click.option("--limit", default=50, show_default=True, help="At most so many, newest first.")
+@click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True, help="At most so many, newest first.")
 @config_option
 def list_(config: Config, limit: int) -> None:
     """Lists the rejects that were not replayed, newest first."""
@@ -36,10 +36,13 @@ def list_(config: Config, limit: int) -> None:
 
 
 @rejects.command()
-@click.argument("number", type=int)
+@click.argument("number", type=NUMBER)
 @config_option
 def show(config: Config, number: int) -> None:
-    """Shows one reject whole: where it stands, why it was rejected, and its bytes."""
+    """Shows one reject whole.
+
+    Where it stands, why it was rejected, and its bytes.
+    """
     with open_store(config) as store, store.reading() as connection:
         row = connection.execute(select(reject).where(reject.c.id == number)).one_or_none()
     if row is None:
@@ -51,10 +54,13 @@ def show(config: Config, number: int) -> None:
 
 
 @rejects.command()
-@click.argument("numbers", type=int, nargs=-1)
+@click.argument("numbers", type=NUMBER, nargs=-1)
 @config_option
 def replay(config: Config, numbers: tuple[int, ...]) -> None:
-    """Gives rejects (those NUMBERED, or all) to their parsers again, after a parser or the configuration was mended."""
+    """Gives rejects to their parsers again.
+
+    Those NUMBERED, or all: after a parser or the configuration was mended.
+    """
     from batchacct.cli.collecting import chosen_sources, collector_of  # noqa: PLC0415
 
     collectors = {keys.name: collector_of(config, keys) for keys in chosen_sources(config, ())}
@@ -62,28 +68,37 @@ def replay(config: Config, numbers: tuple[int, ...]) -> None:
         wanted = select(reject).where(reject.c.replayed_by.is_(None)).order_by(reject.c.id)
         with store.reading() as connection:
             rows = connection.execute(wanted.where(reject.c.id.in_(numbers)) if numbers else wanted).all()
-        outcomes = [_replay_one(store, collectors.get(row.source), row.id) for row in rows]
-    taken = sum(outcomes)
-    click.echo(f"{taken} replayed, {len(outcomes) - taken} still rejected")
-    if taken < len(outcomes):
-        raise IncompleteError("the others are still rejected: `batchacct rejects list` says why")
+        if strange := sorted(set(numbers) - {row.id for row in rows}):
+            raise ConfigError(f"there is no reject {strange[0]} to replay: `batchacct rejects list` shows those there are")
+        reasons = {row.id: _replay_one(store, collectors.get(row.source), row.id) for row in rows}
+    still = {number: reason for number, reason in reasons.items() if reason is not None}
+    for number, reason in still.items():
+        click.echo(f"reject {number}: {reason}", err=True)
+    click.echo(f"{len(reasons) - len(still)} replayed, {len(still)} still rejected")
+    if still:
+        raise IncompleteError(f"{len(still)} of {len(reasons)} are still rejected, see above")
 
 
-def _replay_one(store: Store, collector: Collector | None, number: int) -> bool:
-    """Parses one reject again; True if it is a record, part or skip now (stored, and the reject marked, in that order).
+def _replay_one(store: Store, collector: Collector | None, number: int) -> str | None:
+    """Parses one reject again; None if it is a record, part or skip now (stored, and the reject marked, in that order).
 
-    The record's key makes a repetition harmless, should the mark not come to be written.
+    The record's key makes a repetition harmless, should the mark not come to be written. In the books the unit moves from the load
+    that rejected it to the one that replays it. Else why it is still rejected.
     """
     with store.reading() as connection:
         row = connection.execute(select(reject).where(reject.c.id == number)).one()
-    if collector is None or row.length > len(row.unit):
-        return False
+    if collector is None:
+        return f"source {row.source} is not configured any more"
+    if row.length > len(row.unit):
+        return f"only {len(row.unit):,} of its {row.length:,} bytes were kept; {row.path} has the rest at byte {row.source_offset}"
     parser = collector.parser
     parsed = next(iter(parser.parse([Block(bytes(row.unit), row.source_offset)], collector.source)))
     if parsed.rejects:
-        return False
+        return parsed.rejects[0].reason
     origin = Origin(row.source, parser.record_type.name, parser.label, row.path)
     counts, _ = append(store, origin, parsed, unix_now())
     with store.writing() as connection:
         connection.execute(update(reject).where(reject.c.id == number).values(replayed_by=counts.load_id))
-    return True
+        moved = {"units": load.c.units - 1, "rejected": load.c.rejected - 1}
+        connection.execute(update(load).where(load.c.id == row.load_id).values(moved))
+    return None

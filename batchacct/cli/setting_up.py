@@ -7,12 +7,13 @@ import socket
 from pathlib import Path
 
 import click
+from sqlalchemy import make_url
 
-from batchacct.cli.common import config_option
+from batchacct.cli.common import config_option, open_store
 from batchacct.config import Config, default_path, load_config, masked
 from batchacct.config_sample import sample
-from batchacct.connection import database_url
-from batchacct.errors import ConfigError
+from batchacct.connection import check_url
+from batchacct.errors import ConfigError, SchemaError, StoreError
 from batchacct.parsing import registry
 from batchacct.parsing.reading import expand, open_stream
 from batchacct.store import Store
@@ -36,22 +37,29 @@ _USUAL_LOGS = (
 @click.option("--database", default="sqlite:////var/lib/batchacct/batchacct.db", show_default=True, help="Database URL.")
 @click.option("--site", help="Site name, as in GOCDB.  [default: this host's domain]")
 def init(path: Path, database: str, site: str | None) -> None:
-    """Writes a commented configuration for the logs found on this host, and creates the database."""
+    """Writes a commented configuration, and creates the database.
+
+    It names the logs that are in the usual places of this host; read it, and correct it, before anything else.
+    """
     if path.exists():
         raise ConfigError(f"{path} exists already, and is not overwritten: edit it, or name another with --config")
+    check_url(database)
     found = [(parser, patterns) for parser, usual in _USUAL_LOGS if (patterns := [p for p in usual if expand([p])])]
     text = sample(site=site or socket.getfqdn().partition(".")[2] or "MY-SITE", database=database, logs=found)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch(mode=0o600 if make_url(database).password else 0o644)
         path.write_text(text, encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"{path} cannot be written: {error}") from error
+    click.echo(f"wrote {path}")
     _create(load_config(path))
     for parser, patterns in found:
         click.echo(f"found logs for parser {parser}: {', '.join(patterns)}")
     if not found:
         click.echo("found no logs in the usual places: correct the `paths` of each [[source]]")
-    click.echo(f"wrote {path} and created {database}. Next: read the configuration, then `batchacct config check`")
+    shown = make_url(database).render_as_string(hide_password=True)
+    click.echo(f"created {shown}. Next: read and correct the configuration, then `batchacct config check`")
 
 
 @click.group()
@@ -62,14 +70,21 @@ def db() -> None:
 @db.command()
 @config_option
 def create(config: Config) -> None:
-    """Creates the schema, or brings it to this program's version; harmless when repeated."""
+    """Creates the schema, or brings it up to date.
+
+    Harmless when repeated.
+    """
     click.echo("created" if _create(config) else "was there already, in this program's version")
 
 
 def _create(config: Config) -> bool:
     url = config.database.resolved()
     if url.startswith("sqlite:///"):
-        Path(url.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+        folder = Path(url.removeprefix("sqlite:///")).parent
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoreError(f"the folder of the database, {folder}, cannot be made: {error.strerror}") from error
     store = Store(url)
     try:
         return store.create()
@@ -79,7 +94,7 @@ def _create(config: Config) -> bool:
 
 @click.group()
 def config() -> None:
-    """The configuration: a sample, whether it is right, what is in force."""
+    """The configuration: a sample, a check, what is in force."""
 
 
 @config.command("sample")
@@ -91,19 +106,26 @@ def print_sample() -> None:
 @config.command()
 @config_option
 def show(config: Config) -> None:
-    """Prints what is in force, defaults included and passwords masked, as JSON."""
+    """Prints what is in force, as JSON.
+
+    Defaults are included, passwords masked.
+    """
     click.echo(json.dumps(masked(config), indent=2))
 
 
 @config.command()
 @config_option
 def check(config: Config) -> None:
-    """Checks the configuration against this host: plug-ins, files, connection; tells everything that is wrong."""
+    """Checks the configuration against this host.
+
+    Plug-ins, files, the database: tells everything that is wrong, at once.
+    """
     problems = list(_problems(config))
     for problem in problems:
         click.echo(f"wrong: {problem}", err=True)
     if problems:
-        raise ConfigError(f"{len(problems)} things are wrong with the configuration, see above")
+        wrong = "1 thing is" if len(problems) == 1 else f"{len(problems)} things are"
+        raise ConfigError(f"{wrong} wrong with the configuration, see above")
     click.echo("the configuration is right")
 
 
@@ -127,11 +149,19 @@ def _problems(config: Config) -> list[str]:
     try_out(registry.load, registry.TRANSPORTS, config.publish.transport)
     if config.vo.file and not config.vo.file.is_file():
         problems.append(f"[vo] file {config.vo.file} does not exist")
-    if config.database.connection_file:
-        try_out(database_url, config.database.connection_file)
+    try_out(_reach, config)
     if not config.benchmark:
         problems.append("no [[benchmark]]: every job would be excluded from publishing")
     return problems
+
+
+def _reach(config: Config) -> None:
+    """The database answers and has its schema; a file that is not there is not made by asking."""
+    url = make_url(config.database.resolved())
+    if url.get_backend_name() == "sqlite" and not Path(url.database or "").is_file():
+        raise SchemaError(f"the database {url.database} does not exist: run `batchacct db create`")
+    with open_store(config):
+        pass
 
 
 def _open(path: str) -> None:

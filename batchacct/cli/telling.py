@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 
 import click
+from sqlalchemy import select
 
-from batchacct.cli.common import config_option, emit_table, open_store
+from batchacct.cli.common import NUMBER, config_option, emit_table, open_store
 from batchacct.clock import shown
 from batchacct.config import Config
 from batchacct.errors import ConfigError, IncompleteError
 from batchacct.ledger import stories
 from batchacct.ledger.books import Books, read_books
+from batchacct.store.tables import message
 
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Everything as one JSON object.")
 @config_option
 def status(config: Config, as_json: bool) -> None:
-    """Shows how far each source was read, what became of the jobs and messages, and whether the books balance."""
+    """Shows how far everything is, and whether the books balance."""
     with open_store(config) as store, store.reading() as connection:
         books = read_books(connection)
         size = store.size_bytes()
@@ -73,7 +76,7 @@ def show_books(books: Books) -> None:
     if out.last_error:
         click.echo(f"last error of publishing: {out.last_error}")
     if books.open_rejects:
-        click.echo(f"{books.open_rejects:,} rejects: see `batchacct rejects list`")
+        click.echo(f"{books.open_rejects:,} reject{'' if books.open_rejects == 1 else 's'}: see `batchacct rejects list`")
     click.echo("The books balance at every stage." if books.balanced else "THE BOOKS DO NOT BALANCE: " + "; ".join(books.problems))
 
 
@@ -88,7 +91,12 @@ def _behind(path: str | None, size: int | None, offset: int | None) -> object:
 @click.argument("job_id")
 @config_option
 def why(config: Config, job_id: str) -> None:
-    """Tells the story of JOB_ID (`1234`, `1234[5]`): where it was read, what it became, and why it is not further."""
+    """Tells the story of a job, and why it is not further.
+
+    JOB_ID is `1234`, or `1234[5]` for an array element: where its records were read, what it became, who it was, which message.
+    """
+    if not job_id.strip() or not job_id.isprintable():
+        raise ConfigError(f"{job_id!r} is no job id: write one as `1234`, or `1234[5]` for an array element")
     with open_store(config) as store, store.reading() as connection:
         for line in stories.why(connection, stories.JobId.of(job_id)):
             click.echo(line)
@@ -96,27 +104,34 @@ def why(config: Config, job_id: str) -> None:
 
 @click.group()
 def trace() -> None:
-    """Follows a number: from a message down to its bytes, or from a byte up to its message."""
+    """Follows a number, from message to bytes or back."""
 
 
 @trace.command("message")
-@click.argument("number", type=int)
+@click.argument("number", type=NUMBER)
 @config_option
 def trace_message(config: Config, number: int) -> None:
-    """Lists the records of message NUMBER with the file and byte offset each came from."""
+    """Lists the records of a message.
+
+    Those of message NUMBER, with the file and byte offset each came from.
+    """
     with open_store(config) as store, store.reading() as connection:
-        lines = list(stories.trace_message(connection, number))
-    if not lines:
-        raise ConfigError(f"there is no message {number}: `batchacct status` counts them")
-    click.echo("\n".join(lines))
+        if connection.scalar(select(message.c.id).where(message.c.id == number)) is None:
+            raise ConfigError(f"there is no message {number}: `batchacct status` counts them")
+        for line in stories.trace_message(connection, number):
+            click.echo(line)
 
 
 @trace.command("unit")
 @click.argument("path")
-@click.argument("offset", type=int)
+@click.argument("offset", type=NUMBER)
 @config_option
 def trace_unit(config: Config, path: str, offset: int) -> None:
-    """Tells what the unit at byte OFFSET of the (uncompressed) file PATH became."""
+    """Tells what a line became.
+
+    That at byte OFFSET of the file PATH; of a compressed file, of what is in it.
+    """
+    path = os.fsencode(path).decode("utf-8", "backslashreplace")
     with open_store(config) as store, store.reading() as connection:
         for line in stories.trace_unit(connection, path, offset):
             click.echo(line)

@@ -8,6 +8,7 @@ equally good candidates is tried first.
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import IO
 import xxhash
 
 from batchacct.errors import CheckpointError
+from batchacct.model import text_of
 from batchacct.parsing.reading import open_stream
 
 HEAD_BYTES = 4096
@@ -64,21 +66,23 @@ def locate(source: str, path: str, known: Iterable[Position]) -> Position:
     with open_stream(path) as stream:
         head = read_fully(stream, HEAD_BYTES)
     state = Path(path).stat()
+    name = text_of(os.fsencode(path))
     candidates = [p for p in known if 0 < p.head_length <= len(head) and p.head_hash == digest(head[: p.head_length])]
     here = (state.st_dev, state.st_ino)
-    candidates.sort(key=lambda p: ((p.device, p.inode) == here, p.path == path, p.offset), reverse=True)
+    candidates.sort(key=lambda p: ((p.device, p.inode) == here, p.path == name, p.offset), reverse=True)
     for candidate in candidates:
         if _same_before_offset(path, candidate):
-            return replace(candidate, path=path, device=state.st_dev, inode=state.st_ino, size=state.st_size)
+            return replace(candidate, path=name, device=state.st_dev, inode=state.st_ino, size=state.st_size)
     if candidates:
         raise _changed(source, path, candidates[0])
-    return Position(source, path, state.st_dev, state.st_ino, state.st_size)
+    return Position(source, name, state.st_dev, state.st_ino, state.st_size)
 
 
 def _same_before_offset(path: str, position: Position) -> bool:
     with open_stream(path) as stream:
-        skip(stream, position.offset - position.tail_length)
-        return digest(read_fully(stream, position.tail_length)) == position.tail_hash
+        skip(stream, position.offset - max(position.tail_length, 1))
+        before = read_fully(stream, max(position.tail_length, 1))
+        return bool(before) and digest(before[: position.tail_length]) == position.tail_hash
 
 
 def _changed(source: str, path: str, known: Position) -> CheckpointError:

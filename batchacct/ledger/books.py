@@ -1,18 +1,31 @@
 """The books: what came in, what became of it, and whether every stage adds up.
 
 In units: units read = recorded + merged + already known + skipped + rejected. In jobs: job records in force = joined + local +
-waiting + excluded + not joined yet. For the destination: records published = confirmed + unsent + refused + not in a message yet.
+waiting + excluded + not joined yet. For the destination: records published = confirmed + unsent + refused + not in a message yet,
+and records in messages = confirmed + unsent + replaced since.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, and_, func, select
+from sqlalchemy import ColumnElement, Connection, Row, Select, and_, exists, func, select
 
 from batchacct.store import tables
-from batchacct.store.tables import followed_file, job, load, message, refusal, reject, source_state, usage
+from batchacct.store.tables import (
+    ROWS_PER_LOAD,
+    followed_file,
+    job,
+    load,
+    message,
+    refusal,
+    reject,
+    source_state,
+    usage,
+    usage_history,
+)
 
 Found = Row[Any]
 UNIT_COUNTS = ("units", "recorded", "merged", "known", "revised", "skipped", "rejected")
@@ -47,7 +60,10 @@ class SourceBooks:
 
 @dataclass(frozen=True, slots=True)
 class JobBooks:
-    """Job records: stored, out of force (a newer revision replaced them), and outcomes as {(outcome, reason): jobs}."""
+    """Job records: stored, out of force (a newer revision replaced them), and outcomes of those in force, (outcome, reason): jobs.
+
+    A job whose newer revision is not joined yet counts as not joined, whatever became of the older one.
+    """
 
     stored: int
     superseded: int
@@ -68,13 +84,18 @@ class JobBooks:
 
 @dataclass(frozen=True, slots=True)
 class DestinationBooks:
-    """Records to publish: in confirmed messages, in unsent ones, refused by reason, and not in a message yet."""
+    """Records to publish: in confirmed messages, in unsent ones, refused by reason, and not in a message yet.
+
+    `in_messages` is how many the messages have by their own count: those in the ledger, and those `replaced` there since.
+    """
 
     publishable: int
     confirmed: int
     unsent: int
     refused: dict[str, int]
     not_in_message: int
+    replaced: int
+    in_messages: int
     messages: int
     messages_unsent: int
     left_out: dict[str, int]
@@ -83,7 +104,9 @@ class DestinationBooks:
 
     @property
     def balanced(self) -> bool:
-        return self.publishable == self.confirmed + self.unsent + sum(self.refused.values()) + self.not_in_message
+        sent = self.confirmed + self.unsent
+        refused = sum(self.refused.values())
+        return self.publishable == sent + refused + self.not_in_message and self.in_messages == sent + self.replaced
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,60 +178,58 @@ def _source(name: str, kind: str, row: Found | None, state: Found | None, files:
 
 
 def _jobs(connection: Connection) -> JobBooks:
+    """Nothing here reads the job table as a whole but the count of its rows: the rest is asked of the loads it concerns."""
     stored = _count(connection, select(func.count()).select_from(job))
-    superseded = _count(connection, select(func.count()).where(job.c.superseded_by.is_not(None)))
-    outcomes = connection.execute(
-        select(usage.c.outcome, func.coalesce(usage.c.reason, ""), func.count()).group_by(usage.c.outcome, usage.c.reason)
+    superseded = _count(connection, _jobs_of_loads(func.count()).where(load.c.revised > 0, job.c.revision > 0))
+    not_joined_yet = and_(load.c.joined_at.is_(None), load.c.record_type == "job")
+    not_joined = _count(connection, _jobs_of_loads(func.count()).where(not_joined_yet, job.c.superseded_by.is_(None)))
+    kinds = (usage.c.outcome, func.coalesce(usage.c.reason, ""))
+    outcomes = Counter({(row[0], row[1]): int(row[2]) for row in connection.execute(select(*kinds, func.count()).group_by(*kinds))})
+    older = job.alias("older")
+    same = and_(older.c.logged_at == job.c.logged_at, older.c.record_key == job.c.record_key, older.c.id != job.c.id)
+    out_of_force = (
+        _jobs_of_loads(*kinds, func.count(usage.c.job_id.distinct()))
+        .join(older, same)
+        .join(usage, usage.c.job_id == older.c.id)
+        .where(not_joined_yet, job.c.revision > 0)
+        .group_by(*kinds)
     )
-    missing = and_(usage.c.job_id == job.c.id)
-    not_joined = _count(
-        connection,
-        select(func.count())
-        .select_from(job.outerjoin(usage, missing))
-        .where(usage.c.job_id.is_(None), job.c.superseded_by.is_(None)),
-    )
-    return JobBooks(stored, superseded, not_joined, {(row[0], row[1]): row[2] for row in outcomes})
+    outcomes.subtract({(row[0], row[1]): int(row[2]) for row in connection.execute(out_of_force)})
+    return JobBooks(stored, superseded, not_joined, {kind: jobs for kind, jobs in outcomes.items() if jobs})
+
+
+def _jobs_of_loads(*columns: ColumnElement[Any]) -> Select[Any]:
+    """Of job records together with the load that brought them."""
+    first = load.c.id * ROWS_PER_LOAD
+    return select(*columns).select_from(load.join(job, job.c.id.between(first, first + (ROWS_PER_LOAD - 1))))
 
 
 def _destination(connection: Connection) -> DestinationBooks:
     goes_out = usage.c.outcome.in_(["joined", "local"])
-    by_message = (
-        select(
-            func.count().label("publishable"),
-            _sum_if(message.c.confirmed_at.is_not(None)),
-            _sum_if(and_(message.c.id.is_not(None), message.c.confirmed_at.is_(None))),
-            _sum_if(and_(message.c.id.is_(None), refusal.c.job_id.is_(None))),
-        )
-        .select_from(
-            usage.outerjoin(message, message.c.id == usage.c.message_id).outerjoin(refusal, refusal.c.job_id == usage.c.job_id)
-        )
-        .where(goes_out)
-    )
-    publishable, confirmed, unsent, not_in_message = (int(n or 0) for n in connection.execute(by_message).one())
-    refused = connection.execute(
+    records = select(func.count()).where(goes_out)
+    refused = (
         select(refusal.c.reason, func.count())
-        .join(usage, usage.c.job_id == refusal.c.job_id)
-        .where(goes_out)
+        .where(exists().where(usage.c.job_id == refusal.c.job_id, goes_out))
         .group_by(refusal.c.reason)
     )
-    open_messages = message.c.confirmed_at.is_(None)
-    error = select(message.c.last_error).where(open_messages, message.c.last_error.is_not(None)).order_by(message.c.id).limit(1)
+    is_open, is_confirmed = message.c.confirmed_at.is_(None), message.c.confirmed_at.is_not(None)
+    error = select(message.c.last_error).where(is_open, message.c.last_error.is_not(None)).order_by(message.c.id).limit(1)
     return DestinationBooks(
-        publishable,
-        confirmed,
-        unsent,
-        {row[0]: row[1] for row in refused},
-        not_in_message,
-        _count(connection, select(func.count()).select_from(message)),
-        _count(connection, select(func.count()).where(open_messages)),
-        {row.what: row.records for row in connection.execute(select(tables.left_out))},
-        connection.scalar(select(func.max(message.c.confirmed_at))),
-        connection.scalar(error),
+        publishable=_count(connection, records),
+        confirmed=_count(connection, records.where(usage.c.message_id.in_(select(message.c.id).where(is_confirmed)))),
+        unsent=_count(connection, records.where(usage.c.message_id.in_(select(message.c.id).where(is_open)))),
+        refused={row[0]: int(row[1]) for row in connection.execute(refused)},
+        not_in_message=_count(
+            connection, records.where(usage.c.message_id.is_(None), ~exists().where(refusal.c.job_id == usage.c.job_id))
+        ),
+        replaced=_count(connection, select(func.count()).where(usage_history.c.message_id.is_not(None))),
+        in_messages=_count(connection, select(func.sum(message.c.records))),
+        messages=_count(connection, select(func.count()).select_from(message)),
+        messages_unsent=_count(connection, select(func.count()).where(is_open)),
+        left_out={row.what: row.records for row in connection.execute(select(tables.left_out))},
+        last_confirmed_at=connection.scalar(select(func.max(message.c.confirmed_at))),
+        last_error=connection.scalar(error),
     )
-
-
-def _sum_if(condition: ColumnElement[bool]) -> ColumnElement[int]:
-    return func.count().filter(condition)
 
 
 def _counts_of(connection: Connection, record_type: str) -> tuple[int, int]:

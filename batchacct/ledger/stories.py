@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, func, or_, select
+from sqlalchemy import ColumnElement, Connection, Row, and_, func, select
 
 from batchacct.clock import shown
+from batchacct.errors import ConfigError
 from batchacct.store.tables import (
     ROWS_PER_LOAD_BITS,
     benchmark,
@@ -30,19 +31,25 @@ REJECTS_SEARCHED = 100_000
 Found = Row[Any]
 
 
+_NUMBERED = re.compile(r"(\d+)(?:\[(\d*)\]|-(\d+))?(?:\.\D.*)?")
+_NAMED = re.compile(r"(.+?)(?:\[(\d+)\]|-(\d+))?")
+
+
 @dataclass(frozen=True, slots=True)
 class JobId:
-    """A job id as a person types it: `1234`, `1234[5]`, or `1234-5` for an array element."""
+    """A job id as a person types it: `1234`, `1234.server`, and `1234[5]` or `1234-5` for an array element."""
 
     join_id: str
     array_index: int | None
 
     @classmethod
     def of(cls, text: str) -> JobId:
-        match = re.fullmatch(r"(.+?)(?:\[(\d+)\]|-(\d+))?", text.strip())
-        assert match is not None
+        """Raises: ConfigError for nothing but blanks."""
+        match = _NUMBERED.fullmatch(text.strip()) or _NAMED.fullmatch(text.strip())
+        if match is None:
+            raise ConfigError("give a job id, such as 1234 or 1234[5]")
         index = match[2] or match[3]
-        return cls(match[1].split(".", 1)[0] if re.match(r"\d+\.\D", match[1]) else match[1], int(index) if index else None)
+        return cls(match[1], int(index) if index else None)
 
 
 def why(connection: Connection, job_id: JobId) -> Iterator[str]:
@@ -70,8 +77,7 @@ def why(connection: Connection, job_id: JobId) -> Iterator[str]:
 
 
 def _run(connection: Connection, run: Found) -> Iterator[str]:
-    index = "" if run.array_index is None else f"[{run.array_index}]"
-    yield f"job {run.lrms_job_id}{index} on {run.cluster}: {run.state}, user {run.user_name or '-'}, queue {run.queue or '-'}"
+    yield f"job {_shown_id(run)} on {run.cluster}: {run.state}, user {run.user_name or '-'}, queue {run.queue or '-'}"
     yield f"  submitted {shown(run.submit_at)}, started {shown(run.start_at)}, ended {shown(run.end_at)}"
     cpu = "unknown" if run.cpu_duration_s is None else f"{run.cpu_duration_s} s"
     wall = "-" if run.wall_duration_s is None else f"{run.wall_duration_s} s"
@@ -129,6 +135,10 @@ def _message(connection: Connection, number: int) -> Iterator[str]:
         yield f"    not handed over yet{': ' + row.last_error if row.last_error else ''}"
 
 
+def _shown_id(run: Found) -> str:
+    return str(run.lrms_job_id) if run.array_index is None else f"{run.lrms_job_id}[{run.array_index}]"
+
+
 def _who(row: Found) -> str:
     name = row.dn or "/".join(filter(None, (row.token_issuer, row.token_subject))) or "nobody named"
     return f"{name}, {row.fqan or 'no FQAN'}"
@@ -156,19 +166,20 @@ def _never_seen(connection: Connection, job_id: JobId) -> Iterator[str]:
 
 
 def trace_message(connection: Connection, number: int) -> Iterator[str]:
-    """A message, and every record in it down to file and byte offset."""
+    """A message, and every record in it down to file and byte offset; nothing if there is no such message."""
+    if connection.scalar(select(message.c.id).where(message.c.id == number)) is None:
+        return
     yield from (line.strip() for line in _message(connection, number))
-    rows = union_of_usage(connection, number)
-    for row, replaced in rows:
+    for row, replaced in usage_in_message(connection, number):
         run = connection.execute(select(job).where(job.c.id == row.job_id)).one()
-        index = "" if run.array_index is None else f"[{run.array_index}]"
-        yield f"job {run.lrms_job_id}{index}: {row.outcome}{', replaced since' if replaced else ''}"
+        yield f"job {_shown_id(run)}: {row.outcome}{', replaced since' if replaced else ''}"
         yield f"  {_where(connection, run)}"
         if row.identity_id is not None:
-            yield f"  {_where(connection, connection.execute(select(identity).where(identity.c.id == row.identity_id)).one())}"
+            who = connection.execute(select(identity).where(identity.c.id == row.identity_id)).one()
+            yield f"  {_where(connection, who)}"
 
 
-def union_of_usage(connection: Connection, number: int) -> Iterator[tuple[Found, bool]]:
+def usage_in_message(connection: Connection, number: int) -> Iterator[tuple[Found, bool]]:
     """The usage rows of a message, with whether a correction has replaced them since, in the order of their jobs."""
     sent = and_(usage.c.outcome.in_(["joined", "local"]), usage.c.message_id == number)
     rows = [(r, False) for r in connection.execute(select(usage).where(sent))]
@@ -199,6 +210,7 @@ def _unit_in_load(connection: Connection, row: Found, offset: int) -> Iterator[s
     ).one_or_none()
     bad = connection.execute(
         select(reject).where(
+            reject.c.source == row.source,
             reject.c.load_id == row.id,
             reject.c.source_offset <= offset,
             reject.c.source_offset + reject.c.length >= offset,
@@ -212,8 +224,6 @@ def _unit_in_load(connection: Connection, row: Found, offset: int) -> Iterator[s
         yield from _run(connection, record)
     else:
         yield f"  identity for job {record.lrms_job_id}: {_who(record)} at {shown(record.recorded_at)}"
-        joined = or_(usage.c.identity_id == record.id)
-        for (number,) in connection.execute(
-            select(usage.c.job_id).join(job, job.c.id == usage.c.job_id).where(job.c.join_id == record.join_id, joined)
-        ):
-            yield from _run(connection, connection.execute(select(job).where(job.c.id == number)).one())
+        joined = select(job).join(usage, usage.c.job_id == job.c.id)
+        for run in connection.execute(joined.where(job.c.join_id == record.join_id, usage.c.identity_id == record.id)):
+            yield from _run(connection, run)

@@ -26,8 +26,13 @@ REJECT_BYTES_KEPT = 65_536
 """Of a unit longer than this a reject keeps the beginning; source, offset and length lead to the rest."""
 
 
-UNFORESEEN = (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError)
-"""What a gap in a careful lane raises on an odd unit: the unit is rejected, kept, and replayed once the parser is mended."""
+UNFORESEEN = (
+    ArithmeticError, AssertionError, AttributeError, LookupError, OSError, RuntimeError, StopIteration, TypeError, ValueError
+)  # fmt: skip
+"""What a gap in a careful lane raises on an odd unit: the unit is rejected, kept, and replayed once the parser is mended.
+
+A time out of range can be an OSError, JSON nested too deep is a RuntimeError, and a `next` without default a StopIteration.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,7 +229,7 @@ class UnitParser:
         return Parsed(
             batch_or_reject(self.record_type, records, rejects),
             batch_or_reject(PART, parts, rejects),
-            tuple(rejects),
+            tuple(sorted(rejects, key=lambda reject: reject.offset)),
             skipped,
             block.offset,
             block.end_offset,
@@ -300,7 +305,8 @@ def merge_by_offset(one: pa.RecordBatch, other: pa.RecordBatch) -> pa.RecordBatc
 def in_order(parse_block: Callable[[Block], Parsed], blocks: Iterable[Block], workers: int) -> Iterator[Parsed]:
     """`parse_block` over the blocks, results in their order; with `workers` > 1 in threads, that many blocks ahead at most."""
     if workers <= 1:
-        yield from map(parse_block, blocks)
+        for block in blocks:
+            yield parse_block(block)
         return
     with ThreadPoolExecutor(workers, thread_name_prefix="parse") as pool:
         ahead: deque[Future[Parsed]] = deque()

@@ -14,13 +14,16 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import IO, Protocol, cast
+from typing import IO, TYPE_CHECKING, Protocol, cast
 
 import zstandard
 
 from batchacct.errors import SourceError
 from batchacct.parsing.contract import REJECT_BYTES_KEPT, Block
 from batchacct.parsing.framing import Framing
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
 
 BLOCK_BYTES = 4 << 20
 """How much is read at a time: some thousand lines, one transaction's worth, small enough that memory stays flat."""
@@ -30,13 +33,50 @@ LONGEST_UNIT_BYTES = 16 << 20
 
 STANDARD_INPUT = "-"
 
+
+class _ZstandardFrames(io.RawIOBase):
+    """The content of zstd frames, one after the other. (The library's own reader takes a file cut short for a whole one.)"""
+
+    def __init__(self, raw: IO[bytes]) -> None:
+        self._raw = raw
+        self._frame = zstandard.ZstdDecompressor().decompressobj()
+        self._read = b""
+        self._content = b""
+        self._within_frame = False
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, target: WriteableBuffer) -> int:
+        while not self._content:
+            if not self._read:
+                self._read = self._raw.read(io.DEFAULT_BUFFER_SIZE)
+                if not self._read:
+                    if self._within_frame:
+                        raise EOFError("it is cut short")
+                    return 0
+            self._decompress()
+        with memoryview(target).cast("B") as room:
+            count = min(len(room), len(self._content))
+            room[:count] = self._content[:count]
+        self._content = self._content[count:]
+        return count
+
+    def _decompress(self) -> None:
+        self._content, self._within_frame = self._frame.decompress(self._read), True
+        self._read = b""
+        if self._frame.eof:
+            self._read, self._within_frame = self._frame.unused_data, False
+            self._frame = zstandard.ZstdDecompressor().decompressobj()
+
+
 _MAGIC: tuple[tuple[bytes, Callable[[IO[bytes]], IO[bytes]]], ...] = (
     (b"\x1f\x8b", lambda raw: cast("IO[bytes]", gzip.GzipFile(fileobj=raw))),
     (b"BZh", lambda raw: cast("IO[bytes]", bz2.BZ2File(raw))),
     (b"\xfd7zXZ\0", lambda raw: cast("IO[bytes]", lzma.LZMAFile(raw))),  # noqa: SIM115 - `open_stream` closes it
     (
         b"\x28\xb5\x2f\xfd",
-        lambda raw: cast("IO[bytes]", zstandard.ZstdDecompressor().stream_reader(raw, read_across_frames=True)),
+        lambda raw: cast("IO[bytes]", io.BufferedReader(_ZstandardFrames(raw))),
     ),
 )
 _BROKEN = (OSError, EOFError, lzma.LZMAError, zlib.error, zstandard.ZstdError)
@@ -99,31 +139,39 @@ def read_blocks(
     buffer = b""
     ended = False
     while not ended:
-        piece = stream.read(block_bytes)
+        piece = stream.read(min(block_bytes, LONGEST_UNIT_BYTES))
         ended = not piece
         buffer += piece
+        while _line_is_too_long(buffer):
+            block, buffer = _drop_line(stream, buffer, offset)
+            if not (buffer or final):
+                return
+            yield block
+            offset = block.end_offset
         whole = framing.cut(buffer, final=ended and final)
+        if not whole and len(buffer) > LONGEST_UNIT_BYTES:
+            whole = buffer.find(b"\n") + 1
         if whole:
             yield Block(buffer[:whole], offset)
             offset += whole
             buffer = buffer[whole:]
-        elif len(buffer) > LONGEST_UNIT_BYTES:
-            block, buffer = _drop_unit(stream, buffer, offset)
-            yield block
-            offset = block.end_offset
 
 
-def _drop_unit(stream: Readable, buffer: bytes, offset: int) -> tuple[Block, bytes]:
-    """Reads on to the end of the line in `buffer`, keeping none of it: (its beginning as a block, what follows it)."""
-    kept = buffer[:REJECT_BYTES_KEPT]
+def _line_is_too_long(buffer: bytes) -> bool:
+    return len(buffer) > LONGEST_UNIT_BYTES and buffer.find(b"\n", 0, LONGEST_UNIT_BYTES + 1) < 0
+
+
+def _drop_line(stream: Readable, buffer: bytes, offset: int) -> tuple[Block, bytes]:
+    """Reads on to the end of the line in `buffer`: (its beginning as a block, its separator and what follows)."""
+    kept = buffer[: min(REJECT_BYTES_KEPT, LONGEST_UNIT_BYTES)]
     length = 0
     while (newline := buffer.find(b"\n")) < 0:
         length += len(buffer)
-        buffer = stream.read(BLOCK_BYTES)
+        buffer = stream.read(min(BLOCK_BYTES, LONGEST_UNIT_BYTES))
         if not buffer:
             return Block(kept, offset, length - len(kept)), b""
-    length += newline + 1
-    return Block(kept, offset, length - len(kept)), buffer[newline + 1 :]
+    end = newline - buffer[:newline].endswith(b"\r")
+    return Block(kept, offset, length + end - len(kept)), buffer[end:]
 
 
 def expand(paths: Iterable[str]) -> list[str]:
@@ -133,17 +181,20 @@ def expand(paths: Iterable[str]) -> list[str]:
     """
     found: dict[str, None] = {}
     for path in paths:
-        matches = sorted(glob.glob(path)) if glob.has_magic(path) else [path]  # noqa: PTH207 - absolute patterns
+        is_pattern = glob.has_magic(path) and not Path(path).exists()
+        matches = sorted(glob.glob(path)) if is_pattern else [path]  # noqa: PTH207 - absolute patterns
         found.update(dict.fromkeys(m for m in matches if m == path or Path(m).is_file()))
     return sorted(found, key=reading_order)
 
 
 _ROTATED = re.compile(r"\.(\d{1,4})(?:\.(?:gz|bz2|xz|zst))?$")
+_DATED = re.compile(r"[-.]((?:19|20)\d{6}[-_.T\d]*?)(?:\.(?:gz|bz2|xz|zst))?$")
 
 
-def reading_order(path: str) -> tuple[str, int, str]:
-    """Sort key that puts older files first: `acct.2.gz`, `acct.1`, `acct`; dated names in the order of their dates."""
-    rotated = _ROTATED.search(path)
-    if rotated:
-        return path[: rotated.start()], -int(rotated[1]), path
-    return path, 0, path
+def reading_order(path: str) -> tuple[str, int, int, str]:
+    """Sort key that puts older files first: `acct.2.gz`, `acct.1`, `acct`; `acct-20260101.gz`, `acct-20260102`, `acct`."""
+    if rotated := _ROTATED.search(path):
+        return path[: rotated.start()], 0, -int(rotated[1]), path
+    if dated := _DATED.search(path):
+        return path[: dated.start()], 1, 0, path
+    return path, 2, 0, path

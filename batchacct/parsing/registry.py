@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import difflib
+import logging
 from importlib.metadata import EntryPoint, entry_points
 from typing import cast
 
 from batchacct.errors import PluginError
 from batchacct.parsing.contract import Parser, printable
+
+log = logging.getLogger(__name__)
 
 PARSERS = "batchacct.parsers"
 FORMATS = "batchacct.formats"
@@ -54,6 +57,14 @@ def parser(name: str) -> Parser:
     return cast("Parser", found)
 
 
+def _recognises(candidate: Parser, head: bytes) -> bool:
+    try:
+        return candidate.recognises(head)
+    except Exception as error:  # noqa: BLE001 - as on import: a broken foreign parser does not stand in the way of the others
+        log.warning("parser=%s failed at recognising a file: %s: %s", candidate.name, type(error).__name__, error)
+        return False
+
+
 def guess_parser(head: bytes, path: str) -> Parser:
     """The one parser that recognises a file by its first bytes.  Raises: PluginError if none or several do."""
     known = []
@@ -62,7 +73,7 @@ def guess_parser(head: bytes, path: str) -> Parser:
             candidate = parser(name)
         except PluginError:
             continue
-        if candidate.recognises(head):
+        if _recognises(candidate, head):
             known.append(candidate)
     if len(known) == 1:
         return known[0]

@@ -5,16 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from sqlalchemy import Column, Connection, MetaData, Table, and_, delete, exists, func, insert, literal, select, update
+from sqlalchemy import Column, Connection, Index, MetaData, Table, and_, delete, exists, func, insert, literal, select, update
 
 from batchacct.crashpoints import crash_point
 from batchacct.errors import CheckpointError
 from batchacct.following import Position
-from batchacct.model import INSTANT, PART, RECORD_TYPES, RecordType
+from batchacct.model import INSTANT, PART, REAL, RECORD_TYPES, TEXT, RecordType
 from batchacct.parsing import Parsed, RejectedUnit
 from batchacct.store import tables
 from batchacct.store.dialects import Dialect, KnownRecordsError
@@ -53,6 +54,7 @@ def append(store: Store, origin: Origin, parsed: Parsed, now: int, moved: Positi
     Raises: StoreError, CheckpointError if another process has moved the position meanwhile; then nothing of it is stored.
     """
     with store.writing() as connection:
+        store.dialect.append_alone(connection)
         stored = _store_position(connection, origin.position, moved, now) if moved else None
         load_id = _new_load(connection, origin, parsed, stored, now)
         record_type = RECORD_TYPES[origin.record_type]
@@ -106,8 +108,20 @@ def _numbered(batch: pa.RecordBatch, load_id: int) -> pa.RecordBatch:
         raise ValueError(f"a load holds {tables.ROWS_PER_LOAD} rows at most, not {batch.num_rows}: append smaller batches")
     first = load_id << tables.ROWS_PER_LOAD_BITS
     ids = pa.array(np.arange(first, first + batch.num_rows, dtype=np.int64))
-    columns = [column.cast(pa.int64()) if column.type == INSTANT else column for column in batch.columns]
+    columns = [_as_stored(column) for column in batch.columns]
     return pa.RecordBatch.from_arrays([ids, *columns], ["id", *batch.schema.names])
+
+
+def _as_stored(column: pa.Array[Any]) -> pa.Array[Any]:
+    """Instants as Unix seconds; NUL in a text, which PostgreSQL cannot hold, as `\\x00`; NaN, which is no measurement, as null."""
+    if column.type == INSTANT:
+        return column.cast(pa.int64())
+    if column.type == TEXT and pc.any(pc.match_substring(column, "\0")).as_py():
+        return pc.replace_substring(column, "\0", "\\x00")
+    if column.type == REAL and pc.any(pc.is_nan(column)).as_py():
+        known: pa.Array[Any] = pc.if_else(pc.is_nan(column), pa.scalar(None, REAL), column)
+        return known
+    return column
 
 
 def _append_staged(
@@ -116,6 +130,7 @@ def _append_staged(
     """The slow way, for a batch that holds known keys: sorts known records and revisions out in a temporary table."""
     columns = [Column(c.name, c.type, primary_key=c.primary_key, server_default=c.server_default) for c in table.columns]
     stage = Table(f"stage_{table.name}", MetaData(), *columns, prefixes=["TEMPORARY"])
+    Index(f"{stage.name}_key", stage.c.record_key, stage.c[record_type.time_column], stage.c.id)
     stage.create(connection)
     dialect.bulk_insert(connection, stage, batch)
     known = _drop_known(connection, record_type, table, stage)
@@ -138,7 +153,10 @@ def _drop_known(connection: Connection, record_type: RecordType, table: Table, s
         table.c.content_hash == stage.c.content_hash,
     )
     earlier_in_batch = exists().where(
-        twin.c.record_key == stage.c.record_key, twin.c.content_hash == stage.c.content_hash, twin.c.id < stage.c.id
+        twin.c[time] == stage.c[time],
+        twin.c.record_key == stage.c.record_key,
+        twin.c.content_hash == stage.c.content_hash,
+        twin.c.id < stage.c.id,
     )
     return connection.execute(delete(stage).where(stored_already | earlier_in_batch)).rowcount
 
@@ -148,7 +166,8 @@ def _number_revisions(connection: Connection, record_type: RecordType, table: Ta
     twin = stage.alias()
     time = record_type.time_column
     stored = select(func.count()).where(table.c[time] == stage.c[time], table.c.record_key == stage.c.record_key).scalar_subquery()
-    before = select(func.count()).where(twin.c.record_key == stage.c.record_key, twin.c.id < stage.c.id).scalar_subquery()
+    same_record = and_(twin.c[time] == stage.c[time], twin.c.record_key == stage.c.record_key)
+    before = select(func.count()).where(same_record, twin.c.id < stage.c.id).scalar_subquery()
     connection.execute(update(stage).values(revision=stored + before))
     return connection.scalar(select(func.count()).where(stage.c.revision > 0)) or 0
 

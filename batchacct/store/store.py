@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import re
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 
 from sqlalchemy import Connection, Engine, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, NoSuchModuleError, SQLAlchemyError
 
+from batchacct.connection import check_url
 from batchacct.errors import ConfigError, SchemaError, StoreError
 from batchacct.store import schema
 from batchacct.store.dialects import dialect_of
@@ -22,12 +24,12 @@ class Store:
 
     def __init__(self, url: str) -> None:
         try:
-            parsed = make_url(url)
+            parsed = make_url(check_url(url))
             self.dialect = dialect_of(parsed)
             self.shown_url = parsed.render_as_string(hide_password=True)
             self.engine: Engine = self.dialect.engine(parsed)
-        except (ArgumentError, NoSuchModuleError) as error:
-            raise ConfigError(f"{url!r} is no database URL ({error}): for example sqlite:////var/lib/batchacct/b.db") from error
+        except NoSuchModuleError as error:
+            raise ConfigError(f"no such database: {error}") from error
         except ImportError as error:
             extra = {"postgresql": "postgres"}.get(parsed.get_backend_name(), parsed.get_backend_name())
             raise ConfigError(f"the driver for this database is missing ({error}): pip install 'batchacct[{extra}]'") from error
@@ -58,12 +60,15 @@ class Store:
         with self._errors(), self.engine.connect() as connection:
             yield connection
 
-    def lock(self, name: str) -> AbstractContextManager[None]:
+    @contextmanager
+    def lock(self, name: str) -> Iterator[None]:
         """Holds the named work for this process.  Raises: BusyError if another has it."""
-        return self.dialect.lock(self.engine, name)
+        with self._errors(), self.dialect.lock(self.engine, name):
+            yield
 
     def size_bytes(self) -> int | None:
-        return self.dialect.size_bytes(self.engine)
+        with self._errors():
+            return self.dialect.size_bytes(self.engine)
 
     def close(self) -> None:
         self.engine.dispose()
@@ -73,35 +78,34 @@ class Store:
         try:
             yield
         except DBAPIError as error:
-            raise StoreError(f"database {self.shown_url}: {_first_line(error.orig)}. {_advice(error)}") from error
+            raise self._told(error.orig) from error
+        except self.dialect.driver_error as error:
+            raise self._told(error) from error
         except SQLAlchemyError as error:
             raise StoreError(f"database {self.shown_url}: {_first_line(error)}") from error
+
+    def _told(self, error: BaseException | None) -> StoreError:
+        return StoreError(f"database {self.shown_url}: {_first_line(error)}. {_advice(error)}")
 
 
 def _first_line(error: BaseException | None) -> str:
     return str(error).strip().split("\n")[0].rstrip(".")
 
 
-def _advice(error: DBAPIError) -> str:
-    said = str(error.orig).lower()
+def _advice(error: BaseException | None) -> str:
+    said = str(error).lower()
     with contextlib.suppress(StopIteration):
-        return next(advice for words, advice in _ADVICE if any(word in said for word in words))
+        return next(advice for pattern, advice in _ADVICE if re.search(pattern, said))
     return "Nothing was stored by this step; what it was to store is still in its source"
 
 
 _ADVICE = (
-    (
-        ("refused", "could not connect", "connection failed", "closed the connection"),
-        "Is the server running, and the address right?",
-    ),
-    (("password", "authentication"), "Check the user name and password in the connection file"),
-    (("no such table", "relation"), "Run `batchacct db create`"),
-    (("does not exist",), "Create it, or correct the database URL"),
-    (
-        ("readonly", "read-only", "permission denied", "unable to open"),
-        "Give this user write permission on the database and its folder",
-    ),
-    (("disk is full", "no space left"), "Make room; nothing was lost, the next run goes on where this one stopped"),
-    (("locked",), "Another process holds the database; the next run goes on where this one stopped"),
-    (("not a database",), "The file is something else, or damaged: restore it from a backup, or name another"),
+    ("password|authentication", "Check the user name and password in the connection file"),
+    ('no such table|relation ".*" does not exist', "Run `batchacct db create`"),
+    ("does not exist", "Create it, or correct the database URL"),
+    ("refused|could not connect|connection failed|closed the connection", "Is the server running, and the address right?"),
+    ("readonly|read-only|permission denied|unable to open", "Give this user write permission on the database and its folder"),
+    ("disk is full|no space left", "Make room; nothing was lost, the next run goes on where this one stopped"),
+    ("locked", "Another process holds the database; the next run goes on where this one stopped"),
+    ("not a database|malformed", "The file is something else, or damaged: restore it from a backup, or name another"),
 )

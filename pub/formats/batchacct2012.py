@@ -70,9 +70,7 @@ class Batchacct2012:
         labels = {field.label for field in FIELDS}
         chosen = labels if fields is None else set(fields)
         if unknown := sorted(chosen - labels - set(WITHHELD)):
-            raise ConfigError(
-                f"fields: {', '.join(unknown)} is not in the 2012 message. Use {', '.join(sorted(labels))}."
-            )
+            raise ConfigError(f"fields: {', '.join(unknown)} is not in the 2012 message. Use {', '.join(sorted(labels))}.")
         if missing := [label for label in REQUIRED if label not in chosen]:
             raise ConfigError(f"fields: the receiver refuses records without {', '.join(missing)}. Add it to the list.")
         self.fields = tuple(field for field in FIELDS if field.label in chosen)

@@ -22,9 +22,15 @@ class Dialect(Protocol):
     """One database. Everything else the store does is plain SQLAlchemy Core."""
 
     name: str
+    driver_error: type[Exception]
+    """Base of what the driver raises where `bulk_insert` uses it without SQLAlchemy."""
 
     def engine(self, url: URL) -> Engine:
         """An engine whose commits are durable and whose write transactions do not deadlock with each other."""
+
+    def append_alone(self, connection: Connection) -> None:
+        """Lets no other process append until this transaction ends: two that held the same keys would deadlock, or both find
+        them new."""
 
     def bulk_insert(self, connection: Connection, table: Table, batch: pa.RecordBatch) -> None:
         """All rows of `batch` into `table` by the database's own bulk path, in the connection's transaction.

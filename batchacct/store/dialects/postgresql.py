@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 from psycopg import sql
-from sqlalchemy import URL, ColumnElement, Connection, Engine, Table, create_engine, func, literal, select, text
+from sqlalchemy import URL, ColumnElement, Connection, Engine, Table, create_engine, event, func, literal, select, text
 
 from batchacct.errors import BusyError
 from batchacct.store.dialects.base import KnownRecordsError
@@ -20,11 +20,18 @@ from batchacct.store.dialects.base import KnownRecordsError
 
 class PostgresDialect:
     name = "postgresql"
+    driver_error: type[Exception] = psycopg.Error
 
     def engine(self, url: URL) -> Engine:
         if url.drivername == "postgresql":
             url = url.set(drivername="postgresql+psycopg")
-        return create_engine(url, pool_pre_ping=True, connect_args={"options": "-c timezone=UTC -c synchronous_commit=on"})
+        settings = "-c timezone=UTC -c synchronous_commit=on"
+        engine = create_engine(url, pool_pre_ping=True, connect_args={"options": settings})
+        event.listen(engine, "begin", _begin)
+        return engine
+
+    def append_alone(self, connection: Connection) -> None:
+        connection.execute(select(func.pg_advisory_xact_lock(_lock_number("append"))))
 
     def bulk_insert(self, connection: Connection, table: Table, batch: pa.RecordBatch) -> None:
         driver = connection.connection.driver_connection
@@ -39,7 +46,7 @@ class PostgresDialect:
 
     @contextmanager
     def lock(self, engine: Engine, name: str) -> Iterator[None]:
-        number = int.from_bytes(hashlib.blake2b(f"batchacct {name}".encode(), digest_size=8).digest(), signed=True)
+        number = _lock_number(name)
         with engine.connect() as connection:
             if not connection.scalar(select(func.pg_try_advisory_lock(number))):
                 raise BusyError(f"another process is doing `{name}` on this database: wait for it")
@@ -55,6 +62,16 @@ class PostgresDialect:
     def size_bytes(self, engine: Engine) -> int | None:
         with engine.connect() as connection:
             return int(connection.scalar(text("SELECT pg_database_size(current_database())")) or 0)
+
+
+def _begin(connection: Connection) -> None:
+    """A transaction that only reads sees one state of the database; one that writes sees what was committed before each step."""
+    if not connection.get_execution_options().get("writing", False):
+        connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+
+
+def _lock_number(name: str) -> int:
+    return int.from_bytes(hashlib.blake2b(f"batchacct {name}".encode(), digest_size=8).digest(), signed=True)
 
 
 def as_csv(batch: pa.RecordBatch) -> memoryview:

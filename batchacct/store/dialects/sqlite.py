@@ -26,6 +26,7 @@ CACHE_KIB = 65_536
 
 class SqliteDialect:
     name = "sqlite"
+    driver_error: type[Exception] = sqlite3.Error
 
     def engine(self, url: URL) -> Engine:
         if not url.database or url.database == ":memory:":
@@ -38,6 +39,9 @@ class SqliteDialect:
         event.listen(engine, "begin", _begin)
         return engine
 
+    def append_alone(self, connection: Connection) -> None:
+        """Nothing to do: a transaction that writes has the database to itself (see `_begin`)."""
+
     def bulk_insert(self, connection: Connection, table: Table, batch: pa.RecordBatch) -> None:
         filled = [name for name in batch.schema.names if batch.column(name).null_count < batch.num_rows]
         if not filled:
@@ -49,12 +53,17 @@ class SqliteDialect:
         try:
             driver.executemany(statement, itertools.islice(rows, batch.num_rows))
         except sqlite3.IntegrityError as error:
+            if error.sqlite_errorname != "SQLITE_CONSTRAINT_UNIQUE":
+                raise
             raise KnownRecordsError(f"table {table.name}: {error}") from error
 
     @contextmanager
     def lock(self, engine: Engine, name: str) -> Iterator[None]:
         path = Path(f"{engine.url.database}.{name}.lock")
-        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o640)
+        try:
+            handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o640)
+        except OSError as error:
+            raise StoreError(f"lock {path}: {error.strerror}. Give this user write permission on the database's folder") from error
         try:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,0 +1,60 @@
+"""The farm's logs, and what an uninterrupted run makes of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+
+from batchacct.store import Store
+from tests.crash.site import Outcome, Site, farm_logs
+
+MakeSite = Callable[[], Site]
+
+
+@pytest.fixture(scope="session")
+def logs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return farm_logs(tmp_path_factory.mktemp("farm") / "logs")
+
+
+@pytest.fixture(scope="session")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory, logs: Path) -> tuple[Outcome, float]:
+    """What a run that nothing interrupts comes to, and how many seconds it takes."""
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    site = Site(folder, logs, f"sqlite:///{folder}/batchacct.db")
+    seconds = site.seconds()
+    outcome = site.outcome()
+    site.close()
+    assert len(outcome.published) > 400
+    return outcome, seconds
+
+
+@pytest.fixture
+def new_site(store_url: str, tmp_path: Path, logs: Path) -> Iterator[MakeSite]:
+    """Makes a site with an empty database, each time it is called."""
+    made: list[Site] = []
+
+    def make() -> Site:
+        number = len(made)
+        url = store_url
+        if store_url.startswith("sqlite"):
+            url = f"sqlite:///{tmp_path}/{number}.db"
+        else:
+            empty(store_url)
+        made.append(Site(tmp_path / f"site{number}", logs, url))
+        return made[-1]
+
+    yield make
+    for site in made:
+        site.close()
+
+
+def empty(url: str) -> None:
+    """Empties a PostgreSQL database, once the server has noticed that a killed process is gone."""
+    server = Store(url)
+    with server.writing() as connection:
+        connection.execute(text("DROP SCHEMA public CASCADE"))
+        connection.execute(text("CREATE SCHEMA public"))
+    server.close()

@@ -1,0 +1,59 @@
+"""Stores for tests: `store` is each backend in turn, empty, with its schema; `sqlite_store` the embedded one alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+
+from batchacct.store import Store
+from tests.servers import REQUIRED, MissingServerError, postgresql
+
+
+@pytest.fixture(scope="session")
+def postgresql_url() -> Iterator[str]:
+    """One PostgreSQL for the session; its tests skip where it is not installed, unless services are required."""
+    try:
+        with postgresql() as url:
+            yield url
+    except MissingServerError as missing:
+        if REQUIRED:
+            raise
+        pytest.skip(str(missing))
+
+
+@pytest.fixture
+def sqlite_url(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path}/batchacct.db"
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of an empty database of each backend."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/batchacct.db"
+    url: str = request.getfixturevalue("postgresql_url")
+    server = Store(url)
+    with server.writing() as connection:
+        connection.execute(text("DROP SCHEMA public CASCADE"))
+        connection.execute(text("CREATE SCHEMA public"))
+    server.close()
+    return url
+
+
+@pytest.fixture
+def store(store_url: str) -> Iterator[Store]:
+    made = Store(store_url)
+    made.create()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def sqlite_store(sqlite_url: str) -> Iterator[Store]:
+    made = Store(sqlite_url)
+    made.create()
+    yield made
+    made.close()

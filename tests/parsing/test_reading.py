@@ -1,0 +1,193 @@
+"""Files as blocks: every compression, every way of cutting, units too long, files cut short, and the order of files."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import io
+import lzma
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import zstandard
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from batchacct.errors import SourceError
+from batchacct.parsing import LINES, Block
+from batchacct.parsing.reading import LONGEST_UNIT_BYTES, expand, is_compressed, open_stream, read_blocks, reading_order
+
+COMPRESS: dict[str, Callable[[bytes], bytes]] = {
+    "gz": gzip.compress,
+    "bz2": bz2.compress,
+    "xz": lzma.compress,
+    "zst": zstandard.compress,
+}
+LOG = b"".join(b"%d job %d finished\n" % (n * 7919 % 100_003, n) for n in range(20_000))
+Unit = tuple[int, bytes]
+
+
+def content(path: Path) -> bytes:
+    pieces = []
+    with open_stream(str(path)) as stream:
+        while piece := stream.read(100_000):
+            pieces.append(piece)
+    return b"".join(pieces)
+
+
+@pytest.mark.parametrize("kind", COMPRESS)
+def test_a_compressed_file_is_read_by_its_content_not_its_name(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "acct"
+    path.write_bytes(COMPRESS[kind](LOG))
+    assert content(path) == LOG
+    assert is_compressed(str(path))
+
+
+@pytest.mark.parametrize("kind", COMPRESS)
+def test_a_file_of_several_members_is_read_to_its_end(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "acct"
+    path.write_bytes(b"".join(COMPRESS[kind](LOG[start : start + 150_000]) for start in range(0, len(LOG), 150_000)))
+    assert content(path) == LOG
+
+
+def test_a_plain_file(tmp_path: Path) -> None:
+    path = tmp_path / "acct.gz"
+    path.write_bytes(LOG)
+    assert content(path) == LOG
+    assert not is_compressed(str(path))
+
+
+@pytest.mark.parametrize("kind", COMPRESS)
+def test_an_empty_compressed_file(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "acct"
+    path.write_bytes(COMPRESS[kind](b""))
+    assert content(path) == b""
+
+
+@pytest.mark.parametrize("kept", ["half", "all but 1", "all but 10", "7 bytes"])
+@pytest.mark.parametrize("kind", COMPRESS)
+def test_a_compressed_file_that_is_cut_short_is_an_error(tmp_path: Path, kind: str, kept: str) -> None:
+    """Else its last line, cut in the middle, would be taken for a unit, and what follows it never be read."""
+    path = tmp_path / "acct"
+    whole = COMPRESS[kind](LOG)
+    path.write_bytes(whole[: {"half": len(whole) // 2, "all but 1": -1, "all but 10": -10, "7 bytes": 7}[kept]])
+    with pytest.raises(SourceError, match="cannot be read to its end"):
+        content(path)
+
+
+@pytest.mark.parametrize("kind", COMPRESS)
+def test_a_damaged_compressed_file_is_an_error(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "acct"
+    whole = bytearray(COMPRESS[kind](LOG))
+    whole[len(whole) // 2 : len(whole) // 2 + 500] = b"\xff" * 500
+    path.write_bytes(whole)
+    with pytest.raises(SourceError, match="cannot be read to its end"):
+        content(path)
+
+
+def test_files_that_cannot_be_opened(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match=r"missing does not exist: check the path"), open_stream(str(tmp_path / "missing")):
+        pass
+    with pytest.raises(SourceError, match="is a folder: name the files in it"), open_stream(str(tmp_path)):
+        pass
+
+
+# --- cutting ------------------------------------------------------------------------------------------------------------
+
+
+def blocks_of(data: bytes, *, final: bool = True, block_bytes: int = 4 << 20, offset: int = 0) -> list[Block]:
+    return list(read_blocks(io.BytesIO(data), LINES, final=final, block_bytes=block_bytes, offset=offset))
+
+
+def units_of(blocks: list[Block]) -> list[Unit]:
+    """(offset, content) of each unit; of one too long, its length in place of its content."""
+    units: list[Unit] = []
+    for block in blocks:
+        if block.dropped:
+            units.append((block.offset, b"%d bytes" % (len(block.data) + block.dropped)))
+        else:
+            units += [(block.offset + start, block.data[start:end]) for start, end in LINES.spans(block.data)]
+    return units
+
+
+def expected(data: bytes, *, final: bool, longest: int) -> list[Unit]:
+    units = []
+    offset = 0
+    for line in data.splitlines(keepends=True) if b"\r" not in data else data.replace(b"\r", b"\0").splitlines(keepends=True):
+        whole = line.endswith(b"\n") or final
+        unit = line.removesuffix(b"\n").replace(b"\0", b"\r").removesuffix(b"\r")
+        if whole and len(line.removesuffix(b"\n").replace(b"\0", b"\r")) > longest:
+            units.append((offset, b"%d bytes" % len(unit)))
+        elif whole and unit.strip():
+            units.append((offset, unit))
+        offset += len(line)
+    return units
+
+
+lines = st.lists(
+    st.sampled_from([b"", b"a", b"bb ccc", b"\r", b"dd\r", b"  ", b"x" * 39, b"y" * 40, b"z" * 41, b"w" * 95]), max_size=12
+)
+
+
+@given(lines=lines, ended=st.booleans(), final=st.booleans(), block_bytes=st.integers(1, 60))
+@example(lines=[b"z" * 41, b"z" * 41, b"a"], ended=True, final=True, block_bytes=1000)
+@example(lines=[b"a", b"z" * 41], ended=False, final=False, block_bytes=1000)
+def test_however_a_stream_is_cut_its_units_are_the_same(lines: list[bytes], ended: bool, final: bool, block_bytes: int) -> None:
+    """Units of more than 40 bytes are too long here."""
+    data = b"\n".join(lines) + (b"\n" if ended and lines else b"")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("batchacct.parsing.reading.LONGEST_UNIT_BYTES", 40)
+        blocks = blocks_of(data, final=final, block_bytes=block_bytes)
+    assert units_of(blocks) == expected(data, final=final, longest=40)
+    assert [b.offset for b in blocks] == [0, *(b.end_offset for b in blocks)][: len(blocks)]
+    if final:
+        assert (blocks[-1].end_offset if blocks else 0) == len(data)
+
+
+def test_offsets_begin_where_the_stream_stands() -> None:
+    assert units_of(blocks_of(b"a\nb\n", offset=500)) == [(500, b"a"), (502, b"b")]
+
+
+def test_a_partial_last_line_is_held_back_until_it_is_whole() -> None:
+    (block,) = blocks_of(b"whole\nhal", final=False)
+    assert (block.data, block.end_offset) == (b"whole\n", 6)
+    assert units_of(blocks_of(b"half\n", offset=block.end_offset, final=False)) == [(6, b"half")]
+    assert units_of(blocks_of(b"whole\nhal", final=True)) == [(0, b"whole"), (6, b"hal")]
+
+
+def test_a_line_of_ten_megabytes_is_a_unit() -> None:
+    long = b"x" * 10_000_000
+    assert units_of(blocks_of(b"a\n" + long + b"\nb\n")) == [(0, b"a"), (2, long), (10_000_003, b"b")]
+
+
+@pytest.mark.parametrize("more", [1, 3 << 20, 20 << 20])
+@pytest.mark.parametrize("end", [b"\n", b"\r\n"])
+def test_a_unit_too_long_costs_only_itself(more: int, end: bytes) -> None:
+    length = LONGEST_UNIT_BYTES + more
+    blocks = blocks_of(b"before\n" + b"x" * length + end + b"after\n")
+    assert units_of(blocks) == [(0, b"before"), (7, b"%d bytes" % length), (7 + length + len(end), b"after")]
+    assert [len(b.data) for b in blocks if b.dropped] == [65_536]
+
+
+# --- which files --------------------------------------------------------------------------------------------------------
+
+
+def test_rotated_files_come_before_the_newer_ones() -> None:
+    numbered = ["/l/acct.10.gz", "/l/acct.2.gz", "/l/acct.1", "/l/acct"]
+    dated = ["/l/acct-20251231.gz", "/l/acct-20260101", "/l/acct-20260102.zst", "/l/acct"]
+    daily = ["/l/blahp.log-20251231.gz", "/l/blahp.log-20260101"]
+    for wanted in (numbered, dated, daily):
+        assert sorted(sorted(wanted), key=reading_order) == wanted
+
+
+def test_patterns_and_paths_name_each_file_once(tmp_path: Path) -> None:
+    for name in ("acct", "acct.1", "acct.2.gz", "odd[1]"):
+        (tmp_path / name).touch()
+    (tmp_path / "acct.d").mkdir()
+    wanted = [f"{tmp_path}/{name}" for name in ("acct.2.gz", "acct.1", "acct")]
+    assert expand([f"{tmp_path}/acct*"]) == wanted
+    assert expand([f"{tmp_path}/acct", f"{tmp_path}/acct*", f"{tmp_path}/acct.1"]) == wanted
+    assert expand([f"{tmp_path}/none*"]) == []
+    assert expand([f"{tmp_path}/none"]) == [f"{tmp_path}/none"], "a path is named though it is missing, so that this is told"
+    assert expand([f"{tmp_path}/odd[1]"]) == [f"{tmp_path}/odd[1]"], "a file that is there is no pattern"

@@ -1,0 +1,45 @@
+"""`site`: a site on each backend in turn. Its database is made once and emptied for each test, and does not wait for the disk.
+
+What is tested on it is what the database says, not whether that survives a power cut; so it takes seconds and not minutes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from sqlalchemy import create_engine, event, make_url, text
+
+from batchacct.store import Store
+from tests.pub.site import Site
+
+
+@pytest.fixture(scope="session")
+def lasting_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+    store = Store(f"sqlite:///{tmp_path_factory.mktemp('site')}/batchacct.db")
+    event.listen(store.engine, "connect", lambda driver, _: driver.execute("PRAGMA synchronous=OFF"))
+    yield from _made(store)
+
+
+@pytest.fixture(scope="session")
+def lasting_postgresql(postgresql_url: str) -> Iterator[Store]:
+    """A database of its own: that of `postgresql_url` is made anew by other tests."""
+    server = create_engine(postgresql_url, isolation_level="AUTOCOMMIT")
+    with server.connect() as connection:
+        for statement in ("CREATE DATABASE site", "ALTER SYSTEM SET fsync = off", "SELECT pg_reload_conf()"):
+            connection.execute(text(statement))
+    server.dispose()
+    yield from _made(Store(make_url(postgresql_url).set(database="site").render_as_string(hide_password=False)))
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.xdist_group("postgresql"))])
+def site(request: pytest.FixtureRequest) -> Site:
+    made = Site(request.getfixturevalue(f"lasting_{request.param}"))
+    made.emptied()
+    return made
+
+
+def _made(store: Store) -> Iterator[Store]:
+    store.create()
+    yield store
+    store.close()

@@ -1,0 +1,211 @@
+"""A site in a test: a store, a configuration and a clock, with records put in by hand and messages read as a receiver does."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+from sqlalchemy import delete, select, text, update
+from sqlalchemy import insert as insert_into
+
+from batchacct import insert
+from batchacct.config import Config
+from batchacct.errors import PublishError
+from batchacct.ledger.books import Books, read_books
+from batchacct.parsing import registry
+from batchacct.store import Store
+from batchacct.store.tables import identity, job, message, metadata, source_state, usage, usage_history
+from pub.command import Joined, dry_publish, publish_once
+from pub.outbox import Published
+from pub.transports.contract import Message
+from tests.apel_reader import Job as ReadJob
+from tests.apel_reader import read_message
+
+T0 = 1_700_000_000
+"""When the jobs of a test are submitted, unless it says otherwise."""
+HOUR, DAY = 3600, 86_400
+
+BASE: dict[str, Any] = {
+    "site": "TEST-SITE",
+    "database": {"url": "sqlite:////nowhere"},
+    "source": [{"name": "ce", "parser": "blah", "paths": ["/nowhere"]}],
+    "ce": {"*": "c1"},
+    "cluster": [{"name": "c1", "machine_name": "master.example.org", "grid_queues": ["grid_*"]}],
+    "benchmark": [{"type": "HEPscore23", "value": 10.0}],
+}
+
+
+_loaded = functools.cache(registry.load)
+
+
+class Postbox:
+    """A transport that keeps what it is given; from the message `fails_at` on, it takes none."""
+
+    def __init__(self) -> None:
+        self.attempts: list[Message] = []
+        self.taken: list[Message] = []
+        self.fails_at: int | None = None
+
+    def send(self, message: Message) -> str:
+        self.attempts.append(message)
+        if self.fails_at is not None and len(self.taken) >= self.fails_at:
+            raise PublishError("the broker is away")
+        self.taken.append(message)
+        return f"receipt {message.id}"
+
+
+class Site:
+    """`clock` is the time it is; `configure` replaces sections of the configuration."""
+
+    def __init__(self, store: Store, **sections: object) -> None:
+        self.store = store
+        self.clock = T0 + 10 * DAY
+        self.postbox = Postbox()
+        self.configure(**sections)
+
+    def configure(self, **sections: object) -> None:
+        self.config = Config.model_validate({**BASE, **sections})
+
+    def jobs(self, *rows: Mapping[str, object]) -> None:
+        """Each call is one load."""
+        assert all(c.rejected == 0 for c in insert(self.store, "job", rows, source="lsf"))
+
+    def identities(self, *rows: Mapping[str, object]) -> None:
+        assert all(c.rejected == 0 for c in insert(self.store, "identity", rows, source="ce"))
+
+    def read_to_end(self, at: int, name: str = "ce") -> None:
+        """The identity source was read to its end at that time."""
+        with self.store.writing() as connection:
+            values = {"record_type": "identity", "read_to_end_at": at}
+            if not connection.execute(update(source_state).where(source_state.c.name == name).values(values)).rowcount:
+                connection.execute(insert_into(source_state).values(name=name, **values))
+
+    def publish(self, at: int | None = None) -> tuple[Joined, Published]:
+        """One run of the publisher, now or at the given time."""
+        self.clock = at or self.clock
+
+        def load_or_postbox(group: str, name: str) -> object:
+            return (lambda path: self.postbox) if group == registry.TRANSPORTS else _loaded(group, name)
+
+        with patch.object(registry, "load", load_or_postbox):
+            return publish_once(self.store, self.config, lambda: self.clock)
+
+    def dry_publish(self) -> tuple[Joined, Published]:
+        return dry_publish(self.store, self.config, self.clock)
+
+    def ledger(self) -> list[tuple[str, str, str | None]]:
+        """(outcome, reason, DN) of the jobs in force, in the order in which they were stored."""
+        query = (
+            select(usage.c.outcome, usage.c.reason, identity.c.dn)
+            .outerjoin(identity, identity.c.id == usage.c.identity_id)
+            .order_by(usage.c.job_id)
+        )
+        with self.store.reading() as connection:
+            return [(row[0], row[1], row[2]) for row in connection.execute(query)]
+
+    def outcomes(self) -> list[str]:
+        return [outcome for outcome, _, _ in self.ledger()]
+
+    def names(self) -> list[str | None]:
+        """The DN of each job in force, in the order in which they were stored."""
+        return [dn for _, _, dn in self.ledger()]
+
+    def history(self) -> list[tuple[int, str, int | None, str]]:
+        """(job id, outcome, message, why it was replaced) of what was published and then corrected."""
+        columns = (usage_history.c.job_id, usage_history.c.outcome, usage_history.c.message_id, usage_history.c.why)
+        with self.store.reading() as connection:
+            return [(r[0], r[1], r[2], r[3]) for r in connection.execute(select(*columns).order_by(usage_history.c.id))]
+
+    def messages(self) -> list[list[ReadJob]]:
+        """What the receiver read in each message that was handed over; it refuses none of them."""
+        return [read_message(taken.payload, now=self.clock) for taken in self.postbox.taken]
+
+    def received(self) -> dict[tuple[object, object], ReadJob]:
+        """The records as the receiver has them, by its key: a later one replaces an earlier one."""
+        return {(record["LocalJobId"], record["EndTime"]): record for read in self.messages() for record in read}
+
+    def books(self) -> Books:
+        with self.store.reading() as connection:
+            return read_books(connection)
+
+    def assert_sound(self) -> None:
+        """What holds after every run: balanced books, one usage row a job in force, every sent record accounted for."""
+        books = self.books()
+        assert books.balanced, books.problems
+        with self.store.reading() as connection:
+            in_force = set(connection.scalars(select(job.c.id).where(job.c.superseded_by.is_(None))))
+            rows = list(connection.scalars(select(usage.c.job_id)))
+            sent = list(connection.scalars(select(usage.c.message_id).where(usage.c.message_id.is_not(None))))
+            replaced = list(connection.scalars(select(usage_history.c.message_id)))
+            said = sum(connection.scalars(select(message.c.records)))
+        assert sorted(rows) == sorted(in_force)
+        assert len(sent) + len(replaced) == said
+
+    def emptied(self) -> None:
+        """Everything is forgotten, as in a new database."""
+        with self.store.writing() as connection:
+            for table in metadata.sorted_tables:
+                restart = text(f'TRUNCATE "{table.name}" RESTART IDENTITY')
+                connection.execute(restart if self.store.dialect.name == "postgresql" else delete(table))
+        self.postbox = Postbox()
+
+
+def a_job(number: object = 1, **columns: object) -> dict[str, object]:
+    """A job of the grid queue that ran from T0 + 100 s for 1000 s."""
+    submit_at = columns.get("submit_at", T0)
+    start_at = columns.get("start_at", (submit_at if isinstance(submit_at, int) else T0) + 100)
+    end_at = columns.get("end_at", (start_at if isinstance(start_at, int) else T0) + 1000)
+    return {
+        "cluster": "c1",
+        "lrms": "LSF",
+        "site": "TEST-SITE",
+        "lrms_job_id": str(number),
+        "user_name": "alice",
+        "user_id": 1001,
+        "group_name": "physics",
+        "queue": "grid_a",
+        "submit_at": submit_at,
+        "start_at": start_at,
+        "end_at": end_at,
+        "logged_at": end_at if end_at is not None else T0 + 2000,
+        "wall_duration_s": 1000,
+        "cpu_duration_s": 900,
+        "processors": 1,
+        "node_count": 1,
+        "state": "completed",
+        **columns,
+    }
+
+
+def an_identity(number: object = 1, dn: str = "/CN=Alice", **columns: object) -> dict[str, object]:
+    """An identity told at T0 by a CE; two that differ in the name are two records, of whatever time."""
+    return {
+        "cluster": "c1",
+        "lrms": "LSF",
+        "lrms_job_id": str(number),
+        "record_key": f"{columns.get('cluster', 'c1')}:{number}:{columns.get('array_index')}:{columns.get('time_kind')}:{dn}",
+        "time_kind": "submit",
+        "recorded_at": T0,
+        "ce_id": "ce01.example.org:8443/cream-lsf-grid_a",
+        "dn": dn,
+        "fqan": "/atlas/Role=pilot",
+        "fqans": '["/atlas/Role=pilot"]',
+        "vo": "atlas",
+        "vo_group": "/atlas",
+        "vo_role": "Role=pilot",
+        "local_user": "alice",
+        **columns,
+    }
+
+
+def dumped(store: Store) -> dict[str, list[tuple[object, ...]]]:
+    """Every row of every table."""
+    with store.reading() as connection:
+        return {t.name: sorted(map(tuple, connection.execute(select(t))), key=repr) for t in metadata.sorted_tables}
+
+
+def files_in(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.rglob("*") if p.is_file())

@@ -1,0 +1,86 @@
+"""Several collectors on one database at once: nothing lost, nothing doubled, nobody stuck."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from batchacct.errors import BusyError
+from batchacct.store import Counts, Store, append
+from batchacct.store.tables import job as job_table
+from tests.records import NOW, ORIGIN, holdings, job, parsed, rows
+
+ROUNDS, PER_ROUND = 4, 800
+OTHER_PROCESS = """\
+import sys
+from batchacct.store import Store, append
+from tests.records import NOW, ORIGIN, job, parsed
+store = Store(sys.argv[1])
+print("ready", flush=True)
+sys.stdin.readline()
+for number in range(int(sys.argv[2]), int(sys.argv[2]) + 10):
+    append(store, ORIGIN, parsed([job(number * 10 + n) for n in range(10)]), NOW)
+"""
+
+
+def append_all(url: str, together: threading.Barrier, batches: list[list[int]], unit: bytes) -> list[Counts]:
+    store = Store(url)
+    counts = []
+    for numbers in batches:
+        together.wait(60)
+        counts.append(append(store, ORIGIN, parsed([job(n, unit) for n in numbers]), NOW)[0])
+    store.close()
+    return counts
+
+
+@pytest.mark.parametrize("same_content", [True, False], ids=["same records", "revisions"])
+def test_two_at_once_with_the_same_keys_in_opposite_orders(store: Store, store_url: str, same_content: bool) -> None:
+    """What each inserts, the other waits for: without care a deadlock, or two records that both believe to be the first."""
+    upwards = [list(range(start, start + PER_ROUND)) for start in range(0, ROUNDS * PER_ROUND, PER_ROUND)]
+    downwards = [numbers[::-1] for numbers in upwards]
+    together = threading.Barrier(2)
+    with ThreadPoolExecutor(2) as pool:
+        one = pool.submit(append_all, store_url, together, upwards, b"one")
+        other = pool.submit(append_all, store_url, together, downwards, b"one" if same_content else b"other")
+        counts = one.result() + other.result()
+    stored = rows(store, job_table)
+    total = ROUNDS * PER_ROUND
+    assert sum(c.recorded for c in counts) == len(stored) == (total if same_content else 2 * total)
+    assert sum(c.known for c in counts) == (total if same_content else 0)
+    in_force = [row["record_key"] for row in stored if row["superseded_by"] is None]
+    assert sorted(map(str, in_force)) == sorted(f"lsf1:{n}" for n in range(total))
+
+
+def test_processes_at_once(store: Store, store_url: str) -> None:
+    command = [sys.executable, "-c", OTHER_PROCESS, store_url]
+    starts = (0, 5, 10)  # each shares half its records with the next
+    processes = [
+        subprocess.Popen(
+            [*command, str(start)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=Path(__file__).parents[2], text=True
+        )
+        for start in starts
+    ]
+    for process in processes:
+        assert process.stdout and process.stdout.readline() == "ready\n"
+    for process in processes:
+        process.communicate("go\n", timeout=120)
+        assert process.returncode == 0
+    assert {row["record_key"] for row in rows(store, job_table)} == {f"lsf1:{n}" for n in range(200)}
+    assert holdings(store) | {"load": 0} == {"job": 200, "identity": 0, "part": 0, "load": 0, "reject": 0, "followed_file": 0}
+
+
+def test_a_lock_is_held_by_one_at_a_time(store: Store, store_url: str) -> None:
+    other = Store(store_url)
+    with store.lock("publish"):
+        with pytest.raises(BusyError, match="another process is doing `publish`"), other.lock("publish"):
+            pass
+        with other.lock("something else"):
+            pass
+    with other.lock("publish"):
+        pass
+    other.close()

@@ -1,0 +1,75 @@
+"""The schema: made once, equal to the tables, which are equal to the record types; and what is said where it is not there."""
+
+from __future__ import annotations
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import inspect, text
+
+from batchacct.errors import SchemaError
+from batchacct.model import RECORD_TYPES
+from batchacct.store import Store, append
+from batchacct.store.tables import RECORD_TABLES, metadata
+from tests.records import NOW, ORIGIN, holdings, job, parsed
+
+
+def test_creating_twice_changes_nothing(store: Store) -> None:
+    append(store, ORIGIN, parsed([job(1)]), NOW)
+    before = holdings(store)
+    assert store.create() is False
+    store.check()
+    assert holdings(store) == before
+
+
+def test_the_migrations_lead_to_the_tables(store: Store) -> None:
+    with store.engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True, "compare_server_default": True})
+        assert compare_metadata(context, metadata) == []
+
+
+def test_a_column_too_few_is_a_difference(store: Store) -> None:
+    """The comparison above can fail."""
+    with store.writing() as connection:
+        connection.execute(text("ALTER TABLE setting DROP COLUMN since"))
+    with store.engine.connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), metadata) != []
+
+
+@pytest.mark.parametrize("name", list(RECORD_TYPES))
+def test_a_record_table_has_the_columns_of_its_type_in_their_order(store: Store, name: str) -> None:
+    record_type, table = RECORD_TYPES[name], RECORD_TABLES[name]
+    wanted = ["id", "revision", "superseded_by", *record_type.schema.names]
+    assert [c.name for c in table.columns] == wanted
+    assert [c["name"] for c in inspect(store.engine).get_columns(name)] == wanted
+    assert {c.name for c in table.columns if not c.nullable} - {"id", "revision"} == {
+        c.name for c in record_type.columns if c.required
+    }
+
+
+def test_a_database_without_a_schema(store_url: str) -> None:
+    store = Store(store_url)
+    with pytest.raises(SchemaError, match="has no batchacct schema: run `batchacct db create`"):
+        store.check()
+    assert store.create() is True
+    store.check()
+    store.close()
+
+
+def test_a_database_of_something_else(store_url: str) -> None:
+    store = Store(store_url)
+    with store.writing() as connection:
+        connection.execute(text("CREATE TABLE load (id INTEGER)"))
+    with pytest.raises(SchemaError, match="table named `load` that batchacct did not make"):
+        store.create()
+    assert inspect(store.engine).get_table_names() == ["load"]
+    store.close()
+
+
+def test_a_schema_of_a_newer_program(store: Store) -> None:
+    with store.writing() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    with pytest.raises(SchemaError, match="has schema 9999, this program needs"):
+        store.check()
+    with pytest.raises(SchemaError, match="which a newer batchacct made: upgrade this program"):
+        store.create()

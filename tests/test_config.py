@@ -1,0 +1,248 @@
+"""The configuration: its sample is complete and true, and whatever is wrong in a file is told, all of it, in words."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+from batchacct.config import Config, load_config, masked, section_of
+from batchacct.config_sample import reference, sample
+from batchacct.connection import database_url
+from batchacct.errors import ConfigError
+
+LEAST = 'site = "X"\n[database]\nurl = "sqlite:////tmp/x.db"\n'
+
+
+def _load(folder: Path, text: str) -> Config:
+    path = folder / "b.toml"
+    path.write_text(text, encoding="utf-8")
+    return load_config(path)
+
+
+def _refused(folder: Path, text: str) -> str:
+    with pytest.raises(ConfigError) as told:
+        _load(folder, text)
+    assert str(folder / "b.toml") in told.value.message
+    return told.value.message
+
+
+def _keys(section: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    for name in section.model_fields:
+        inner = section_of(section, name)
+        if inner is None:
+            yield prefix + name
+        else:
+            yield from _keys(inner, f"{prefix}{name}.")
+
+
+def _keys_of(values: dict[str, Any], prefix: str = "") -> Iterator[str]:
+    for name, value in values.items():
+        if name == "ce":
+            yield name
+        elif isinstance(value, dict):
+            yield from _keys_of(value, f"{prefix}{name}.")
+        elif isinstance(value, list) and value and isinstance(value[0], dict):
+            for one in value:
+                yield from _keys_of(one, f"{prefix}{name}.")
+        else:
+            yield prefix + name
+
+
+def _uncommented(text: str) -> str:
+    """The sample with every commented key and table in force, but those whose default is nothing."""
+    lines = []
+    for line in text.splitlines():
+        bare = line.removeprefix("# ")
+        is_key = re.match(r'(\[\[?[a-z.]+\]\]?|[a-z_]+ = .*|".*" = .*)$', bare)
+        lines.append(bare if is_key else line)
+    return "\n".join(lines)
+
+
+def test_the_sample_can_be_loaded_as_it_is(tmp_path: Path) -> None:
+    config = _load(tmp_path, sample())
+    assert [s.parser for s in config.source] == ["lsf", "blah"]
+
+
+def test_the_sample_has_every_key_and_no_other() -> None:
+    assert set(_keys_of(tomllib.loads(_uncommented(sample())))) == set(_keys(Config))
+
+
+def test_the_reference_has_every_key() -> None:
+    page = reference()
+    for key in _keys(Config):
+        assert f"| `{key.rpartition('.')[2]}` |" in page
+
+
+def test_commented_values_are_the_defaults(tmp_path: Path) -> None:
+    shown = [line for line in _uncommented(sample()).splitlines() if not line.endswith('= ""')]
+    shown = [line for line in shown if not line.startswith(("machine_name", '"ce01'))]
+    text = "\n".join(shown).replace("[[vo.rule]]", "[[vo.rule]] # ")
+    everything, plain = _load(tmp_path, text), _load(tmp_path, sample())
+    assert everything.vo.rule[0].vo == "atlas"
+    assert everything.model_copy(update={"vo": plain.vo}) == plain
+    assert everything.vo.default == plain.vo.default
+
+
+def test_given_values_and_logs_take_the_place_of_examples(tmp_path: Path) -> None:
+    config = _load(tmp_path, sample(site="S", database="sqlite:////a/b.db", logs=[("lsf", ["/x/lsb.acct*"])]))
+    assert (config.site, config.database.url) == ("S", "sqlite:////a/b.db")
+    assert [(s.name, s.parser, s.paths) for s in config.source] == [("lsf", "lsf", ["/x/lsb.acct*"])]
+
+
+def test_everything_wrong_is_told_at_once(tmp_path: Path) -> None:
+    text = 'sites = "X"\n[database]\n[[source]]\nname = "a b"\nparser = "lsf"\npaths = []\n'
+    text += '[join]\ngrace = "1y"\n[publish]\nbunch = 9999\n'
+    told = _refused(tmp_path, text)
+    for part in (
+        "site: is required",
+        "sites: there is no such key; did you mean site?",
+        "database: give url or connection_file, one of them",
+        "source[1].name",
+        "source[1].paths",
+        'join.grace: a duration is a number and one of s, m, h, d, w, such as "36h"',
+        "publish.bunch",
+    ):
+        assert part in told
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("[publish]\nbunhc = 5", "publish.bunhc: there is no such key; did you mean bunch?"),
+        ('[[cluster]]\nname = "a"\nmachin_name = "c"', "cluster[1].machin_name: there is no such key; did you mean machine_name?"),
+        ('[[vo.rule]]\nvo = "a"\ngrop = "c"', "vo.rule[1].grop: there is no such key; did you mean group?"),
+        ("[zzzzzzz]\na = 1", "zzzzzzz: there is no such key"),
+        ('[publish]\nbunch = "7"', "publish.bunch: Input should be a valid integer"),
+        ("[publish]\nbunch = true", "publish.bunch: Input should be a valid integer"),
+        ("[publish]\nbunch = 0", "publish.bunch: Input should be greater than or equal to 1"),
+        ('[publish]\npersonal = "some"', "publish.personal: Input should be 'grid', 'all' or 'none'"),
+        ('[[benchmark]]\ntype = "HEPscore23"\nvalue = "12"', "benchmark[1].value: Input should be a valid number"),
+        ('[[benchmark]]\ntype = "HEPscore23"\nvalue = inf', "benchmark[1].value: Input should be a finite number"),
+        ('[[benchmark]]\ntype = "HEPscore23"\nvalue = 1\nper_host_factor = "yes"', "benchmark[1].per_host_factor"),
+        ('[[benchmark]]\ntype = "HEPscore23"\nvalue = 1\nvalid_from = "soon"', "benchmark[1].valid_from"),
+        ('[[benchmark]]\ntype = "HEPscore23"\nvalue = 1\ncluster = "lfs1"', "[[cluster]] is missing for lfs1"),
+        ('[[source]]\nname = "a"\nparser = "lsf"\npaths = "x"', "source[1].paths: Input should be a valid list"),
+        ('[[source]]\nname = "a"\nparser = "lsf"\npaths = ["x"]\nzone = "Mars/Olympus"', "source[1].zone: no such time zone"),
+        ('[[source]]\nname = "a"\nparser = "lsf"\npaths = ["x"]\nzone = "../../etc/passwd"', "source[1].zone: no such time zone"),
+        ('[[source]]\nname = "a"\nparser = "lsf"\npaths = ["x"]\ncluster = "c"', "as a whole: [[cluster]] is missing for c"),
+        ('[ce]\n"ce01*" = "c"', "[[cluster]] is missing for c"),
+        ('[[source]]\nname = "a"\nparser = "lsf"\npaths = ["x"]\n' * 2, "two sources have the name a"),
+        ('[[cluster]]\nname = "a"\n[[cluster]]\nname = "b"', "local_job_id and local_job_id_array need {cluster}"),
+        ('[join]\ngrace = "-5h"', "join.grace: a duration"),
+        ("[join]\ngrace = -5", "join.grace: Input should be greater than or equal to 0"),
+        ("[join]\ngrace = 1.5", "join.grace: Input should be a valid integer"),
+        ('[join]\ngrace = "9999999999w"', "join.grace: Input should be less than"),
+        ('[publish]\nlocal_job_id = "{id"', "publish.local_job_id: a brace is not closed"),
+        ('[publish]\nlocal_job_id = "{idd}"', "publish.local_job_id: only {id}, {cluster} are replaced"),
+        ('[publish]\nlocal_job_id = "{id.__class__}"', "publish.local_job_id: only {id}, {cluster} are replaced"),
+        ('[publish]\nlocal_job_id = "x"', "publish.local_job_id: needs {id}"),
+        ('[publish]\nlocal_job_id_array = "{id}"', "publish.local_job_id_array: needs {index}"),
+        ('[publish]\ndescription = "{nothing}"', "publish.description: only {ce}, {lrms} are replaced"),
+        ("[publish]\nbunch 5", "is no TOML: Expected '=' after a key in a key/value pair (at line 5, column 7)"),
+        ("[publish\n", "is no TOML"),
+    ],
+)  # fmt: skip
+def test_one_wrong_thing(tmp_path: Path, text: str, told: str) -> None:
+    assert told in _refused(tmp_path, LEAST + text)
+
+
+@pytest.mark.parametrize("url", ["nonsense", "", "postgresql://u:hunter2@h:port/d"])
+def test_a_wrong_url_is_told_without_its_password(tmp_path: Path, url: str) -> None:
+    told = _refused(tmp_path, f'site = "X"\n[database]\nurl = "{url}"\n')
+    assert "database.url: this is no database URL; one is for example sqlite:///" in told
+    assert "hunter2" not in told
+
+
+def test_both_url_and_connection_file(tmp_path: Path) -> None:
+    assert "give url or connection_file, one of them" in _refused(tmp_path, LEAST + 'connection_file = "/x"\n')
+
+
+def test_several_clusters_with_a_template(tmp_path: Path) -> None:
+    more = 'local_job_id = "{cluster}-{id}"\nlocal_job_id_array = "{cluster}-{id}-{index}"\n'
+    config = _load(tmp_path, f'{LEAST}[[cluster]]\nname = "a"\n[[cluster]]\nname = "b"\n[publish]\n{more}')
+    assert [c.name for c in config.cluster] == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("written", "seconds"), [('"36h"', 129_600), ('" 2 w "', 1_209_600), ('"90s"', 90), ('"5m"', 300), ("7", 7), ('"0d"', 0)]
+)
+def test_durations(tmp_path: Path, written: str, seconds: int) -> None:
+    assert _load(tmp_path, f"{LEAST}[join]\ngrace = {written}\n").join.grace == seconds
+
+
+def test_a_file_that_is_not_utf8(tmp_path: Path) -> None:
+    path = tmp_path / "b.toml"
+    path.write_bytes(b'site = "\xff"\n')
+    with pytest.raises(ConfigError, match=f"configuration {path} cannot be read: .*utf-8"):
+        load_config(path)
+
+
+def test_a_folder_and_a_file_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load_config(tmp_path)
+    with pytest.raises(ConfigError, match="`batchacct init` writes one, --config names another"):
+        load_config(tmp_path / "none.toml")
+
+
+def test_a_password_for_everybody_to_read_is_refused(tmp_path: Path) -> None:
+    text = 'site = "X"\n[database]\nurl = "postgresql://u:hunter2@h/d"\n'
+    path = tmp_path / "b.toml"
+    path.write_text(text)
+    path.chmod(0o644)
+    with pytest.raises(ConfigError, match="may be read by everybody and holds a password") as told:
+        load_config(path)
+    assert "hunter2" not in told.value.message
+    path.chmod(0o640)
+    shown = masked(load_config(path))
+    assert shown["database"]["url"] == "postgresql://u:***@h/d"
+
+
+def _connection(folder: Path, content: bytes, mode: int = 0o640) -> Path:
+    path = folder / "connection"
+    path.write_bytes(content)
+    path.chmod(mode)
+    return path
+
+
+def test_connection_file(tmp_path: Path) -> None:
+    assert database_url(_connection(tmp_path, b"sqlite:////x.db\nmore\n")) == "sqlite:////x.db"
+
+
+@pytest.mark.parametrize(
+    ("content", "mode", "told"),
+    [
+        (b"sqlite:////x.db\n", 0o644, "may be read by everybody and holds a password: run `chmod o-r "),
+        (b"", 0o600, "its first line is neither a database URL nor username/password@dsn"),
+        (b"just words", 0o600, "its first line is neither"),
+        (b"user/hunter2", 0o600, "its first line is neither"),
+        (b"\xff\xfe", 0o600, "cannot be read"),
+        (b"postgresql://u:hunter2@h:port/d", 0o600, "this is no database URL"),
+    ],
+)
+def test_a_connection_file_that_cannot_be_used(tmp_path: Path, content: bytes, mode: int, told: str) -> None:
+    path = _connection(tmp_path, content, mode)
+    with pytest.raises(ConfigError) as refused:
+        database_url(path)
+    assert told in refused.value.message
+    assert str(path) in refused.value.message
+    assert "hunter2" not in refused.value.message
+
+
+def test_a_missing_connection_file(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"cannot be read: .*No such file"):
+        database_url(tmp_path / "none")
+
+
+def test_the_oracle_form_of_2012(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = _connection(tmp_path, b"user/p/w@x@//host/service\n")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match=r"driver is missing: pip install 'batchacct\[oracle\]'"):
+        database_url(path)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
+    assert database_url(path).startswith("oracle+oracledb://user:p%2Fw@x@")
