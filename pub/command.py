@@ -53,7 +53,7 @@ def publish_once(
     """
     transport = cast("_MakeTransport", registry.load(registry.TRANSPORTS, config.publish.transport))(config.publish.path)
     with store.lock("publish"):
-        joiner, outbox = Joiner.of(config, clock()), Outbox(config, message_format or _format(config), clock())
+        joiner, outbox = Joiner.of(config, clock()), Outbox(config, store.dialect, message_format or _format(config), clock())
         with store.writing() as connection:
             keep_template(connection, config.publish, clock())
             retry_refused(connection)
@@ -79,7 +79,7 @@ def dry_publish(store: Store, config: Config, now: int) -> tuple[Joined, Publish
     with store.lock("publish"):
         try:
             with store.writing() as connection:
-                joiner, outbox = Joiner.of(config, now), Outbox(config, _format(config), now)
+                joiner, outbox = Joiner.of(config, now), Outbox(config, store.dialect, _format(config), now)
                 keep_template(connection, config.publish, now)
                 retry_refused(connection)
                 joined = joiner.begin(connection)

@@ -5,37 +5,21 @@ from __future__ import annotations
 import json
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import cast
 
-import numpy as np
-import pyarrow as pa
-from sqlalchemy import (
-    Connection,
-    FromClause,
-    Row,
-    Select,
-    and_,
-    case,
-    delete,
-    exists,
-    false,
-    func,
-    insert,
-    select,
-    true,
-    union_all,
-    update,
-)
+from sqlalchemy import Connection, FromClause, and_, delete, exists, insert, select, union_all, update
 
 from batchacct.config import Config, Publish
 from batchacct.crashpoints import crash_point
 from batchacct.errors import ConfigError, PublishError
+from batchacct.store.dialects import Dialect
 from batchacct.store.store import Store
-from batchacct.store.tables import benchmark, identity, job, left_out, message, refusal, setting, usage, vo_mapping
-from pub.formats.contract import USAGE_RECORD, Format
+from batchacct.store.tables import left_out, message, refusal, setting, usage
+from pub.formats.contract import Format
 from pub.transports.contract import Message, Transport
+from pub.usage_records import GATHERED, gathering, usage_records
 
 log = logging.getLogger(__name__)
 
@@ -43,22 +27,6 @@ RECORDS_PER_STEP = 50_000
 CONFIRM_EVERY = 50
 """Messages handed over between two commits of their confirmation; after a crash so many may be handed over again, unchanged."""
 
-_JOB_COLUMNS = (
-    "id",
-    "cluster",
-    "lrms",
-    "queue",
-    "lrms_job_id",
-    "array_index",
-    "wall_duration_s",
-    "processors",
-    "node_count",
-    "start_at",
-    "end_at",
-    "memory_real_kib",
-    "memory_virtual_kib",
-    "host_factor",
-)
 _GO_OUT = ("joined", "local")
 _UNSENT = and_(usage.c.message_id.is_(None), ~exists().where(refusal.c.job_id == usage.c.job_id))
 
@@ -79,19 +47,20 @@ class Outbox:
     """Builds and sends the messages of one destination."""
 
     config: Config
+    dialect: Dialect
     format: Format
     now: int
 
     def build_step(self, connection: Connection, done: Published) -> bool:
         """Puts the next records into messages, in the order of their jobs; False if none were left."""
         limit = max(RECORDS_PER_STEP // self.config.publish.bunch, 1) * self.config.publish.bunch
-        rows = connection.execute(self._sendable(limit)).all()
-        if not rows:
+        gathered = self.dialect.fetch(connection, gathering(_next_sendable(limit), self.config), GATHERED)
+        if not gathered.num_rows:
             return False
-        rendered = self.format.render(self._usage_records(rows), self.now)
+        rendered = self.format.render(usage_records(gathered, self.config), self.now)
         _note_left_out(connection, rendered.left_out)
         done.left_out.update(rendered.left_out)
-        jobs: list[int] = [row.id for row in rows]
+        jobs = cast("list[int]", gathered.column("job_id").to_pylist())
         refused = [
             (number, reason) for number, reason in zip(jobs, rendered.reasons.to_pylist(), strict=True) if reason is not None
         ]
@@ -123,77 +92,6 @@ class Outbox:
         if marked.rowcount != len(records):
             raise PublishError(f"message {key[0]} has {len(records)} records, but {marked.rowcount} were to be marked: run again")
 
-    def _sendable(self, limit: int) -> Select[Any]:
-        chosen = _next_sendable(limit)
-        grid = chosen.c.identity_id.is_not(None)
-        named = {"grid": grid, "all": true(), "none": false()}[self.config.publish.personal]
-        mapped = and_(identity.c.vo.is_(None), identity.c.fqan.is_(None))
-        token = func.rtrim(identity.c.token_issuer, "/") + "/" + identity.c.token_subject
-        return (
-            select(
-                *(job.c[name] for name in _JOB_COLUMNS),
-                func.coalesce(job.c.site, self.config.site).label("site"),
-                case((named, job.c.user_name)).label("local_user_id"),
-                case((named, func.coalesce(identity.c.dn, token, identity.c.token_subject))).label("global_user_name"),
-                identity.c.ce_id,
-                identity.c.fqans,
-                case((mapped, vo_mapping.c.vo), else_=identity.c.vo).label("vo"),
-                identity.c.vo_group,
-                identity.c.vo_role,
-                case((mapped, vo_mapping.c.fqan), else_=identity.c.fqan).label("primary_fqan"),
-                func.coalesce(job.c.cpu_duration_s, 0).label("cpu_duration_s"),
-                grid.label("grid"),
-                benchmark.c.type.label("service_level_type"),
-                benchmark.c.value.label("benchmark_value"),
-                benchmark.c.per_host_factor,
-            )
-            .select_from(
-                chosen.join(job, job.c.id == chosen.c.job_id)
-                .outerjoin(identity, identity.c.id == chosen.c.identity_id)
-                .join(vo_mapping, vo_mapping.c.id == chosen.c.mapping_id)
-                .join(benchmark, benchmark.c.id == chosen.c.benchmark_id)
-            )
-            .order_by(job.c.id)
-        )
-
-    def _usage_records(self, rows: Sequence[Row[Any]]) -> pa.RecordBatch:
-        columns = {name: list(values) for name, values in zip(rows[0]._fields, zip(*rows, strict=True), strict=True)}
-        clusters = {name: self.config.cluster_named(name) for name in set(columns["cluster"])}
-        describe = _memo(self._description)
-        filled = {
-            **columns,
-            "job_id": columns["id"],
-            "submit_host": [
-                ce or (c := clusters[name]).submit_host or c.machine_name or c.name
-                for ce, name in zip(columns["ce_id"], columns["cluster"], strict=True)
-            ],
-            "machine_name": [clusters[name].machine_name for name in columns["cluster"]],
-            "local_job_id": self._local_job_ids(columns),
-            "fqan": [
-                ";".join(json.loads(fqans or "[]")) or primary
-                for fqans, primary in zip(columns["fqans"], columns["primary_fqan"], strict=True)
-            ],
-            "infrastructure_type": ["grid" if grid else "local" for grid in columns["grid"]],
-            "infrastructure_description": [describe(ce, lrms) for ce, lrms in zip(columns["ce_id"], columns["lrms"], strict=True)],
-            "service_level": _service_levels(columns),
-        }
-        arrays = [pa.array(filled[c.name], c.type) for c in USAGE_RECORD.columns]
-        return pa.RecordBatch.from_arrays(arrays, schema=USAGE_RECORD.schema)
-
-    def _local_job_ids(self, columns: dict[str, list[object]]) -> list[str]:
-        single, element = self.config.publish.local_job_id, self.config.publish.local_job_id_array
-        return [
-            single.format(id=number, cluster=cluster) if index is None else element.format(id=number, index=index, cluster=cluster)
-            for number, index, cluster in zip(columns["lrms_job_id"], columns["array_index"], columns["cluster"], strict=True)
-        ]
-
-    def _description(self, ce_id: object, lrms: object) -> str:
-        """`BATCHACCT-CREAM-LSF`; without a CE its place and dash are left out."""
-        template = self.config.publish.description
-        kind = _kind_of_ce(str(ce_id)) if ce_id else ""
-        filled = template if kind else template.replace("-{ce}", "").replace("{ce}-", "")
-        return filled.format(ce=kind, lrms=str(lrms).upper())
-
 
 def _next_sendable(limit: int) -> FromClause:
     """The first rows of `usage` that go out and have not, by their job.
@@ -206,29 +104,6 @@ def _next_sendable(limit: int) -> FromClause:
     ]
     both = union_all(*(select(walk) for walk in walks)).subquery()
     return select(both).order_by(both.c.job_id).limit(limit).subquery()
-
-
-def _service_levels(columns: dict[str, list[object]]) -> list[float]:
-    value = np.array(columns["benchmark_value"], float)
-    scaled = np.floor(value * np.array(columns["host_factor"], float))
-    return [float(v) for v in np.where(np.array(columns["per_host_factor"], bool), scaled, value)]
-
-
-def _memo(function: Callable[[object, object], str]) -> Callable[[object, object], str]:
-    known: dict[tuple[object, object], str] = {}
-
-    def remembering(one: object, other: object) -> str:
-        if (one, other) not in known:
-            known[one, other] = function(one, other)
-        return known[one, other]
-
-    return remembering
-
-
-def _kind_of_ce(ce_id: str) -> str:
-    """CREAM, ARC, HTCONDORCE, GLOBUS, from the spelling of the CE id (formats/identity.md 1.1, 4.2, 5.3)."""
-    kinds = (("cream", "CREAM"), ("nordugrid", "ARC"), ("condor", "HTCONDORCE"), ("jobmanager", "GLOBUS"))
-    return next((kind for word, kind in kinds if word in ce_id.lower()), "CE")
 
 
 def _note_left_out(connection: Connection, counts: Mapping[str, int]) -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import Protocol
+from typing import Any, Protocol
 
 import pyarrow as pa
-from sqlalchemy import URL, ColumnElement, Connection, Engine, Table
+from sqlalchemy import URL, ColumnElement, Connection, Engine, Select, Table
 
 from batchacct.errors import ConfigError, StoreError
 
@@ -38,6 +38,9 @@ class Dialect(Protocol):
         Column names are the table's; instants are Unix seconds already.
         Raises: KnownRecordsError if a unique key is violated; the transaction must then be rolled back to a savepoint.
         """
+
+    def fetch(self, connection: Connection, query: Select[Any], schema: pa.Schema) -> pa.RecordBatch:
+        """The rows of a query as one Arrow batch, by the database's own quickest way out; its columns are those of `schema`."""
 
     def lock(self, engine: Engine, name: str) -> AbstractContextManager[None]:
         """Holds the named work for this process, on every machine that uses the database.  Raises: BusyError if it is taken."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -12,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 from psycopg import sql
-from sqlalchemy import URL, ColumnElement, Connection, Engine, Table, create_engine, event, func, literal, select, text
+from sqlalchemy import URL, ColumnElement, Connection, Engine, Select, Table, create_engine, event, func, literal, select, text
 
 from batchacct.errors import BusyError
 from batchacct.store.dialects.base import KnownRecordsError
@@ -43,6 +44,17 @@ class PostgresDialect:
                 stream.write(as_csv(batch))
         except psycopg.errors.UniqueViolation as error:
             raise KnownRecordsError(f"table {table.name}: {error}") from error
+
+    def fetch(self, connection: Connection, query: Select[Any], schema: pa.Schema) -> pa.RecordBatch:
+        compiled = query.compile(dialect=connection.dialect, compile_kwargs={"render_postcompile": True})
+        driver = connection.connection.driver_connection
+        assert isinstance(driver, psycopg.Connection)
+        bound = psycopg.ClientCursor(driver).mogrify(str(compiled), compiled.params)
+        with driver.cursor() as cursor, cursor.copy(f"COPY ({bound}) TO STDOUT (FORMAT csv)") as stream:
+            content = b"".join(stream)
+        if not content:
+            return pa.RecordBatch.from_arrays([pa.array([], field.type) for field in schema], schema=schema)
+        return _from_csv(content, schema)
 
     @contextmanager
     def lock(self, engine: Engine, name: str) -> Iterator[None]:
@@ -82,6 +94,18 @@ def as_csv(batch: pa.RecordBatch) -> memoryview:
         pa.RecordBatch.from_arrays(columns, batch.schema.names), sink, pyarrow.csv.WriteOptions(include_header=False)
     )
     return memoryview(sink.getvalue())
+
+
+def _from_csv(content: bytes, schema: pa.Schema) -> pa.RecordBatch:
+    table = pyarrow.csv.read_csv(
+        io.BytesIO(content),
+        pyarrow.csv.ReadOptions(column_names=schema.names, block_size=max(len(content), 1)),
+        pyarrow.csv.ParseOptions(newlines_in_values=True),
+        pyarrow.csv.ConvertOptions(
+            column_types=schema, null_values=[""], strings_can_be_null=True, quoted_strings_can_be_null=False
+        ),
+    )
+    return table.combine_chunks().to_batches()[0]
 
 
 def _escaped(column: pa.Array[Any]) -> pa.Array[Any]:

@@ -13,7 +13,7 @@ from typing import Any, cast
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from sqlalchemy import URL, ColumnElement, Connection, Engine, Table, create_engine, event, func, insert, literal
+from sqlalchemy import URL, ColumnElement, Connection, Engine, Select, Table, create_engine, event, func, insert, literal
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.pool import ConnectionPoolEntry, NullPool
 
@@ -56,6 +56,16 @@ class SqliteDialect:
             if error.sqlite_errorname != "SQLITE_CONSTRAINT_UNIQUE":
                 raise
             raise KnownRecordsError(f"table {table.name}: {error}") from error
+
+    def fetch(self, connection: Connection, query: Select[Any], schema: pa.Schema) -> pa.RecordBatch:
+        compiled = query.compile(dialect=connection.dialect, compile_kwargs={"render_postcompile": True})
+        parameters = [compiled.params[name] for name in compiled.positiontup or ()]
+        driver = connection.connection.driver_connection
+        assert isinstance(driver, sqlite3.Connection)
+        rows = driver.execute(str(compiled), parameters).fetchall()
+        columns = zip(*rows, strict=True) if rows else [()] * len(schema)
+        arrays = [pa.array(values, field.type) for values, field in zip(columns, schema, strict=True)]
+        return pa.RecordBatch.from_arrays(arrays, schema=schema)
 
     @contextmanager
     def lock(self, engine: Engine, name: str) -> Iterator[None]:

@@ -1,0 +1,141 @@
+"""Rows of the ledger as usage records: a query that gathers a job and all that was decided about it, and what derives from it."""
+
+from __future__ import annotations
+
+import json
+import string
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from sqlalchemy import FromClause, Select, and_, case, false, func, select, true
+
+from batchacct.config import Cluster, Config
+from batchacct.model import INTEGER, REAL, TEXT
+from batchacct.store.tables import benchmark, identity, job, vo_mapping
+from pub.formats.contract import USAGE_RECORD
+from pub.formats.text import joined
+
+if TYPE_CHECKING:
+    from pub.formats.text import Values
+
+_TEXTS = (
+    *("cluster", "lrms", "queue", "lrms_job_id", "site", "local_user_id", "global_user_name", "ce_id", "fqans", "primary_fqan"),
+    *("vo", "vo_group", "vo_role", "service_level_type"),
+)
+_INTEGERS = (
+    *("job_id", "array_index", "wall_duration_s", "cpu_duration_s", "processors", "node_count", "start_at", "end_at"),
+    *("memory_real_kib", "memory_virtual_kib", "identity_id", "per_host_factor"),
+)
+_REALS = ("host_factor", "benchmark_value")
+
+GATHERED = pa.schema([(name, kind) for names, kind in ((_TEXTS, TEXT), (_INTEGERS, INTEGER), (_REALS, REAL)) for name in names])
+"""What `gathering` selects, in this order."""
+
+
+def gathering(rows: FromClause, config: Config) -> Select[Any]:
+    """For rows of `usage`: everything of job, identity, VO mapping and benchmark that a usage record is made of, by job."""
+    grid = rows.c.identity_id.is_not(None)
+    named = {"grid": grid, "all": true(), "none": false()}[config.publish.personal]
+    mapped = and_(identity.c.vo.is_(None), identity.c.fqan.is_(None))
+    token = func.rtrim(identity.c.token_issuer, "/") + "/" + identity.c.token_subject
+    made = {
+        "job_id": job.c.id,
+        "identity_id": rows.c.identity_id,
+        "cpu_duration_s": func.coalesce(job.c.cpu_duration_s, 0),
+        "site": func.coalesce(job.c.site, config.site),
+        "local_user_id": case((named, job.c.user_name)),
+        "global_user_name": case((named, func.coalesce(identity.c.dn, token, identity.c.token_subject))),
+        "vo": case((mapped, vo_mapping.c.vo), else_=identity.c.vo),
+        "primary_fqan": case((mapped, vo_mapping.c.fqan), else_=identity.c.fqan),
+        "service_level_type": benchmark.c.type,
+        "benchmark_value": benchmark.c.value,
+        "per_host_factor": benchmark.c.per_host_factor,
+    }
+    of_identity = {name: identity.c[name] for name in ("ce_id", "fqans", "vo_group", "vo_role")}
+    columns = {**{name: job.c[name] for name in GATHERED.names if name in job.c}, **of_identity, **made}
+    return (
+        select(*(columns[name].label(name) for name in GATHERED.names))
+        .select_from(
+            rows.join(job, job.c.id == rows.c.job_id)
+            .outerjoin(identity, identity.c.id == rows.c.identity_id)
+            .join(vo_mapping, vo_mapping.c.id == rows.c.mapping_id)
+            .join(benchmark, benchmark.c.id == rows.c.benchmark_id)
+        )
+        .order_by(job.c.id)
+    )
+
+
+def usage_records(gathered: pa.RecordBatch, config: Config) -> pa.RecordBatch:
+    """What was gathered as records of type `usage_record`, in the same order."""
+    column = gathered.column
+    publish = config.publish
+    cluster, ce_id, index = column("cluster"), column("ce_id"), column("array_index")
+
+    def of_cluster(value: Callable[[Cluster], str | None]) -> Values:
+        return by_distinct(cluster, lambda name: value(config.cluster_named(name)))
+
+    filled = {
+        "submit_host": pc.coalesce(ce_id, of_cluster(lambda c: c.submit_host or c.machine_name or c.name)),
+        "machine_name": of_cluster(lambda c: c.machine_name),
+        "local_job_id": pc.if_else(
+            index.is_valid(),
+            _from_template(publish.local_job_id_array, gathered),
+            _from_template(publish.local_job_id, gathered),
+        ),
+        "fqan": pc.coalesce(by_distinct(column("fqans"), _joined_fqans), column("primary_fqan")),
+        "infrastructure_type": pc.if_else(column("identity_id").is_valid(), "grid", "local"),
+        "infrastructure_description": _descriptions(publish.description, ce_id, column("lrms")),
+        "service_level": _service_levels(gathered),
+    }
+    arrays = [filled[c.name] if c.name in filled else column(c.name) for c in USAGE_RECORD.columns]
+    return pa.RecordBatch.from_arrays(arrays, schema=USAGE_RECORD.schema)
+
+
+def by_distinct(values: Values, function: Callable[[str], str | None]) -> Values:
+    """`function` of each value, called once for each distinct one; null stays null."""
+    encoded = values.dictionary_encode()
+    results = pa.array([function(value) for value in cast("list[str]", encoded.dictionary.to_pylist())], TEXT)
+    return results.take(encoded.indices)
+
+
+def _joined_fqans(fqans: str) -> str | None:
+    return ";".join(json.loads(fqans)) or None
+
+
+def _from_template(template: str, gathered: pa.RecordBatch) -> Values:
+    """`{id}`, `{index}` and `{cluster}` of a template replaced, row by row; null where one of them is."""
+    names = {"id": "lrms_job_id", "index": "array_index", "cluster": "cluster"}
+    pieces: list[Values | str] = []
+    for literal, name, _, _ in string.Formatter().parse(template):
+        pieces.append(literal)
+        if name is not None:
+            pieces.append(gathered.column(names[name]).cast(TEXT))
+    return joined(*pieces)
+
+
+def _descriptions(template: str, ce_id: Values, lrms: Values) -> Values:
+    """`BATCHACCT-CREAM-LSF`; without a CE its place and dash are left out."""
+    kinds = by_distinct(pc.fill_null(ce_id, ""), kind_of_ce)
+
+    def described(kind_and_lrms: str) -> str:
+        kind, _, name = kind_and_lrms.partition("\t")
+        filled = template if kind else template.replace("-{ce}", "").replace("{ce}-", "")
+        return filled.format(ce=kind, lrms=name.upper())
+
+    return by_distinct(joined(kinds, "\t", lrms), described)
+
+
+def kind_of_ce(ce_id: str) -> str:
+    """CREAM, ARC, HTCONDORCE, GLOBUS, from the spelling of the CE id (formats/identity.md 1.1, 4.2, 5.3); nothing without one."""
+    kinds = (("cream", "CREAM"), ("nordugrid", "ARC"), ("condor", "HTCONDORCE"), ("jobmanager", "GLOBUS"))
+    return next((kind for word, kind in kinds if word in ce_id.lower()), "CE" if ce_id else "")
+
+
+def _service_levels(gathered: pa.RecordBatch) -> Values:
+    """The benchmark of one core; with a host factor its whole part, as in 2012."""
+    value, factor = (gathered.column(n).to_numpy(zero_copy_only=False) for n in ("benchmark_value", "host_factor"))
+    scaled = gathered.column("per_host_factor").to_numpy(zero_copy_only=False).astype(bool)
+    return pa.array(np.where(scaled, np.floor(value * factor), value), REAL)
