@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Sequence
 
-from sqlalchemy import ColumnElement, Connection, and_, insert, or_, select, update
+from sqlalchemy import BigInteger, ColumnElement, Connection, and_, case, cast, insert, literal, null, select, update
 
 from batchacct.config import Benchmark
 from batchacct.store.tables import benchmark, job
@@ -40,14 +40,19 @@ def _midnight(day: dt.date) -> int:
     return int(dt.datetime.combine(day, dt.time(), dt.UTC).timestamp())
 
 
-def fitting_benchmark() -> ColumnElement[int | None]:
-    """For a row of `job`: the id of the benchmark in force for its cluster when it ended, its own before the one for all."""
-    usable = or_(benchmark.c.per_host_factor == 0, benchmark.c.value * job.c.host_factor >= 1)
-    when = and_(benchmark.c.valid_from <= job.c.end_at, job.c.end_at < benchmark.c.valid_until)
-    return (
-        select(benchmark.c.id)
-        .where(benchmark.c.active == 1, benchmark.c.cluster.in_([job.c.cluster, "*"]), when, usable)
-        .order_by(benchmark.c.cluster == "*", benchmark.c.valid_from.desc(), benchmark.c.id.desc())
-        .limit(1)
-        .scalar_subquery()
-    )
+def fitting_benchmark(connection: Connection) -> ColumnElement[int | None]:
+    """For a row of `job`: the id of the benchmark in force for its cluster when it ended, its own before the one for all.
+
+    One CASE with a branch a benchmark: there are few, and a lookup for each job would cost more than the rest of the join.
+    """
+    in_force = connection.execute(select(benchmark).where(benchmark.c.active == 1)).all()
+    in_force = sorted(in_force, key=lambda row: (row.cluster == "*", -row.valid_from, -row.id))
+    branches = []
+    for row in in_force:
+        fits = [row.valid_from <= job.c.end_at, job.c.end_at < row.valid_until]
+        if row.cluster != "*":
+            fits.append(job.c.cluster == row.cluster)
+        if row.per_host_factor:
+            fits.append(row.value * job.c.host_factor >= 1)
+        branches.append((and_(*fits), literal(row.id)))
+    return case(*branches) if branches else cast(null(), BigInteger)

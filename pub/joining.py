@@ -211,7 +211,7 @@ class Joiner:
     # --- what becomes of it --------------------------------------------------------------------------------------------
 
     def _verdicts(self, connection: Connection) -> Select[Any]:
-        j, keys = self._chosen_rows().c, self.config.join
+        j, keys = self._chosen_rows(connection).c, self.config.join
         released = or_(
             and_(j.end_at <= self.now - keys.grace, j.end_at < self._identities_read_until(connection, j.cluster)),
             j.end_at <= self.now - keys.max_hold,
@@ -234,7 +234,7 @@ class Joiner:
         only = case((j.candidates == 1, j.identity_id), else_=null())
         return select(j.id, j.logged_at, outcome, reason, only, j.mapping_id, j.benchmark_id)
 
-    def _chosen_rows(self) -> FromClause:
+    def _chosen_rows(self, connection: Connection) -> FromClause:
         """The jobs of `todo` with what the verdict looks at: nearest identity, VO mapping, benchmark."""
         mapping = and_(
             vo_mapping.c.rules_hash == self.rules.rules_hash,
@@ -254,7 +254,7 @@ class Joiner:
                 func.coalesce(_match.c.candidates, 0).label("candidates"),
                 _match.c.identity_id,
                 vo_mapping.c.id.label("mapping_id"),
-                fitting_benchmark().label("benchmark_id"),
+                fitting_benchmark(connection).label("benchmark_id"),
             )
             .select_from(job.outerjoin(_match, _match.c.job_id == job.c.id).outerjoin(vo_mapping, mapping))
             .where(job.c.id.in_(_TODO))

@@ -23,7 +23,9 @@ from pub.usage_records import GATHERED, gathering, usage_records
 
 log = logging.getLogger(__name__)
 
-RECORDS_PER_STEP = 50_000
+RECORDS_PER_STEP = 20_000
+"""About how many records are built into messages in one transaction; memory grows with it."""
+
 CONFIRM_EVERY = 50
 """Messages handed over between two commits of their confirmation; after a crash so many may be handed over again, unchanged."""
 

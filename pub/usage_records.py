@@ -118,7 +118,7 @@ def _from_template(template: str, gathered: pa.RecordBatch) -> Values:
 
 def _descriptions(template: str, ce_id: Values, lrms: Values) -> Values:
     """`BATCHACCT-CREAM-LSF`; without a CE its place and dash are left out."""
-    kinds = by_distinct(pc.fill_null(ce_id, ""), kind_of_ce)
+    kinds = by_distinct(ce_id.fill_null(""), kind_of_ce)
 
     def described(kind_and_lrms: str) -> str:
         kind, _, name = kind_and_lrms.partition("\t")

@@ -27,7 +27,7 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory, logs: Path) -> tuple
     seconds = site.seconds()
     outcome = site.outcome()
     site.close()
-    assert len(outcome.published) > 400
+    assert len(outcome.published) > 250
     return outcome, seconds
 
 

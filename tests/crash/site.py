@@ -25,7 +25,7 @@ from batchacct.store.tables import identity, job, message, reject, usage, vo_map
 from tests.apel_reader import read_message
 
 END_AT = 1_793_534_400
-JOBS = 700
+JOBS = 500
 ROOT = Path(__file__).parents[2]
 
 CONFIGURATION = """\

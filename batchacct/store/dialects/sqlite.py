@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from sqlalchemy import URL, ColumnElement, Connection, Engine, Select, Table, create_engine, event, func, insert, literal
 from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.pool import ConnectionPoolEntry, NullPool
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from batchacct.errors import BusyError, ConfigError, StoreError
 from batchacct.store.dialects.base import KnownRecordsError
@@ -34,7 +34,7 @@ class SqliteDialect:
         folder = Path(url.database).resolve().parent
         if not folder.is_dir():
             raise StoreError(f"the folder of the database, {folder}, does not exist: make it, or correct [database] url")
-        engine = create_engine(url, poolclass=NullPool, connect_args={"timeout": BUSY_TIMEOUT_S})
+        engine = create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_S})
         event.listen(engine, "connect", _configure)
         event.listen(engine, "begin", _begin)
         return engine
