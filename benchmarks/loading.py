@@ -1,0 +1,133 @@
+"""Loading alone: parsed batches into the store, beside the database's own bulk path with the very same rows.
+
+Ours is `append` as a collection calls it, so with the position, the load's row and one durable commit a batch. The reference
+reads nothing, converts nothing and books nothing: COPY of bytes, or `executemany` of tuples, that were taken from our own
+tables before the clock started, into tables of the same columns, keys and indexes, the same rows a commit, one connection.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import dataclass
+from itertools import islice
+
+import psycopg
+from sqlalchemy import make_url, select
+
+from batchacct.following import Position
+from batchacct.parsing import Parsed, registry
+from batchacct.store import Origin, Store, append
+from batchacct.store.tables import ROWS_PER_LOAD_BITS, job, load
+from benchmarks.farm import POSTGRESQL, Databases, Logs, now
+from benchmarks.figures import Figures, Stopwatch, alternating
+from benchmarks.parse import parsed_file
+
+MOST_JOBS = 400_000
+"""Of larger logs no more are loaded here: the rows of the reference are all held in memory."""
+
+
+@dataclass
+class _Loading:
+    """One database: our way and the reference, each on fresh tables."""
+
+    kind: str
+    databases: Databases
+    logs: Logs
+    batches: list[Parsed]
+    prepared: list[bytes] | list[list[tuple[object, ...]]] | None = None
+
+    def ours_s(self) -> float:
+        with self.databases.empty(self.kind, self.logs) as site:
+            watch = Stopwatch()
+            with watch.running():
+                self._append_all(site.store)
+            if self.prepared is None:
+                self.prepared = _copied_out(site.store) if self.kind == POSTGRESQL else _selected(site.store)
+        return watch.elapsed_s
+
+    def _append_all(self, store: Store) -> None:
+        parser = registry.parser("lsf")
+        position: Position | None = Position("lsf-master", str(self.logs.acct), 0, 0, self.logs.acct.stat().st_size)
+        head = tail = self.batches[0].records.column("native")[0].as_py()
+        for parsed in self.batches:
+            assert position is not None
+            origin = Origin("lsf-master", "job", parser.label, str(self.logs.acct), position)
+            counts, position = append(store, origin, parsed, now(), position.moved(parsed.end_offset, head, tail))
+            if counts.recorded != parsed.records.num_rows:
+                raise RuntimeError(f"of {parsed.records.num_rows} new jobs {counts.recorded} were recorded")
+
+    def reference_s(self) -> float:
+        assert self.prepared is not None
+        watch = Stopwatch()
+        with self.databases.empty(self.kind, self.logs) as site:
+            site.store.close()
+            url = str(site.config.database.url)
+            if self.kind == POSTGRESQL:
+                self._copy(url, watch)
+            else:
+                self._execute_many(url, watch)
+        return watch.elapsed_s
+
+    def _copy(self, url: str, watch: Stopwatch) -> None:
+        with psycopg.connect(url.replace("+psycopg", "")) as connection, watch.running():
+            for piece in self.prepared or ():
+                with connection.cursor() as cursor, cursor.copy("COPY job FROM STDIN (FORMAT csv)") as stream:
+                    stream.write(piece)  # type: ignore[arg-type]
+                connection.commit()
+
+    def _execute_many(self, url: str, watch: Stopwatch) -> None:
+        connection = sqlite3.connect(make_url(url).database or "", isolation_level=None)
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "temp_store=MEMORY", "cache_size=-65536"):
+            connection.execute(f"PRAGMA {pragma}")
+        statement = f"INSERT INTO job VALUES ({', '.join('?' * len(job.columns))})"
+        with watch.running():
+            for rows in self.prepared or ():
+                connection.execute("BEGIN IMMEDIATE")
+                connection.executemany(statement, rows)  # type: ignore[arg-type]
+                connection.execute("COMMIT")
+            connection.close()
+
+
+def measure(figures: Figures, logs: Logs, databases: Databases) -> None:
+    """Median of three on fresh tables, ours and the reference in turn."""
+    batches = _batches(logs)
+    jobs = sum(parsed.records.num_rows for parsed in batches)
+    if jobs < logs.jobs:
+        figures.note(f"of {logs.jobs:,} jobs the first {jobs:,} were loaded to compare, as all rows are held in memory for it")
+    against = {POSTGRESQL: "COPY of prepared bytes", "SQLite": "executemany of prepared tuples"}
+    for kind in databases.kinds():
+        loading = _Loading(kind, databases, logs, batches)
+        ours_s, reference_s = alternating(loading.ours_s, loading.reference_s)
+        figures.add(f"load, {kind}", jobs / ours_s, "jobs/s", jobs / reference_s, f"{against[kind]}, same table, rows and commits")
+
+
+def _batches(logs: Logs) -> list[Parsed]:
+    blocks = max(1, round(MOST_JOBS / logs.jobs * logs.acct.stat().st_size / (4 << 20)))
+    return list(islice(parsed_file(registry.parser("lsf"), logs.acct, 2), blocks))
+
+
+def _loads(store: Store) -> list[tuple[int, int]]:
+    """The range of job ids of each load."""
+    with store.reading() as connection:
+        numbers = connection.scalars(select(load.c.id).order_by(load.c.id)).all()
+    return [(n << ROWS_PER_LOAD_BITS, ((n + 1) << ROWS_PER_LOAD_BITS) - 1) for n in numbers]
+
+
+def _copied_out(store: Store) -> list[bytes]:
+    """The rows of each load as PostgreSQL itself writes them, bytes in its shorter spelling."""
+    pieces = []
+    with psycopg.connect(store.engine.url.set(drivername="postgresql").render_as_string(hide_password=False)) as connection:
+        connection.execute("SET bytea_output = 'escape'")
+        for first, last in _loads(store):
+            rows = f"COPY (SELECT * FROM job WHERE id BETWEEN {first} AND {last} ORDER BY id) TO STDOUT (FORMAT csv)"
+            with connection.cursor() as cursor, cursor.copy(rows) as stream:
+                pieces.append(b"".join(bytes(piece) for piece in stream))
+    return pieces
+
+
+def _selected(store: Store) -> list[list[tuple[object, ...]]]:
+    connection = sqlite3.connect(store.engine.url.database or "")
+    query = "SELECT * FROM job WHERE id BETWEEN ? AND ? ORDER BY id"
+    rows = [connection.execute(query, bounds).fetchall() for bounds in _loads(store)]
+    connection.close()
+    return rows

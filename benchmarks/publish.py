@@ -1,0 +1,118 @@
+"""The join, the messages, and the whole main job.
+
+References: for the join, the database copying the finished ledger rows into an empty table of the same kind; for publishing,
+the same messages written and synced to plain files, which is what the disk allows.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import cast
+
+from sqlalchemy import func, insert, quoted_name, select, text
+
+from batchacct.parsing import registry
+from batchacct.store import Store
+from batchacct.store.tables import usage
+from benchmarks.farm import Databases, Logs, Site, now
+from benchmarks.figures import Figures, Stopwatch, seconds
+from pub.command import publish_once
+from pub.formats.contract import Format
+from pub.joining import Joiner
+from pub.outbox import Outbox, Published, keep_template, send
+from pub.transports.ssm_directory import SsmDirectory
+
+
+def measure(figures: Figures, logs: Logs, databases: Databases) -> None:
+    """Join, build and hand-over, timed apart."""
+    for kind in databases.kinds():
+        with databases.empty(kind, logs) as site:
+            collected_s = seconds(site.collect)
+            figures.add(f"collect both logs, {kind}", logs.jobs / collected_s, "jobs/s")
+            join_s = _join(site)
+            copy_s, rows = _copied(site.store)
+            figures.add(f"join, {kind}", logs.jobs / join_s, "jobs/s", rows / copy_s, "INSERT ... SELECT of the finished rows")
+            build_s, send_s, done = _publish(site)
+            plain_s = _written_plain(site.config.publish.path, site.folder / "plain")
+        published_s = build_s + send_s
+        what = "the same messages written to files and synced"
+        figures.add(f"build messages, {kind}", done.records / build_s, "records/s")
+        figures.add(f"hand over, {kind}", done.records / send_s, "records/s", done.records / plain_s, what)
+        figures.add(f"publish (build + hand over), {kind}", done.records / published_s, "records/s", 200_000, "the target")
+
+
+def measure_whole(figures: Figures, logs: Logs, databases: Databases) -> None:
+    """Collect, join and publish, as the commands do it."""
+    for kind in databases.kinds():
+        figures.add(f"whole main job, {kind}", logs.jobs / whole_s(kind, logs, databases), "jobs/s")
+
+
+def whole_s(kind: str, logs: Logs, databases: Databases) -> float:
+    """Seconds from logs to messages in the SSM directory, into an empty database."""
+
+    def work() -> None:
+        site.collect()
+        publish_once(site.store, site.config, now)
+
+    with databases.empty(kind, logs) as site:
+        return seconds(work)
+
+
+def _join(site: Site) -> float:
+    watch = Stopwatch()
+    joiner = Joiner.of(site.config, now())
+    with watch.running():
+        with site.store.writing() as connection:
+            keep_template(connection, site.config.publish, now())
+            joiner.begin(connection)
+        while True:
+            with site.store.writing() as connection:
+                if joiner.step(connection) is None:
+                    break
+    return watch.elapsed_s
+
+
+def _copied(store: Store) -> tuple[float, int]:
+    """Seconds to copy the ledger into a table with the same keys, in one commit, and how many rows it has."""
+    twin = usage.to_metadata(type(usage.metadata)(), name="usage_copy")
+    for index in twin.indexes:
+        index.name = quoted_name(f"copy_{index.name}", quote=None)
+    with store.writing() as connection:
+        twin.create(connection)
+        rows = connection.scalar(select(func.count()).select_from(usage)) or 0
+    watch = Stopwatch()
+    with watch.running(), store.writing() as connection:
+        connection.execute(insert(twin).from_select([c.name for c in twin.columns], select(usage).order_by(usage.c.job_id)))
+    with store.writing() as connection:
+        connection.execute(text("DROP TABLE usage_copy"))
+    return watch.elapsed_s, rows
+
+
+def _publish(site: Site) -> tuple[float, float, Published]:
+    building, sending = Stopwatch(), Stopwatch()
+    written = cast("Format", registry.load(registry.FORMATS, site.config.publish.format))
+    outbox, done = Outbox(site.config, site.store.dialect, written, now()), Published()
+    with building.running():
+        while True:
+            with site.store.writing() as connection:
+                if not outbox.build_step(connection, done):
+                    break
+    with sending.running():
+        send(site.store, SsmDirectory(site.config.publish.path), now, done)
+    if not done.records or done.confirmed != done.messages:
+        raise RuntimeError(f"not all was published: {done}")
+    return building.elapsed_s, sending.elapsed_s, done
+
+
+def _written_plain(outgoing: Path, target: Path) -> float:
+    payloads = [path.read_bytes() for path in sorted(outgoing.rglob("*")) if path.is_file()]
+    target.mkdir()
+    watch = Stopwatch()
+    with watch.running():
+        for number, payload in enumerate(payloads):
+            with (target / str(number)).open("wb") as file:
+                file.write(payload)
+                file.flush()
+                os.fsync(file.fileno())
+    return watch.elapsed_s
