@@ -153,9 +153,7 @@ def test_gratia_samples() -> None:
     times = [r["recorded_at"] for r in third]
     assert (min(times), max(times)) == (utc("2011-02-03 21:19:16"), utc("2011-02-03 23:05:06"))  # type: ignore[type-var]
     assert len({r["dn"] for r in third}) == 1
-    assert {(r["vo"], r["vo_role"], r["lrms"], r["local_user"]) for r in third} == {
-        ("vdt", "Role=NULL", "HTCondor", "1003")
-    }
+    assert {(r["vo"], r["vo_role"], r["lrms"], r["local_user"]) for r in third} == {("vdt", "Role=NULL", "HTCondor", "1003")}
     fourth = {r["join_id"]: r for r in sample("blahp.log-20110204")}
     assert sorted(map(str, fourth)) == [str(n) for n in range(377280, 377290)]
     assert str(fourth["377283"]["dn"]).endswith("/CN=Not James Frey 259919-a")
@@ -421,9 +419,7 @@ _FQANS = st.lists(st.sampled_from(["/atlas", "/atlas/Role=pilot", "/cms/a.b/Role
     client=_VALUES,
     random=st.randoms(use_true_random=False),
 )
-def test_round_trip(
-    *, seconds: int, user_dn: str, fqans: list[str], number: int, user: str, client: str, random: Random
-) -> None:
+def test_round_trip(*, seconds: int, user_dn: str, fqans: list[str], number: int, user: str, client: str, random: Random) -> None:
     """What a writer that escapes as ARC does writes, in any order of keys, comes back."""
     time = dt.datetime.fromtimestamp(seconds, dt.UTC)
     pairs = [("timestamp", f"{time:%Y-%m-%d %H:%M:%S}"), ("userDN", user_dn), ("lrmsID", f"{number}.server")]

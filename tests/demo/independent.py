@@ -59,20 +59,14 @@ class Job:
     uid: int
 
 
-def read_logs(
-    folder: Path, vo_map: Mapping[str, str], now: int, grace_s: int = 86_400, window_s: int = 86_400
-) -> Reading:
+def read_logs(folder: Path, vo_map: Mapping[str, str], now: int, grace_s: int = 86_400, window_s: int = 86_400) -> Reading:
     """Read all lsb.acct* and blahp.log-* in `folder` as of `now` (Unix seconds)."""
     reading = Reading()
     jobs = _jobs(folder, reading.counts)
     identities = _identities(folder, reading.counts)
     used: set[tuple[int, int]] = set()
     for job in jobs:
-        near = [
-            (abs(job.submit - at), at, vo, uid)
-            for at, vo, uid in identities[job.job_id]
-            if abs(job.submit - at) <= window_s
-        ]
+        near = [(abs(job.submit - at), at, vo, uid) for at, vo, uid in identities[job.job_id] if abs(job.submit - at) <= window_s]
         if near and min(near)[3] != job.uid:
             raise AssertionError(f"job {job.job_id} joins the identity of another account")
         if near:
