@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 import pyarrow as pa
 from sqlalchemy import URL, ColumnElement, Connection, Engine, Select, Table
 
-from batchacct.errors import ConfigError, StoreError
+from batchacct.errors import StoreError
 
 
 class KnownRecordsError(StoreError):
@@ -50,26 +49,3 @@ class Dialect(Protocol):
 
     def size_bytes(self, engine: Engine) -> int | None:
         """Size of the database on disk, None where it does not tell."""
-
-
-def dialect_of(url: URL) -> Dialect:
-    """The dialect for a database URL.  Raises: ConfigError for a database this release does not store into."""
-    backend = url.get_backend_name()
-    if backend not in _DIALECTS:
-        raise ConfigError(f"no store for {backend} in this release: use sqlite:///PATH or postgresql://USER@HOST/DATABASE")
-    return _DIALECTS[backend]()
-
-
-def _sqlite() -> Dialect:
-    from batchacct.store.dialects.sqlite import SqliteDialect  # noqa: PLC0415 - each driver only where it is used
-
-    return SqliteDialect()
-
-
-def _postgresql() -> Dialect:
-    from batchacct.store.dialects.postgresql import PostgresDialect  # noqa: PLC0415
-
-    return PostgresDialect()
-
-
-_DIALECTS: dict[str, Callable[[], Dialect]] = {"sqlite": _sqlite, "postgresql": _postgresql}
