@@ -54,7 +54,9 @@ def _empty_database() -> bytes:
 
 
 def new_store(path: Path, rows: list[dict[str, object]]) -> Store:
-    """A store of these jobs, none of them joined."""
+    """A store of these jobs, none of them joined; an earlier one there is removed."""
+    for earlier in path.glob("x.db*"):
+        earlier.unlink()
     (path / "x.db").write_bytes(_empty_database())
     return fill(Store(f"sqlite:///{path / 'x.db'}"), rows)
 

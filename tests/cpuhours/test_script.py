@@ -125,7 +125,6 @@ def test_file_and_stack_read_the_data_again(folder: Path) -> None:
     assert run("-z", "-x", "grid%", "-t", "one") == 0
     assert run("-z", "-t", "two") == 0
     first = Path("one.png").read_bytes()
-    (folder / "x.db").unlink()
     assert run("-z", "-t", "one", "--file") == 0
     assert Path("one.png").read_bytes() == first
     assert run("-s", "one,two") == 0
@@ -166,7 +165,6 @@ def test_errors_have_their_status(folder: Path, capsys: pytest.CaptureFixture[st
 
 
 def test_jobs_without_host_factor_are_left_out_and_told(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (folder / "x.db").unlink()
     new_store(folder, [job_row(1, FIRST + HOUR, host_factor=None), job_row(2, FIRST + HOUR, cpu_duration_s=DAY, host_factor=1.0)])
     assert run() == 0
     assert data("everything") == {0: 3.9}

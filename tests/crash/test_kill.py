@@ -17,7 +17,7 @@ POINTS = (
     "send.handed-over",
     "send.before-confirm",
 )
-KILLS = 50
+KILLS = 25
 KILLS_A_DATABASE = 10
 
 
@@ -44,7 +44,7 @@ def test_running_again_changes_nothing(new_site: Callable[[], Site], uninterrupt
 
 @pytest.mark.slow
 def test_killed_at_any_moment(new_site: Callable[[], Site], uninterrupted: tuple[Outcome, float]) -> None:
-    """Fifty kills, spread evenly over the time the work takes; after some of them, or when it is done, a new database."""
+    """Kills (25 on each database, 50 in all) spread evenly over the time the work takes; after some, or at its end, a new database."""
     wanted, seconds = uninterrupted
     moments = random.Random(7)
     shares = [(n + moments.random()) / KILLS for n in range(KILLS)]
