@@ -14,7 +14,7 @@ from batchacct.following import locate, read_fully, skip
 from batchacct.following.position import HEAD_BYTES, TAIL_BYTES
 from batchacct.parsing import Block, Parser, Source
 from batchacct.parsing.reading import expand, is_compressed, open_stream, read_blocks
-from batchacct.store import Counts, Origin, Store, append, known_positions
+from batchacct.store import Counts, Origin, Store, append, known_positions, note_place
 from batchacct.store.tables import source_state
 
 log = logging.getLogger(__name__)
@@ -95,6 +95,7 @@ def _collect_file(
     position = locate(source.name, path, [] if fresh else known_positions(store, source.name))
     with open_stream(path) as stream:
         head = read_fully(stream, HEAD_BYTES)
+    note_place(store, position)
     with open_stream(path) as stream:
         skip(stream, position.offset)
         blocks = read_blocks(stream, parser.framing, offset=position.offset, final=is_compressed(path))

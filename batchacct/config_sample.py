@@ -35,7 +35,9 @@ def sample(*, site: str | None = None, database: str | None = None, logs: Logs =
             for source in _sources(logs):
                 lines += _table("[[source]]", section, source)
         elif section is not None:
-            lines += _table(f"[[{name}]]" if name in _LISTS else f"[{name}]", section, given)
+            table = _table(f"[[{name}]]" if name in _LISTS else f"[{name}]", section, given)
+            invented = name == "benchmark" and site is not None  # a site's own configuration shall not begin with a made-up number
+            lines += _commented(table) if invented else table
             if name == "vo":
                 lines += _commented(_table("[[vo.rule]]", section_of(section, "rule"), {}))
     return "\n".join(lines) + "\n"

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Callable
 from typing import Protocol, cast
 
 import click
+from sqlalchemy import select
 
 from batchacct.cli.common import config_option, emit_table, open_store
 from batchacct.clock import unix_now
@@ -14,10 +16,13 @@ from batchacct.config import Config
 from batchacct.errors import ConfigError
 from batchacct.parsing import registry
 from batchacct.store import Store
+from batchacct.store.tables import source_state
 from pub.formats.contract import Format
 from pub.joining import Joiner
 from pub.outbox import Outbox, Published, keep_template, retry_refused, send
 from pub.transports.contract import Transport
+
+log = logging.getLogger(__name__)
 
 Joined = Counter[tuple[str, str]]
 
@@ -54,6 +59,7 @@ def publish_once(
     transport = cast("_MakeTransport", registry.load(registry.TRANSPORTS, config.publish.transport))(config.publish.path)
     with store.lock("publish"):
         joiner, outbox = Joiner.of(config, clock()), Outbox(config, store.dialect, message_format or _format(config), clock())
+        _warn_of_unread(store, joiner)
         with store.writing() as connection:
             keep_template(connection, config.publish, clock())
             retry_refused(connection)
@@ -93,6 +99,15 @@ def dry_publish(store: Store, config: Config, now: int) -> tuple[Joined, Publish
     return joined, done
 
 
+def _warn_of_unread(store: Store, joiner: Joiner) -> None:
+    """Says which identity sources were never read: after `max_hold` the jobs that wait for them go out as local."""
+    states = select(source_state.c.name).where(source_state.c.read_to_end_at.is_not(None))
+    with store.reading() as connection:
+        read = set(connection.scalars(states))
+    for source in sorted({name for sources in joiner.identity_sources.values() for name in sources} - read):
+        log.warning("source=%s was never read to its end: jobs may be published as local whose identity is there", source)
+
+
 def _format(config: Config) -> Format:
     return cast("Format", registry.load(registry.FORMATS, config.publish.format))
 
@@ -101,7 +116,10 @@ def show_published(joined: Joined, done: Published, *, dry_run: bool = False) ->
     """What a run did, as tables."""
     would = "would be " if dry_run else ""
     rows = [(outcome, reason, jobs) for (outcome, reason), jobs in sorted(joined.items())]
-    emit_table(f"Jobs that {would}joined" if dry_run else "Joined", ("outcome", "why", "jobs"), rows)
+    if rows:
+        emit_table(f"Jobs that {would}joined" if dry_run else "Joined", ("outcome", "why", "jobs"), rows)
+    else:
+        click.echo("No job has another outcome than before.")
     rows = [
         ("records", "", done.records),
         ("messages", "", done.messages),

@@ -147,6 +147,8 @@ def _problems(config: Config) -> list[str]:
             try_out(_open, path)
     try_out(registry.load, registry.FORMATS, config.publish.format)
     try_out(registry.load, registry.TRANSPORTS, config.publish.transport)
+    if config.publish.path.exists() and not config.publish.path.is_dir():
+        problems.append(f"[publish] path {config.publish.path} is no folder")
     if config.vo.file and not config.vo.file.is_file():
         problems.append(f"[vo] file {config.vo.file} does not exist")
     try_out(_reach, config)

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
+from collections.abc import Mapping
+from pathlib import Path
 
 import click
-from sqlalchemy import select
+from sqlalchemy import Connection, select
 
 from batchacct.cli.common import NUMBER, config_option, emit_table, open_store
 from batchacct.clock import shown
 from batchacct.config import Config
-from batchacct.errors import ConfigError, IncompleteError
+from batchacct.errors import CheckpointError, ConfigError, IncompleteError, SourceError
+from batchacct.following import locate, unread_bytes
 from batchacct.ledger import stories
 from batchacct.ledger.books import Books, read_books
-from batchacct.store.tables import message
+from batchacct.model import text_of
+from batchacct.parsing.reading import expand
+from batchacct.store import Store, known_positions
+from batchacct.store.tables import followed_file, message
 
 
 @click.command()
@@ -26,10 +33,11 @@ def status(config: Config, as_json: bool) -> None:
     with open_store(config) as store, store.reading() as connection:
         books = read_books(connection)
         size = store.size_bytes()
+        unread = {s.name: unread_bytes(expand(s.paths), known_positions(store, s.name)) for s in config.source}
     if as_json:
-        click.echo(json.dumps(as_values(books) | {"database_bytes": size}, indent=2))
+        click.echo(json.dumps(as_values(books) | {"unread_bytes": unread, "database_bytes": size}, indent=2))
     else:
-        show_books(books)
+        show_books(books, unread)
     if not books.balanced:
         raise IncompleteError("the books do not balance: " + "; ".join(books.problems))
 
@@ -43,14 +51,14 @@ def as_values(books: Books) -> dict[str, object]:
     return values | {"balanced": books.balanced}
 
 
-def show_books(books: Books) -> None:
-    """The books as tables, each ending with whether it adds up."""
+def show_books(books: Books, unread: Mapping[str, int]) -> None:
+    """The books as tables, each ending with whether it adds up; `unread`: bytes on disk now that were not read, by source."""
     emit_table(
         "Sources",
-        ("source", "newest file", "at byte", "behind (bytes)", "units read", "recorded", "known", "skipped", "rejected",
+        ("source", "newest file", "at byte", "unread (bytes)", "units read", "recorded", "known", "skipped", "rejected",
          "last record", "read to its end"),
         [
-            (s.name, s.newest_file, s.newest_offset, _behind(s.newest_file, s.newest_size, s.newest_offset), s.units, s.recorded,
+            (s.name, s.newest_file, s.newest_offset, unread.get(s.name, "-"), s.units, s.recorded,
              s.known, s.skipped, s.rejected, shown(s.last_record_at), shown(s.read_to_end_at))
             for s in books.sources
         ],
@@ -78,13 +86,6 @@ def show_books(books: Books) -> None:
     if books.open_rejects:
         click.echo(f"{books.open_rejects:,} reject{'' if books.open_rejects == 1 else 's'}: see `batchacct rejects list`")
     click.echo("The books balance at every stage." if books.balanced else "THE BOOKS DO NOT BALANCE: " + "; ".join(books.problems))
-
-
-def _behind(path: str | None, size: int | None, offset: int | None) -> object:
-    """Bytes not read yet; of a compressed file the two are not comparable, and it is read to its end or not at all."""
-    if path is None or size is None or offset is None or path.endswith((".gz", ".bz2", ".xz", ".zst")):
-        return "-"
-    return size - offset
 
 
 @click.command()
@@ -131,7 +132,18 @@ def trace_unit(config: Config, path: str, offset: int) -> None:
 
     That at byte OFFSET of the file PATH; of a compressed file, of what is in it.
     """
-    path = os.fsencode(path).decode("utf-8", "backslashreplace")
     with open_store(config) as store, store.reading() as connection:
-        for line in stories.trace_unit(connection, path, offset):
+        files = _followed_files(store, connection, path)
+        name = text_of(os.fsencode(Path(path).absolute()))
+        for line in stories.trace_unit(connection, name, offset, files):
             click.echo(line)
+
+
+def _followed_files(store: Store, connection: Connection, path: str) -> list[int]:
+    """The followed files, of whichever source, that are at `path` now by their content; none if there is no such file."""
+    found = []
+    for source in connection.scalars(select(followed_file.c.source).distinct()).all():
+        with contextlib.suppress(SourceError, CheckpointError):
+            position = locate(source, path, known_positions(store, source))
+            found += [] if position.id is None else [position.id]
+    return found

@@ -7,6 +7,7 @@ equally good candidates is tried first.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 from collections.abc import Iterable
@@ -76,6 +77,22 @@ def locate(source: str, path: str, known: Iterable[Position]) -> Position:
     if candidates:
         raise _changed(source, path, candidates[0])
     return Position(source, name, state.st_dev, state.st_ino, state.st_size)
+
+
+def unread_bytes(paths: Iterable[str], known: Iterable[Position]) -> int:
+    """How many bytes of these files no collection has read, as far as device and inode tell; compressed ones count as they are.
+
+    A compressed file that is known is read to its end or not at all. Nothing is opened, so that it can be asked at any time.
+    """
+    by_place = {(p.device, p.inode): p for p in sorted(known, key=lambda p: p.id or 0)}
+    unread = 0
+    for path in paths:
+        with contextlib.suppress(OSError):
+            state = Path(path).stat()
+            position = by_place.get((state.st_dev, state.st_ino))
+            compressed = path.endswith((".gz", ".bz2", ".xz", ".zst"))
+            unread += state.st_size if position is None else 0 if compressed else max(state.st_size - position.offset, 0)
+    return unread
 
 
 def _same_before_offset(path: str, position: Position) -> bool:

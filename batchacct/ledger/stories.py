@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ from batchacct.errors import ConfigError
 from batchacct.store.tables import (
     ROWS_PER_LOAD_BITS,
     benchmark,
+    followed_file,
     identity,
     job,
     load,
@@ -66,7 +67,8 @@ def why(connection: Connection, job_id: JobId) -> Iterator[str]:
     if not runs:
         for row in identities:
             yield f"identity {row.lrms_job_id}: {_who(row)}, told by {row.ce_id} at {shown(row.recorded_at)}"
-            yield f"  read from {_where(connection, row)}"
+            replaced = "" if row.superseded_by is None else "; a later line replaced it"
+            yield f"  read from {_where(connection, row)}{replaced}"
             yield "  no batch record of this job has been read: it has not ended, never ran, or its LRMS source lags"
     rejects = list(_rejects_naming(connection, job_id.join_id))
     for row in rejects:
@@ -100,6 +102,9 @@ def _outcome(connection: Connection, run: Found, now: Found) -> Iterator[str]:
         who = connection.execute(select(identity).where(identity.c.id == now.identity_id)).one()
         yield f"    {_who(who)}"
         yield f"    told by {who.ce_id} at {shown(who.recorded_at)} ({who.time_kind} time), read from {_where(connection, who)}"
+        same_key = and_(identity.c.join_id == who.join_id, identity.c.superseded_by == who.id)
+        for earlier in connection.execute(select(identity).where(same_key).order_by(identity.c.id)):
+            yield f"    that line replaced an earlier one: {_who(earlier)}, {_where(connection, earlier)}"
     elif now.mapping_id is not None:
         mapping = connection.execute(select(vo_mapping).where(vo_mapping.c.id == now.mapping_id)).one()
         yield f"    VO {mapping.vo} by {mapping.rule} (group {run.group_name or '-'})"
@@ -145,7 +150,9 @@ def _who(row: Found) -> str:
 
 
 def _where(connection: Connection, record: Found) -> str:
-    path = connection.scalar(select(load.c.path).where(load.c.id == record.id >> ROWS_PER_LOAD_BITS))
+    now_at = func.coalesce(followed_file.c.path, load.c.path)
+    of_load = load.outerjoin(followed_file, followed_file.c.id == load.c.file_id)
+    path = connection.scalar(select(now_at).select_from(of_load).where(load.c.id == record.id >> ROWS_PER_LOAD_BITS))
     return f"{path}, byte {record.source_offset} (source {record.source}, record {record.id})"
 
 
@@ -187,9 +194,13 @@ def usage_in_message(connection: Connection, number: int) -> Iterator[tuple[Foun
     yield from sorted(rows, key=lambda pair: int(pair[0].job_id))
 
 
-def trace_unit(connection: Connection, path: str, offset: int) -> Iterator[str]:
-    """What the bytes of a file at an offset became: a record and its job's story, a reject, or a skip or known record."""
-    covers: ColumnElement[bool] = and_(load.c.path == path, load.c.start_offset <= offset, load.c.end_offset > offset)
+def trace_unit(connection: Connection, path: str, offset: int, files: Collection[int] = ()) -> Iterator[str]:
+    """What the bytes of a file at an offset became: a record and its job's story, a reject, or a skip or known record.
+
+    `files`: the numbers of the followed files that are at `path` now, by their content; without any, the name at the time counts.
+    """
+    of_file: ColumnElement[bool] = load.c.file_id.in_(files) if files else load.c.path == path
+    covers = and_(of_file, load.c.start_offset <= offset, load.c.end_offset > offset)
     loads = connection.execute(select(load).where(covers).order_by(load.c.id)).all()
     if not loads:
         yield f"{path}, byte {offset}: no load has read it (`batchacct status` shows how far each file was read)"

@@ -25,7 +25,7 @@ from batchacct.parsing.framing import Framing
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
-BLOCK_BYTES = 4 << 20
+BLOCK_BYTES = 2 << 20
 """How much is read at a time: some thousand lines, one transaction's worth, small enough that memory stays flat."""
 
 LONGEST_UNIT_BYTES = 16 << 20

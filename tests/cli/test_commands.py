@@ -181,6 +181,7 @@ def test_status_json(site: Site) -> None:
     books = site.status()
     assert set(books) == {
         "sources", "jobs", "destination", "records_by_type", "open_rejects", "problems", "balanced", "database_bytes",
+        "unread_bytes",
     }  # fmt: skip
     assert (books["balanced"], books["problems"], books["open_rejects"]) == (True, [], 1)
     assert books["jobs"]["outcomes"] == [{"outcome": "joined", "reason": "nearest identity", "jobs": 1}]
@@ -189,6 +190,47 @@ def test_status_json(site: Site) -> None:
     text = site.good("status")
     assert "The books balance at every stage." in text
     assert "1 reject: see `batchacct rejects list`" in text
+
+
+def test_status_tells_what_lies_unread(site: Site) -> None:
+    site.write([lsf(1)], [blah(1)])
+    unread = {"lsf": site.lsf_log.stat().st_size, "ce": site.blah_log.stat().st_size}
+    assert site.status()["unread_bytes"] == unread
+    site.good("collect", "--once")
+    assert site.status()["unread_bytes"] == {"lsf": 0, "ce": 0}
+    site.lsf_log.rename(site.lsf_log.with_name("lsb.acct.1"))
+    site.lsf_log.write_bytes(lsf(2))
+    assert site.status()["unread_bytes"] == {"lsf": len(lsf(2)), "ce": 0}
+
+
+def test_after_a_rotation_a_unit_is_found_where_it_is_now(site: Site) -> None:
+    site.write([lsf(1)], [blah(1)])
+    site.good("collect", "--once")
+    rotated = site.lsf_log.with_name("lsb.acct.1")
+    site.lsf_log.rename(rotated)
+    site.lsf_log.write_bytes(lsf(2))
+    site.good("collect", "--once")
+    assert f"read from {rotated}, byte 0" in site.good("why", "1")
+    assert "job 1 on lsf1" in site.good("trace", "unit", rotated, 3)
+    assert "job 2 on lsf1" in site.good("trace", "unit", site.lsf_log, 3)
+    assert "no load has read it" in site.good("trace", "unit", site.folder / "other", 3)
+
+
+def test_publishing_warns_of_an_identity_source_that_was_never_read(site: Site, caplog: pytest.LogCaptureFixture) -> None:
+    site.write([lsf(1)], [blah(1)])
+    site.blah_log.unlink()
+    assert site.run("collect", "--once").status == 13
+    site.run("publish", "--once")
+    assert "source=ce was never read to its end" in caplog.text
+
+
+def test_init_makes_up_no_benchmark(tmp_path: Path) -> None:
+    path = tmp_path / "batchacct.toml"
+    done = batchacct("init", "--config", path, "--database", f"sqlite:///{tmp_path}/b.db", "--site", "S")
+    assert done.status == 0, done
+    told = batchacct("config", "check", "--config", path)
+    assert "no [[benchmark]]" in told.err
+    assert (tmp_path / "b.db").stat().st_mode & 0o007 == 0
 
 
 def test_publish_dry_run_changes_nothing(site: Site) -> None:

@@ -44,7 +44,7 @@ def test_running_again_changes_nothing(new_site: Callable[[], Site], uninterrupt
 
 @pytest.mark.slow
 def test_killed_at_any_moment(new_site: Callable[[], Site], uninterrupted: tuple[Outcome, float]) -> None:
-    """Kills (25 on each database, 50 in all) spread evenly over the time the work takes; after some, or at its end, a new database."""
+    """25 kills on each database, spread evenly over the time the work takes; after some of them, or at its end, a new database."""
     wanted, seconds = uninterrupted
     moments = random.Random(7)
     shares = [(n + moments.random()) / KILLS for n in range(KILLS)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import itertools
 import os
@@ -34,6 +35,8 @@ class SqliteDialect:
         folder = Path(url.database).resolve().parent
         if not folder.is_dir():
             raise StoreError(f"the folder of the database, {folder}, does not exist: make it, or correct [database] url")
+        with contextlib.suppress(OSError):  # it holds names of people; what is wrong with the place is told at the first use
+            Path(url.database).touch(mode=0o640)
         engine = create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_S})
         event.listen(engine, "connect", _configure)
         event.listen(engine, "begin", _begin)
