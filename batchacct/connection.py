@@ -28,9 +28,7 @@ def database_url(path: Path) -> str:
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"connection file {path} cannot be read: {error}") from error
     if mode & stat.S_IROTH:
-        raise ConfigError(
-            f"connection file {path} may be read by everybody and holds a password: run `chmod o-r {path}`"
-        )
+        raise ConfigError(f"connection file {path} may be read by everybody and holds a password: run `chmod o-r {path}`")
     if re.match(r"[A-Za-z][\w+]*://", first_line):
         try:
             return check_url(first_line)
