@@ -87,6 +87,8 @@ def _event_word(found: list[Token]) -> bytes:
 
 
 def _job(fields: Fields, source: Source) -> Record:
+    if fields.integer("jobId") < 1:
+        raise Reject("jobId is impossible: LSF numbers jobs from 1")
     started = fields.integer("startTime") > 0
     record: Record = {
         "record_key": _record_key(fields, source),

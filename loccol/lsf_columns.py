@@ -211,7 +211,7 @@ def _plain_cpu(rows: _Rows) -> Bools:
 
 
 def _plain_index(rows: _Rows) -> Bools:
-    plain: Bools = (rows.integers["idx"] >= 0) & (rows.integers["idx"] <= LARGEST_INDEX)
+    plain: Bools = (rows.integers["idx"] >= 0) & (rows.integers["idx"] <= LARGEST_INDEX) & (rows.integers["jobId"] > 0)
     return plain
 
 

@@ -141,6 +141,13 @@ def test_a_missing_file_and_a_folder_keep_nobody_from_being_read(site: Site) -> 
     assert "last error: " in site.good("status")
 
 
+def test_a_job_id_below_one(site: Site) -> None:
+    site.write([lsf(0), lsf(1), lsf(-3)])
+    site.good("collect", "--once")
+    assert (site.source("lsf")["recorded"], site.source("lsf")["rejected"]) == (1, 2)
+    assert site.good("rejects", "list").count("jobId is impossible") == 2
+
+
 def test_a_file_whose_name_is_no_utf8(site: Site) -> None:
     site.write([lsf(1)])
     (site.folder / b"logs/lsb.acct\xff".decode("utf-8", "surrogateescape")).write_bytes(lsf(2))
@@ -150,9 +157,9 @@ def test_a_file_whose_name_is_no_utf8(site: Site) -> None:
 
 
 def test_a_truncated_log_is_refused_until_told(site: Site) -> None:
-    site.write(lsf(n) for n in range(20))
+    site.write(lsf(n) for n in range(1, 21))
     site.good("collect", "--once")
-    site.write(lsf(n) for n in range(10))
+    site.write(lsf(n) for n in range(1, 11))
     done = site.run("collect", "--once")
     assert done.status == 13
     assert f"`batchacct collect --once --from-start {site.lsf_log}` does so" in done.err
