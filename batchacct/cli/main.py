@@ -72,7 +72,7 @@ def group(verbose: int) -> None:
 def main() -> None:
     """Entry point of `batchacct`: 0 only if all of it worked; else the error's own status, and the error on standard error."""
     try:
-        group.main(standalone_mode=False)
+        group.main(prog_name="batchacct", standalone_mode=False)
         sys.stdout.flush()
     except click.ClickException as error:
         error.show()

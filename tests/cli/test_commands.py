@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from batchacct.config_sample import sample
 from tests.cli.runner import batchacct
 from tests.cli.site import DAY, NOW, Site, blah, lsf
 
-PROGRAM = shutil.which("batchacct") or "batchacct"
+PROGRAM = str(Path(sys.executable).with_name("batchacct"))
 
 
 def _commands(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:

@@ -8,8 +8,8 @@ import gzip
 import json
 import lzma
 import random
-import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ COMPRESSIONS: dict[str, Callable[[bytes], bytes]] = {
     "xz": lzma.compress,
     "zst": zstandard.ZstdCompressor().compress,
 }
-PROGRAM = shutil.which("batchacct") or "batchacct"
+PROGRAM = str(Path(sys.executable).with_name("batchacct"))
 
 
 @pytest.fixture
