@@ -176,6 +176,7 @@ JOB = RecordType(
         Column("processors", INTEGER, "slots allocated", "processors"),
         Column("node_count", INTEGER, "distinct execution hosts", "hosts"),
         Column("gpu_count", INTEGER, "GPUs allocated", "GPUs"),
+        Column("gpu_model", TEXT, "model of the GPUs as the source names it, MIG slice included; several joined by `,`"),
         Column("memory_requested_kib", INTEGER, "memory asked for, whole job", "KiB"),
         Column("memory_real_kib", INTEGER, "peak resident memory", "KiB"),
         Column("memory_virtual_kib", INTEGER, "peak virtual memory", "KiB"),
@@ -184,6 +185,7 @@ JOB = RecordType(
         Column("state", TEXT, "one of " + ", ".join(JOB_STATES), required=True),
         Column("host_factor", REAL, "the batch system's own CPU factor of the host, an arbitrary site scale"),
         Column("energy_j", REAL, "energy used", "J"),
+        Column("resources", TEXT, "every tracked resource, JSON object in the source's own names and units"),
         Column("job_name", TEXT, "name the user gave"),
         Column("command", TEXT, "command line or script"),
         *_ORIGIN,
@@ -223,7 +225,10 @@ PART = RecordType(
     (
         *_KEY,
         Column("record_type", TEXT, "type of the record it will complete: job or identity", required=True),
-        Column("part_key", TEXT, "the record it belongs to: what its parts have in common", required=True),
+        Column("family", TEXT, "the rule that completes records from it: pbs, sge, slurm, gram, ...", required=True),
+        Column("part_key", TEXT, "the whole it belongs to: what all its parts have in common", required=True),
+        Column("join_id", TEXT, "the job id, as records spell it, of a part that completes records which stand already"),
+        Column("array_index", INTEGER, "index within a job array of such a part"),
         Column("kind", TEXT, "what it is, in the words of its parser: step, task, start, ...", required=True),
         Column("logged_at", INSTANT, "when the source wrote it", required=True),
         Column("start_at", INSTANT, "start of what it measures"),
@@ -232,5 +237,11 @@ PART = RecordType(
         *_ORIGIN,
     ),
 )
+
+
+def whole_key(join_id: str, array_index: int | None) -> str:
+    """The `part_key` of parts that complete records which stand already: the job id, with the index of an array element."""
+    return join_id if array_index is None else f"{join_id}[{array_index}]"
+
 
 RECORD_TYPES: Mapping[str, RecordType] = {t.name: t for t in (JOB, IDENTITY, PART)}

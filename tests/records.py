@@ -44,6 +44,7 @@ def part(number: int, unit: bytes = b"a step", **columns: object) -> Record:
         "cluster": "lsf1",
         "lrms": "LSF",
         "record_type": "job",
+        "family": "test",
         "part_key": f"lsf1:{number}",
         "kind": "step",
         "logged_at": LOGGED_AT,

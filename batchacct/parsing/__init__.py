@@ -2,6 +2,8 @@
 
 from batchacct.parsing.contract import (
     Block,
+    Completed,
+    Completion,
     Outcome,
     Parsed,
     Parser,
@@ -9,9 +11,11 @@ from batchacct.parsing.contract import (
     Regular,
     Reject,
     RejectedUnit,
+    Row,
     Skip,
     Source,
     UnitParser,
+    Whole,
     unit_parser,
 )
 from batchacct.parsing.framing import LINES, Framing, LineFraming
@@ -19,6 +23,8 @@ from batchacct.parsing.framing import LINES, Framing, LineFraming
 __all__ = [
     "LINES",
     "Block",
+    "Completed",
+    "Completion",
     "Framing",
     "LineFraming",
     "Outcome",
@@ -28,8 +34,10 @@ __all__ = [
     "Regular",
     "Reject",
     "RejectedUnit",
+    "Row",
     "Skip",
     "Source",
     "UnitParser",
+    "Whole",
     "unit_parser",
 ]

@@ -35,6 +35,10 @@ A time out of range can be an OSError, JSON nested too deep is a RuntimeError, a
 """
 
 
+Row = Mapping[str, object]
+"""A stored row: column name to value."""
+
+
 @dataclass(frozen=True, slots=True)
 class Source:
     """What the configuration knows and the log does not: where a log comes from.
@@ -102,12 +106,52 @@ class Skip:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Columns of a `part` record, without what the contract fills in (origin, hash, site, lrms)."""
+    """Columns of a `part` record, without what the contract fills in: origin, hash, site, lrms, family and record type."""
 
     record: Record
 
 
 Outcome = Record | Part | Skip
+
+
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """What is known of one whole: its parts, oldest first, and the records in force of the same job (where a rule asks for them).
+
+    Both are rows as stored: column name to value, instants as Unix seconds, null as None. `usage` of a part is JSON text.
+    """
+
+    key: str
+    parts: tuple[Row, ...]
+    records: tuple[Row, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Completed:
+    """A record made of parts: its own columns, and the row (a part's or a record's) whose origin it bears.
+
+    `record_key` and the time column must follow from that one row, so that parts which come later revise the record and do not
+    double it. Columns of the origin that `record` leaves out (site, cluster, lrms, native, source, ...) are taken over.
+    """
+
+    record: Record
+    origin: Row
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """The rule by which parts become records: a pure function of a whole, whatever the order in which its parts came.
+
+    complete(whole): the records the whole makes by now; none while it still waits for a part. Given what it returned before as
+        `whole.records`, it returns the same again.
+    amends: `whole.records` are looked up: the records in force with the parts' cluster, join_id and array_index, which must
+        then be what `part_key` is made of (`model.whole_key`).
+    """
+
+    family: str
+    record_type: RecordType
+    complete: Callable[[Whole], list[Completed]]
+    amends: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,10 +172,12 @@ class Parsed:
 
 @dataclass(frozen=True, slots=True)
 class Regular:
-    """What a fast lane took of a block: the complete records of its regular units, and the spans of the units it left."""
+    """What a fast lane took of a block: complete records and parts, how many units it skipped, and the spans of those it left."""
 
     records: pa.RecordBatch
     left: list[tuple[int, int]]
+    parts: pa.RecordBatch = field(default_factory=PART.empty)
+    skipped: Mapping[str, int] = field(default_factory=dict)
 
 
 class Parser(Protocol):
@@ -149,6 +195,9 @@ class Parser(Protocol):
     def framing(self) -> Framing: ...
     @property
     def doc(self) -> str: ...
+    @property
+    def completion(self) -> Completion | None:
+        """The rule for the parts it yields; None if it yields none."""
 
     def recognises(self, head: bytes) -> bool:
         """Whether a stream that begins with `head` (some KiB) is in this format."""
@@ -175,6 +224,7 @@ class UnitParser:
     framing: Framing = LINES
     fast_lane: Callable[[Block, Source, str], Regular] | None = None
     recognise: Callable[[bytes], bool] = field(default=lambda head: False)
+    completion: Completion | None = None
 
     @property
     def label(self) -> str:
@@ -196,9 +246,9 @@ class UnitParser:
         rest = self.parse_spans(block, regular.left, source)
         return Parsed(
             merge_by_offset(regular.records, rest.records),
-            rest.parts,
+            merge_by_offset(regular.parts, rest.parts),
             rest.rejects,
-            rest.skipped,
+            Counter(regular.skipped) + Counter(rest.skipped),
             block.offset,
             block.end_offset,
         )
@@ -223,7 +273,7 @@ class UnitParser:
             if isinstance(outcome, Skip):
                 skipped[outcome.reason] += 1
             elif isinstance(outcome, Part):
-                parts.append(self._with_origin(outcome.record, unit, block.offset + start, source))
+                parts.append(self._part(outcome, unit, block.offset + start, source))
             else:
                 records.append(self._with_origin(outcome, unit, block.offset + start, source))
         return Parsed(
@@ -234,6 +284,11 @@ class UnitParser:
             block.offset,
             block.end_offset,
         )
+
+    def _part(self, part: Part, unit: bytes, offset: int, source: Source) -> Record:
+        assert self.completion is not None, f"parser {self.name} yields parts and has no rule that completes records from them"
+        whole: Record = {"family": self.completion.family, "record_type": self.completion.record_type.name}
+        return self._with_origin(whole | part.record, unit, offset, source)
 
     def _with_origin(self, record: Record, unit: bytes, offset: int, source: Source) -> Record:
         return {
@@ -279,7 +334,13 @@ def _rejected(unit: bytes, offset: int, reason: str) -> RejectedUnit:
 
 
 def unit_parser(
-    name: str, record_type: str, *, lrms: str, version: int = 1, framing: Framing = LINES
+    name: str,
+    record_type: str,
+    *,
+    lrms: str,
+    version: int = 1,
+    framing: Framing = LINES,
+    completion: Completion | None = None,
 ) -> Callable[[Callable[[bytes, Source], Outcome]], UnitParser]:
     """Decorator: makes a parser of the one function a site has to write; its docstring is the parser's page."""
 
@@ -287,7 +348,8 @@ def unit_parser(
         types = {"job": JOB, "identity": IDENTITY}
         if record_type not in types:
             raise ConfigError(f"parser {name}: record type {record_type!r} is neither job nor identity")
-        return UnitParser(name, types[record_type], lrms, version, parse_unit, parse_unit.__doc__ or "", framing)
+        doc = parse_unit.__doc__ or ""
+        return UnitParser(name, types[record_type], lrms, version, parse_unit, doc, framing, completion=completion)
 
     return make
 

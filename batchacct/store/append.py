@@ -202,7 +202,7 @@ def _new_load(connection: Connection, origin: Origin, parsed: Parsed, position: 
         "skip_reasons": json.dumps(dict(parsed.skipped), sort_keys=True) if parsed.skipped else None,
         "last_record_at": last,
         "loaded_at": now,
-        **dict.fromkeys(("units", "recorded", "merged", "known", "revised", "skipped", "rejected"), 0),
+        **dict.fromkeys(("units", "recorded", "merged", "completed", "known", "revised", "skipped", "rejected"), 0),
     }
     key = connection.execute(insert(tables.load).values(values)).inserted_primary_key
     assert key is not None

@@ -70,6 +70,7 @@ part = _record_table(PART)
 Index("job_join", job.c.join_id)
 Index("identity_join", identity.c.join_id)
 Index("part_whole", part.c.part_key)
+part.append_column(Column("completed_by", BigInteger))
 
 RECORD_TABLES: dict[str, Table] = {"job": job, "identity": identity, "part": part}
 
@@ -86,6 +87,7 @@ load = Table(
     Column("units", BigInteger, nullable=False),
     Column("recorded", BigInteger, nullable=False),
     Column("merged", BigInteger, nullable=False),
+    Column("completed", BigInteger, nullable=False),
     Column("known", BigInteger, nullable=False),
     Column("revised", BigInteger, nullable=False),
     Column("skipped", BigInteger, nullable=False),
@@ -93,6 +95,7 @@ load = Table(
     Column("skip_reasons", Text),
     Column("last_record_at", BigInteger),
     Column("loaded_at", BigInteger, nullable=False),
+    Column("completed_at", BigInteger),
     Column("joined_at", BigInteger),
     Index("load_source", "source", "id"),
     Index("load_joined", "joined_at", "record_type", "id"),
@@ -124,6 +127,14 @@ followed_file = Table(
     Column("size", BigInteger, nullable=False),
     Column("updated_at", BigInteger, nullable=False),
     Index("followed_file_head", "source", "head_hash"),
+)
+
+feed_cursor = Table(
+    "feed_cursor",
+    metadata,
+    Column("source", Text, primary_key=True),
+    Column("cursor", Text, nullable=False),
+    Column("updated_at", BigInteger, nullable=False),
 )
 
 reject = Table(

@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batchacct.errors import ConfigError
-from batchacct.model import Record, content_hash
-from batchacct.parsing import Block, Outcome, Parsed, Part, Reject, Skip, Source, unit_parser
+from batchacct.model import JOB, Record, content_hash
+from batchacct.parsing import Block, Completion, Outcome, Parsed, Part, Reject, Skip, Source, unit_parser
 from batchacct.parsing.contract import REJECT_BYTES_KEPT, RejectedUnit, in_order, merge_by_offset, printable
 
 SOURCE = Source("farm", site="SITE", cluster="c1", ce_clusters=(("ce01.*", "c1"), ("ce02.*", "c2")))
@@ -38,7 +38,7 @@ WRONG_WORDS: dict[str, Callable[[str], object]] = {
 }
 
 
-@unit_parser("words", "job", lrms="Test", version=3)
+@unit_parser("words", "job", lrms="Test", version=3, completion=Completion("words", JOB, lambda whole: []))
 def words(unit: bytes, source: Source) -> Outcome:
     """A word a line; some do what a careless parser does."""
     word = unit.decode("ascii")
@@ -47,7 +47,7 @@ def words(unit: bytes, source: Source) -> Outcome:
     if word == "comment":
         return Skip("comment")
     if word == "step":
-        return Part({"record_key": word, "record_type": "job", "part_key": "p", "kind": "step", "logged_at": 5})
+        return Part({"record_key": word, "part_key": "p", "kind": "step", "logged_at": 5})
     record: Record = {"record_key": word, "lrms_job_id": word, "join_id": word, "logged_at": 5, "state": "completed"}
     misfits: dict[str, Record] = {
         "misfit": {"processors": "many"},
@@ -77,6 +77,7 @@ def test_what_the_contract_fills_in() -> None:
     (record,), (part,) = done.records.to_pylist(), done.parts.to_pylist()
     wanted = {"site": "SITE", "cluster": "c1", "lrms": "Test", "source": "farm", "parser": "words/3"}
     assert {name: record[name] for name in wanted} == {name: part[name] for name in wanted} == wanted
+    assert (part["family"], part["record_type"]) == ("words", "job")
     assert (record["source_offset"], record["native"], record["content_hash"]) == (1000, b"alpha", content_hash(b"alpha"))
     assert (part["source_offset"], part["native"], part["content_hash"]) == (1007, b"step", content_hash(b"step"))
     assert (done.start_offset, done.end_offset, done.units) == (1000, 1012, 2)

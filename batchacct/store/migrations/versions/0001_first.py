@@ -39,6 +39,13 @@ def upgrade() -> None:
     )
     op.create_index("followed_file_head", "followed_file", ["source", "head_hash"], unique=False)
     op.create_table(
+        "feed_cursor",
+        sa.Column("source", sa.Text(), nullable=False),
+        sa.Column("cursor", sa.Text(), nullable=False),
+        sa.Column("updated_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("source"),
+    )
+    op.create_table(
         "identity",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=False, nullable=False),
         sa.Column("revision", sa.SmallInteger(), server_default="0", nullable=False),
@@ -105,6 +112,7 @@ def upgrade() -> None:
         sa.Column("processors", sa.BigInteger(), nullable=True),
         sa.Column("node_count", sa.BigInteger(), nullable=True),
         sa.Column("gpu_count", sa.BigInteger(), nullable=True),
+        sa.Column("gpu_model", sa.Text(), nullable=True),
         sa.Column("memory_requested_kib", sa.BigInteger(), nullable=True),
         sa.Column("memory_real_kib", sa.BigInteger(), nullable=True),
         sa.Column("memory_virtual_kib", sa.BigInteger(), nullable=True),
@@ -113,6 +121,7 @@ def upgrade() -> None:
         sa.Column("state", sa.Text(), nullable=False),
         sa.Column("host_factor", sa.Float(precision=53), nullable=True),
         sa.Column("energy_j", sa.Float(precision=53), nullable=True),
+        sa.Column("resources", sa.Text(), nullable=True),
         sa.Column("job_name", sa.Text(), nullable=True),
         sa.Column("command", sa.Text(), nullable=True),
         sa.Column("native", sa.LargeBinary(), nullable=True),
@@ -141,6 +150,7 @@ def upgrade() -> None:
         sa.Column("units", sa.BigInteger(), nullable=False),
         sa.Column("recorded", sa.BigInteger(), nullable=False),
         sa.Column("merged", sa.BigInteger(), nullable=False),
+        sa.Column("completed", sa.BigInteger(), nullable=False),
         sa.Column("known", sa.BigInteger(), nullable=False),
         sa.Column("revised", sa.BigInteger(), nullable=False),
         sa.Column("skipped", sa.BigInteger(), nullable=False),
@@ -148,6 +158,7 @@ def upgrade() -> None:
         sa.Column("skip_reasons", sa.Text(), nullable=True),
         sa.Column("last_record_at", sa.BigInteger(), nullable=True),
         sa.Column("loaded_at", sa.BigInteger(), nullable=False),
+        sa.Column("completed_at", sa.BigInteger(), nullable=True),
         sa.Column("joined_at", sa.BigInteger(), nullable=True),
         sa.PrimaryKeyConstraint("id"),
     )
@@ -178,7 +189,10 @@ def upgrade() -> None:
         sa.Column("cluster", sa.Text(), nullable=False),
         sa.Column("lrms", sa.Text(), nullable=False),
         sa.Column("record_type", sa.Text(), nullable=False),
+        sa.Column("family", sa.Text(), nullable=False),
         sa.Column("part_key", sa.Text(), nullable=False),
+        sa.Column("join_id", sa.Text(), nullable=True),
+        sa.Column("array_index", sa.BigInteger(), nullable=True),
         sa.Column("kind", sa.Text(), nullable=False),
         sa.Column("logged_at", sa.BigInteger(), nullable=False),
         sa.Column("start_at", sa.BigInteger(), nullable=True),
@@ -188,6 +202,7 @@ def upgrade() -> None:
         sa.Column("source", sa.Text(), nullable=False),
         sa.Column("source_offset", sa.BigInteger(), nullable=False),
         sa.Column("parser", sa.Text(), nullable=False),
+        sa.Column("completed_by", sa.BigInteger(), nullable=True),
         sa.PrimaryKeyConstraint("id"),
         sa.UniqueConstraint("logged_at", "record_key", "revision", name="part_key"),
     )
