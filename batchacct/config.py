@@ -116,11 +116,21 @@ class SourceKeys(Section):
     """A log that is followed, or a set of files that are one log over time."""
 
     name: str = key("name, as records and `status` show it", sample="lsf-master", pattern=r"^[A-Za-z0-9_.-]+$")
-    parser: str = key("parser: lsf, blah, or that of a plug-in", sample="lsf")
-    paths: list[str] = key("files and patterns; rotated and compressed ones too", sample=["/var/log/lsf/lsb.acct*"], min_length=1)
+    parser: str = key("parser, see `batchacct parse --help`; a site's own may be written as module:function", sample="lsf")
+    paths: list[str] = key("files and patterns; rotated and compressed ones too", [], sample=["/var/log/lsf/lsb.acct*"])
+    feed: str | None = key("ask instead of following files: sacct, arc-db, or that of a plug-in", None)
+    feed_options: dict[str, str] = key("settings of the feed", {})
     cluster: str | None = key("cluster whose jobs it tells of; may be left out where [ce] decides", None, sample="lsf1")
     site: str | None = key("site, where it is not the one above", None)
     zone: Zone = key("time zone of the host that writes it, for formats that do not say", "UTC")
+
+    @model_validator(mode="after")
+    def _followed_or_asked(self) -> SourceKeys:
+        if self.feed is None and not self.paths:
+            raise ValueError("give paths, the files to follow, or a feed to ask")
+        if self.feed is None and self.feed_options:
+            raise ValueError("feed_options are for a source with a feed")
+        return self
 
 
 class Cluster(Section):

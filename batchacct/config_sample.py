@@ -70,8 +70,13 @@ def _keys(section: type[BaseModel], given: dict[str, object]) -> Iterator[str]:
 
 
 def _needed_sample(section: type[BaseModel], name: str) -> bool:
-    """Keys without which a sample would not run: the database, the cluster of a source, the queues that wait."""
-    return (section.__name__, name) in {("Database", "url"), ("SourceKeys", "cluster"), ("Cluster", "grid_queues")}
+    """Keys without which a sample would not run: the database, paths and cluster of a source, the queues that wait."""
+    return (section.__name__, name) in {
+        ("Database", "url"),
+        ("SourceKeys", "paths"),
+        ("SourceKeys", "cluster"),
+        ("Cluster", "grid_queues"),
+    }
 
 
 def _ce_table() -> list[str]:
@@ -112,6 +117,8 @@ def _toml(value: object) -> str:
         return value.isoformat()
     if isinstance(value, (list, tuple)):
         return "[" + ", ".join(_toml(v) for v in value) + "]"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{name} = {_toml(inner)}" for name, inner in value.items()) + "}"
     return json.dumps(str(value) if isinstance(value, Path) else value)
 
 

@@ -43,8 +43,8 @@ def _keys(section: type[BaseModel], prefix: str = "") -> Iterator[str]:
 
 def _keys_of(values: dict[str, Any], prefix: str = "") -> Iterator[str]:
     for name, value in values.items():
-        if name == "ce":
-            yield name
+        if name in {"ce", "feed_options"}:
+            yield prefix + name
         elif isinstance(value, dict):
             yield from _keys_of(value, f"{prefix}{name}.")
         elif isinstance(value, list) and value and isinstance(value[0], dict):
@@ -96,7 +96,7 @@ def test_given_values_and_logs_take_the_place_of_examples(tmp_path: Path) -> Non
 
 
 def test_everything_wrong_is_told_at_once(tmp_path: Path) -> None:
-    text = 'sites = "X"\n[database]\n[[source]]\nname = "a b"\nparser = "lsf"\npaths = []\n'
+    text = 'sites = "X"\n[database]\n[[source]]\nname = "a b"\nparser = "lsf"\npaths = 1\n'
     text += '[join]\ngrace = "1y"\n[publish]\nbunch = 9999\n'
     told = _refused(tmp_path, text)
     for part in (
