@@ -175,12 +175,29 @@ class VoRule(Section):
     project: str | None = key("project (with * and ?)", None)
 
 
+class TokenIssuer(Section):
+    """Tokens that name no group belong to `vo`; the first entry whose issuer and subject match decides."""
+
+    issuer: str = key("issuer of the token; a final / makes no difference", sample="https://atlas-auth.cern.ch/", min_length=1)
+    subject: str = key("subject (with * and ?), where an issuer serves several VOs or a subject stands for a role", "*")
+    vo: str = key("VO", sample="atlas", min_length=1)
+    fqan: str | None = key("FQAN that is published for it; default: /vo", None, pattern=r"^/[^;\s]+$")
+
+
+class Person(Section):
+    """One person or robot with several names: jobs of all of them are published under one."""
+
+    name: str = key("GlobalUserName that is published", sample="/DC=ch/DC=cern/OU=Users/CN=alice", min_length=1)
+    also: list[str] = key("other DNs, and tokens as issuer/subject", sample=["https://atlas-auth.cern.ch/7dee38a3"], min_length=1)
+
+
 class Vo(Section):
     """The VO of jobs without a grid identity; published as `/local-<vo>`, so that they differ from the grid's."""
 
     file: File | None = key("a `vos` file: local group, blanks, VO; rules below come first", None)
     default: str = key("VO of a local job that no rule matches", "nonlcg")
     rule: list[VoRule] = key("rules, in order", [])
+    issuer: list[TokenIssuer] = key("VOs of token issuers, in order", [])
 
 
 class Publish(Section):
@@ -211,6 +228,7 @@ class Config(Section):
     benchmark: list[Benchmark] = key("", [])
     join: Join = key("", Join())
     vo: Vo = key("", Vo())
+    person: list[Person] = key("", [])
     publish: Publish = key("", Publish())
 
     @model_validator(mode="after")
@@ -223,6 +241,9 @@ class Config(Section):
         used |= {b.cluster for b in self.benchmark if b.cluster != "*"}
         if missing := used - known:
             raise ValueError(f"[[cluster]] is missing for {', '.join(sorted(missing))}")
+        names = [name for p in self.person for name in (p.name, *p.also)]
+        if twice := {n for n in names if names.count(n) > 1}:
+            raise ValueError(f"[[person]]: {', '.join(sorted(twice))} stands twice")
         template = self.publish.local_job_id + self.publish.local_job_id_array
         if len(known) > 1 and template.count("{cluster}") < 2:
             raise ValueError("several clusters share job ids: [publish] local_job_id and local_job_id_array need {cluster}")

@@ -82,10 +82,11 @@ def test_the_reference_has_every_key() -> None:
 def test_commented_values_are_the_defaults(tmp_path: Path) -> None:
     shown = [line for line in _uncommented(sample()).splitlines() if not line.endswith('= ""')]
     shown = [line for line in shown if not line.startswith(("machine_name", '"ce01'))]
-    text = "\n".join(shown).replace("[[vo.rule]]", "[[vo.rule]] # ")
+    text = "\n".join(shown)
     everything, plain = _load(tmp_path, text), _load(tmp_path, sample())
     assert everything.vo.rule[0].vo == "atlas"
-    assert everything.model_copy(update={"vo": plain.vo}) == plain
+    assert (everything.vo.issuer[0].vo, everything.person[0].also) == ("atlas", ["https://atlas-auth.cern.ch/7dee38a3"])
+    assert everything.model_copy(update={"vo": plain.vo, "person": plain.person}) == plain
     assert everything.vo.default == plain.vo.default
 
 

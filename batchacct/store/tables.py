@@ -166,10 +166,12 @@ vo_mapping = Table(
     Column("user_name", Text, nullable=False),
     Column("group_name", Text, nullable=False),
     Column("project", Text, nullable=False),
+    Column("issuer", Text, nullable=False),
+    Column("subject", Text, nullable=False),
     Column("vo", Text, nullable=False),
     Column("fqan", Text, nullable=False),
     Column("rule", Text, nullable=False),
-    UniqueConstraint("rules_hash", "user_name", "group_name", "project", name="vo_mapping_key"),
+    UniqueConstraint("rules_hash", "user_name", "group_name", "project", "issuer", "subject", name="vo_mapping_key"),
 )
 
 benchmark = Table(

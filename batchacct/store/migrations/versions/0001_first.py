@@ -285,10 +285,12 @@ def upgrade() -> None:
         sa.Column("user_name", sa.Text(), nullable=False),
         sa.Column("group_name", sa.Text(), nullable=False),
         sa.Column("project", sa.Text(), nullable=False),
+        sa.Column("issuer", sa.Text(), nullable=False),
+        sa.Column("subject", sa.Text(), nullable=False),
         sa.Column("vo", sa.Text(), nullable=False),
         sa.Column("fqan", sa.Text(), nullable=False),
         sa.Column("rule", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("id"),
-        sa.UniqueConstraint("rules_hash", "user_name", "group_name", "project", name="vo_mapping_key"),
+        sa.UniqueConstraint("rules_hash", "user_name", "group_name", "project", "issuer", "subject", name="vo_mapping_key"),
     )
     # ### end Alembic commands ###
