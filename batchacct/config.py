@@ -116,7 +116,7 @@ class SourceKeys(Section):
     """A log that is followed, or a set of files that are one log over time."""
 
     name: str = key("name, as records and `status` show it", sample="lsf-master", pattern=r"^[A-Za-z0-9_.-]+$")
-    parser: str = key("parser, see `batchacct parse --help`; a site's own may be written as module:function", sample="lsf")
+    parser: str = key("one of docs/reference/parsers.md; a site's own also as module:function", sample="lsf")
     paths: list[str] = key("files and patterns; rotated and compressed ones too", [], sample=["/var/log/lsf/lsb.acct*"])
     feed: str | None = key("ask instead of following files: sacct, arc-db, or that of a plug-in", None)
     feed_options: dict[str, str] = key("settings of the feed", {})
