@@ -49,6 +49,7 @@ import re
 from batchacct.model import JOB
 from batchacct.parsing import Outcome, Reject, Skip, Source, UnitParser
 from loccol.sge_colon import run_of_line
+from loccol.sge_fast import fast_lane
 from loccol.sge_parallel import COMPLETION
 from loccol.sge_runs import LRMS, outcome_of
 
@@ -96,6 +97,7 @@ PARSER = UnitParser(
     version=1,
     parse_unit=parse_unit,
     doc=__doc__ or "",
+    fast_lane=fast_lane,
     recognise=recognise,
     completion=COMPLETION,
 )
