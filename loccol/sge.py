@@ -35,8 +35,12 @@ Department, working directory and advance reservation are in `native` only. UGE 
 Jobs that never started (start_time 0) are records with state `never_started`, one for each host that was tried. Where the
 line holds no time at all, as SGE 6 and SoGE write it, it is skipped and counted: no month can be told for it.
 
-Jobs in a parallel environment, those with one slot too, are parts, as records of tasks may belong to them:
-`loccol.sge_parallel`. Lines of a `reporting` file are not read, as it tells of the same jobs, long ones in daily pieces.
+Jobs in a parallel environment, those with one slot too, are parts, as records of tasks may belong to them
+(`loccol.sge_parallel`): a job for each master's record (several if it was rescheduled), with the sum of the CPU, mem, io and
+memory of its own and its tasks' records, and the distinct hosts. Of a lone record with several slots node_count is null: with
+`accounting_summary` or loose integration only the master's host is named. Without slots by host, exec_hosts are bare names. A
+task's record without its master's waits. Lines of a `reporting` file are not read: it tells of the same jobs, long ones in
+daily pieces.
 
 Natural key: cluster, job_number, task_number, submission, start and end time; ids wrap at 9,999,999. Sources: accounting(5),
 sge_status(5), sge_pe(5), reporting(5), queue_conf(5) of SoGE and OCS; UGE by its man page as public parsers quote it, and lines.

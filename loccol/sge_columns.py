@@ -68,9 +68,9 @@ class Rows:
         none: Bools = (starts == ends) | ((ends - starts == 4) & (words[np.minimum(starts, len(words) - 1)] == _NONE_WORD))
         return none
 
-    def texts(self, name: str, kind: pa.DataType = TEXT) -> Column:
+    def texts(self, name: str) -> Column:
         """The texts of a field; null where it says nothing."""
-        return _spans(self.data, *self.spans[name], ~self.is_none(name), kind)
+        return _spans(self.data, *self.spans[name], ~self.is_none(name), TEXT)
 
     def encoded(self, name: str) -> tuple[list[bytes], Column]:
         """The different values of a field, and which of them each line has."""
