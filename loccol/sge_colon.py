@@ -123,7 +123,7 @@ def _tail(tokens: list[bytes]) -> int:
 def run_of_line(unit: bytes) -> Run:
     """What a line of any version says.  Raises: Reject with the field that is not what it should be."""
     line = split(unit)
-    maxrss = line.late_number("maxrss") or 0
+    maxrss_bytes = int(line.late_number("maxrss") or 0)
     return Run(
         job_number=line.integer("job_number"),
         task_number=line.integer("task_number"),
@@ -148,7 +148,7 @@ def run_of_line(unit: bytes) -> Run:
         io=line.number("io"),
         ioops=line.late_number("ioops"),
         maxvmem_bytes=int(line.late_number("maxvmem") or 0),
-        rss_kib=int(maxrss) // 1024 if maxrss > 0 else int(line.number("ru_maxrss")),
+        rss_kib=maxrss_bytes // 1024 if maxrss_bytes > 0 else int(line.number("ru_maxrss")),
         category="" if line.category in NONE else text_of(colons_restored(line.category)),
         granted="" if line.granted in NONE else text_of(line.granted),
         submit_host=line.text("submit_host"),

@@ -45,7 +45,7 @@ def run_of_object(found: Object) -> Run:
     usage = _inner(found, "usage")
     of_system = _inner(usage, "rusage")
     of_scheduler = _inner(usage, "eusage" if "eusage" in usage else "usage")
-    maxrss = _number(of_scheduler, "maxrss", Decimal(0))
+    maxrss_bytes = int(_number(of_scheduler, "maxrss", Decimal(0)))
     return Run(
         job_number=_integer(found, "job_number"),
         task_number=_integer(found, "task_number", 0),
@@ -70,7 +70,7 @@ def run_of_object(found: Object) -> Run:
         io=_number(of_scheduler, "io"),
         ioops=_number(of_scheduler, "ioops") if "ioops" in of_scheduler else None,
         maxvmem_bytes=int(_number(of_scheduler, "maxvmem", Decimal(0))),
-        rss_kib=int(maxrss) // 1024 if maxrss > 0 else int(_number(of_system, "ru_maxrss", Decimal(0))),
+        rss_kib=maxrss_bytes // 1024 if maxrss_bytes > 0 else int(_number(of_system, "ru_maxrss", Decimal(0))),
         category=_text(found, "category") or "",
         granted="",
         submit_host=_text(found, "submit_host"),

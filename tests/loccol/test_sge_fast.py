@@ -116,6 +116,7 @@ def assert_same(found: Parsed, expected: Parsed) -> None:
 @example(b"\n")
 @example(REAL[0])
 @example(b"\n\n" + REAL[0])
+@example(SERIAL_74.replace(b":668106752:", b":0.5:"))
 @example(b"a:b:c:d:e:1" + REAL[0][REAL[0].index(b":sge:") :] + b"\n" + REAL[1])
 @example(b"\n".join(ODD_LINES))
 def test_both_lanes_find_the_same(log: bytes) -> None:
