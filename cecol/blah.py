@@ -91,7 +91,7 @@ _SECOND_PART = (
     rf'(?: "clientID={_PLAIN}")?\r?$'
 )
 _CE_COLUMNS = ("ce_id", "cluster", "lrms", "time_kind")
-_VOMS_COLUMNS = ("fqan", "fqans", "vo", "vo_group", "vo_role")
+VOMS_COLUMNS = ("fqan", "fqans", "vo", "vo_group", "vo_role")
 
 
 def recognise(head: bytes) -> bool:
@@ -153,7 +153,7 @@ def parse_unit(unit: bytes, source: Source) -> Outcome:
         "token_subject": subject,
         "local_user": values.get("localUser") or None,
     }
-    return record | dict(zip(_VOMS_COLUMNS, _voms(fqans), strict=True))
+    return record | dict(zip(VOMS_COLUMNS, voms(fqans), strict=True))
 
 
 def _by_key(pairs: Iterable[tuple[str, str]]) -> tuple[dict[str, str], list[str]]:
@@ -240,11 +240,11 @@ def who(user_dn: str) -> tuple[str | None, str | None, str | None]:
     return None, None, user_dn or None
 
 
-def _voms(user_fqans: Iterable[str]) -> tuple[str | None, ...]:
-    """What follows from the userFQAN fields of a line: the values of _VOMS_COLUMNS."""
-    fqans = list(dict.fromkeys(fqan for fqan in split_fqans(";".join(user_fqans)) if fqan != NO_VOMS))
+def voms(fqans_in_order: Iterable[str]) -> tuple[str | None, ...]:
+    """What follows from FQANs in order, lists among them: the values of VOMS_COLUMNS."""
+    fqans = list(dict.fromkeys(fqan for fqan in split_fqans(";".join(fqans_in_order)) if fqan != NO_VOMS))
     if not fqans:
-        return (None,) * len(_VOMS_COLUMNS)
+        return (None,) * len(VOMS_COLUMNS)
     primary = parse_fqan(fqans[0])
     return fqans[0], json.dumps(fqans, ensure_ascii=False), primary.vo, primary.group, primary.role
 
@@ -301,7 +301,7 @@ def _records(regular: pa.RecordBatch, offset: int, source: Source, label: str) -
     key = (_same("blah", count), regular["cluster"], time, ce_id, lrms_id, _same(":", count))
     columns: dict[str, Column] = {name: regular[name] for name in _CE_COLUMNS}
     columns |= _by_distinct(regular["dn"], ("dn", "token_issuer", "token_subject"), who)
-    columns |= _by_distinct(regular["fqans"], _VOMS_COLUMNS, _of_fqans)
+    columns |= _by_distinct(regular["fqans"], VOMS_COLUMNS, _of_fqans)
     columns |= {
         "record_key": pc.binary_join_element_wise(*key),
         "content_hash": pa.array([content_hash(unit) for unit in units], INTEGER),
@@ -349,8 +349,8 @@ def _of_ce(ce_id: str, source: Source) -> tuple[str | None, ...]:
 
 
 def _of_fqans(captured: str) -> tuple[str | None, ...]:
-    """The values of _VOMS_COLUMNS for a run of `userFQAN=...` fields, as the fast lane's expression captures it."""
-    return _voms(field.removeprefix("userFQAN=") for field in captured.split('" "')[:-1])
+    """The values of VOMS_COLUMNS for a run of `userFQAN=...` fields, as the fast lane's expression captures it."""
+    return voms(field.removeprefix("userFQAN=") for field in captured.split('" "')[:-1])
 
 
 PARSER = UnitParser(
