@@ -47,7 +47,7 @@ _HEAD = re.compile(
 )
 _OF_GLEXEC = re.compile(rb"gle(?:xec|mon|gumsi)[^\s\[]{0,16}\[")
 _JM_ID = re.compile(rf"(?P<jm_id>{JM_ID}) ?: +")
-_FINAL = "LCMAPS CRED FINAL: "
+_FINAL = "LCMAPS CRED FINAL:"
 _MAPPED = re.compile(r"(?:DN:\"(?P<dn>[^\"]*)\"->)?mapped uid:'(?P<uid>[0-9]{1,10})'(?:,(?:pgid|sgid):'[0-9]{1,10}')*+")
 _FQAN = re.compile(r"FQAN:\"(?P<fqan>[^\"]*)\"->mapped group:[0-9]{1,10}(?:\([^()]*\))?")
 _FIRST = re.compile(r"User \"(?P<dn>[^\"]*)\" with first FQAN \"(?P<fqan>[^\"]*)\" Permitted at ")
@@ -76,7 +76,7 @@ def parse_unit(unit: bytes, source: Source) -> Outcome:
     said = line[job_manager.end() :].strip()
     distinct = str(content_hash(unit))
     if said.startswith(_FINAL):
-        return _of_final(said.removeprefix(_FINAL), at, distinct, source)
+        return _of_final(said.removeprefix(_FINAL).strip(), at, distinct, source)
     if first := _FIRST.search(said):
         told = {"dn": user_of(first["dn"]), "fqan": _fqan(first["fqan"]), "is_first": True}
         return part(source, "fqan", at, told, distinct)
