@@ -255,7 +255,7 @@ def _unless_none(job_id: str | None) -> str | None:
 
 def fast_lane(block: Block, source: Source, label: str) -> Regular:
     """The lines in the usual order of keys, taken column by column; Arrow works on them outside Python's lock."""
-    starts, stops = _line_bounds(block.data)
+    starts, stops = line_bounds(block.data)
     offsets = np.append(starts, len(block.data)).astype(np.int32)
     buffers = [None, pa.py_buffer(offsets.tobytes()), pa.py_buffer(block.data)]
     lines = pa.Array.from_buffers(pa.binary(), len(starts), buffers)
@@ -263,7 +263,7 @@ def fast_lane(block: Block, source: Source, label: str) -> Regular:
     second = pc.extract_regex(pc.struct_field(first, "rest"), _SECOND_PART)
     captured: dict[str, Column] = {name: pc.struct_field(first, name) for name in ("dn", "fqans", "ce")}
     captured |= {name: pc.struct_field(second, name) for name in ("job", "lrms_id", "user")}
-    by_ce = _by_distinct(captured["ce"], _CE_COLUMNS, lambda ce_id: _of_ce(ce_id, source))
+    by_ce = by_distinct(captured["ce"], _CE_COLUMNS, lambda ce_id: _of_ce(ce_id, source))
     taken = pc.and_(second.is_valid(), by_ce["cluster"].is_valid())
     every = pa.RecordBatch.from_pydict({"line": lines, "start": pa.array(starts), **captured, **by_ce})
     try:
@@ -276,7 +276,7 @@ def fast_lane(block: Block, source: Source, label: str) -> Regular:
     return Regular(records, [(start, stop) for start, stop in spans if block.data[start:stop].strip()])
 
 
-def _line_bounds(data: bytes) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+def line_bounds(data: bytes) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Where each line begins and, without `\\r` and `\\n`, ends: the spans of LineFraming, and empty ones too."""
     array = np.frombuffer(data, dtype=np.uint8)
     newlines = np.flatnonzero(array == ord("\n"))
@@ -297,11 +297,11 @@ def _records(regular: pa.RecordBatch, offset: int, source: Source, label: str) -
     units = cast("list[bytes]", native.to_pylist())
     opaque = pc.match_substring_regex(lrms_id, _OPAQUE)
     number: Column = pc.struct_field(pc.extract_regex(lrms_id, _NUMBER), "number")
-    ce_id = pc.coalesce(regular["ce_id"], _same("", count))
-    key = (_same("blah", count), regular["cluster"], time, ce_id, lrms_id, _same(":", count))
+    ce_id = pc.coalesce(regular["ce_id"], same("", count))
+    key = (same("blah", count), regular["cluster"], time, ce_id, lrms_id, same(":", count))
     columns: dict[str, Column] = {name: regular[name] for name in _CE_COLUMNS}
-    columns |= _by_distinct(regular["dn"], ("dn", "token_issuer", "token_subject"), who)
-    columns |= _by_distinct(regular["fqans"], VOMS_COLUMNS, _of_fqans)
+    columns |= by_distinct(regular["dn"], ("dn", "token_issuer", "token_subject"), who)
+    columns |= by_distinct(regular["fqans"], VOMS_COLUMNS, _of_fqans)
     columns |= {
         "record_key": pc.binary_join_element_wise(*key),
         "content_hash": pa.array([content_hash(unit) for unit in units], INTEGER),
@@ -313,16 +313,16 @@ def _records(regular: pa.RecordBatch, offset: int, source: Source, label: str) -
         "local_user": _null_where(pc.equal(user, pa.scalar("")), user),
         "native": native,
         "source_offset": pc.add(regular["start"], offset),
-        "site": _same(source.site, count),
-        "source": _same(source.name, count),
-        "parser": _same(label, count),
+        "site": same(source.site, count),
+        "source": same(source.name, count),
+        "parser": same(label, count),
     }
     nulls: list[None] = [None] * count
     arrays = [columns[c.name] if c.name in columns else pa.array(nulls, c.type) for c in IDENTITY.columns]
     return pa.RecordBatch.from_arrays(arrays, schema=IDENTITY.schema)
 
 
-def _same(text: str | None, count: int) -> Column:
+def same(text: str | None, count: int) -> Column:
     return pa.repeat(pa.scalar(text, TEXT), count)
 
 
@@ -331,7 +331,7 @@ def _null_where(condition: Column, values: Column) -> Column:
     return kept
 
 
-def _by_distinct(captured: Column, names: tuple[str, ...], texts_of: Distinct) -> dict[str, Column]:
+def by_distinct(captured: Column, names: tuple[str, ...], texts_of: Distinct) -> dict[str, Column]:
     """Text columns that depend on one captured text: `texts_of` is called once for each distinct value of it."""
     encoded: pa.DictionaryArray[Any, Any] = captured.dictionary_encode()
     distinct = cast("list[bytes]", encoded.dictionary.to_pylist())

@@ -38,6 +38,7 @@ from typing import TYPE_CHECKING
 from batchacct.model import IDENTITY, text_of
 from batchacct.parsing.contract import Part, Reject, Skip, UnitParser
 from cecol.blah import UNKNOWN_LRMS
+from cecol.gram_fast import FastLane
 from cecol.gram_parts import COMPLETION, JM_ID, SYSLOG, At, batch_job, connection, local_seconds, part, user_of
 
 if TYPE_CHECKING:
@@ -95,10 +96,8 @@ def _of_job_manager(jma: re.Match[bytes], source: Source) -> Outcome:
     known = _is_known(jm_id)
     if said.startswith("has GRAM_SCRIPT_JOB_ID "):
         return _job(jm_id, said.removeprefix("has GRAM_SCRIPT_JOB_ID "), at, source)
-    if said.startswith("for "):
-        return _user("user", At(jm_id, at), said.removeprefix("for "), source) if known else Skip(NO_JM_ID)
-    if said.startswith("mapped to "):
-        return _account(jm_id, said, at, source) if known else Skip(NO_JM_ID)
+    if said.startswith(("for ", "mapped to ")):
+        return _of_user(said, At(jm_id, at), source) if known else Skip(NO_JM_ID)
     if said == "JM exiting":
         return Skip(EXITING)
     if any(verb.startswith(said) for verb in _VERBS):
@@ -128,6 +127,16 @@ def _job(jm_id: str, said: str, at: int, source: Source) -> Outcome:
     return Part({**made.record, "lrms": lrms})
 
 
+def _of_user(said: str, at: At, source: Source) -> Outcome:
+    if said.startswith("for "):
+        return _user("user", at, said.removeprefix("for "), source)
+    mapped = _MAPPED.fullmatch(said)
+    if not mapped:
+        raise Reject("mapped to is not followed by account (uid, gid)")
+    account, uid, gid = mapped.groups()
+    return part(source, "account", at, {"account": account, "uid": int(uid), "gid": int(gid)})
+
+
 def _user(kind: str, at: At, said: str, source: Source) -> Outcome:
     raw, named, peer = said.rpartition(" on ")
     if not named or not _is_address(peer):
@@ -144,14 +153,6 @@ def _is_address(peer: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _account(jm_id: str, said: str, at: int, source: Source) -> Outcome:
-    mapped = _MAPPED.fullmatch(said)
-    if not mapped:
-        raise Reject("mapped to is not followed by account (uid, gid)")
-    account, uid, gid = mapped.groups()
-    return part(source, "account", At(jm_id, at), {"account": account, "uid": int(uid), "gid": int(gid)})
 
 
 def _of_gatekeeper(message: bytes, source: Source, *, has_head: bool) -> Outcome:
@@ -178,6 +179,7 @@ PARSER = UnitParser(
     version=1,
     parse_unit=parse_unit,
     doc=__doc__ or "",
+    fast_lane=FastLane(lambda said, source: _of_user(said, At("", 0), source), fork=FORK, exiting=EXITING),
     recognise=recognise,
     completion=COMPLETION,
 )

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchacct.parsing.contract import Source
+from batchacct.parsing.contract import Block, Source
 from cecol import gram
 from cecol.gram import PARSER
 from tests.cecol.gram_wholes import FUZZED, SOURCE, identities, in_pieces, parse, parts_of, reasons, sample, utc
@@ -280,6 +280,15 @@ FEW = (
 @given(st.lists(st.integers(1, 5000), min_size=1, max_size=20))
 def test_any_chunking_gives_the_same(sizes: list[int]) -> None:
     assert in_pieces(PARSER, ALL, sizes) == in_pieces(PARSER, ALL, [len(ALL)])
+
+
+def test_the_fast_lane_is_taken() -> None:
+    assert PARSER.fast_lane is not None
+    data = sample(NGS)
+    for block in (data, data.rstrip(b"\n"), data.replace(b"\n", b"\r\n"), data + b"\n \n"):
+        regular = PARSER.fast_lane(Block(block, 7), LONDON, "gram/1")
+        assert (regular.left, regular.parts.num_rows) == ([], 84)
+        assert regular.parts["source_offset"][0].as_py() == 7
 
 
 PIECES = (
