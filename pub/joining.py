@@ -158,8 +158,8 @@ class Joiner:
 
     def _decide(self, connection: Connection) -> Counter[tuple[str, str]]:
         """What becomes of the jobs in `todo`, written to the ledger; how many rows of which (outcome, reason) are new there."""
-        store_mappings(connection, self.rules, _accounts())
         connection.execute(insert(_match).from_select(["job_id", "identity_id", "candidates"], self._nearest()))
+        store_mappings(connection, self.rules, _accounts())
         names = [c.name for c in _verdict.columns]
         connection.execute(insert(_verdict).from_select(names, self._verdicts(connection)))
         self._keep_replaced(connection)
@@ -241,7 +241,10 @@ class Joiner:
             vo_mapping.c.user_name == func.coalesce(job.c.user_name, ""),
             vo_mapping.c.group_name == func.coalesce(job.c.group_name, ""),
             vo_mapping.c.project == func.coalesce(job.c.project, ""),
+            vo_mapping.c.issuer == _token(identity.c.token_issuer),
+            vo_mapping.c.subject == _token(identity.c.token_subject),
         )
+        matched = job.outerjoin(_match, _match.c.job_id == job.c.id).outerjoin(identity, identity.c.id == _match.c.identity_id)
         return (
             select(
                 job.c.id,
@@ -256,7 +259,7 @@ class Joiner:
                 vo_mapping.c.id.label("mapping_id"),
                 fitting_benchmark(connection).label("benchmark_id"),
             )
-            .select_from(job.outerjoin(_match, _match.c.job_id == job.c.id).outerjoin(vo_mapping, mapping))
+            .select_from(matched.outerjoin(vo_mapping, mapping))
             .where(job.c.id.in_(_TODO))
             .subquery()
         )
@@ -329,15 +332,23 @@ def _replace_usage(connection: Connection) -> Counter[tuple[str, str]]:
     return Counter({(row[0], row[1]): row[2] for row in counts})
 
 
-def _accounts() -> Select[str, str, str]:
+def _accounts() -> Select[str, str, str, str, str]:
+    """What the VO of a job without an FQAN can follow from: its account, and the token of its identity."""
     user, group, project = (func.coalesce(c, "") for c in (job.c.user_name, job.c.group_name, job.c.project))
-    return select(user, group, project).where(job.c.id.in_(_TODO)).distinct()
+    tokens = (_token(identity.c.token_issuer), _token(identity.c.token_subject))
+    matched = job.outerjoin(_match, _match.c.job_id == job.c.id).outerjoin(identity, identity.c.id == _match.c.identity_id)
+    return select(user, group, project, *tokens).select_from(matched).where(job.c.id.in_(_TODO)).distinct()
+
+
+def _token(column: Column[str]) -> ColumnElement[str]:
+    """A token's issuer or subject, where nothing better tells the VO; else empty."""
+    return case((and_(identity.c.vo.is_(None), identity.c.fqan.is_(None)), func.coalesce(column, "")), else_="")
 
 
 def _next_loads(connection: Connection, record_type: str) -> list[int]:
     """The oldest loads that are not joined yet, as many as hold about `RECORDS_PER_STEP` records."""
     waiting = (
-        select(load.c.id, load.c.recorded)
+        select(load.c.id, load.c.recorded + load.c.completed)
         .where(load.c.joined_at.is_(None), load.c.record_type == record_type)
         .order_by(load.c.id)
         .limit(1000)
