@@ -16,8 +16,9 @@ There are 15 fields, in GRAM5 16. The others are in `native` and given by `field
 stage-out and clean-up ids, 11 toolkit version, 13 job description, 14 success and 15 finished flag, 16 gateway user. All
 are quoted, a quote within one is `&quot;`, NULL is that word. A record is written when the job is done or failed and
 deleted once the audit database has it, so it can come after the batch record. There is no FQAN. A failed job's record is
-one like the others: whether a batch job stands behind it, the join will find. Source: globus/globus-toolkit
-gram/jobmanager/auditing; its test records are in tests/samples/gram.
+one like the others: whether a batch job stands behind it, the join will find. What these records tell, the job managers'
+log (`cecol.gram`) tells too: of one gatekeeper read one of the two, for two identities of the same second are a tie, which
+the join holds. Source: globus/globus-toolkit gram/jobmanager/auditing; its test records are in tests/samples/gram.
 """
 
 from __future__ import annotations

@@ -18,8 +18,8 @@ log the VO, the job manager the batch job. All of them write the id of the job m
 A GRAM5 job manager serves many jobs under the id of the first request, so that a whole makes one identity a `has` line, and
 that identity has the key and the time of this line. Without a DN there is none: the parts are held. The DN is the job
 manager's, else the gatekeeper's, else that of VOMS or LCMAPS. FQANs come before a bare VO name (formats/identity.md 6.5).
-What VOMS and LCMAPS say under another DN is of another user and not taken: within a pilot, glexec maps the payload in the
-environment of the pilot, job manager id and all.
+What VOMS and LCMAPS say under another DN or uid is of another user and not taken: within a pilot, glexec maps the payload in
+the environment of the pilot, job manager id and all.
 """
 
 from __future__ import annotations
@@ -34,7 +34,6 @@ from batchacct.parsing.contract import Completed, Completion, Part, Reject, Row,
 from cecol.blah import UNKNOWN_LRMS, VOMS_COLUMNS, batch_id, voms, who
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
 
     from batchacct.parsing.contract import Source
 
@@ -116,23 +115,19 @@ def complete(whole: Whole) -> list[Completed]:
     """An identity for each batch job of a job manager whose user is known; see the module."""
     parts = sorted(whole.parts, key=_order)
     told = [(str(row["kind"]), cast("Told", json.loads(str(row["usage"])))) for row in parts]
-    dn = _dn(told)
+    dn = next((t["dn"] for source in _NAMING for kind, t in told if kind == source and t.get("dn")), None)
     if dn is None:
         return []
+    uid = next((t["uid"] for kind, t in told if kind == "account"), None)
     of_user = {
         "global_job_id": whole.key,
         "time_kind": "submit",
         "dn": dn,
-        "local_user": _local_user(told, dn),
-        **dict(zip(VOMS_COLUMNS, _voms_columns(told, dn), strict=True)),
+        "local_user": _local_user(told, dn, uid),
+        **dict(zip(VOMS_COLUMNS, _voms_columns(told, dn, uid), strict=True)),
     }
     jobs = {str(row["record_key"]): row for row in reversed(parts) if row["kind"] == "job"}
     return [Completed({**of_user, **_of_job(row)}, row) for row in sorted(jobs.values(), key=_order)]
-
-
-def _dn(told: list[tuple[str, Told]]) -> str | None:
-    """The user's name as the first of the sources tells it that does."""
-    return next((t["dn"] for source in _NAMING for kind, t in told if kind == source and t.get("dn")), None)
 
 
 def _order(row: Row) -> tuple[object, ...]:
@@ -145,27 +140,29 @@ def _of_job(row: Row) -> Record:
     return {"record_key": row["record_key"], "recorded_at": row["logged_at"], **told}
 
 
-def _local_user(told: Iterable[tuple[str, Told]], dn: str) -> str | None:
+def _local_user(told: list[tuple[str, Told]], dn: str, uid: int | None) -> str | None:
     """The account by its name, else by its number."""
-    accounts = [(t.get("account"), t.get("uid")) for _, t in told if _is_of(t, dn)]
-    names = [name for name, _ in accounts if name]
-    return next(iter(names), None) or next((str(uid) for _, uid in accounts if uid is not None), None)
+    names = (t["account"] for kind, t in told if kind == "account")
+    numbers = (str(t["uid"]) for _, t in told if t.get("uid") is not None and _is_of(t, dn, uid))
+    return next(names, None) or next(numbers, None)
 
 
-def _voms_columns(told: Iterable[tuple[str, Told]], dn: str) -> tuple[str | None, ...]:
+def _voms_columns(told: list[tuple[str, Told]], dn: str, uid: int | None) -> tuple[str | None, ...]:
     """The values of VOMS_COLUMNS: FQANs in order, else the first VO that is named."""
-    told = list(told)
-    mapped = [t for kind, t in told if kind in ("mapping", "fqan")]
-    if all(_is_of(t, dn) for t in mapped):
-        fqans = sorted((t for t in mapped if "fqan" in t), key=lambda t: not t.get("is_first"))
-        if fqans:
-            return voms(t["fqan"] for t in fqans)
-    vos = [vo for kind, t in told if kind == "voms" and _is_of(t, dn) for vo in t["vos"]]
-    return tuple(vos[0] if vos and name == "vo" else None for name in VOMS_COLUMNS)
+    of_lcmaps = [t for kind, t in told if kind in ("mapping", "fqan")]
+    if all(_is_of(t, dn, uid) for t in of_lcmaps):
+        columns = voms(t["fqan"] for t in sorted(of_lcmaps, key=lambda t: not t.get("is_first")) if "fqan" in t)
+        if any(columns):
+            return columns
+    vos = (vo for kind, t in told if kind == "voms" and _is_of(t, dn, uid) for vo in t["vos"])
+    vo = next(vos, None)
+    return tuple(vo if name == "vo" else None for name in VOMS_COLUMNS)
 
 
-def _is_of(told: Told, dn: str) -> bool:
-    return told.get("dn") is None or _comparable(told["dn"]) == _comparable(dn)
+def _is_of(told: Told, dn: str, uid: int | None) -> bool:
+    """Whether what is said is of this user, as far as it says of whom it is."""
+    other_uid = told.get("uid")
+    return (told.get("dn") is None or _comparable(told["dn"]) == _comparable(dn)) and (uid is None or other_uid in (None, uid))
 
 
 def _comparable(dn: str) -> str:

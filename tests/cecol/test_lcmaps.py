@@ -101,6 +101,8 @@ def test_who_where_nobody_else_says() -> None:
 def test_a_payload_mapped_in_the_pilots_environment_is_not_taken() -> None:
     found = identity(final(), fqan("/atlas/Role=pilot"), final(ROY, 1), fqan("/Engage"))
     assert (found["dn"], found["fqan"], found["vo"]) == (INCA, None, None)
+    unnamed = line("LCMAPS CRED FINAL: mapped uid:'46661',pgid:'46661'")
+    assert identity(fqan("/atlas/Role=pilot"), unnamed, fqan("/Engage"))["fqan"] is None
     payload = final(ROY).replace(b"l_l_gt4", b"glexec") + fqan("/Engage").replace(b"l_l_gt4", b"glexec.mon")
     assert parse(PARSER, payload).skipped == {lcmaps.GLEXEC: 2}
 

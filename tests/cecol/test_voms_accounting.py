@@ -79,6 +79,7 @@ def test_several_vos_in_their_order_and_the_first_record_counts() -> None:
 def test_another_users_vo_is_not_taken() -> None:
     assert identity(record(dn="/CN=Somebody else"))["vo"] is None
     assert identity(record(dn="/CN=Somebody else") + record())["vo"] == "ngs.ac.uk"
+    assert identity(record(uid="618"))["vo"] is None, "the uid of another account"
     assert identity(record(dn=INCA.replace("emailAddress", "Email").upper()))["vo"] == "ngs.ac.uk"
     assert identity(record(dn=INCA + "/CN=limited proxy"))["vo"] == "ngs.ac.uk"
 
