@@ -6,6 +6,7 @@ LCAS/LCMAPS plug-in, the usage from PBS. Its logs in tests/samples/globus-site a
 
 from __future__ import annotations
 
+import datetime as dt
 import itertools
 from pathlib import Path
 
@@ -153,3 +154,27 @@ def test_the_jobmap_of_an_lcg_ce_against_its_pbs_records(site: Site) -> None:
     assert ends["280876"] == 1_232_913_182
     assert len(ends) == 5
     site.assert_sound()
+
+
+def test_the_jobmap_of_an_lcg_ce_against_its_lsf_records(site: Site, tmp_path: Path) -> None:
+    """DGAS' other pair, its place-holders filled with the jobs' submit times; both sides say the uid."""
+    submitted = (1_233_930_826, 1_232_852_822, 1_232_869_420)
+    text = (SAMPLES / "blah/grid-jobmap.template.lsf").read_text()
+    for number, at in enumerate(submitted, 1):
+        text = text.replace(f"$timestamp{number}", f"{dt.datetime.fromtimestamp(at, dt.UTC):%Y-%m-%d %H:%M:%S}")
+    (tmp_path / "grid-jobmap_20090125").write_text(text)
+    logs = {"ce": ("blah", str(tmp_path / "grid-jobmap_20090125")), "lsf": ("lsf", "lsf/dgas-tests-7.02.acct")}
+    configured(site, logs, "UTC")
+    collect(site, *logs)
+    site.publish(submitted[0] + 40 * DAY)
+    with site.store.reading() as connection:
+        rows = connection.execute(
+            select(job.c.join_id, usage.c.outcome, identity.c.vo, identity.c.local_user, job.c.user_id, identity.c.recorded_at)
+            .select_from(usage.join(job, job.c.id == usage.c.job_id).outerjoin(identity, identity.c.id == usage.c.identity_id))
+            .order_by(job.c.join_id)
+        ).all()
+    assert [tuple(row) for row in rows] == [
+        ("4530990", "joined", "cms", "3003", 3003, submitted[0]),
+        ("4532648", "joined", "lhcb", "5603", 5603, submitted[1]),
+        ("4535228", "joined", "atlas", "5504", 5504, submitted[2]),
+    ]
