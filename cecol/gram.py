@@ -39,7 +39,7 @@ from batchacct.model import IDENTITY, text_of
 from batchacct.parsing.contract import Part, Reject, Skip, UnitParser
 from cecol.blah import UNKNOWN_LRMS
 from cecol.gram_fast import FastLane
-from cecol.gram_parts import COMPLETION, JM_ID, SYSLOG, At, batch_job, connection, local_seconds, part, user_of
+from cecol.gram_parts import COMPLETION, JM_ID, SYSLOG, At, batch_job, connection, local_time, part, user_of
 
 if TYPE_CHECKING:
     from batchacct.parsing.contract import Outcome, Source
@@ -91,7 +91,7 @@ def parse_unit(unit: bytes, source: Source) -> Outcome:
 
 
 def _of_job_manager(jma: re.Match[bytes], source: Source) -> Outcome:
-    at = local_seconds(text_of(jma["time"]), "the time", source)
+    at = local_time(text_of(jma["time"]), "the time", source)
     jm_id, _, said = text_of(jma["rest"]).rstrip().partition(" ")
     known = _is_known(jm_id)
     if said.startswith("has GRAM_SCRIPT_JOB_ID "):

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from batchacct.model import BYTES, IDENTITY, INSTANT, INTEGER, PART, TEXT, content_hash
 from batchacct.parsing.contract import Part, Regular, Reject
 from cecol.blah import UNKNOWN_LRMS, by_distinct, line_bounds, same
-from cecol.gram_parts import COMPLETION, batch_job, local_seconds
+from cecol.gram_parts import COMPLETION, batch_job, local_time
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -107,7 +107,7 @@ def _at(minute: str, source: Source) -> str | None:
     """Unix seconds of the first second of a minute, as text; None for one that does not exist, or without a cluster."""
     try:
         source.cluster_of_ce(None)
-        return str(local_seconds(f"{minute}:00", "the time", source))
+        return str(local_time(f"{minute}:00", "the time", source))
     except Reject:
         return None
 

@@ -24,17 +24,16 @@ the environment of the pilot, job manager id and all.
 
 from __future__ import annotations
 
-import datetime as dt
 import json
 import re
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
-from batchacct.model import IDENTITY, LAST_INSTANT, Record
+from batchacct.model import IDENTITY, Record
 from batchacct.parsing.contract import Completed, Completion, Part, Reject, Row, Whole
+from batchacct.parsing.local_time import local_seconds
 from cecol.blah import UNKNOWN_LRMS, VOMS_COLUMNS, batch_id, voms, who
 
 if TYPE_CHECKING:
-
     from batchacct.parsing.contract import Source
 
     Told = dict[str, Any]
@@ -60,24 +59,17 @@ class At(NamedTuple):
     logged_at: int
 
 
-def local_seconds(text: str, what: str, source: Source) -> int:
+def local_time(text: str, what: str, source: Source) -> int:
     """Unix seconds of `YYYY-MM-DD.HH:MM:SS` on the clock of the source's host, whatever stands between its numbers.
 
     Raises: Reject, in which `what` names the time.
     """
-    try:
-        date = dt.datetime(*map(int, _NOT_A_DIGIT.split(text)), tzinfo=source.zone)  # type: ignore[misc,arg-type]
-        seconds = int(date.timestamp())
-    except (ValueError, OverflowError) as error:
-        raise Reject(f"{what} is a time that does not exist") from error
-    if not 0 < seconds <= LAST_INSTANT:
-        raise Reject(f"{what} is not between 1970 and 2099")
-    return seconds
+    return local_seconds(map(int, _NOT_A_DIGIT.split(text)), source.zone, what)
 
 
 def connection(jm_id: str, source: Source) -> At:
     """The whole of a JM id, and when the gatekeeper was asked: ids begin with it.  Raises: Reject."""
-    return At(jm_id, local_seconds(jm_id[_JM_TIME], "the time in the JM id", source))
+    return At(jm_id, local_time(jm_id[_JM_TIME], "the time in the JM id", source))
 
 
 def part(source: Source, kind: str, at: At, told: Told, distinct: str = "") -> Part:
