@@ -18,9 +18,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from batchacct.collector import Collector, collect_once
 from batchacct.model import JOB, JOB_STATES, LAST_INSTANT
 from batchacct.parsing import Block, Parsed, Source, UnitParser
 from batchacct.parsing.reading import read_blocks
+from batchacct.store import Store
 from loccol.htcondor import PARSER, PER_JOB
 from loccol.htcondor_json import PARSER as JSON_PARSER
 
@@ -199,6 +201,19 @@ def test_a_history_file_with_banners() -> None:
         (alone,) = rows((ADS / "gratia-perjob" / f"history.{name}").read_bytes())
         different = {"content_hash", "native", "source_offset"}
         assert {n: v for n, v in row.items() if n not in different} == {n: v for n, v in alone.items() if n not in different}
+
+
+def test_a_folder_of_per_job_files_is_collected_as_files_come(sqlite_store: Store, tmp_path: Path) -> None:
+    """No banner will ever end such a file, so that another framing would wait for the end of each for ever."""
+    collector = Collector(PER_JOB, SOURCE, (f"{tmp_path}/history.*",))
+    for path in PER_JOB_FILES[:2]:
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    done = [collect_once(sqlite_store, collector, lambda: 1_800_000_000) for _ in range(2)]
+    assert [one_run.counts["units"] for one_run in done] == [2, 0]
+    (tmp_path / PER_JOB_FILES[2].name).write_bytes(PER_JOB_FILES[2].read_bytes())
+    done.append(collect_once(sqlite_store, collector, lambda: 1_800_000_000))
+    assert [one_run.counts["recorded"] for one_run in done] == [2, 0, 1]
+    assert not any(one_run.errors for one_run in done)
 
 
 def test_a_held_job_is_none_yet_and_its_values_were_it_finished() -> None:
