@@ -54,7 +54,7 @@ from batchacct.parsing import Outcome, Skip, Source, UnitParser
 from batchacct.parsing.ad_framing import AdFraming, OneAdFraming, history_ad
 from loccol.htcondor_ad import job_of_ad
 
-_ATTRIBUTE = re.compile(rb"[A-Za-z_][A-Za-z0-9_]*+[ \t]*+=(?!=)")
+_FIRST_LINE = re.compile(rb"\*\*\* |[A-Za-z_][A-Za-z0-9_]*+[ \t]*+=(?!=)")
 _OF_A_JOB = re.compile(rb'^(?:GlobalJobId[ \t]*+=[ \t]*+"[^"\n]*#|ClusterId[ \t]*+=[ \t]*+[0-9])', re.MULTILINE)
 
 
@@ -65,8 +65,8 @@ def parse_unit(unit: bytes, source: Source) -> Outcome:
 
 
 def recognise(head: bytes) -> bool:
-    """It begins with an attribute line, and one names a job."""
-    return _ATTRIBUTE.match(head.lstrip(b"\r\n")) is not None and _OF_A_JOB.search(head) is not None
+    """It begins with an attribute line or a banner, and a line names a job."""
+    return _FIRST_LINE.match(head.lstrip(b"\r\n")) is not None and _OF_A_JOB.search(head) is not None
 
 
 PARSER = UnitParser(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from batchacct.classad import Ad, ClassAdError, long_ad
 from batchacct.parsing.contract import Reject, Skip
@@ -66,22 +67,16 @@ class AdFraming:
     def cut(self, data: bytes, *, final: bool) -> int:
         if final:
             return len(data)
-        whole = max(_after_last_banner(data), _after_last_blank(data))
-        return whole or (_forced_end(data, 0) if len(data) > MOST_BYTES else 0)
+        whole = 0
+        for unit in _units(data):
+            if not unit.is_certain:
+                break
+            whole = unit.following
+        return whole
 
     def spans(self, data: bytes) -> Iterator[tuple[int, int]]:
-        start = _skip_blank_lines(data, 0)
-        banner = blank = -1
-        while start < len(data):
-            if banner < start:
-                banner = _or_end(_find_banner(data, start), data)
-            if blank < start:
-                blank = _or_end(_find_blank(data, start), data)
-            end, following = _bounds(data, banner, blank)
-            if end - start > MOST_BYTES:
-                end = following = _forced_end(data, start)
-            yield start, end
-            start = _skip_blank_lines(data, following)
+        for unit in _units(data):
+            yield unit.start, unit.end
 
 
 class OneAdFraming:
@@ -97,67 +92,64 @@ class OneAdFraming:
             yield 0, len(data)
 
 
-def _or_end(position: int, data: bytes) -> int:
-    return len(data) if position < 0 else position
+class _Places:
+    """Where a pattern stands in `data`; asked from ascending starts on, it looks at each byte once."""
+
+    def __init__(self, data: bytes, pattern: bytes) -> None:
+        self._data, self._pattern = data, pattern
+        self._found = -1
+
+    def next(self, start: int) -> int:
+        """The first place from `start` on; the length of `data` if there is none."""
+        if self._found < start:
+            at = self._data.find(self._pattern, start)
+            self._found = len(self._data) if at < 0 else at
+        return self._found
 
 
-def _find_banner(data: bytes, start: int) -> int:
-    """Where the next banner line begins, from the start of a line on; -1 if there is none."""
-    if data.startswith(BANNER, start):
-        return start
-    at = data.find(b"\n" + BANNER, start)
-    return at + 1 if at >= 0 else -1
+@dataclass(frozen=True, slots=True)
+class _Unit:
+    """A unit, where what follows it begins, and whether bytes yet unread can no longer change that."""
+
+    start: int
+    end: int
+    following: int
+    is_certain: bool
 
 
-def _find_blank(data: bytes, start: int) -> int:
-    """Where the next blank line begins that no banner follows; -1 if there is none."""
-    at = _next_blank(data, start)
-    while at >= 0 and data.startswith(BANNER, _skip_blank_lines(data, at)):
-        at = _next_blank(data, _skip_blank_lines(data, at))
-    return at
+def _units(data: bytes) -> Iterator[_Unit]:
+    banners, newlines = _Places(data, b"\n" + BANNER), _Places(data, b"\n")
+    blanks = _Places(data, b"\n\n"), _Places(data, b"\n\r\n")
+    start = _after_blank_lines(data, 0)
+    while start < len(data):
+        banner = start if data.startswith(BANNER, start) else banners.next(start) + 1
+        blank = min(places.next(start) for places in blanks) + 1
+        if blank < banner and not data.startswith(BANNER, following := _after_blank_lines(data, blank)):
+            unit = _Unit(start, blank, following, _is_surely_no_banner(data, following))
+        elif banner < len(data):
+            newline = newlines.next(banner)
+            is_there = newline < len(data)
+            unit = _Unit(start, newline - data.endswith(b"\r", banner, newline), newline + is_there, is_there)
+        else:
+            unit = _Unit(start, len(data), len(data), is_certain=False)
+        if unit.end - start > MOST_BYTES:
+            end = _forced_end(data, start)
+            unit = _Unit(start, end, end, data.endswith(b"\n", start, end))
+        yield unit
+        start = _after_blank_lines(data, unit.following)
 
 
-def _next_blank(data: bytes, start: int) -> int:
-    plain = data.find(b"\n\n", start)
-    with_return = data.find(b"\n\r\n", start, plain + 2 if plain >= 0 else len(data))
-    at = plain if with_return < 0 else with_return
-    return at + 1 if at >= 0 else -1
-
-
-def _bounds(data: bytes, banner: int, blank: int) -> tuple[int, int]:
-    """End of the unit that a banner or a blank line ends, whichever comes first, and where what follows begins."""
-    if blank <= banner:
-        return blank, blank
-    newline = _or_end(data.find(b"\n", banner), data)
-    return newline - data.endswith(b"\r", banner, newline), newline + 1
-
-
-def _skip_blank_lines(data: bytes, start: int) -> int:
+def _after_blank_lines(data: bytes, start: int) -> int:
     while data.startswith((b"\n", b"\r\n"), start):
         start = data.find(b"\n", start) + 1
     return start
 
 
+def _is_surely_no_banner(data: bytes, start: int) -> bool:
+    head = data[start : start + len(BANNER)]
+    return not BANNER.startswith(head) and head != b"\r"
+
+
 def _forced_end(data: bytes, start: int) -> int:
     """Where a unit without an end is broken off: after its last line within MOST_BYTES, or after its one line."""
     return data.rfind(b"\n", start, start + MOST_BYTES) + 1 or data.find(b"\n", start) + 1 or len(data)
-
-
-def _after_last_banner(data: bytes) -> int:
-    stop = data.rfind(b"\n")
-    at = data.rfind(b"\n" + BANNER, 0, max(stop, 0))
-    if at < 0 and not (data.startswith(BANNER) and stop > 0):
-        return 0
-    return data.find(b"\n", at + 1) + 1
-
-
-def _after_last_blank(data: bytes) -> int:
-    """Start of the last line that follows a blank one and is surely no banner; 0 if there is none."""
-    stop = len(data)
-    while (at := max(data.rfind(b"\n\n", 0, stop), data.rfind(b"\n\r\n", 0, stop))) >= 0:
-        following = _skip_blank_lines(data, at + 1)
-        head = data[following : following + len(BANNER)]
-        if not BANNER.startswith(head) and head != b"\r":
-            return following
-        stop = at + 1
-    return 0
