@@ -114,16 +114,12 @@ def long_ad(text: bytes) -> Ad:
 
     Raises: ClassAdError for a line that is no attribute, and where two ads have run together.
     """
-    names: list[bytes] = []
-    values: list[bytes] = []
-    for line in text.split(b"\n"):
-        name, _, expression = line.partition(b"=")
-        if expression:
-            names.append(name.strip())
-            values.append(expression)
-        elif line.strip():
-            raise ClassAdError("a line is no `name = value`")
-    if b"".join(names).translate(None, _NAME_BYTES) or b"" in names:
+    parts = [line.partition(b"=") for line in text.split(b"\n") if line.strip()]
+    names = [name.strip() for name, _, _ in parts]
+    values = [expression for _, _, expression in parts]
+    if b"" in values:
+        raise ClassAdError("a line is no `name = value`")
+    if b"" in names or b"".join(names).translate(None, _NAME_BYTES):
         raise ClassAdError("a line has no attribute name before its `=`")
     spelled = b"\n".join(names).decode("ascii")
     folded = spelled.lower().split("\n")

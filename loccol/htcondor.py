@@ -9,16 +9,17 @@ r"""HTCondor history, ads in long form: one ad is one job that left the queue, a
     *** Offset = 0 ClusterId = 377260 ProcId = 0 Owner = "vdtuser03" CompletionDate = 1290672370
 
 It reads the schedd's `history` and its rotated files (each ad closed by its banner, `*** `; an ad whose banner is not written
-yet waits), and the output of `condor_history -long` (a blank line between ads). `htcondor-perjob` is the same for the files of
-PER_JOB_HISTORY_DIR (one ad a file, no banner, complete once it is there), `htcondor-json` for `condor_history -json`. An ad
-without banner whose last line has no end was cut short, and is a reject. What becomes of the attributes:
+yet waits), and the output of `condor_history -long` (a blank line between ads; in a file that is followed, the last ad waits for
+something behind it). `htcondor-perjob` is the same for the files of PER_JOB_HISTORY_DIR (one ad a file, no banner, complete once
+it is there), `htcondor-json` for `condor_history -json`. STARTD_HISTORY, of execute hosts, is not for it. An ad without banner
+whose last line has no end was cut short, and is a reject. What becomes of the attributes:
 
     column                  attribute, its unit, and what is done with it (names in any case, the last value counts)
     lrms_job_id             `ClusterId.ProcId`.  submit_host: the schedd's, in GlobalJobId
     join_id                 GlobalJobId if the ad has a RoutedFromJobId (it came by HTCondor-CE: so spells htcondor-ce-apel it);
                             else ClusterId for proc 0 (so spells BLAH it), `ClusterId.ProcId` for others
     user_name, project      Owner, ProjectName.  group_name: AcctGroup, else AccountingGroup without its last component
-    job_name, command       JobBatchName, Cmd
+    job_name, command       JobBatchName, Cmd.  There are no queues: the pattern `*` makes all jobs those of a grid queue
     submit_at, start_at     QDate, JobStartDate: the first attempt's.  All times are Unix seconds, 0 is none
     end_at, logged_at       CompletionDate where above 0, else EnteredCurrentStatus (removed jobs)
     wall_duration_s         RemoteWallClockTime: the sum over all attempts, suspension and file transfer in it.  Time between
