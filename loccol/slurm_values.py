@@ -137,10 +137,15 @@ def instant(text: str, zone: dt.tzinfo, name: str) -> int | None:
 
     Raises: Reject for what is no time, does not exist, or is not between 1970 and 2099.
     """
+    return next(iter(instants(text, zone, name)), None)
+
+
+def instants(text: str, zone: dt.tzinfo, name: str) -> tuple[int, ...]:
+    """All a time can mean: two instants, the earlier first, in the hour that a zone has twice; none if there is no time."""
     if text in _ABSENT or text == "0":
-        return None
+        return ()
     if text.isascii() and text.isdigit():
-        return bounded_instant(int(text), name) if len(text) <= 12 else _impossible(name)
+        return (bounded_instant(int(text) if len(text) <= 12 else 0, name),)
     match = _LOCAL_TIME.fullmatch(text)
     if not match:
         raise Reject(f"{name} is no time: YYYY-MM-DDTHH:MM:SS or Unix seconds are due")
@@ -153,19 +158,19 @@ def instant(text: str, zone: dt.tzinfo, name: str) -> int | None:
         zone = dt.UTC
     year, month, day, hour, minute, second = (int(part) for part in match.groups()[:6])
     try:
-        seconds = int(dt.datetime(year, month, day, hour, minute, second, tzinfo=zone).timestamp() // 1)
+        local = dt.datetime(year, month, day, hour, minute, second, tzinfo=zone)
+        readings = [int(local.replace(fold=fold).timestamp() // 1) for fold in (0, 1)]
     except (ValueError, OverflowError) as error:
         raise Reject(f"{name} does not exist in the calendar") from error
-    return bounded_instant(seconds, name)
+    first, second_reading = (bounded_instant(seconds, name) for seconds in readings)
+    return (first, second_reading) if second_reading > first else (first,)
 
 
 def bounded_instant(seconds: int, name: str) -> int:
     """The same, if it can stand in an accounting log.  Raises: Reject."""
-    return seconds if 0 < seconds <= LAST_INSTANT else _impossible(name)
-
-
-def _impossible(name: str) -> int:
-    raise Reject(f"{name} is impossible: before 1970 or after 2099")
+    if not 0 < seconds <= LAST_INSTANT:
+        raise Reject(f"{name} is impossible: before 1970 or after 2099")
+    return seconds
 
 
 def duration_us(text: str, name: str) -> int | None:
@@ -192,15 +197,14 @@ def whole_seconds(microseconds: int) -> int:
 
 
 def cpu_columns(user_us: int | None, system_us: int | None, total_us: int | None) -> Record:
-    """CPU time: the total, else user + system; nothing at all if neither is known."""
-    if total_us is None and (user_us is None or system_us is None):
-        return {}
-    total = total_us if total_us is not None else (user_us or 0) + (system_us or 0)
-    return {
-        "cpu_user_s": None if user_us is None else user_us / SECOND_US,
-        "cpu_system_s": None if system_us is None else system_us / SECOND_US,
-        "cpu_duration_s": whole_seconds(total),
-    }
+    """CPU time: user + system if both are known, else the total; nothing at all if it is 0, which is what unknown looks like.
+
+    (Slurm prints 0 for a job of which nothing was gathered, or whose steps were left out.)
+    """
+    if user_us is not None and system_us is not None and user_us + system_us > 0:
+        total = user_us + system_us
+        return {"cpu_user_s": user_us / 1e6, "cpu_system_s": system_us / 1e6, "cpu_duration_s": whole_seconds(total)}
+    return {"cpu_duration_s": whole_seconds(total_us)} if total_us else {}
 
 
 def memory_kib(text: str, name: str, *, bare: str = "B") -> int | None:
@@ -273,11 +277,17 @@ def gres(text: str) -> dict[str, Amount]:
     return amounts
 
 
-def resource_columns(amounts: Mapping[str, Amount]) -> Record:
-    """gpu_count, gpu_model, energy_j and resources of what was allocated."""
+def resource_columns(amounts: Mapping[str, Amount], qos: str | None = None) -> Record:
+    """gpu_count, gpu_model, energy_j and resources of what was allocated; the QOS stands among the resources, as `qos`."""
     count, model = gpus(amounts)
-    text = json.dumps(amounts, ensure_ascii=False, sort_keys=True, separators=(",", ":")) if amounts else None
-    return {"gpu_count": count, "gpu_model": model, "energy_j": energy_j(amounts.get("energy")), "resources": text}
+    tracked = {**amounts, "qos": qos} if qos else amounts
+    resources = resources_text(tracked) if tracked else None
+    return {"gpu_count": count, "gpu_model": model, "energy_j": energy_j(amounts.get("energy")), "resources": resources}
+
+
+def resources_text(tracked: Mapping[str, object]) -> str:
+    """The column `resources`: JSON with sorted names."""
+    return json.dumps(tracked, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
 
 
 def energy_j(value: Amount | None) -> float | None:

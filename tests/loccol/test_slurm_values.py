@@ -125,6 +125,8 @@ def test_resources() -> None:
     assert (columns["gpu_count"], columns["gpu_model"], columns["energy_j"]) == (3, "a100_1g.5gb,h100", 1439089.0)
     resources = json.loads(str(columns["resources"]))
     assert resources == amounts
+    assert json.loads(str(values.resource_columns(amounts, "long")["resources"])) == amounts | {"qos": "long"}
+    assert values.resource_columns({})["resources"] is None
     assert (resources["mem"], resources["cpu"], resources["gres/gpu:h100"]) == ("320.5G", 4, 1)
     assert values.gpus(values.tres("gres/gpu:a100=2,gres/gpu:v100=1")) == (3, "a100,v100")
     assert values.gpus(values.tres("gres/gpu=2")) == (2, None)
@@ -175,6 +177,13 @@ def test_times_that_are_none(text: str) -> None:
         values.instant(text, dt.UTC, "Start")
 
 
+def test_a_time_in_the_hour_that_comes_twice() -> None:
+    assert values.instants("2025-10-26T02:30:00", ZURICH, "End") == (1761438600, 1761442200)
+    assert values.instants("2025-10-26T03:00:00", ZURICH, "End") == (1761444000,)
+    assert values.instants("2025-03-30T02:30:00", ZURICH, "End") == (1743298200,)
+    assert values.instants("Unknown", ZURICH, "End") == ()
+
+
 def test_states() -> None:
     assert values.ended_state("CANCELLED by 1000") == "cancelled"
     assert values.ended_state("OUT_OF_MEMORY") == "out_of_memory"
@@ -195,9 +204,13 @@ def test_exit_codes() -> None:
 
 def test_cpu_time() -> None:
     assert values.cpu_columns(None, None, None) == values.cpu_columns(1, None, None) == {}
+    assert values.cpu_columns(1_500_000, 1_000_000, None) == {"cpu_user_s": 1.5, "cpu_system_s": 1.0, "cpu_duration_s": 2}
     assert values.cpu_columns(1_500_000, 1_000_000, None)["cpu_duration_s"] == 2
     assert values.cpu_columns(2_500_000, 1_000_000, None)["cpu_duration_s"] == 4
-    assert values.cpu_columns(None, None, 65_753_000) == {"cpu_user_s": None, "cpu_system_s": None, "cpu_duration_s": 66}
+    assert values.cpu_columns(None, None, 65_753_000) == values.cpu_columns(1, None, 65_753_000) == {"cpu_duration_s": 66}
+    assert values.cpu_columns(0, 0, 65_753_000) == {"cpu_duration_s": 66}
+    assert values.cpu_columns(1_000_000, 0, 65_753_000)["cpu_duration_s"] == 1
+    assert values.cpu_columns(0, 0, 0) == values.cpu_columns(0, 0, None) == {}
 
 
 @given(st.integers(0, 10**15))
