@@ -59,6 +59,7 @@ import pyarrow as pa
 from batchacct.model import JOB, PART
 from batchacct.parsing import Block, Parsed, Source, UnitParser
 from batchacct.parsing.contract import in_order
+from loccol.slurm_sacct_fast import fast_lane
 from loccol.slurm_sacct_framing import GroupFraming
 from loccol.slurm_sacct_layout import KNOWN_LISTS, Layout, header_of, headers, known_list_of
 from loccol.slurm_sacct_rows import parse_unit
@@ -106,6 +107,7 @@ class SacctParser(UnitParser):
             partial(parse_unit, header=header),
             self.doc,
             GroupFraming(header),
+            partial(fast_lane, header=header) if self.fast_lane else None,
             completion=self.completion,
         )
         return under.parse_block(part, source)
@@ -157,6 +159,7 @@ PARSER = SacctParser(
     parse_unit=partial(parse_unit, header=None),
     doc=__doc__ or "",
     framing=GroupFraming(),
+    fast_lane=fast_lane,
     recognise=recognise,
     completion=COMPLETION,
 )

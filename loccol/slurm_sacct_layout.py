@@ -53,7 +53,7 @@ _LISTS = frozenset({"nodelist", "alloctres", "reqtres", "allocgres", "reqgres", 
 LONGEST_HEADER = 4096
 _FIRST_NAME = re.compile(rb"([A-Za-z]{2,30})([^A-Za-z0-9\r\n]{1,8})[A-Za-z]")
 _HEADER_MARKS = (b"JobID", b"jobid", b"JOBID")
-_CPU_OR_RESERVED = "totalcpu or cputimeraw"
+CPU_OR_RESERVED = "totalcpu or cputimeraw"
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ class SacctRow:
 
     def cpu_text(self) -> str:
         """TotalCPU; of APEL's list only if it is not CPUTimeRAW, which is processors times wallclock, and no CPU time used."""
-        either = self.text(_CPU_OR_RESERVED)
+        either = self.text(CPU_OR_RESERVED)
         return self.text("totalcpu") or ("" if either.lstrip("-").isdigit() else either)
 
     @property
@@ -142,7 +142,7 @@ RECOMMENDED = (
 )
 """For `sacct --format`: all that is made use of since 18.08, the one free-text field last."""
 
-_APEL = f"jobid,jobname,user,group,start,end,elapsed,{_CPU_OR_RESERVED},partition,ncpus,nnodes,nodelist,maxrss,maxvmsize,state"
+_APEL = f"jobid,jobname,user,group,start,end,elapsed,{CPU_OR_RESERVED},partition,ncpus,nnodes,nodelist,maxrss,maxvmsize,state"
 _XDMOD = (
     "jobid,jobidraw,cluster,partition,qos,account,group,gid,user,uid,submit,eligible,start,end,elapsed,exitcode,state,nnodes,ncpus,"
     "reqcpus,reqmem,reqtres,alloctres,timelimit,nodelist,jobname"
@@ -160,7 +160,7 @@ _SHAPES = {
     "elapsedraw": re.compile(r"[0-9]*"),
     "ncpus": re.compile(r"[0-9]*"),
     "nnodes": re.compile(r"[0-9]*"),
-    _CPU_OR_RESERVED: re.compile(rf"(?:-?[0-9]+|[0-9:.-]+|{_ELAPSED}|)"),
+    CPU_OR_RESERVED: re.compile(rf"(?:-?[0-9]+|[0-9:.-]+|{_ELAPSED}|)"),
     "exitcode": re.compile(r"(?:-?[0-9]+:[0-9]+|)"),
     "state": re.compile(r"[A-Z_]+(?: by .*)?"),
 }
