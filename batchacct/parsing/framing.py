@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 
 class Framing(Protocol):
@@ -17,6 +17,14 @@ class Framing(Protocol):
 
     def spans(self, data: bytes) -> Iterator[tuple[int, int]]:
         """(start, end) of each unit of `data` (what `cut` measured off), without the separator; empty units are left out."""
+
+
+@runtime_checkable
+class MarkedFraming(Framing, Protocol):
+    """A framing whose units need not end with a line, so that it alone can say where to go on behind one that is too long."""
+
+    def next_start(self, data: bytes, after: int) -> int:
+        """Where, behind the byte `after`, a unit surely begins; -1 if nowhere in `data`."""
 
 
 class LineFraming:

@@ -20,7 +20,7 @@ import zstandard
 
 from batchacct.errors import SourceError
 from batchacct.parsing.contract import REJECT_BYTES_KEPT, Block
-from batchacct.parsing.framing import Framing
+from batchacct.parsing.framing import Framing, MarkedFraming
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -30,6 +30,9 @@ BLOCK_BYTES = 2 << 20
 
 LONGEST_UNIT_BYTES = 16 << 20
 """A unit longer than this is rejected: batch systems write lines of 100 kB at the most (`command` holds a whole script)."""
+
+_MARK_BYTES = 1024
+"""As much as a framing may have to see at once to know where a unit begins."""
 
 STANDARD_INPUT = "-"
 
@@ -142,8 +145,8 @@ def read_blocks(
         piece = stream.read(min(block_bytes, LONGEST_UNIT_BYTES))
         ended = not piece
         buffer += piece
-        while _line_is_too_long(buffer):
-            block, buffer = _drop_line(stream, buffer, offset)
+        while _unit_is_too_long(framing, buffer):
+            block, buffer = _drop_unit(stream, framing, buffer, offset)
             if not (buffer or final):
                 return
             yield block
@@ -157,21 +160,34 @@ def read_blocks(
             buffer = buffer[whole:]
 
 
-def _line_is_too_long(buffer: bytes) -> bool:
-    return len(buffer) > LONGEST_UNIT_BYTES and buffer.find(b"\n", 0, LONGEST_UNIT_BYTES + 1) < 0
+def _unit_is_too_long(framing: Framing, buffer: bytes) -> bool:
+    if len(buffer) <= LONGEST_UNIT_BYTES:
+        return False
+    if isinstance(framing, MarkedFraming):
+        return not framing.cut(buffer, final=False)
+    return buffer.find(b"\n", 0, LONGEST_UNIT_BYTES + 1) < 0
 
 
-def _drop_line(stream: Readable, buffer: bytes, offset: int) -> tuple[Block, bytes]:
-    """Reads on to the end of the line in `buffer`: (its beginning as a block, its separator and what follows)."""
+def _drop_unit(stream: Readable, framing: Framing, buffer: bytes, offset: int) -> tuple[Block, bytes]:
+    """Reads on to the end of the unit in `buffer`: (its beginning as a block, its separator and what follows)."""
     kept = buffer[: min(REJECT_BYTES_KEPT, LONGEST_UNIT_BYTES)]
     length = 0
-    while (newline := buffer.find(b"\n")) < 0:
-        length += len(buffer)
-        buffer = stream.read(min(BLOCK_BYTES, LONGEST_UNIT_BYTES))
-        if not buffer:
-            return Block(kept, offset, length - len(kept)), b""
-    end = newline - buffer[:newline].endswith(b"\r")
+    while (end := _unit_end(framing, buffer)) < 0:
+        overlap = _MARK_BYTES if isinstance(framing, MarkedFraming) else 0
+        length += max(len(buffer) - overlap, 0)
+        piece = stream.read(min(BLOCK_BYTES, LONGEST_UNIT_BYTES))
+        if not piece:
+            return Block(kept, offset, length + min(len(buffer), overlap) - len(kept)), b""
+        buffer = buffer[max(len(buffer) - overlap, 0) :] + piece
     return Block(kept, offset, length + end - len(kept)), buffer[end:]
+
+
+def _unit_end(framing: Framing, buffer: bytes) -> int:
+    """Where the unit that `buffer` goes on with ends, without separator; -1 if behind it."""
+    if isinstance(framing, MarkedFraming):
+        return framing.next_start(buffer, 0)
+    newline = buffer.find(b"\n")
+    return newline if newline < 0 else newline - buffer[:newline].endswith(b"\r")
 
 
 def expand(paths: Iterable[str]) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import bz2
 import gzip
 import io
+import json
 import lzma
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +16,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from batchacct.errors import SourceError
-from batchacct.parsing import LINES, Block
+from batchacct.parsing import LINES, Block, Framing
+from batchacct.parsing.json_framing import JsonElements
 from batchacct.parsing.reading import LONGEST_UNIT_BYTES, expand, is_compressed, open_stream, read_blocks, reading_order
 
 COMPRESS: dict[str, Callable[[bytes], bytes]] = {
@@ -96,18 +98,20 @@ def test_files_that_cannot_be_opened(tmp_path: Path) -> None:
 # --- cutting ------------------------------------------------------------------------------------------------------------
 
 
-def blocks_of(data: bytes, *, final: bool = True, block_bytes: int = 4 << 20, offset: int = 0) -> list[Block]:
-    return list(read_blocks(io.BytesIO(data), LINES, final=final, block_bytes=block_bytes, offset=offset))
+def blocks_of(
+    data: bytes, framing: Framing = LINES, *, final: bool = True, block_bytes: int = 4 << 20, offset: int = 0
+) -> list[Block]:
+    return list(read_blocks(io.BytesIO(data), framing, final=final, block_bytes=block_bytes, offset=offset))
 
 
-def units_of(blocks: list[Block]) -> list[Unit]:
+def units_of(blocks: list[Block], framing: Framing = LINES) -> list[Unit]:
     """(offset, content) of each unit; of one too long, its length in place of its content."""
     units: list[Unit] = []
     for block in blocks:
         if block.dropped:
             units.append((block.offset, b"%d bytes" % (len(block.data) + block.dropped)))
         else:
-            units += [(block.offset + start, block.data[start:end]) for start, end in LINES.spans(block.data)]
+            units += [(block.offset + start, block.data[start:end]) for start, end in framing.spans(block.data)]
     return units
 
 
@@ -168,6 +172,46 @@ def test_a_unit_too_long_costs_only_itself(more: int, end: bytes) -> None:
     blocks = blocks_of(b"before\n" + b"x" * length + end + b"after\n")
     assert units_of(blocks) == [(0, b"before"), (7, b"%d bytes" % length), (7 + length + len(end), b"after")]
     assert [len(b.data) for b in blocks if b.dropped] == [65_536]
+
+
+# --- units that are no lines ---------------------------------------------------------------------------------------------
+
+JSON = JsonElements("jobs", first_key="a")
+SMALL = [{"a": number, "text": "x" * number} for number in range(12)]
+
+
+def test_a_document_in_one_line_may_be_longer_than_a_unit() -> None:
+    """Its framing alone knows where its units end; a line of 20 MiB would be dropped."""
+    document = json.dumps({"jobs": [{"a": number, "text": "x" * (1 << 20)} for number in range(20)]}).encode()
+    units = units_of(blocks_of(document, JSON, block_bytes=2 << 20), JSON)
+    assert [json.loads(unit)["a"] for _, unit in units[1:-1]] == list(range(20))
+
+
+@given(block_bytes=st.integers(1, 700), closed=st.booleans(), final=st.booleans())
+def test_a_unit_too_long_is_told_by_its_framing_and_costs_itself_alone(*, block_bytes: int, closed: bool, final: bool) -> None:
+    document = json.dumps({"jobs": [*SMALL, {"a": 99, "text": "x" * 500}, *SMALL]}).encode()
+    begins = document.index(b'{"a": 99')
+    ends = document.index(b', {"a": 0', begins)
+    if not closed:
+        document = document[: ends - 2] + b"xx" + document[ends:]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("batchacct.parsing.reading.LONGEST_UNIT_BYTES", 300)
+        units = units_of(blocks_of(document, JSON, block_bytes=block_bytes, final=final), JSON)
+    whole = [json.loads(unit) for _, unit in units if unit.startswith(b'{"a"') and unit.endswith(b"}")]
+    assert [one for one in whole if one["a"] != 99] == SMALL * 2
+    assert [offset for offset, _ in units][len(SMALL) + 1] == begins
+    assert len(units) == 2 * len(SMALL) + 3
+
+
+def test_a_unit_too_long_that_may_go_on_is_held_back() -> None:
+    document = json.dumps({"jobs": [*SMALL, {"a": 99, "text": "x" * 500}]}).encode()[:-3]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("batchacct.parsing.reading.LONGEST_UNIT_BYTES", 300)
+        held = blocks_of(document, JSON, block_bytes=50, final=False)
+        final = blocks_of(document, JSON, block_bytes=50)
+    begins = document.index(b'{"a": 99')
+    assert held[-1].end_offset == begins
+    assert (final[-1].offset, final[-1].end_offset) == (begins, len(document))
 
 
 # --- which files --------------------------------------------------------------------------------------------------------
