@@ -202,9 +202,7 @@ def _start_mariadb(running: ExitStack, cluster: SlurmCluster, port: int) -> None
 
 def _start_slurm(running: ExitStack, cluster: SlurmCluster) -> None:
     sacctmgr = ("sacctmgr", "--immediate")
-    running.enter_context(
-        _daemon(cluster, "slurmdbd", "slurmdbd", "-D", ready=_succeeds(cluster, *sacctmgr, "show", "cluster"))
-    )
+    running.enter_context(_daemon(cluster, "slurmdbd", "slurmdbd", "-D", ready=_succeeds(cluster, *sacctmgr, "show", "cluster")))
     cluster.run(*sacctmgr, "add", "cluster", NAME)
     for user in USERS:
         cluster.run(*sacctmgr, "add", "account", f"of-{user}", f"cluster={NAME}")
