@@ -17,7 +17,6 @@ import xxhash
 
 from batchacct.model import INSTANT, JOB
 from batchacct.parsing import Block, Reject, Source
-from loccol.slurm_sacct_layout import CPU_OR_RESERVED
 from loccol.slurm_sacct_lexing import Bools, Ints, Lines, Rows, by_distinct, compute, picked, texts
 from loccol.slurm_sacct_rows import MOST_PROCESSORS, NO_ID
 from loccol.slurm_values import (
@@ -35,8 +34,6 @@ from loccol.slurm_values import (
 if TYPE_CHECKING:
     from loccol.slurm_sacct_lexing import Column
 
-STEP_DURATIONS = (("usercpu",), ("systemcpu",))
-_CPU_FIELDS = ("usercpu", "systemcpu", "totalcpu", CPU_OR_RESERVED, "tresusageintot")
 _TEXTS = (("user_name", "user"), ("project", "account"), ("queue", "partition"), ("job_name", "jobname"), ("command", "submitline"))
 _RESOURCES = ("gpu_count", "gpu_model", "energy_j", "resources")
 _NO_RESOURCES = (0, 0, None, None, None, None)
@@ -46,19 +43,33 @@ _KEPT = 1 << 15
 
 
 @dataclass(slots=True)
-class Groups:
-    """Regular groups: line numbers of the job's row, and behind the last row of its steps.
+class ByLine:
+    """What the lines of a block say of memory and CPU time; each array has one more, which is 0.
 
-    memory: of MaxRSS and MaxVMSize, where there are such, the KiB by line (and one 0 behind the last), and which are plain.
+    memory: of MaxRSS and MaxVMSize, where there are such, the KiB, and which are plain; step_cpu: steps that may have CPU time.
     """
 
-    lines: Lines
     memory: dict[str, tuple[Ints, Bools]]
+    step_cpu: Bools
+
+
+@dataclass(slots=True)
+class Groups:
+    """Regular groups: line numbers of the job's row, and behind the last row of its steps."""
+
+    lines: Lines
+    by_line: ByLine
     first: Ints
     stop: Ints
 
     def of(self, good: Bools) -> Groups:
-        return Groups(self.lines, self.memory, self.first[good], self.stop[good])
+        return Groups(self.lines, self.by_line, self.first[good], self.stop[good])
+
+    def largest(self, by_line: Ints) -> Ints:
+        """The largest number among the lines of each group."""
+        bounds = np.stack((self.first, self.stop), axis=1).ravel()
+        largest: Ints = np.maximum.reduceat(by_line, bounds)[0::2] if len(bounds) else self.first
+        return largest
 
 
 def job_batch(groups: Groups, block: Block, source: Source, label: str) -> tuple[pa.RecordBatch, Bools, Bools]:
@@ -229,10 +240,9 @@ def _usage(maker: _Maker) -> None:
     maker.require(user_plain & system_plain & total_plain)
     both = (user >= 0) & (system >= 0) & (user + system > 0)
     cpu = np.where(both, user + system, total)
-    if maker.rows.has(*_CPU_FIELDS):
-        starts, ends = maker.rows.spans("tresusageintot")
-        alone = maker.groups.stop - maker.groups.first == 1
-        maker.require((cpu > 0) & maker.rows.tres("tresusageintot") | ((starts == ends) & alone))
+    starts, ends = maker.rows.spans("tresusageintot")
+    of_steps = maker.groups.largest(maker.groups.by_line.step_cpu.view(np.int8)) > 0
+    maker.require((cpu > 0) | ((starts == ends) & ~of_steps))
     seconds, rest = np.divmod(cpu, 1_000_000)
     seconds += (rest > 500_000) | ((rest == 500_000) & (seconds % 2 == 1))
     maker.columns["cpu_user_s"] = pa.array(user / 1e6, mask=~both)
@@ -243,12 +253,11 @@ def _usage(maker: _Maker) -> None:
 def _memory(maker: _Maker) -> None:
     """The largest of a group's rows, and what was asked for."""
     groups = maker.groups
-    bounds = np.stack((groups.first, groups.stop), axis=1).ravel()
     for name, column in (("maxrss", "memory_real_kib"), ("maxvmsize", "memory_virtual_kib")):
-        if maker.rows.has(name) and len(bounds):
-            kib, plain = groups.memory[name]
+        if maker.rows.has(name):
+            kib, plain = groups.by_line.memory[name]
             maker.require(plain[groups.first])
-            maker.set_numbers(column, np.maximum.reduceat(kib, bounds)[0::2])
+            maker.set_numbers(column, groups.largest(kib))
     _requested(maker)
 
 

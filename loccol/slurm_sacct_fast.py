@@ -16,9 +16,9 @@ import pyarrow as pa
 
 from batchacct.model import JOB
 from batchacct.parsing import LINES, Block, Regular, Reject, Source
-from loccol.slurm_sacct_columns import STEP_DURATIONS, Groups, job_batch
+from loccol.slurm_sacct_columns import ByLine, Groups, job_batch
 from loccol.slurm_sacct_framing import GroupFraming
-from loccol.slurm_sacct_layout import Layout, header_of, known_list_of
+from loccol.slurm_sacct_layout import SHAPES, Layout, header_of, known_list_of
 from loccol.slurm_sacct_lexing import Bools, Ints, Lines, Rows, as_bools, by_distinct, compute, lex, texts
 from loccol.slurm_sacct_rows import NOT_ENDED
 from loccol.slurm_values import job_id
@@ -41,7 +41,7 @@ def fast_lane(block: Block, source: Source, label: str, header: Layout | None = 
     layout = header or _guess(block.data)
     if layout is None or source.cluster is None or not _can_read(layout) or len(block.data) < SMALLEST_BLOCK:
         return Regular(JOB.empty(), list(framing.spans(block.data)))
-    groups = _groups(lex(block.data, layout))
+    groups = _groups(lex(block.data, layout), known_by_shape=header is None)
     records, made, skipped = job_batch(groups, block, source, label)
     taken = np.zeros(len(groups.lines.starts), np.bool_)
     for these in (made, skipped):
@@ -94,9 +94,11 @@ def _is_step(text: str) -> bool:
         return False
 
 
-def _groups(lines: Lines) -> Groups:
+def _groups(lines: Lines, *, known_by_shape: bool) -> Groups:
     """Every group whose rows are regular as to ids and the values of steps."""
     rows = Rows(lines, np.flatnonzero(lines.regular))
+    if known_by_shape:
+        rows = rows.of(_has_shapes(rows))
     ids = [_ids(rows, "jobid", PLAIN_ID)]
     if rows.has("jobidraw"):
         ids.append(_ids(rows, "jobidraw", PLAIN_RAW))
@@ -109,11 +111,14 @@ def _groups(lines: Lines) -> Groups:
     for _, plain in memory.values():
         kind[(kind == STEP_ROW) & ~plain] = ODD
     steps = np.flatnonzero(kind == STEP_ROW)
-    kind[steps[~_sound_steps(Rows(lines, rows.at[steps]))]] = ODD
+    sound, with_cpu = _steps(Rows(lines, rows.at[steps]))
+    kind[steps[~sound]] = ODD
     kinds = np.full(len(lines.starts), ODD)
     kinds[rows.at] = kind
-    bases = [_by_line(one.base, rows.at, len(kinds)) for one in ids]
-    return _grouped(lines, {name: _memory_by_line(rows, found) for name, found in memory.items()}, kinds, bases)
+    used = np.zeros(len(kinds) + 1, np.bool_)
+    used[rows.at[steps[with_cpu]]] = True
+    by_line = ByLine({name: _memory_by_line(rows, found) for name, found in memory.items()}, used)
+    return _grouped(lines, by_line, kinds, [_by_line(one.base, rows.at, len(kinds)) for one in ids])
 
 
 def _memory_by_line(rows: Rows, found: tuple[Ints, Bools]) -> tuple[Ints, Bools]:
@@ -122,6 +127,15 @@ def _memory_by_line(rows: Rows, found: tuple[Ints, Bools]) -> tuple[Ints, Bools]
     kib, plain = np.zeros(count, np.int64), np.zeros(count, np.bool_)
     kib[rows.at], plain[rows.at] = found
     return kib, plain
+
+
+def _has_shapes(rows: Rows) -> Bools:
+    """Which rows are of the known list they are taken for, as `slurm_sacct_layout.fits` has it."""
+    fit = np.ones(len(rows.at), np.bool_)
+    for name in SHAPES.keys() & rows.lines.layout.index.keys():
+        text = compute.fill_null(rows.text(name), "")
+        fit &= as_bools(compute.match_substring_regex(text, f"^(?:{SHAPES[name]})$"))
+    return fit
 
 
 def _by_line(column: Column, at: Ints, count: int) -> Column:
@@ -141,18 +155,18 @@ def _lost_its_step(rows: Rows) -> Bools:
     return lost
 
 
-def _sound_steps(rows: Rows) -> Bools:
-    """Which rows have values that `step_use` can read."""
-    sound = np.ones(len(rows.at), np.bool_)
-    for names in STEP_DURATIONS:
-        sound &= rows.durations(*names)[1]
-    sound &= rows.cpu()[1]
-    for name in ("tresusageintot", "tresusageinmax"):
-        sound &= rows.tres(name)
-    return sound
+def _steps(rows: Rows) -> tuple[Bools, Bools]:
+    """Which rows of steps have values that `step_use` can read, and which may have CPU time."""
+    sound = rows.tres("tresusageintot") & rows.tres("tresusageinmax")
+    starts, ends = rows.spans("tresusageintot")
+    with_cpu = ends > starts
+    for microseconds, plain in (rows.durations("usercpu"), rows.durations("systemcpu"), rows.cpu()):
+        sound &= plain
+        with_cpu |= microseconds > 0
+    return sound, with_cpu
 
 
-def _grouped(lines: Lines, memory: dict[str, tuple[Ints, Bools]], kinds: Ints, bases: list[Column]) -> Groups:
+def _grouped(lines: Lines, by_line: ByLine, kinds: Ints, bases: list[Column]) -> Groups:
     numbers = np.arange(len(kinds))
     job = np.maximum.accumulate(np.where(kinds == JOB_ROW, numbers, -1))
     same = (kinds == STEP_ROW) & (job >= 0)
@@ -165,7 +179,7 @@ def _grouped(lines: Lines, memory: dict[str, tuple[Ints, Bools]], kinds: Ints, b
     stops = jobs + 1 + np.bincount(job[inside], minlength=len(kinds))[jobs]
     following = np.append(kinds, JOB_ROW)[stops]
     whole = following != ODD
-    return Groups(lines, memory, jobs[whole], stops[whole])
+    return Groups(lines, by_line, jobs[whole], stops[whole])
 
 
 def _lines_of(groups: Groups, count: int) -> Bools:

@@ -151,20 +151,21 @@ KNOWN_LISTS = tuple(Layout(tuple(names.lower().split(","))) for names in (RECOMM
 
 _TIME = r"(?:[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:]{8}(?:Z|[+-][0-9:]{4,5})?|[0-9]{9,10}|Unknown|None)"
 _ELAPSED = r"(?:(?:[0-9]+-)?[0-9]{2,}:[0-9]{2}:[0-9]{2}|INVALID)"
-_SHAPES = {
-    "jobid": re.compile(r"[0-9].*", re.DOTALL),
-    "jobidraw": re.compile(r"[0-9].*", re.DOTALL),
-    "start": re.compile(_TIME),
-    "end": re.compile(_TIME),
-    "elapsed": re.compile(_ELAPSED),
-    "elapsedraw": re.compile(r"[0-9]*"),
-    "ncpus": re.compile(r"[0-9]*"),
-    "nnodes": re.compile(r"[0-9]*"),
-    CPU_OR_RESERVED: re.compile(rf"(?:-?[0-9]+|[0-9:.-]+|{_ELAPSED}|)"),
-    "exitcode": re.compile(r"(?:-?[0-9]+:[0-9]+|)"),
-    "state": re.compile(r"[A-Z_]+(?: by .*)?"),
+SHAPES = {
+    "jobid": r"[0-9].*",
+    "jobidraw": r"[0-9].*",
+    "start": _TIME,
+    "end": _TIME,
+    "elapsed": _ELAPSED,
+    "elapsedraw": r"[0-9]*",
+    "ncpus": r"[0-9]*",
+    "nnodes": r"[0-9]*",
+    CPU_OR_RESERVED: r"(?:-?[0-9]+|[0-9:.-]+|INVALID|)",
+    "exitcode": r"(?:-?[0-9]+:[0-9]+|)",
+    "state": r"[A-Z_]+(?: by .*)?",
 }
-"""By these a row without a header is known."""
+"""By these a row without a header is known; both lanes read them, by Python's engine and by Arrow's (RE2)."""
+_SHAPES = {name: re.compile(shape, re.DOTALL) for name, shape in SHAPES.items()}
 
 
 def header_of(line: bytes) -> Layout | None:
