@@ -1,4 +1,4 @@
-"""Collecting: what is new in the files of a source goes through its parser into the store."""
+"""Collecting: what is new in the files of a source, or in the answers of its feed, goes through its parser into the store."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from dataclasses import dataclass, field, replace
 from sqlalchemy import insert, update
 
 from batchacct.errors import BatchacctError, CheckpointError, ParseError, SourceError
+from batchacct.feeding import Feed
 from batchacct.following import locate, read_fully, skip
 from batchacct.following.position import HEAD_BYTES, TAIL_BYTES
 from batchacct.parsing import Block, Parser, Source
 from batchacct.parsing.reading import expand, is_compressed, open_stream, read_blocks
-from batchacct.store import Counts, Origin, Store, append, known_positions, note_place
+from batchacct.store import Counts, Origin, Store, append, known_positions, note_place, store_cursor, stored_cursor
 from batchacct.store.tables import source_state
 
 log = logging.getLogger(__name__)
@@ -24,11 +25,12 @@ PARSE_THREADS = 2
 
 @dataclass(frozen=True, slots=True)
 class Collector:
-    """One configured source with its parser."""
+    """One configured source with its parser; `feed` where it is asked rather than followed."""
 
     parser: Parser
     source: Source
     paths: tuple[str, ...]
+    feed: Feed | None = None
 
 
 @dataclass
@@ -66,6 +68,10 @@ def collect_once(
     """
     done = Collected(collector.source.name)
     began = clock()
+    if collector.feed is not None:
+        _collect_answers(store, collector, collector.feed, clock, done=done, progress=progress)
+        _note_state(store, collector, began, done.errors)
+        return done
     paths = expand(collector.paths)
     if not paths:
         told = f"no file matches {', '.join(collector.paths)}: correct the source's `paths`, or wait for the first file"
@@ -109,6 +115,27 @@ def _collect_file(
             done.add(counts)
             assert stored is not None
             position = stored
+
+
+def _collect_answers(
+    store: Store, collector: Collector, feed: Feed, clock: Callable[[], int], *, done: Collected, progress: Progress
+) -> None:
+    """Stores every answer of a feed, and the cursor behind each once the whole of it is stored."""
+    parser, source = collector.parser, collector.source
+    try:
+        for answer in feed.ask(stored_cursor(store, source.name), clock()):
+            origin = Origin(source.name, parser.record_type.name, parser.label, answer.question)
+            with answer.opened as stream:
+                for parsed in parser.parse(read_blocks(stream, parser.framing), source, workers=PARSE_THREADS):
+                    counts, _ = append(store, origin, parsed, clock())
+                    progress(parsed.end_offset - parsed.start_offset)
+                    done.bytes_read += parsed.end_offset - parsed.start_offset
+                    done.add(counts)
+            store_cursor(store, source.name, answer.cursor, clock())
+            done.files += 1
+    except (ParseError, SourceError) as error:
+        log.error("source=%s %s", source.name, error.message)  # noqa: TRY400 - told to people, who need no traceback
+        done.errors.append(error)
 
 
 def _noting_tails(blocks: Iterable[Block], tails: dict[int, bytes]) -> Iterator[Block]:

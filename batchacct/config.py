@@ -116,11 +116,21 @@ class SourceKeys(Section):
     """A log that is followed, or a set of files that are one log over time."""
 
     name: str = key("name, as records and `status` show it", sample="lsf-master", pattern=r"^[A-Za-z0-9_.-]+$")
-    parser: str = key("parser: lsf, blah, or that of a plug-in", sample="lsf")
-    paths: list[str] = key("files and patterns; rotated and compressed ones too", sample=["/var/log/lsf/lsb.acct*"], min_length=1)
+    parser: str = key("one of docs/reference/parsers.md; a site's own also as module:function", sample="lsf")
+    paths: list[str] = key("files and patterns; rotated and compressed ones too", [], sample=["/var/log/lsf/lsb.acct*"])
+    feed: str | None = key("ask instead of following files: sacct, arc-db, or that of a plug-in", None)
+    feed_options: dict[str, str] = key("settings of the feed", {})
     cluster: str | None = key("cluster whose jobs it tells of; may be left out where [ce] decides", None, sample="lsf1")
     site: str | None = key("site, where it is not the one above", None)
     zone: Zone = key("time zone of the host that writes it, for formats that do not say", "UTC")
+
+    @model_validator(mode="after")
+    def _followed_or_asked(self) -> SourceKeys:
+        if self.feed is None and not self.paths:
+            raise ValueError("give paths, the files to follow, or a feed to ask")
+        if self.feed is None and self.feed_options:
+            raise ValueError("feed_options are for a source with a feed")
+        return self
 
 
 class Cluster(Section):
@@ -165,12 +175,29 @@ class VoRule(Section):
     project: str | None = key("project (with * and ?)", None)
 
 
+class TokenIssuer(Section):
+    """Tokens that name no group belong to `vo`; the first entry whose issuer and subject match decides."""
+
+    issuer: str = key("issuer of the token; a final / makes no difference", sample="https://atlas-auth.cern.ch/", min_length=1)
+    subject: str = key("subject (with * and ?), where an issuer serves several VOs or a subject stands for a role", "*")
+    vo: str = key("VO", sample="atlas", min_length=1)
+    fqan: str | None = key("FQAN that is published for it; default: /vo", None, pattern=r"^/[^;\s]+$")
+
+
+class Person(Section):
+    """One person or robot with several names: jobs of all of them are published under one."""
+
+    name: str = key("GlobalUserName that is published", sample="/DC=ch/DC=cern/OU=Users/CN=alice", min_length=1)
+    also: list[str] = key("other DNs, and tokens as issuer/subject", sample=["https://atlas-auth.cern.ch/7dee38a3"], min_length=1)
+
+
 class Vo(Section):
     """The VO of jobs without a grid identity; published as `/local-<vo>`, so that they differ from the grid's."""
 
     file: File | None = key("a `vos` file: local group, blanks, VO; rules below come first", None)
     default: str = key("VO of a local job that no rule matches", "nonlcg")
     rule: list[VoRule] = key("rules, in order", [])
+    issuer: list[TokenIssuer] = key("VOs of token issuers, in order", [])
 
 
 class Publish(Section):
@@ -201,6 +228,7 @@ class Config(Section):
     benchmark: list[Benchmark] = key("", [])
     join: Join = key("", Join())
     vo: Vo = key("", Vo())
+    person: list[Person] = key("", [])
     publish: Publish = key("", Publish())
 
     @model_validator(mode="after")
@@ -213,6 +241,9 @@ class Config(Section):
         used |= {b.cluster for b in self.benchmark if b.cluster != "*"}
         if missing := used - known:
             raise ValueError(f"[[cluster]] is missing for {', '.join(sorted(missing))}")
+        names = [name for p in self.person for name in (p.name, *p.also)]
+        if twice := {n for n in names if names.count(n) > 1}:
+            raise ValueError(f"[[person]]: {', '.join(sorted(twice))} stands twice")
         template = self.publish.local_job_id + self.publish.local_job_id_array
         if len(known) > 1 and template.count("{cluster}") < 2:
             raise ValueError("several clusters share job ids: [publish] local_job_id and local_job_id_array need {cluster}")

@@ -12,8 +12,10 @@ from pydantic.fields import FieldInfo
 
 from batchacct.config import Config, section_of
 
-_LISTS = ("source", "cluster", "benchmark", "rule")
+_LISTS = ("source", "cluster", "benchmark", "person")
 """Tables that stand more than once: `[[source]]`."""
+
+_WITHIN_VO = ("rule", "issuer")
 
 Logs = Sequence[tuple[str, Sequence[str]]]
 
@@ -27,7 +29,7 @@ def sample(*, site: str | None = None, database: str | None = None, logs: Logs =
     ]
     given: dict[str, object] = {"site": site, "url": database}
     lines += _keys(Config, given)
-    for name in ("database", "source", "cluster", "ce", "benchmark", "join", "vo", "publish"):
+    for name in ("database", "source", "cluster", "ce", "benchmark", "join", "vo", "person", "publish"):
         section = section_of(Config, name)
         if name == "ce":
             lines += _ce_table()
@@ -36,10 +38,12 @@ def sample(*, site: str | None = None, database: str | None = None, logs: Logs =
                 lines += _table("[[source]]", section, source)
         elif section is not None:
             table = _table(f"[[{name}]]" if name in _LISTS else f"[{name}]", section, given)
-            invented = name == "benchmark" and site is not None  # a site's own configuration shall not begin with a made-up number
+            # a site's own configuration shall begin with no made-up number, and none with made-up people
+            invented = (name == "benchmark" and site is not None) or name == "person"
             lines += _commented(table) if invented else table
             if name == "vo":
-                lines += _commented(_table("[[vo.rule]]", section_of(section, "rule"), {}))
+                for inner in _WITHIN_VO:
+                    lines += _commented(_table(f"[[vo.{inner}]]", section_of(section, inner), {}))
     return "\n".join(lines) + "\n"
 
 
@@ -70,8 +74,13 @@ def _keys(section: type[BaseModel], given: dict[str, object]) -> Iterator[str]:
 
 
 def _needed_sample(section: type[BaseModel], name: str) -> bool:
-    """Keys without which a sample would not run: the database, the cluster of a source, the queues that wait."""
-    return (section.__name__, name) in {("Database", "url"), ("SourceKeys", "cluster"), ("Cluster", "grid_queues")}
+    """Keys without which a sample would not run: the database, paths and cluster of a source, the queues that wait."""
+    return (section.__name__, name) in {
+        ("Database", "url"),
+        ("SourceKeys", "paths"),
+        ("SourceKeys", "cluster"),
+        ("Cluster", "grid_queues"),
+    }
 
 
 def _ce_table() -> list[str]:
@@ -112,6 +121,8 @@ def _toml(value: object) -> str:
         return value.isoformat()
     if isinstance(value, (list, tuple)):
         return "[" + ", ".join(_toml(v) for v in value) + "]"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{name} = {_toml(inner)}" for name, inner in value.items()) + "}"
     return json.dumps(str(value) if isinstance(value, Path) else value)
 
 
@@ -125,7 +136,8 @@ def reference() -> str:
         if section is not None:
             lines += _reference_table(f"[[{name}]]" if name in _LISTS else f"[{name}]", section)
             if name == "vo":
-                lines += _reference_table("[[vo.rule]]", section_of(section, "rule") or section)
+                for inner in _WITHIN_VO:
+                    lines += _reference_table(f"[[vo.{inner}]]", section_of(section, inner) or section)
     return "\n".join(lines)
 
 

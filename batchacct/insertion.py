@@ -11,6 +11,7 @@ from batchacct.clock import unix_now
 from batchacct.errors import ConfigError, RecordError
 from batchacct.model import IDENTITY, JOB, PART, Record, RecordType, content_hash
 from batchacct.parsing import Parsed, RejectedUnit
+from batchacct.parsing.adapters import filled
 from batchacct.store.append import Counts, Origin, append
 from batchacct.store.store import Store
 
@@ -55,20 +56,14 @@ def _parsed(record_type: RecordType, rows: list[Mapping[str, object]], offset: i
 
 
 def _complete(record_type: RecordType, row: Mapping[str, object], native: bytes, number: int, source: str) -> Record:
-    time_of = row.get(record_type.time_column)
-    ids = (row.get("cluster", "default"), row.get("lrms_job_id"), row.get("array_index"), row.get("start_at"), time_of)
     return {
         "cluster": "default",
-        "lrms": "unknown",
-        "join_id": row.get("lrms_job_id"),
-        "record_key": ":".join([source, *("" if i is None else str(i) for i in ids)]),
         "content_hash": content_hash(native),
         "native": native,
         "source": source,
         "source_offset": number,
         "parser": "insert/1",
-        **({"state": "unknown"} if record_type is JOB else {"time_kind": "submit"}),
-        **row,
+        **filled(record_type, row, f"{source}:{row.get('cluster', 'default')}"),
     }
 
 

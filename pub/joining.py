@@ -61,6 +61,8 @@ from batchacct.store.tables import (
     vo_mapping,
 )
 from pub.benchmarks import fitting_benchmark, store_benchmarks
+from pub.requeues import first_submit, note_first_submits
+from pub.requeues import scratch as requeues
 from pub.vo_map import VoMap, patterns_matching, store_mappings, vo_map
 
 RECORDS_PER_STEP = 200_000
@@ -95,6 +97,7 @@ _verdict = Table(
     prefixes=["TEMPORARY"],
 )
 
+_SUBMIT_AT: Column[int] = job.c.submit_at
 _old, _new = job.alias("old"), job.alias("new")
 
 # A join with `todo` would leave it to the database which side it walks, and without statistics SQLite walks all jobs there
@@ -151,15 +154,16 @@ class Joiner:
             return select(job.c.id).where(within, job.c.superseded_by.is_(None))
         return (
             select(job.c.id)
-            .select_from(identity.join(job, self._could_belong()).join(usage, usage.c.job_id == job.c.id))
+            .select_from(identity.join(job, self._could_belong(_SUBMIT_AT)).join(usage, usage.c.job_id == job.c.id))
             .where(within, job.c.superseded_by.is_(None))
             .distinct()
         )
 
     def _decide(self, connection: Connection) -> Counter[tuple[str, str]]:
         """What becomes of the jobs in `todo`, written to the ledger; how many rows of which (outcome, reason) are new there."""
-        store_mappings(connection, self.rules, _accounts())
+        note_first_submits(connection, _TODO)
         connection.execute(insert(_match).from_select(["job_id", "identity_id", "candidates"], self._nearest()))
+        store_mappings(connection, self.rules, _accounts())
         names = [c.name for c in _verdict.columns]
         connection.execute(insert(_verdict).from_select(names, self._verdicts(connection)))
         self._keep_replaced(connection)
@@ -167,10 +171,10 @@ class Joiner:
 
     # --- which identity ------------------------------------------------------------------------------------------------
 
-    def _could_belong(self) -> ColumnElement[bool]:
+    def _could_belong(self, submit_at: ColumnElement[int]) -> ColumnElement[bool]:
         """Same cluster, same id, and the identity's time in the window of its kind around the job's."""
         j, i, keys = job.c, identity.c, self.config.join
-        after_submit = i.recorded_at - j.submit_at
+        after_submit = i.recorded_at - submit_at
         windows = or_(
             and_(i.time_kind == "submit", after_submit.between(-keys.submit_window, keys.submit_window)),
             and_(i.time_kind == "accept", after_submit.between(-keys.accept_before, keys.accept_after)),
@@ -184,7 +188,8 @@ class Joiner:
     def _nearest(self) -> Select[int, int, int]:
         """For each job of `todo` with an identity: one of the nearest, and how many are equally near."""
         j, i = job.c, identity.c
-        reference = case((i.time_kind == "end", j.end_at), else_=func.coalesce(j.submit_at, j.end_at))
+        submit_at = func.coalesce(first_submit.c.submit_at, _SUBMIT_AT)
+        reference = case((i.time_kind == "end", j.end_at), else_=func.coalesce(submit_at, j.end_at))
         dash_and_queue = func.substr(i.ce_id, func.length(i.ce_id) - func.length(j.queue))
         nearness = (
             func.abs(i.recorded_at - reference),
@@ -198,7 +203,9 @@ class Joiner:
                 identity.c.id.label("identity_id"),
                 func.rank().over(partition_by=job.c.id, order_by=nearness).label("place"),
             )
-            .select_from(job.join(identity, self._could_belong()))
+            .select_from(
+                job.outerjoin(first_submit, first_submit.c.job_id == job.c.id).join(identity, self._could_belong(submit_at))
+            )
             .where(job.c.id.in_(_TODO))
             .subquery()
         )
@@ -241,7 +248,10 @@ class Joiner:
             vo_mapping.c.user_name == func.coalesce(job.c.user_name, ""),
             vo_mapping.c.group_name == func.coalesce(job.c.group_name, ""),
             vo_mapping.c.project == func.coalesce(job.c.project, ""),
+            vo_mapping.c.issuer == _token(identity.c.token_issuer),
+            vo_mapping.c.subject == _token(identity.c.token_subject),
         )
+        matched = job.outerjoin(_match, _match.c.job_id == job.c.id).outerjoin(identity, identity.c.id == _match.c.identity_id)
         return (
             select(
                 job.c.id,
@@ -256,7 +266,7 @@ class Joiner:
                 vo_mapping.c.id.label("mapping_id"),
                 fitting_benchmark(connection).label("benchmark_id"),
             )
-            .select_from(job.outerjoin(_match, _match.c.job_id == job.c.id).outerjoin(vo_mapping, mapping))
+            .select_from(matched.outerjoin(vo_mapping, mapping))
             .where(job.c.id.in_(_TODO))
             .subquery()
         )
@@ -329,15 +339,23 @@ def _replace_usage(connection: Connection) -> Counter[tuple[str, str]]:
     return Counter({(row[0], row[1]): row[2] for row in counts})
 
 
-def _accounts() -> Select[str, str, str]:
+def _accounts() -> Select[str, str, str, str, str]:
+    """What the VO of a job without an FQAN can follow from: its account, and the token of its identity."""
     user, group, project = (func.coalesce(c, "") for c in (job.c.user_name, job.c.group_name, job.c.project))
-    return select(user, group, project).where(job.c.id.in_(_TODO)).distinct()
+    tokens = (_token(identity.c.token_issuer), _token(identity.c.token_subject))
+    matched = job.outerjoin(_match, _match.c.job_id == job.c.id).outerjoin(identity, identity.c.id == _match.c.identity_id)
+    return select(user, group, project, *tokens).select_from(matched).where(job.c.id.in_(_TODO)).distinct()
+
+
+def _token(column: Column[str]) -> ColumnElement[str]:
+    """A token's issuer or subject, where nothing better tells the VO; else empty."""
+    return case((and_(identity.c.vo.is_(None), identity.c.fqan.is_(None)), func.coalesce(column, "")), else_="")
 
 
 def _next_loads(connection: Connection, record_type: str) -> list[int]:
     """The oldest loads that are not joined yet, as many as hold about `RECORDS_PER_STEP` records."""
     waiting = (
-        select(load.c.id, load.c.recorded)
+        select(load.c.id, load.c.recorded + load.c.completed)
         .where(load.c.joined_at.is_(None), load.c.record_type == record_type)
         .order_by(load.c.id)
         .limit(1000)
@@ -361,6 +379,8 @@ def _fill_todo(connection: Connection, job_ids: Select[int]) -> None:
 @contextmanager
 def _scratch_tables(connection: Connection) -> Iterator[None]:
     """The temporary tables of one step, gone at its end."""
-    _scratch.create_all(connection, checkfirst=False)
+    for tables in (_scratch, requeues):
+        tables.create_all(connection, checkfirst=False)
     yield
-    _scratch.drop_all(connection, checkfirst=False)
+    for tables in (_scratch, requeues):
+        tables.drop_all(connection, checkfirst=False)

@@ -78,6 +78,7 @@ def usage_records(gathered: pa.RecordBatch, config: Config) -> pa.RecordBatch:
         return by_distinct(cluster, lambda name: value(config.cluster_named(name)))
 
     filled = {
+        "global_user_name": by_distinct(column("global_user_name"), person_names(config)),
         "submit_host": pc.coalesce(ce_id, of_cluster(lambda c: c.submit_host or c.machine_name or c.name)),
         "machine_name": of_cluster(lambda c: c.machine_name),
         "local_job_id": pc.if_else(
@@ -92,6 +93,24 @@ def usage_records(gathered: pa.RecordBatch, config: Config) -> pa.RecordBatch:
     }
     arrays = [filled[c.name] if c.name in filled else column(c.name) for c in USAGE_RECORD.columns]
     return pa.RecordBatch.from_arrays(arrays, schema=USAGE_RECORD.schema)
+
+
+def person_names(config: Config) -> Callable[[str], str]:
+    """What is published for a DN, or for a token's `issuer/subject`: the name of the person it is one of, else itself.
+
+    The subject alone (HTCondor-CE's files keep no issuer) stands for the token whose subject it is, if that is one person's only.
+    """
+    names = {}
+    subjects: dict[str, set[str]] = {}
+    for person in config.person:
+        for other in person.also:
+            issuer, slash, subject = other.rpartition("/")
+            is_token = "://" in other
+            names[f"{issuer.rstrip('/')}{slash}{subject}" if is_token else other] = person.name
+            if is_token:
+                subjects.setdefault(subject, set()).add(person.name)
+    names |= {subject: next(iter(of)) for subject, of in subjects.items() if len(of) == 1 and subject not in names}
+    return lambda name: names.get(name, name)
 
 
 def by_distinct(values: Values, function: Callable[[str], str | None]) -> Values:

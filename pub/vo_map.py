@@ -1,4 +1,6 @@
-"""The VO of a job that came without a grid identity: by rules in the configuration, by a `vos` file, else the default.
+"""The VO of a job whose identity names none: that of its token's issuer, else by rules for local jobs, a `vos` file, the default.
+
+An issuer stands for one VO, except where several share it (WLCG profile; `https://cilogon.org/fermilab`): then the subject tells.
 
 The `vos` file is that of 2012: a local group, blanks, a VO a line (jeromebelleman/batchacct:pub/vos). Blank lines and lines that
 begin with `#` are passed over.
@@ -14,7 +16,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection, Select, insert, select
 
-from batchacct.config import Vo, VoRule
+from batchacct.config import TokenIssuer, Vo, VoRule
 from batchacct.errors import ConfigError
 from batchacct.store.tables import vo_mapping
 
@@ -26,13 +28,21 @@ LOCAL = "local-"
 class VoMap:
     """Every rule in force; `rules_hash` names this very set of them in the ledger."""
 
+    issuers: tuple[TokenIssuer, ...]
     rules: tuple[VoRule, ...]
     groups: tuple[tuple[str, str], ...]
     default: str
 
     @property
     def rules_hash(self) -> str:
-        return hashlib.sha256(repr((self.rules, self.groups, self.default)).encode()).hexdigest()[:16]
+        return hashlib.sha256(repr((self.issuers, self.rules, self.groups, self.default)).encode()).hexdigest()[:16]
+
+    def of_token(self, issuer: str, subject: str) -> tuple[TokenIssuer, str] | None:
+        """The entry that stands for a token, and its number for people; None if none does."""
+        for number, entry in enumerate(self.issuers, 1):
+            if issuer and entry.issuer.rstrip("/") == issuer.rstrip("/") and matches(subject, entry.subject):
+                return entry, f"token issuer {number}"
+        return None
 
     def vo_of(self, user: str, group: str, project: str) -> tuple[str, str]:
         """(VO, the rule that decided); an empty text stands for what is not known."""
@@ -49,7 +59,7 @@ class VoMap:
 def vo_map(settings: Vo) -> VoMap:
     """The rules of a configuration.  Raises: ConfigError for a `vos` file that cannot be read."""
     groups = read_vos(settings.file) if settings.file else ()
-    return VoMap(tuple(settings.rule), groups, settings.default)
+    return VoMap(tuple(settings.issuer), tuple(settings.rule), groups, settings.default)
 
 
 def read_vos(path: Path) -> tuple[tuple[str, str], ...]:
@@ -69,27 +79,27 @@ def read_vos(path: Path) -> tuple[tuple[str, str], ...]:
     return tuple(pairs)
 
 
-def store_mappings(connection: Connection, rules: VoMap, accounts: Select[str, str, str]) -> None:
-    """Writes the VO of every (user, group, project) that `accounts` selects and that has none under these rules yet."""
-    wanted = {(row[0], row[1], row[2]) for row in connection.execute(accounts)}
-    columns = (vo_mapping.c.user_name, vo_mapping.c.group_name, vo_mapping.c.project)
-    known = {(r[0], r[1], r[2]) for r in connection.execute(select(*columns).where(vo_mapping.c.rules_hash == rules.rules_hash))}
-    rows = [_mapping(rules, *account) for account in sorted(wanted - known)]
+_ASKED = ("user_name", "group_name", "project", "issuer", "subject")
+
+
+def store_mappings(connection: Connection, rules: VoMap, accounts: Select[str, str, str, str, str]) -> None:
+    """Writes the VO of everything in `accounts` (user, group, project, issuer, subject) that has none under these rules yet."""
+    wanted = {tuple(row) for row in connection.execute(accounts)}
+    stored = select(*(vo_mapping.c[name] for name in _ASKED)).where(vo_mapping.c.rules_hash == rules.rules_hash)
+    known = {tuple(row) for row in connection.execute(stored)}
+    rows = [_mapping(rules, dict(zip(_ASKED, account, strict=True))) for account in sorted(wanted - known)]
     if rows:
         connection.execute(insert(vo_mapping), rows)
 
 
-def _mapping(rules: VoMap, user: str, group: str, project: str) -> dict[str, str]:
-    vo, rule = rules.vo_of(user, group, project)
-    return {
-        "rules_hash": rules.rules_hash,
-        "user_name": user,
-        "group_name": group,
-        "project": project,
-        "vo": LOCAL + vo,
-        "fqan": f"/{LOCAL}{vo}",
-        "rule": rule,
-    }
+def _mapping(rules: VoMap, asked: dict[str, str]) -> dict[str, str]:
+    row = {"rules_hash": rules.rules_hash, **asked}
+    token = rules.of_token(asked["issuer"], asked["subject"])
+    if token is not None:
+        entry, rule = token
+        return row | {"vo": entry.vo, "fqan": entry.fqan or f"/{entry.vo}", "rule": rule}
+    vo, rule = rules.vo_of(asked["user_name"], asked["group_name"], asked["project"])
+    return row | {"vo": LOCAL + vo, "fqan": f"/{LOCAL}{vo}", "rule": rule}
 
 
 def patterns_matching(names: Iterable[str], patterns: Iterable[str]) -> list[str]:

@@ -43,8 +43,8 @@ def _keys(section: type[BaseModel], prefix: str = "") -> Iterator[str]:
 
 def _keys_of(values: dict[str, Any], prefix: str = "") -> Iterator[str]:
     for name, value in values.items():
-        if name == "ce":
-            yield name
+        if name in {"ce", "feed_options"}:
+            yield prefix + name
         elif isinstance(value, dict):
             yield from _keys_of(value, f"{prefix}{name}.")
         elif isinstance(value, list) and value and isinstance(value[0], dict):
@@ -82,10 +82,11 @@ def test_the_reference_has_every_key() -> None:
 def test_commented_values_are_the_defaults(tmp_path: Path) -> None:
     shown = [line for line in _uncommented(sample()).splitlines() if not line.endswith('= ""')]
     shown = [line for line in shown if not line.startswith(("machine_name", '"ce01'))]
-    text = "\n".join(shown).replace("[[vo.rule]]", "[[vo.rule]] # ")
+    text = "\n".join(shown)
     everything, plain = _load(tmp_path, text), _load(tmp_path, sample())
     assert everything.vo.rule[0].vo == "atlas"
-    assert everything.model_copy(update={"vo": plain.vo}) == plain
+    assert (everything.vo.issuer[0].vo, everything.person[0].also) == ("atlas", ["https://atlas-auth.cern.ch/7dee38a3"])
+    assert everything.model_copy(update={"vo": plain.vo, "person": plain.person}) == plain
     assert everything.vo.default == plain.vo.default
 
 
@@ -96,7 +97,7 @@ def test_given_values_and_logs_take_the_place_of_examples(tmp_path: Path) -> Non
 
 
 def test_everything_wrong_is_told_at_once(tmp_path: Path) -> None:
-    text = 'sites = "X"\n[database]\n[[source]]\nname = "a b"\nparser = "lsf"\npaths = []\n'
+    text = 'sites = "X"\n[database]\n[[source]]\nname = "a b"\nparser = "lsf"\npaths = 1\n'
     text += '[join]\ngrace = "1y"\n[publish]\nbunch = 9999\n'
     told = _refused(tmp_path, text)
     for part in (

@@ -116,15 +116,14 @@ def _check(words: list[str], where: str) -> None:
         pytest.fail(f"{where}: {error.format_message()}")
 
 
-def _python_block(page: Path) -> str:
-    found = re.search(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
-    assert found is not None
-    return found[1]
+def _python_block(page: Path, containing: str = "") -> str:
+    blocks: list[str] = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    return next(block for block in blocks if containing in block)
 
 
 def test_the_parser_of_the_how_to_works() -> None:
     module = types.ModuleType("ourbatch")
-    exec(_python_block(ROOT / "docs/how-to/write-a-parser.md"), module.__dict__)
+    exec(_python_block(ROOT / "docs/how-to/write-a-parser.md", "def PARSER"), module.__dict__)
     parser = module.PARSER
     assert isinstance(parser, UnitParser)
     log = b"# a comment\n42;elin;long;1000;1100;1700;599.6\nnonsense\n43;a;b;x;1;2;3\n"
@@ -136,6 +135,12 @@ def test_the_parser_of_the_how_to_works() -> None:
     assert parsed.skipped == {"comment": 1}
     assert parsed.rejects[0].reason == "7 fields are due, there are 1"
     assert len(parsed.rejects) == 2
+
+
+def test_the_generator_of_the_how_to_is_that_of_the_example() -> None:
+    shown = _python_block(ROOT / "docs/how-to/write-a-parser.md", "def ourbatch")
+    example = (ROOT / "docs/examples/site-parser/our_farm/ourbatch.py").read_text(encoding="utf-8")
+    assert shown.strip() in example
 
 
 def test_the_library_snippet_of_the_readme_works(tmp_path: Path) -> None:

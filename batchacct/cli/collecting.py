@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Collection
 from pathlib import Path
 
 import click
@@ -9,12 +11,14 @@ import click
 from batchacct.cli.common import byte_progress, config_option, emit_table, open_store
 from batchacct.clock import unix_now
 from batchacct.collector import Collected, Collector, collect_once
+from batchacct.completing import Rule, again, complete_parts, rules_of
 from batchacct.config import Config, SourceKeys
-from batchacct.errors import ConfigError, IncompleteError
+from batchacct.errors import ConfigError, IncompleteError, PluginError
+from batchacct.feeding import feed
 from batchacct.parsing import registry
 from batchacct.parsing.reading import expand
 
-COLUMNS = ("source", "files", "units read", "recorded", "already known", "revised", "skipped", "rejected", "problems")
+COLUMNS = ("source", "files", "units read", "recorded", "merged", "already known", "revised", "skipped", "rejected", "problems")
 
 
 @click.command()
@@ -26,12 +30,14 @@ COLUMNS = ("source", "files", "units read", "recorded", "already known", "revise
     metavar="FILE",
     help="Read this file from its beginning, as if it had never been read.",
 )
+@click.option("--complete-again", is_flag=True, help="Make records of all parts anew: after the rule of a parser was mended.")
 @config_option
-def collect(config: Config, names: tuple[str, ...], once: bool, from_start: tuple[str, ...]) -> None:
+def collect(config: Config, names: tuple[str, ...], once: bool, from_start: tuple[str, ...], complete_again: bool) -> None:
     """Runs the configured collectors, or those NAMED."""
     if not once:
         raise ConfigError("following files comes with a later release: run `batchacct collect --once` from cron for now")
     collectors = [collector_of(config, keys) for keys in chosen_sources(config, names)]
+    rules = rules_for(config, {c.source.name for c in collectors})
     there = {path for collector in collectors for path in expand(collector.paths)}
     if strange := [path for path in from_start if path not in there]:
         raise ConfigError(f"--from-start {strange[0]}: no source has this file; write it as `batchacct status` does")
@@ -40,7 +46,12 @@ def collect(config: Config, names: tuple[str, ...], once: bool, from_start: tupl
         for collector in collectors:
             with byte_progress(collector.source.name, _bytes_there(collector)) as progress:
                 done.append(collect_once(store, collector, unix_now, from_start=frozenset(from_start), progress=progress))
+        if complete_again:
+            again(store, rules)
+        completed = complete_parts(store, rules, unix_now())
     emit_table("Collected", COLUMNS, [collected_row(d) for d in done])
+    if rules:
+        click.echo(f"{completed:,} records completed from parts")
     problems = [error for d in done for error in d.errors]
     if problems:
         for error in problems:
@@ -59,11 +70,25 @@ def chosen_sources(config: Config, names: tuple[str, ...]) -> list[SourceKeys]:
 
 
 def collector_of(config: Config, keys: SourceKeys) -> Collector:
-    return Collector(registry.parser(keys.parser), config.parser_source(keys), tuple(keys.paths))
+    source = config.parser_source(keys)
+    asked = None if keys.feed is None else feed(keys.feed, source, keys.paths, keys.feed_options)
+    return Collector(registry.parser(keys.parser), source, tuple(keys.paths), asked)
+
+
+def rules_for(config: Config, names: Collection[str]) -> list[Rule]:
+    """The rules by which parts of these sources become records; a family may have parts from other sources, too.
+
+    A source whose parser is broken stops only itself, when it is collected: here it is left out.
+    """
+    parsers = []
+    for keys in config.source:
+        with contextlib.suppress(PluginError):
+            parsers.append((keys.name, registry.parser(keys.parser)))
+    return [rule for rule in rules_of(parsers) if set(rule.sources) & set(names)]
 
 
 def collected_row(done: Collected) -> tuple[object, ...]:
-    counts = (done.counts[name] for name in ("units", "recorded", "known", "revised", "skipped", "rejected"))
+    counts = (done.counts[name] for name in ("units", "recorded", "merged", "known", "revised", "skipped", "rejected"))
     return (done.source, done.files, *counts, len(done.errors))
 
 

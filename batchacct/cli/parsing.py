@@ -18,6 +18,7 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from batchacct.cli.common import byte_progress
+from batchacct.cli.wholes import Wholes
 from batchacct.errors import BatchacctError, ConfigError, IncompleteError
 from batchacct.model import RecordType
 from batchacct.parsing import Parsed, Parser, Source, registry
@@ -37,8 +38,8 @@ Writer = Callable[[pa.RecordBatch], None]
 def parse(files: tuple[str, ...], *, parser_name: str | None, output: str, to: Path | None, site: str | None, cluster: str) -> None:
     """Parses files without a database.
 
-    FILES may be compressed (.gz .bz2 .xz .zst), patterns, or - for standard input. Writes the records; rejects go to standard
-    error.
+    FILES may be compressed (.gz .bz2 .xz .zst), patterns, or - for standard input. Writes the records, those made of several
+    lines after the others; rejects go to standard error.
     """
     paths = expand(files)
     if not paths:
@@ -54,6 +55,8 @@ def parse(files: tuple[str, ...], *, parser_name: str | None, output: str, to: P
     except (_UnwritableError, OSError) as error:
         raise _unwritable(to, error) from error
     click.echo(", ".join(f"{run.counts[name]} {name}" for name in ("records", "parts", "skipped", "rejected")), err=True)
+    if run.counts["waiting"]:
+        click.echo(f"{run.counts['waiting']} parts wait for others of their whole, which are not in these files", err=True)
     if failed:
         raise IncompleteError(f"{failed} of {len(paths)} files could not be parsed, see above; the others were")
     if run.counts["rejected"]:
@@ -70,6 +73,7 @@ class _Run:
         self.record_type: RecordType | None = None
         self.write: Writer = lambda batch: None
         self.close: Callable[[], None] = lambda: None
+        self.wholes: Wholes | None = None
 
     def files(self, paths: list[str], sink: IO[bytes]) -> int:
         """Parses them all; how many could not be.  Raises: BatchacctError if it is the only one, OSError if output fails."""
@@ -83,9 +87,18 @@ class _Run:
                         raise
                     click.echo(f"batchacct: {error.message}", err=True)
                     failed += 1
+            if self.wholes is not None:
+                self._write_completed(self.wholes)
         finally:
             self.close()
+            if self.wholes is not None:
+                self.wholes.close()
         return failed
+
+    def _write_completed(self, wholes: Wholes) -> None:
+        for batch in wholes.records():
+            self._write(batch)
+        self.counts["waiting"] = wholes.waiting
 
     def file(self, path: str, sink: IO[bytes]) -> None:
         with open_stream(path) as raw:
@@ -99,7 +112,7 @@ class _Run:
             blocks = read_blocks(stream, parser.framing)
             with byte_progress(path, size) as progress:
                 for parsed in parser.parse(blocks, Source(_shown(path), self.site, self.cluster), workers=2):
-                    self._take(parsed, path)
+                    self._take(parsed, parser, path)
                     progress(parsed.end_offset - parsed.start_offset)
 
     def _parser_for(self, path: str, raw: IO[bytes]) -> tuple[Readable, Parser]:
@@ -110,15 +123,24 @@ class _Run:
             raise ConfigError(f"{path} is empty: nothing to guess the parser from, say which with --parser")
         return _Replayed(head, raw), registry.guess_parser(head, path)
 
-    def _take(self, parsed: Parsed, path: str) -> None:
-        try:
-            self.write(parsed.records)
-        except OSError as error:
-            raise _UnwritableError(error) from error
-        self.counts.update(records=parsed.records.num_rows, parts=parsed.parts.num_rows, rejected=len(parsed.rejects))
+    def _take(self, parsed: Parsed, parser: Parser, path: str) -> None:
+        if parser.completion is None:
+            self._write(parsed.records)
+        else:
+            if self.wholes is None:
+                self.wholes = Wholes(parser.record_type)
+            self.wholes.add(parser, parsed, _shown(path))
+        self.counts.update(parts=parsed.parts.num_rows, rejected=len(parsed.rejects))
         self.counts["skipped"] += sum(parsed.skipped.values())
         for reject in parsed.rejects:
             click.echo(f"{_shown(path)}:{reject.offset}: rejected: {reject.reason}: {printable(reject.unit)}", err=True)
+
+    def _write(self, batch: pa.RecordBatch) -> None:
+        try:
+            self.write(batch)
+        except OSError as error:
+            raise _UnwritableError(error) from error
+        self.counts["records"] += batch.num_rows
 
 
 class _UnwritableError(Exception):

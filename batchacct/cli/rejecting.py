@@ -9,6 +9,7 @@ from batchacct.cli.common import NUMBER, config_option, emit_table, open_store
 from batchacct.cli.parsing import raw_text
 from batchacct.clock import unix_now
 from batchacct.collector import Collector
+from batchacct.completing import complete_parts
 from batchacct.config import Config
 from batchacct.errors import ConfigError, IncompleteError
 from batchacct.parsing import Block
@@ -61,7 +62,7 @@ def replay(config: Config, numbers: tuple[int, ...]) -> None:
 
     Those NUMBERED, or all: after a parser or the configuration was mended.
     """
-    from batchacct.cli.collecting import chosen_sources, collector_of  # noqa: PLC0415
+    from batchacct.cli.collecting import chosen_sources, collector_of, rules_for  # noqa: PLC0415
 
     collectors = {keys.name: collector_of(config, keys) for keys in chosen_sources(config, ())}
     with open_store(config) as store:
@@ -71,6 +72,7 @@ def replay(config: Config, numbers: tuple[int, ...]) -> None:
         if strange := sorted(set(numbers) - {row.id for row in rows}):
             raise ConfigError(f"there is no reject {strange[0]} to replay: `batchacct rejects list` shows those there are")
         reasons = {row.id: _replay_one(store, collectors.get(row.source), row.id) for row in rows}
+        complete_parts(store, rules_for(config, collectors), unix_now())
     still = {number: reason for number, reason in reasons.items() if reason is not None}
     for number, reason in still.items():
         click.echo(f"reject {number}: {reason}", err=True)

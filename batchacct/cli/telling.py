@@ -33,7 +33,7 @@ def status(config: Config, as_json: bool) -> None:
     with open_store(config) as store, store.reading() as connection:
         books = read_books(connection)
         size = store.size_bytes()
-        unread = {s.name: unread_bytes(expand(s.paths), known_positions(store, s.name)) for s in config.source}
+        unread = {s.name: unread_bytes(expand(s.paths), known_positions(store, s.name)) for s in config.source if s.feed is None}
     if as_json:
         click.echo(json.dumps(as_values(books) | {"unread_bytes": unread, "database_bytes": size}, indent=2))
     else:
@@ -53,19 +53,12 @@ def as_values(books: Books) -> dict[str, object]:
 
 def show_books(books: Books, unread: Mapping[str, int]) -> None:
     """The books as tables, each ending with whether it adds up; `unread`: bytes on disk now that were not read, by source."""
-    emit_table(
-        "Sources",
-        ("source", "newest file", "at byte", "unread (bytes)", "units read", "recorded", "known", "skipped", "rejected",
-         "last record", "read to its end"),
-        [
-            (s.name, s.newest_file, s.newest_offset, unread.get(s.name, "-"), s.units, s.recorded,
-             s.known, s.skipped, s.rejected, shown(s.last_record_at), shown(s.read_to_end_at))
-            for s in books.sources
-        ],
-    )  # fmt: skip
+    _show_sources(books, unread)
     for source in books.sources:
         if source.last_error:
             click.echo(f"source {source.name}, last error: {source.last_error}")
+    for kind, count in books.parts_waiting.items():
+        click.echo(f"parts that wait for others of their whole: {kind} ({count:,})")
     jobs = books.jobs
     rows = [(outcome, reason, count) for (outcome, reason), count in sorted(jobs.outcomes.items())]
     rows.append(("not joined yet", "the next `publish` does", jobs.not_joined))
@@ -86,6 +79,28 @@ def show_books(books: Books, unread: Mapping[str, int]) -> None:
     if books.open_rejects:
         click.echo(f"{books.open_rejects:,} reject{'' if books.open_rejects == 1 else 's'}: see `batchacct rejects list`")
     click.echo("The books balance at every stage." if books.balanced else "THE BOOKS DO NOT BALANCE: " + "; ".join(books.problems))
+
+
+def _show_sources(books: Books, unread: Mapping[str, int]) -> None:
+    """A row a source; the columns about parts only where there are any."""
+    columns: dict[str, list[object]] = {
+        "source": [s.name for s in books.sources],
+        "newest file": [s.newest_file for s in books.sources],
+        "at byte": [s.newest_offset for s in books.sources],
+        "unread (bytes)": [unread.get(s.name, "-") for s in books.sources],
+        "units read": [s.units for s in books.sources],
+        "recorded": [s.recorded for s in books.sources],
+        "merged": [s.merged for s in books.sources],
+        "known": [s.known for s in books.sources],
+        "skipped": [s.skipped for s in books.sources],
+        "rejected": [s.rejected for s in books.sources],
+        "completed": [s.completed for s in books.sources],
+        "last record": [shown(s.last_record_at) for s in books.sources],
+        "read to its end": [shown(s.read_to_end_at) for s in books.sources],
+    }
+    of_parts = {"merged", "completed"}
+    told = {name: values for name, values in columns.items() if name not in of_parts or any(values)}
+    emit_table("Sources", list(told), list(zip(*told.values(), strict=True)))
 
 
 @click.command()

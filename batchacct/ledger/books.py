@@ -1,6 +1,7 @@
 """The books: what came in, what became of it, and whether every stage adds up.
 
-In units: units read = recorded + merged + already known + skipped + rejected. In jobs: job records in force = joined + local +
+In units: units read = recorded + merged + already known + skipped + rejected; merged units are parts, from which records are
+completed, or which wait for the others of their whole. In jobs: job records in force = joined + local +
 waiting + excluded + not joined yet. For the destination: records published = confirmed + unsent + refused + not in a message yet,
 and records in messages = confirmed + unsent + replaced since.
 """
@@ -20,6 +21,7 @@ from batchacct.store.tables import (
     job,
     load,
     message,
+    part,
     refusal,
     reject,
     source_state,
@@ -28,18 +30,19 @@ from batchacct.store.tables import (
 )
 
 Found = Row[Any]
-UNIT_COUNTS = ("units", "recorded", "merged", "known", "revised", "skipped", "rejected")
+UNIT_COUNTS = ("units", "recorded", "merged", "completed", "known", "revised", "skipped", "rejected")
 
 
 @dataclass(frozen=True, slots=True)
 class SourceBooks:
-    """One source: sums over its loads, and how far its files were read."""
+    """One source: sums over its loads, and how far its files were read. `completed`: records made of parts, which are no units."""
 
     name: str
     record_type: str
     units: int
     recorded: int
     merged: int
+    completed: int
     known: int
     revised: int
     skipped: int
@@ -111,12 +114,13 @@ class DestinationBooks:
 
 @dataclass(frozen=True, slots=True)
 class Books:
-    """Everything `status` shows."""
+    """Everything `status` shows. `parts_waiting`: parts of which there is no record yet, by family and kind (`pbs start`)."""
 
     sources: list[SourceBooks]
     jobs: JobBooks
     destination: DestinationBooks
     records_by_type: dict[str, tuple[int, int]]
+    parts_waiting: dict[str, int]
     open_rejects: int
     problems: list[str] = field(default_factory=list)
 
@@ -138,7 +142,7 @@ def read_books(connection: Connection) -> Books:
         problems.append("jobs: outcomes do not add up to the records in force")
     if not destination.balanced:
         problems.append("publishing: messages do not add up to the records to publish")
-    return Books(sources, jobs, destination, counted, open_rejects, problems)
+    return Books(sources, jobs, destination, counted, parts_waiting(connection), open_rejects, problems)
 
 
 def _sources(connection: Connection) -> list[SourceBooks]:
@@ -232,9 +236,16 @@ def _destination(connection: Connection) -> DestinationBooks:
     )
 
 
+def parts_waiting(connection: Connection) -> dict[str, int]:
+    """How many parts of which there is no record yet, by family and kind."""
+    waiting = select(part.c.family, part.c.kind, func.count()).where(part.c.used_at.is_(None), part.c.superseded_by.is_(None))
+    rows = connection.execute(waiting.group_by(part.c.family, part.c.kind).order_by(part.c.family, part.c.kind))
+    return {f"{family} {kind}": count for family, kind, count in rows}
+
+
 def _counts_of(connection: Connection, record_type: str) -> tuple[int, int]:
     """Records of a type as the loads say, and as the table has them."""
-    said = load.c.merged if record_type == "part" else load.c.recorded
+    said = load.c.merged if record_type == "part" else load.c.recorded + load.c.completed
     of_type = select(func.coalesce(func.sum(said), 0))
     if record_type != "part":
         of_type = of_type.where(load.c.record_type == record_type)

@@ -7,10 +7,11 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, func, select
+from sqlalchemy import ColumnElement, Connection, Row, Table, and_, func, or_, select
 
 from batchacct.clock import shown
 from batchacct.errors import ConfigError
+from batchacct.model import JOB, whole_key
 from batchacct.store.tables import (
     ROWS_PER_LOAD_BITS,
     benchmark,
@@ -19,6 +20,7 @@ from batchacct.store.tables import (
     job,
     load,
     message,
+    part,
     refusal,
     reject,
     source_state,
@@ -70,11 +72,14 @@ def why(connection: Connection, job_id: JobId) -> Iterator[str]:
             replaced = "" if row.superseded_by is None else "; a later line replaced it"
             yield f"  read from {_where(connection, row)}{replaced}"
             yield "  no batch record of this job has been read: it has not ended, never ran, or its LRMS source lags"
+    parts = parts_of_job(connection, job_id.join_id, job_id.array_index)
+    for row in parts:
+        yield _part(connection, row)
     rejects = list(_rejects_naming(connection, job_id.join_id))
     for row in rejects:
         yield f"rejected: {row.path}, byte {row.source_offset}: {row.reason}"
         yield f"  {'replayed' if row.replayed_by else 'kept'} as reject {row.id}: see `batchacct rejects show {row.id}`"
-    if not (runs or identities or rejects):
+    if not (runs or identities or parts or rejects):
         yield from _never_seen(connection, job_id)
 
 
@@ -172,6 +177,21 @@ def _never_seen(connection: Connection, job_id: JobId) -> Iterator[str]:
     yield "  it has not ended yet, its log was not read (see `batchacct status`), or the id is another"
 
 
+def parts_of_job(connection: Connection, join_id: str, array_index: int | None) -> list[Found]:
+    """The parts whose whole is a job, or with no index given any element of it, oldest first."""
+    key = part.c.part_key
+    whole = key == whole_key(join_id, array_index)
+    if array_index is None:
+        whole = or_(whole, and_(key > f"{join_id}[", key < f"{join_id}\\"))
+    query = select(part).where(whole, part.c.superseded_by.is_(None), part.c.record_type == JOB.name)
+    return list(connection.execute(query.order_by(part.c.logged_at, part.c.id)))
+
+
+def _part(connection: Connection, row: Found) -> str:
+    waits = "; it waits for others, there is no record of its whole yet" if row.used_at is None else ""
+    return f"part: {row.kind} of {row.part_key}, logged {shown(row.logged_at)}, read from {_where(connection, row)}{waits}"
+
+
 def trace_message(connection: Connection, number: int) -> Iterator[str]:
     """A message, and every record in it down to file and byte offset; nothing if there is no such message."""
     if connection.scalar(select(message.c.id).where(message.c.id == number)) is None:
@@ -210,15 +230,7 @@ def trace_unit(connection: Connection, path: str, offset: int, files: Collection
 
 
 def _unit_in_load(connection: Connection, row: Found, offset: int) -> Iterator[str]:
-    table = job if row.record_type == "job" else identity
-    of_load = table.c.id.between(row.id << ROWS_PER_LOAD_BITS, ((row.id + 1) << ROWS_PER_LOAD_BITS) - 1)
-    unit_end = table.c.source_offset + func.length(table.c.native)
-    record = connection.execute(
-        select(table)
-        .where(of_load, table.c.source_offset <= offset, unit_end >= offset)
-        .order_by(table.c.source_offset.desc())
-        .limit(1)
-    ).one_or_none()
+    record = _row_at(connection, job if row.record_type == "job" else identity, row, offset)
     bad = connection.execute(
         select(reject).where(
             reject.c.source == row.source,
@@ -229,6 +241,9 @@ def _unit_in_load(connection: Connection, row: Found, offset: int) -> Iterator[s
     ).first()
     if bad is not None:
         yield f"  rejected: {bad.reason} (`batchacct rejects show {bad.id}`)"
+    elif (piece := _row_at(connection, part, row, offset)) is not None:
+        yield f"  {_part(connection, piece)}"
+        yield from _made_of(connection, piece)
     elif record is None:
         yield f"  no record of this load: skipped, or known already from an earlier load ({row.skip_reasons or 'nothing skipped'})"
     elif row.record_type == "job":
@@ -238,3 +253,25 @@ def _unit_in_load(connection: Connection, row: Found, offset: int) -> Iterator[s
         joined = select(job).join(usage, usage.c.job_id == job.c.id)
         for run in connection.execute(joined.where(job.c.join_id == record.join_id, usage.c.identity_id == record.id)):
             yield from _run(connection, run)
+
+
+def _row_at(connection: Connection, table: Table, row: Found, offset: int) -> Found | None:
+    """The row of a load whose unit has the byte at `offset`."""
+    of_load = table.c.id.between(row.id << ROWS_PER_LOAD_BITS, ((row.id + 1) << ROWS_PER_LOAD_BITS) - 1)
+    unit_end = table.c.source_offset + func.length(table.c.native)
+    at = select(table).where(of_load, table.c.source_offset <= offset, unit_end >= offset)
+    return connection.execute(at.order_by(table.c.source_offset.desc()).limit(1)).one_or_none()
+
+
+def _made_of(connection: Connection, piece: Found) -> Iterator[str]:
+    """The stories of the jobs, or the identities, that bear the origin of a part of the same whole, or that it amends."""
+    table = job if piece.record_type == JOB.name else identity
+    same_whole = and_(part.c.part_key == piece.part_key, part.c.cluster == piece.cluster, part.c.family == piece.family)
+    siblings = connection.execute(select(part.c.source, part.c.source_offset).where(same_whole)).all()
+    origin = and_(table.c.source.in_({s.source for s in siblings}), table.c.source_offset.in_({s.source_offset for s in siblings}))
+    which = origin if piece.join_id is None else table.c.join_id == piece.join_id
+    for record in connection.execute(select(table).where(which, table.c.superseded_by.is_(None)).order_by(table.c.id)):
+        if table is job:
+            yield from _run(connection, record)
+        else:
+            yield f"  identity for job {record.lrms_job_id}: {_who(record)} at {shown(record.recorded_at)}"

@@ -146,8 +146,8 @@ class Completion:
 
     complete(whole): the records the whole makes by now; none while it still waits for a part. Given what it returned before as
         `whole.records`, it returns the same again.
-    amends: `whole.records` are looked up: the records in force with the parts' cluster, join_id and array_index, which must
-        then be what `part_key` is made of (`model.whole_key`).
+    amends: `whole.records` are looked up: the records in force, of the sources of this family, with the parts' cluster, join_id
+        and array_index, which must then be what `part_key` is made of (`model.whole_key`).
     """
 
     family: str
@@ -266,11 +266,11 @@ class UnitParser:
             try:
                 outcome = self.parse_unit(unit, source)
             except Reject as reject:
-                rejects.append(_rejected(unit, block.offset + start, reject.reason))
+                rejects.append(rejected(unit, block.offset + start, reject.reason))
                 continue
             except UNFORESEEN as error:
                 reason = f"the parser does not foresee this unit ({type(error).__name__}: {error})"
-                rejects.append(_rejected(unit, block.offset + start, reason))
+                rejects.append(rejected(unit, block.offset + start, reason))
                 continue
             if isinstance(outcome, Skip):
                 skipped[outcome.reason] += 1
@@ -327,11 +327,12 @@ def batch_or_reject(record_type: RecordType, records: list[Record], rejects: lis
         except RecordError as error:
             unit, offset = record["native"], record["source_offset"]
             assert isinstance(unit, bytes) and isinstance(offset, int)
-            rejects.append(_rejected(unit, offset, error.message))
+            rejects.append(rejected(unit, offset, error.message))
     return record_type.batch(fitting)
 
 
-def _rejected(unit: bytes, offset: int, reason: str) -> RejectedUnit:
+def rejected(unit: bytes, offset: int, reason: str) -> RejectedUnit:
+    """The reject of a unit that begins at `offset`."""
     return RejectedUnit(offset, len(unit), unit[:REJECT_BYTES_KEPT], reason)
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import difflib
+import inspect
 import logging
 from importlib.metadata import EntryPoint, entry_points
 from typing import cast
 
 from batchacct.errors import PluginError
+from batchacct.parsing.adapters import generator_parser
 from batchacct.parsing.contract import Parser, printable
 
 log = logging.getLogger(__name__)
@@ -50,11 +52,21 @@ def _import(kind: str, point: EntryPoint) -> object:
 
 
 def parser(name: str) -> Parser:
-    """The parser registered under `name`.  Raises: PluginError."""
-    found = load(PARSERS, name)
-    if not callable(getattr(found, "parse", None)):
-        raise PluginError(f"parser {name!r} has no method `parse`: register a UnitParser, see docs/how-to/write-a-parser.md")
-    return cast("Parser", found)
+    """The parser registered under `name`, or what `module:function` names: a parser, or a generator (`parsing.adapters`).
+
+    Raises: PluginError.
+    """
+    found = _named(name) if ":" in name else load(PARSERS, name)
+    if callable(getattr(found, "parse", None)):
+        return cast("Parser", found)
+    if inspect.isgeneratorfunction(found):
+        return generator_parser(name.rpartition(":")[2], found)
+    raise PluginError(f"parser {name!r} is neither a UnitParser nor a generator of dictionaries: see docs/how-to/write-a-parser.md")
+
+
+def _named(name: str) -> object:
+    """What `module:function` names.  Raises: PluginError."""
+    return _import("parser", EntryPoint(name, name, PARSERS))
 
 
 def _recognises(candidate: Parser, head: bytes) -> bool:

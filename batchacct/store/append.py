@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
@@ -15,8 +15,8 @@ from sqlalchemy import Column, Connection, Index, MetaData, Table, and_, delete,
 from batchacct.crashpoints import crash_point
 from batchacct.errors import CheckpointError
 from batchacct.following import Position
-from batchacct.model import INSTANT, PART, REAL, RECORD_TYPES, TEXT, RecordType
-from batchacct.parsing import Parsed, RejectedUnit
+from batchacct.model import INSTANT, PART, REAL, RECORD_TYPES, TEXT, Record, RecordType
+from batchacct.parsing import Parsed, RejectedUnit, Row
 from batchacct.store import tables
 from batchacct.store.dialects import Dialect, KnownRecordsError
 from batchacct.store.store import Store
@@ -76,6 +76,38 @@ def append(store: Store, origin: Origin, parsed: Parsed, now: int, moved: Positi
         crash_point("append.before-commit")
     crash_point("append.after-commit")
     return counts, stored
+
+
+def append_completed(
+    store: Store, connection: Connection, record_type: RecordType, records: Sequence[tuple[Record, Row]], now: int
+) -> int:
+    """Stores records made of parts, each with the stored row whose origin it bears, in a load a file; returns how many are new.
+
+    Such a load has read no units: it says which file its records lead to, and how many they are.
+    """
+    by_load = _loads_of(connection, {cast("int", origin["id"]) >> tables.ROWS_PER_LOAD_BITS for _, origin in records})
+    by_file: dict[tuple[object, ...], list[Record]] = {}
+    for record, origin in records:
+        of_file = by_load[cast("int", origin["id"]) >> tables.ROWS_PER_LOAD_BITS]
+        by_file.setdefault(of_file, []).append(record)
+    total = 0
+    for (source, path, file_id), together in by_file.items():
+        batch = record_type.batch(together)
+        values = {"source": source, "record_type": record_type.name, "file_id": file_id, "path": path}
+        values |= {"start_offset": 0, "end_offset": 0, "completed_at": now}
+        load_id = _insert_load(connection, values, now)
+        inserted = _append_records(connection, store.dialect, record_type, batch, load_id)
+        changed = {"completed": inserted.inserted, "revised": inserted.revised}
+        connection.execute(update(tables.load).where(tables.load.c.id == load_id).values(changed))
+        total += inserted.inserted
+    return total
+
+
+def _loads_of(connection: Connection, numbers: set[int]) -> dict[int, tuple[object, ...]]:
+    """Source, path and file of some loads."""
+    columns = (tables.load.c.source, tables.load.c.path, tables.load.c.file_id)
+    rows = connection.execute(select(tables.load.c.id, *columns).where(tables.load.c.id.in_(numbers)))
+    return {row[0]: tuple(row[1:]) for row in rows}
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,10 +233,13 @@ def _new_load(connection: Connection, origin: Origin, parsed: Parsed, position: 
         "end_offset": parsed.end_offset,
         "skip_reasons": json.dumps(dict(parsed.skipped), sort_keys=True) if parsed.skipped else None,
         "last_record_at": last,
-        "loaded_at": now,
-        **dict.fromkeys(("units", "recorded", "merged", "completed", "known", "revised", "skipped", "rejected"), 0),
     }
-    key = connection.execute(insert(tables.load).values(values)).inserted_primary_key
+    return _insert_load(connection, values, now)
+
+
+def _insert_load(connection: Connection, values: Mapping[str, object], now: int) -> int:
+    counts = dict.fromkeys(("units", "recorded", "merged", "completed", "known", "revised", "skipped", "rejected"), 0)
+    key = connection.execute(insert(tables.load).values(counts | dict(values) | {"loaded_at": now})).inserted_primary_key
     assert key is not None
     return int(key[0])
 

@@ -3,6 +3,8 @@
 A record's `id` is `load * 2^20 + position in its load`: it leads to the load (which file, which bytes, when), the rows of a load
 are one range of the primary key, and no sequence has to be asked for each row.
 
+A part's `used_at` says when a record was first made of its whole; it is null while the whole waits for others.
+
 `usage` is the ledger: one narrow row a job, saying which identity and which rule made it what it is, and which message took it
 out. What a correction replaces moves to `usage_history`.
 """
@@ -70,7 +72,9 @@ part = _record_table(PART)
 Index("job_join", job.c.join_id)
 Index("identity_join", identity.c.join_id)
 Index("part_whole", part.c.part_key)
-part.append_column(Column("completed_by", BigInteger))
+part.append_column(Column("used_at", BigInteger))
+_WAITS = part.c.used_at.is_(None) & part.c.superseded_by.is_(None)
+Index("part_waiting", part.c.family, part.c.kind, postgresql_where=_WAITS, sqlite_where=_WAITS)
 
 RECORD_TABLES: dict[str, Table] = {"job": job, "identity": identity, "part": part}
 
@@ -98,6 +102,7 @@ load = Table(
     Column("completed_at", BigInteger),
     Column("joined_at", BigInteger),
     Index("load_source", "source", "id"),
+    Index("load_completed", "completed_at", "source", "id"),
     Index("load_joined", "joined_at", "record_type", "id"),
 )
 
@@ -161,10 +166,12 @@ vo_mapping = Table(
     Column("user_name", Text, nullable=False),
     Column("group_name", Text, nullable=False),
     Column("project", Text, nullable=False),
+    Column("issuer", Text, nullable=False),
+    Column("subject", Text, nullable=False),
     Column("vo", Text, nullable=False),
     Column("fqan", Text, nullable=False),
     Column("rule", Text, nullable=False),
-    UniqueConstraint("rules_hash", "user_name", "group_name", "project", name="vo_mapping_key"),
+    UniqueConstraint("rules_hash", "user_name", "group_name", "project", "issuer", "subject", name="vo_mapping_key"),
 )
 
 benchmark = Table(

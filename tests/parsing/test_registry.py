@@ -80,7 +80,7 @@ def test_one_parser_seen_twice_is_one(install: Install) -> None:
     [
         ("site_plugin_broken:PARSER", "is broken: ModuleNotFoundError: No module named 'no_such_module_at_all'"),
         ("site_plugin_for_tests:MISSING", "is broken: AttributeError"),
-        ("site_plugin_for_tests:NO_PARSER", "has no method `parse`"),
+        ("site_plugin_for_tests:NO_PARSER", "neither a UnitParser nor a generator"),
     ],
 )
 def test_a_broken_plug_in(install: Install, value: str, told: str) -> None:

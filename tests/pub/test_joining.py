@@ -342,3 +342,37 @@ def test_many_loads_are_joined_in_several_steps(site: Site, monkeypatch: pytest.
     with site.store.reading() as connection:
         assert set(connection.scalars(select(load.c.joined_at))) == {site.clock}
     site.assert_sound()
+
+
+class TestRequeued:
+    """Slurm writes the time of the requeue for the submit time of the runs that follow."""
+
+    def run(self, number: int, submit_at: int, end_at: int, **columns: object) -> dict[str, object]:
+        times = {"submit_at": submit_at, "start_at": submit_at + 10, "end_at": end_at}
+        return a_job(number, **{"lrms": "Slurm", "state": "requeued", **times, **columns})
+
+    def test_each_run_has_the_identity_of_the_first_submission(self, site: Site) -> None:
+        second, third = T0 + 2 * DAY, T0 + 4 * DAY
+        site.identities(an_identity(recorded_at=T0 + 5))
+        site.jobs(self.run(1, T0, second), self.run(1, second + 2, third), self.run(1, third - 1, third + HOUR, state="completed"))
+        site.publish()
+        assert site.names() == ["/CN=Alice"] * 3
+
+    def test_a_recycled_id_is_another_job(self, site: Site) -> None:
+        second = T0 + 2 * DAY
+        site.identities(an_identity(recorded_at=T0 + 5))
+        site.jobs(
+            self.run(1, T0, second),
+            self.run(1, second + 2 * HOUR, second + 3 * HOUR, state="completed"),
+            self.run(2, T0, second, state="completed"),
+            self.run(2, second, second + HOUR, state="completed"),
+        )
+        site.publish()
+        assert site.names() == ["/CN=Alice", None, None, None]
+
+    def test_of_other_batch_systems_the_submit_time_stands(self, site: Site) -> None:
+        second = T0 + 2 * DAY
+        site.identities(an_identity(recorded_at=T0 + 5))
+        site.jobs(self.run(1, T0, second, lrms="PBS"), self.run(1, second, second + HOUR, lrms="PBS"))
+        site.publish()
+        assert site.names() == ["/CN=Alice", None]

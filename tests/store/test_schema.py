@@ -39,7 +39,7 @@ def test_a_column_too_few_is_a_difference(store: Store) -> None:
 @pytest.mark.parametrize("name", list(RECORD_TYPES))
 def test_a_record_table_has_the_columns_of_its_type_in_their_order(store: Store, name: str) -> None:
     record_type, table = RECORD_TYPES[name], RECORD_TABLES[name]
-    wanted = ["id", "revision", "superseded_by", *record_type.schema.names, *(["completed_by"] if name == "part" else [])]
+    wanted = ["id", "revision", "superseded_by", *record_type.schema.names, *(["used_at"] if name == "part" else [])]
     assert [c.name for c in table.columns] == wanted
     assert [c["name"] for c in inspect(store.engine).get_columns(name)] == wanted
     assert {c.name for c in table.columns if not c.nullable} - {"id", "revision"} == {

@@ -162,6 +162,7 @@ def upgrade() -> None:
         sa.Column("joined_at", sa.BigInteger(), nullable=True),
         sa.PrimaryKeyConstraint("id"),
     )
+    op.create_index("load_completed", "load", ["completed_at", "source", "id"], unique=False)
     op.create_index("load_joined", "load", ["joined_at", "record_type", "id"], unique=False)
     op.create_index("load_source", "load", ["source", "id"], unique=False)
     op.create_table(
@@ -202,10 +203,12 @@ def upgrade() -> None:
         sa.Column("source", sa.Text(), nullable=False),
         sa.Column("source_offset", sa.BigInteger(), nullable=False),
         sa.Column("parser", sa.Text(), nullable=False),
-        sa.Column("completed_by", sa.BigInteger(), nullable=True),
+        sa.Column("used_at", sa.BigInteger(), nullable=True),
         sa.PrimaryKeyConstraint("id"),
         sa.UniqueConstraint("logged_at", "record_key", "revision", name="part_key"),
     )
+    waits = sa.text("used_at IS NULL AND superseded_by IS NULL")
+    op.create_index("part_waiting", "part", ["family", "kind"], postgresql_where=waits, sqlite_where=waits)
     op.create_index("part_whole", "part", ["part_key"], unique=False)
     op.create_table(
         "refusal",
@@ -282,10 +285,12 @@ def upgrade() -> None:
         sa.Column("user_name", sa.Text(), nullable=False),
         sa.Column("group_name", sa.Text(), nullable=False),
         sa.Column("project", sa.Text(), nullable=False),
+        sa.Column("issuer", sa.Text(), nullable=False),
+        sa.Column("subject", sa.Text(), nullable=False),
         sa.Column("vo", sa.Text(), nullable=False),
         sa.Column("fqan", sa.Text(), nullable=False),
         sa.Column("rule", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("id"),
-        sa.UniqueConstraint("rules_hash", "user_name", "group_name", "project", name="vo_mapping_key"),
+        sa.UniqueConstraint("rules_hash", "user_name", "group_name", "project", "issuer", "subject", name="vo_mapping_key"),
     )
     # ### end Alembic commands ###

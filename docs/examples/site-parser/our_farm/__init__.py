@@ -1,0 +1,1 @@
+"""What our farm adds to batchacct."""
