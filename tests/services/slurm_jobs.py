@@ -6,8 +6,10 @@ import time
 
 from tests.services.slurm import USERS, SlurmCluster, until
 
-BURN = "perl -e '$x = chr(120) x 40_000_000; 1 while (times)[0] < 2'"
-"""Some 2 s of CPU time, and 40 MB at least."""
+BURNT_CPU_S = 2
+BURNT_KIB = 40_000
+BURN = f"perl -e '$x = chr(120) x {BURNT_KIB * 1024}; 1 while (times)[0] < {BURNT_CPU_S}'"
+"""Uses at least that much CPU time and memory."""
 SLEEP = "exec sleep 600"
 AT_FIRST = f'[ "$SLURM_RESTART_COUNT" ] || {SLEEP}; sleep 2'
 """Sleeps long at its first run, and shortly at its second."""
