@@ -68,9 +68,15 @@ from loccol.slurm_steps import COMPLETION
 
 @dataclass(frozen=True, slots=True)
 class BlockUnder(Block):
-    """A block, and the header in force where it begins."""
+    """A block, the header in force where it begins, and those in it, with where each begins."""
 
     header: Layout | None = None
+    within: tuple[tuple[int, Layout], ...] = ()
+
+    @staticmethod
+    def of(block: Block, header: Layout | None) -> BlockUnder:
+        within = tuple((start, layout) for start, _, layout in headers(block.data))
+        return BlockUnder(block.data, block.offset, block.dropped, header, within)
 
 
 @dataclass(frozen=True)
@@ -85,12 +91,12 @@ class SacctParser(UnitParser):
         return in_order(lambda block: self.parse_block(block, source), _with_headers(blocks, first), workers)
 
     def parse_block(self, block: Block, source: Source) -> Parsed:
-        header = block.header if isinstance(block, BlockUnder) else None
         if block.dropped:
             return super().parse_block(block, source)
+        under = block if isinstance(block, BlockUnder) else BlockUnder.of(block, None)
         stretches = []
-        at = 0
-        for start, _, layout in headers(block.data):
+        at, header = 0, under.header
+        for start, layout in under.within:
             stretches.append(self._stretch(block, at, start, header, source))
             at, header = start, layout
         stretches.append(self._stretch(block, at, len(block.data), header, source))
@@ -115,9 +121,9 @@ class SacctParser(UnitParser):
 
 def _with_headers(blocks: Iterable[Block], header: Layout | None) -> Iterator[Block]:
     for block in blocks:
-        yield BlockUnder(block.data, block.offset, block.dropped, header)
-        for _, _, layout in headers(block.data):
-            header = layout
+        under = BlockUnder.of(block, header)
+        yield under
+        header = under.within[-1][1] if under.within else header
 
 
 def _joined(stretches: list[Parsed], block: Block) -> Parsed:

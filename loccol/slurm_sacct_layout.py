@@ -52,7 +52,7 @@ _LISTS = frozenset({"nodelist", "alloctres", "reqtres", "allocgres", "reqgres", 
 
 LONGEST_HEADER = 4096
 _FIRST_NAME = re.compile(rb"([A-Za-z]{2,30})([^A-Za-z0-9\r\n]{1,8})[A-Za-z]")
-_HEADER_MARKS = (b"JobID", b"jobid", b"JOBID")
+_HEADER_MARKS = (b"JobID", b"jobid")
 CPU_OR_RESERVED = "totalcpu or cputimeraw"
 
 

@@ -79,24 +79,26 @@ def _require_fields(layout: Layout) -> None:
 def step_use(row: SacctRow) -> StepUse:
     """Raises: Reject for a value that is not readable."""
     most = tres(row.text("tresusageinmax"), "TRESUsageInMax")
-    user, system = _cpu_us(row, "usercpu", "UserCPU"), _cpu_us(row, "systemcpu", "SystemCPU")
+    user, system = _cpu_us(row)
     both = user + system if user is not None and system is not None else 0
     return StepUse(
         row.step_name,
-        both or duration_us(row.cpu_text(), "TotalCPU") or _total_cpu_us(row) or None,
+        both or _total_cpu_us(row),
         _memory_kib(row, "maxrss", "MaxRSS", most.get("mem")),
         _memory_kib(row, "maxvmsize", "MaxVMSize", most.get("vmem")),
     )
 
 
-def _cpu_us(row: SacctRow, field: str, name: str) -> int | None:
-    return duration_us(row.text(field), name)
+def _cpu_us(row: SacctRow) -> tuple[int | None, int | None]:
+    return duration_us(row.text("usercpu"), "UserCPU"), duration_us(row.text("systemcpu"), "SystemCPU")
 
 
 def _total_cpu_us(row: SacctRow) -> int | None:
-    """CPU time of TRESUsageInTot, which sites have where TotalCPU is 0."""
-    total = tres(row.text("tresusageintot"), "TRESUsageInTot").get("cpu")
-    return duration_us(total, "TRESUsageInTot") if isinstance(total, str) else None
+    """TotalCPU, or the CPU time of TRESUsageInTot, which sites have where TotalCPU is 0; None if neither is above 0."""
+    if total := duration_us(row.cpu_text(), "TotalCPU"):
+        return total
+    cpu = tres(row.text("tresusageintot"), "TRESUsageInTot").get("cpu")
+    return (duration_us(cpu, "TRESUsageInTot") or None) if isinstance(cpu, str) else None
 
 
 def _memory_kib(row: SacctRow, field: str, name: str, otherwise: Amount | None) -> int | None:
@@ -219,9 +221,10 @@ def _allocation(row: SacctRow, *, started: bool) -> Record:
 
 def _usage(row: SacctRow) -> Record:
     """What the job's own row says of CPU time and memory (that of its steps, summed up by sacct; up to 17.11 memory as well)."""
-    total = duration_us(row.cpu_text(), "TotalCPU") or _total_cpu_us(row)
+    user, system = _cpu_us(row)
+    total = None if user is not None and system is not None and user + system else _total_cpu_us(row)
     return {
-        **cpu_columns(_cpu_us(row, "usercpu", "UserCPU"), _cpu_us(row, "systemcpu", "SystemCPU"), total),
+        **cpu_columns(user, system, total),
         "memory_real_kib": _memory_kib(row, "maxrss", "MaxRSS", None),
         "memory_virtual_kib": _memory_kib(row, "maxvmsize", "MaxVMSize", None),
     }
