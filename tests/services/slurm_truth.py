@@ -32,7 +32,8 @@ class Run:
 
     @property
     def started(self) -> bool:
-        return self.row["Start"] != "None"
+        """A job that was cancelled in the queue has no Start, or that of its end; and nothing was allocated to it."""
+        return bool(self.row["AllocTRES"])
 
     @property
     def wall_s(self) -> float:
