@@ -10,8 +10,8 @@ Suggested, by cron into a file that is collected (or `-n` and no header, or anot
 
 with the list RECOMMENDED of `loccol.slurm_sacct_layout`, which is known without a header line, as APEL's and Open XDMoD's are. Any
 other list needs its header line: at the top of the file, or before the rows it holds for. Whatever separates the names in
-the header (`|`, a tab, `;`, `\x1f`) separates the fields; `-p`'s trailing one is allowed. Needed are JobID or JobIDRaw, Start, End,
-and ElapsedRaw or Elapsed. Values by form: `loccol.slurm_values`.
+the header (`|`, a tab, `;`, `\x1f`) separates the fields; `-p`'s trailing one is allowed. Needed are JobID or JobIDRaw, Start
+and End, and not to lose the time of suspension, ElapsedRaw or Elapsed. Values by form: `loccol.slurm_values`.
 
 | Column                 | Field, and what is done with it                                                                         |
 |------------------------|---------------------------------------------------------------------------------------------------------|
@@ -61,7 +61,7 @@ from batchacct.parsing import Block, Parsed, Source, UnitParser
 from batchacct.parsing.contract import in_order
 from loccol.slurm_sacct_fast import fast_lane
 from loccol.slurm_sacct_framing import GroupFraming
-from loccol.slurm_sacct_layout import KNOWN_LISTS, Layout, header_of, headers, known_list_of
+from loccol.slurm_sacct_layout import Layout, header_of, headers, known_list_of
 from loccol.slurm_sacct_rows import parse_unit
 from loccol.slurm_steps import COMPLETION
 
@@ -153,7 +153,7 @@ def recognise(head: bytes) -> bool:
         layout = header_of(line)
         if layout:
             return len(layout.names) > 2
-        return known_list_of(line) in KNOWN_LISTS
+        return known_list_of(line) is not None
     return False
 
 

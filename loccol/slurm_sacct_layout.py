@@ -76,6 +76,10 @@ class Layout:
         holders = [at for at, name in enumerate(self.names) if name in _FREE_TEXT or name in lists]
         return holders[0] if len(holders) == 1 else None
 
+    def is_exact(self, line: bytes) -> bool:
+        """Whether a row has as many delimiters as the header."""
+        return line.count(self.delimiter) == len(self.names) - 1 + self.trailing
+
     def split(self, line: bytes) -> list[bytes]:
         """The fields of a row.  Raises: Reject if there are not as many as names, and it is not clear which holds the delimiter."""
         fields = line.split(self.delimiter)
@@ -198,43 +202,44 @@ def headers(data: bytes) -> Iterator[tuple[int, int, Layout]]:
 
 
 def read_row(line: bytes, header: Layout | None) -> SacctRow:
-    """A row by the header in force, or by the known list that it fits.  Raises: Reject."""
-    refused = Reject(
+    """A row by the header in force, else by the known list that it fits: field for field if it can be, else with its free text
+    put together.  Raises: Reject.
+    """
+    refused: Reject | None = None
+    for exact in (True, False):
+        if header and header.is_exact(line) == exact:
+            try:
+                return _row(header, header.split(line))
+            except Reject as reject:
+                refused = reject
+        if row := _row_of_known_list(line, exact=exact):
+            return row
+    raise refused or Reject(
         "no header says what the fields are, and they fit no list that is known: call sacct without -n, or put its header first"
     )
-    if header:
-        try:
-            return _row(header, header.split(line))
-        except Reject as reject:
-            refused = reject
-    return _row_of_known_list(line) or _refuse(refused)
 
 
-def _refuse(reject: Reject) -> SacctRow:
-    raise reject
-
-
-def _row_of_known_list(line: bytes) -> SacctRow | None:
-    """The row by the one known list it fits, field for field if there is one such, else with its free text put together."""
-    fitting: dict[bool, list[SacctRow]] = {True: [], False: []}
+def _row_of_known_list(line: bytes, *, exact: bool) -> SacctRow | None:
+    """The row by the one known list it fits; None if it fits none, or several."""
+    rows = []
     for layout in KNOWN_LISTS:
         for candidate in (replace(layout, trailing=True), layout):
+            if candidate.is_exact(line) != exact:
+                continue
             try:
                 fields = candidate.split(line)
                 if fits(candidate, fields):
-                    exact = line.count(candidate.delimiter) == len(candidate.names) - (not candidate.trailing)
-                    fitting[exact].append(_row(candidate, fields))
+                    rows.append(_row(candidate, fields))
                     break
             except Reject:
                 continue
-    rows = fitting[True] or fitting[False]
     return rows[0] if len(rows) == 1 else None
 
 
 def known_list_of(line: bytes) -> Layout | None:
     """The known list whose fields, not one more, a line has."""
-    row = _row_of_known_list(line)
-    return row.layout if row and row.layout in KNOWN_LISTS else None
+    row = _row_of_known_list(line, exact=True)
+    return row.layout if row and not row.layout.trailing else None
 
 
 def fits(layout: Layout, fields: list[bytes]) -> bool:

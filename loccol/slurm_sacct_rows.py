@@ -72,8 +72,6 @@ def parse_unit(unit: bytes, source: Source, header: Layout | None) -> Outcome:
 def _require_fields(layout: Layout) -> None:
     if "start" not in layout.index or "end" not in layout.index:
         raise Reject("the list of fields has no Start or no End: add them to sacct's --format")
-    if "elapsed" not in layout.index and "elapsedraw" not in layout.index:
-        raise Reject("the list of fields has neither ElapsedRaw nor Elapsed: add one to sacct's --format")
 
 
 def step_use(row: SacctRow) -> StepUse:
@@ -169,8 +167,12 @@ def _period(row: SacctRow, zone: dt.tzinfo, elapsed: int | None) -> tuple[int | 
     if not starts:
         return None, ends[0]
     suspended = whole_seconds(duration_us(row.text("suspended"), "Suspended") or 0)
-    due = 0 if elapsed is None else elapsed + suspended
-    return min(itertools.product(starts, ends), key=lambda period: abs(period[1] - period[0] - due))
+
+    def misfit(period: tuple[int, int]) -> int:
+        length = period[1] - period[0]
+        return max(0, -length) if elapsed is None else abs(length - elapsed - suspended)
+
+    return min(itertools.product(starts, ends), key=misfit)
 
 
 def _elapsed_s(row: SacctRow) -> int | None:
