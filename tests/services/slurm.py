@@ -1,14 +1,17 @@
-"""A whole Slurm cluster on this machine: munged, MariaDB, slurmdbd, slurmctld and two nodes, in a folder of its own.
+"""A whole Slurm cluster on this machine: munged, MariaDB, slurmdbd, slurmctld and three nodes, in a folder of its own.
 
-Every daemon is started in the foreground, listens on a free loopback port or a socket of the folder, and is stopped by its own
-process id; authentication has a key of its own, so neither /etc/munge nor /run/munge is touched. The nodes pretend to 8
+Every daemon is started in the foreground, listens on a free port or a socket of the folder, and is stopped by its own process
+id; authentication has a key of its own, so neither /etc/munge nor /run/munge is touched. The nodes pretend to 8
 processors and a typed GPU each. CPU time and memory of jobs are measured every second.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
+import random
 import shutil
+import socket
 import subprocess
 import tempfile
 import time
@@ -17,7 +20,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.servers import MissingServerError, free_port
+from tests.servers import MissingServerError
 
 NAME = "trial"
 USERS = ("games", "www-data")
@@ -29,6 +32,8 @@ _PROGRAMS = {
 }  # fmt: skip
 _PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 _PATIENCE_S = 60
+_PORTS = range(20_000, 32_768)
+"""Below those that outgoing connections get, of which a cluster makes hundreds while it starts."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +85,8 @@ def slurm() -> Iterator[SlurmCluster]:
         (folder / "work").chmod(0o1777)
         with ExitStack() as running:
             running.callback(_end_jobs_of, environment["SLURM_CONF"])
-            _configure(folder, database_port=(database_port := free_port()))
+            database_port, *ports = _free_ports(6)
+            _configure(folder, database_port, *ports)
             _start_munge(running, cluster)
             _start_mariadb(running, cluster, database_port)
             _start_slurm(running, cluster)
@@ -97,6 +103,20 @@ def until(what: str, is_so: Callable[[], bool], patience_s: float = _PATIENCE_S)
         if time.monotonic() > deadline:
             raise TimeoutError(f"waited {patience_s:.0f} s until {what}")
         time.sleep(0.1)
+
+
+def _free_ports(count: int) -> list[int]:
+    """Ports that nothing listens on, all different: they are held until the last is found."""
+    with ExitStack() as held:
+        found: list[int] = []
+        for port in random.sample(_PORTS, len(_PORTS)):
+            probe = held.enter_context(socket.socket())
+            with contextlib.suppress(OSError):
+                probe.bind(("127.0.0.1", port))
+                found.append(port)
+            if len(found) == count:
+                return found
+    raise RuntimeError("no port is free")
 
 
 def _check_programs() -> None:
@@ -226,17 +246,18 @@ def _end_jobs_of(configuration: str) -> None:
             continue
 
 
-def _configure(folder: Path, database_port: int) -> None:
+def _configure(folder: Path, database_port: int, dbd_port: int, controller_port: int, *node_ports: int) -> None:
+    address = socket.gethostbyname(socket.gethostname())
     munge = f"AuthType=auth/munge\nAuthInfo=socket={folder}/munge/socket"
-    dbd_port = free_port()
     nodes = "\n".join(
-        f"NodeName=n{i} NodeHostname=localhost NodeAddr=127.0.0.1 Port={free_port()} CPUs=8 RealMemory=4000 Gres=gpu:a100:1"
-        for i in (1, 2, 3)
+        f"NodeName=n{i} NodeHostname=localhost NodeAddr={address} Port={port} CPUs=8 RealMemory=4000 Gres=gpu:a100:1"
+        for i, port in enumerate(node_ports, start=1)
     )
     (folder / "slurmdbd.conf").write_text(f"""\
 {munge}
+CommunicationParameters=NoInAddrAny
 DbdHost=localhost
-DbdAddr=127.0.0.1
+DbdAddr={address}
 DbdPort={dbd_port}
 SlurmUser=root
 PidFile={folder}/slurmdbd.pid
@@ -250,8 +271,9 @@ StorageLoc=slurm
     (folder / "gres.conf").write_text("NodeName=n[1-3] Name=gpu Type=a100 File=/dev/null\n")
     (folder / "slurm.conf").write_text(f"""\
 ClusterName={NAME}
-SlurmctldHost=localhost(127.0.0.1)
-SlurmctldPort={free_port()}
+SlurmctldHost=localhost({address})
+CommunicationParameters=NoInAddrAny,NoCtldInAddrAny
+SlurmctldPort={controller_port}
 {munge},cred_expire=5
 SlurmUser=root
 SlurmdUser=root
@@ -266,7 +288,7 @@ TaskPlugin=task/none
 JobAcctGatherType=jobacct_gather/linux
 JobAcctGatherFrequency=1
 AccountingStorageType=accounting_storage/slurmdbd
-AccountingStorageHost=127.0.0.1
+AccountingStorageHost={address}
 AccountingStoragePort={dbd_port}
 AccountingStoragePass={folder}/munge/socket
 AccountingStorageEnforce=associations

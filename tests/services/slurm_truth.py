@@ -80,14 +80,12 @@ def runs(cluster: SlurmCluster) -> dict[Key, Run]:
 def latest_runs(cluster: SlurmCluster) -> dict[tuple[str, int | None], dict[str, str]]:
     """The last run of each job (and array element) as the controller has it: `scontrol show job`, its values by name."""
     found: dict[tuple[str, int | None], dict[str, str]] = {}
-    for line in cluster.run("scontrol", "--oneliner", "show", "job").splitlines():
-        values = dict(re.findall(r"(?:^| )(\w+)=(\S*)", line))
-        if "JobId" not in values:  # what follows a newline in a job's name
-            continue
+    for text in re.split(r"(?m)^(?=JobId=)", cluster.run("scontrol", "--oneliner", "show", "job")):
+        values = dict(re.findall(r"(?:^|\s)(\w+)=(\S*)", text))
         if "HetJobId" in values:
             found[f"{values['HetJobId']}+{values['HetJobOffset']}", None] = values
         elif "ArrayJobId" in values:
             found[values["ArrayJobId"], int(values["ArrayTaskId"])] = values
-        else:
+        elif values:
             found[values["JobId"], None] = values
     return found
