@@ -133,6 +133,8 @@ def _times(maker: _Maker) -> None:
     maker.numbers |= {"start": start, "end": end}
     elapsed, plain = _elapsed(maker.rows)
     maker.require(plain & (elapsed > 0) & (start > 0) & (end >= start) & maker.rows.durations("suspended")[1])
+    submit = found["submit"][0]
+    maker.require((submit <= start) | (submit >= end))  # else it is what followed a resize
     maker.columns["wall_duration_s"] = pa.array(elapsed)
 
 

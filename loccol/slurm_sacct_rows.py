@@ -136,7 +136,10 @@ def _job(row: SacctRow, steps: list[StepUse], source: Source) -> Outcome:
 
 
 def _times(row: SacctRow, zone: dt.tzinfo) -> Record | None:
-    """The times of a job and its wallclock; None if it has not ended.  Raises: Reject."""
+    """The times of a job and its wallclock; None if it has not ended.  Raises: Reject.
+
+    What follows a RESIZING row has the job's first Start, and an Elapsed from there; its Submit is the time of the resize.
+    """
     elapsed = _elapsed_s(row)
     period = _period(row, zone, elapsed)
     if period is None:
@@ -146,8 +149,12 @@ def _times(row: SacctRow, zone: dt.tzinfo) -> Record | None:
         start = None
     if start is not None and start > end:
         raise Reject("the job ended before it started")
+    submit = instant(row.text("submit"), zone, "Submit")
+    if start is not None and submit is not None and start < submit < end and elapsed == end - start - _suspended_s(row):
+        elapsed = max(0, elapsed - (submit - start))
+        start = submit
     return {
-        "submit_at": instant(row.text("submit"), zone, "Submit"),
+        "submit_at": submit,
         "eligible_at": instant(row.text("eligible"), zone, "Eligible"),
         "start_at": start,
         "end_at": end,
@@ -166,13 +173,17 @@ def _period(row: SacctRow, zone: dt.tzinfo, elapsed: int | None) -> tuple[int | 
         return None
     if not starts:
         return None, ends[0]
-    suspended = whole_seconds(duration_us(row.text("suspended"), "Suspended") or 0)
+    suspended = _suspended_s(row)
 
     def misfit(period: tuple[int, int]) -> int:
         length = period[1] - period[0]
         return max(0, -length) if elapsed is None else abs(length - elapsed - suspended)
 
     return min(itertools.product(starts, ends), key=misfit)
+
+
+def _suspended_s(row: SacctRow) -> int:
+    return whole_seconds(duration_us(row.text("suspended"), "Suspended") or 0)
 
 
 def _elapsed_s(row: SacctRow) -> int | None:
