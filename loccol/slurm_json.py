@@ -34,7 +34,7 @@ document. A number is plain or `{"set": true, "infinite": false, "number": 5}`. 
 
 A job without end, or in a state that is no end, is skipped; so are the head and the tail of a document. A job that never ran
 (no start, or ended as it started and had no nodes) has the state `never_started`. A run that was requeued is a record of its
-own, and so is each size of a job that was resized. Zone: none needed. Natural key: cluster, raw job id, start, end.
+own, and so is each size of a job that was resized (its last one begins at its submission time: see `loccol.slurm_sacct`). Zone: none needed. Natural key: cluster, raw job id, start, end.
 
 Sources: SchedMD/slurm src/plugins/openapi/dbv0.0.3*/parse.c, src/plugins/data_parser/v0.0.*/parsers.c, src/sacct/options.c.
 """
@@ -139,11 +139,10 @@ def _usage(job: _Object, nodes: NodeList, whole_s: int, qos: str | None) -> Reco
     """What a run that started had and used; `whole_s` is the time from start to end."""
     allocated = _resources(_at(job, "tres", "allocated"), "tres.allocated")
     processors = tres_number(allocated, "cpu")
-    elapsed = _count(_at(job, "time", "elapsed"), "time.elapsed")
     steps = [step for step in _list(job.get("steps")) if isinstance(step, dict)]
     peaks = [_resources(_at(step, "tres", "requested", "max"), "tres.requested.max of a step") for step in steps]
     return {
-        "wall_duration_s": whole_s if elapsed is None else elapsed,
+        "wall_duration_s": _wall_s(job, whole_s),
         **_cpu(job, steps),
         "processors": processors,
         "node_count": tres_number(allocated, "node")
@@ -194,12 +193,27 @@ def _state(job: _Object) -> str | None:
 
 
 def _start(job: _Object, end_at: int) -> int | None:
-    """time.start, mended where it is the eligible time."""
-    start_at = _instant(job, "start")
+    """time.start, mended where it is the eligible time, or that of a job which was resized later, at its submission time."""
+    start_at, submit_at = _instant(job, "start"), _instant(job, "submission")
     elapsed = _count(_at(job, "time", "elapsed"), "time.elapsed")
-    if start_at is None or not elapsed or start_at != _instant(job, "eligible"):
+    if start_at is None or not elapsed:
         return start_at
-    return max(start_at, end_at - elapsed - (_count(_at(job, "time", "suspended"), "time.suspended") or 0))
+    counted_from = end_at - elapsed - _suspended_s(job)
+    if start_at == _instant(job, "eligible"):
+        return max(start_at, counted_from)
+    return submit_at if submit_at is not None and start_at == counted_from < submit_at < end_at else start_at
+
+
+def _suspended_s(job: _Object) -> int:
+    return _count(_at(job, "time", "suspended"), "time.suspended") or 0
+
+
+def _wall_s(job: _Object, whole_s: int) -> int:
+    """time.elapsed; but that of a resized job counts from its first start, of which `whole_s` has not the time before."""
+    elapsed = _count(_at(job, "time", "elapsed"), "time.elapsed")
+    if elapsed is None:
+        return whole_s
+    return elapsed if elapsed <= whole_s else max(0, whole_s - _suspended_s(job))
 
 
 def _cpu(job: _Object, steps: list[_Object]) -> Record:

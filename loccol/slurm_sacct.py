@@ -37,7 +37,8 @@ and End, and not to lose the time of suspension, ElapsedRaw or Elapsed. Values b
 **Runs.** Key: cluster (the configured one; a source is one cluster, Cluster in a row is not looked at), raw id, Start, End. Each
 row of a requeued job (`-D`) is a run of its own. Rows that have not ended (PENDING, RUNNING, End Unknown) are skipped; sacct shows
 them again. A job that never started (Start None, or in older versions Start = End and nothing allocated) has state
-`never_started`, and no start, wallclock, CPU or processors. A row RESIZING with an end is a run with state `unknown`.
+`never_started`, and no start, wallclock, CPU or processors. A row RESIZING with an end is a run with state `unknown`;
+the row after it has the job's first Start, and begins here at the resize, which is its Submit.
 
 **Steps** behind their job's row are part of its unit and of `native`. The row of a step without it is a part: `loccol.slurm_steps`
 adds it to the run it began in.
