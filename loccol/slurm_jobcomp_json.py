@@ -36,7 +36,7 @@ Source: SchedMD/slurm src/plugins/jobcomp/common/jobcomp_common.c and, before 23
 from __future__ import annotations
 
 import datetime as dt
-from dataclasses import replace
+from functools import lru_cache
 
 from batchacct.model import JOB, Record
 from batchacct.parsing import Outcome, Reject, Source, UnitParser
@@ -74,6 +74,7 @@ def parse_unit(unit: bytes, source: Source) -> Outcome:
     end_at = _instant(job, "@end")
     if state is None or end_at is None:
         return NOT_ENDED
+    allocated = _allocated(job)
     run = Run(
         _job_id(job, raw),
         raw,
@@ -81,18 +82,18 @@ def parse_unit(unit: bytes, source: Source) -> Outcome:
         _instant(job, "@start"),
         end_at,
         node_list(_text(job, "nodes") or "", "nodes"),
-        _number(job, "total_nodes") or 0,
-        _number(job, "total_cpus") or 0,
+        tres_number(allocated, "node") or _number(job, "total_nodes") or 0,
+        tres_number(allocated, "cpu") or _number(job, "total_cpus") or 0,
     )
-    return _record(job, run, source)
-
-
-def _record(job: _Object, run: Run, source: Source) -> Record:
-    allocated = _allocated(job)
-    run = replace(run, cpus=tres_number(allocated, "cpu") or run.cpus, node_count=tres_number(allocated, "node") or run.node_count)
     record = run.columns(source)
     has_started = record["start_at"] is not None
-    return record | {
+    qos = known(_text(job, "qos") or "")
+    return record | _asked(job) | resource_columns(allocated if has_started else {}, qos) | (_exit(job) if has_started else {})
+
+
+def _asked(job: _Object) -> Record:
+    """Who asked for what."""
+    return {
         "user_name": _text(job, "username"),
         "user_id": _number(job, "user_id"),
         "group_name": _text(job, "groupname"),
@@ -103,8 +104,6 @@ def _record(job: _Object, run: Run, source: Source) -> Record:
         "submit_at": _instant(job, "@submit"),
         "eligible_at": _instant(job, "@eligible") or _instant(job, "eligible_time"),
         "memory_requested_kib": requested_kib(_list(job, "tres_req"), "tres_req"),
-        **resource_columns(allocated if has_started else {}, known(_text(job, "qos") or "")),
-        **(_exit(job) if has_started else {}),
     }
 
 
@@ -139,7 +138,13 @@ def _exit(job: _Object) -> Record:
 
 def _instant(job: _Object, key: str) -> int | None:
     text = known(_text(job, key) or "")
-    return instant(text, dt.UTC, key) if text else None
+    return _utc(text, key) if text else None
+
+
+@lru_cache(4096)
+def _utc(text: str, key: str) -> int | None:
+    """Tasks of an array have the same time of submission."""
+    return instant(text, dt.UTC, key)
 
 
 def _number(job: _Object, key: str) -> int | None:

@@ -140,7 +140,7 @@ def _usage(job: _Object, nodes: NodeList, whole_s: int, qos: str | None) -> Reco
     allocated = _resources(_at(job, "tres", "allocated"), "tres.allocated")
     processors = tres_number(allocated, "cpu")
     steps = [step for step in _list(job.get("steps")) if isinstance(step, dict)]
-    peaks = [_resources(_at(step, "tres", "requested", "max"), "tres.requested.max of a step") for step in steps]
+    peaks = [_object(_object(step, "tres"), "requested").get("max") for step in steps]
     return {
         "wall_duration_s": _wall_s(job, whole_s),
         **_cpu(job, steps),
@@ -150,8 +150,8 @@ def _usage(job: _Object, nodes: NodeList, whole_s: int, qos: str | None) -> Reco
         or _count(job.get("allocation_nodes"), "allocation_nodes")
         or None,
         "exec_hosts": exec_hosts(nodes, processors),
-        "memory_real_kib": peak_kib(_kib(peak, "mem") for peak in peaks),
-        "memory_virtual_kib": peak_kib(_kib(peak, "vmem") for peak in peaks),
+        "memory_real_kib": peak_kib(_used(peak, "mem", 1024) for peak in peaks),
+        "memory_virtual_kib": peak_kib(_used(peak, "vmem", 1024) for peak in peaks),
         **resource_columns(allocated, qos),
     }
 
@@ -222,13 +222,14 @@ def _cpu(job: _Object, steps: list[_Object]) -> Record:
         user, system, total = (sum(_microseconds(part, name) for part in parts) for name in ("user", "system", "total"))
         if columns := cpu_columns(user, system, total):
             return columns
-    gathered = (_resources(_at(step, "tres", "requested", "total"), "tres.requested.total of a step") for step in steps)
-    return cpu_columns(None, None, sum(tres_number(amounts, "cpu") or 0 for amounts in gathered) * 1000)
+    gathered = (_used(_at(step, "tres", "requested", "total"), "cpu", 1) for step in steps)
+    return cpu_columns(None, None, max(0, sum(milliseconds or 0 for milliseconds in gathered)) * 1000)
 
 
 def _microseconds(part: _Object, name: str) -> int:
     time = _object(_object(part, "time"), name)
-    seconds, rest = (_count(time.get(unit), f"time.{name}") or 0 for unit in ("seconds", "microseconds"))
+    seconds = _count(time.get("seconds"), f"time.{name}") or 0
+    rest = _count(time.get("microseconds"), f"time.{name}") or 0
     if max(seconds, rest) > MOST_SECONDS:
         raise Reject(f"time.{name} is impossible")
     return seconds * SECOND_US + rest
@@ -258,9 +259,12 @@ def _resources(listed: object, name: str) -> dict[str, Amount]:
     return amounts
 
 
-def _kib(amounts: dict[str, Amount], key: str) -> int | None:
-    count = tres_number(amounts, key)
-    return None if count is None else count // 1024
+def _used(listed: object, kind: str, unit: int) -> int | None:
+    """How much of a resource a step used, in whole units of so many; None if that was not gathered, or was none."""
+    for tres in _list(listed):
+        if isinstance(tres, dict) and tres.get("type") == kind and not tres.get("name"):
+            return (_number(tres.get("count"), f"{kind} of a step") or 0) // unit or None
+    return None
 
 
 def _instant(job: _Object, name: str) -> int | None:

@@ -18,8 +18,10 @@ import xxhash
 from batchacct.model import INSTANT, JOB
 from batchacct.parsing import Block, Reject, Source
 from loccol.slurm_sacct_lexing import Bools, Ints, Lines, Rows, by_distinct, compute, picked, texts
-from loccol.slurm_sacct_rows import MOST_PROCESSORS, NO_ID
+from loccol.slurm_sacct_rows import NO_ID
 from loccol.slurm_values import (
+    MOST_KIB,
+    MOST_OF_A_KIND,
     ended_state,
     exec_hosts,
     exit_columns,
@@ -111,7 +113,7 @@ class _Maker:
     def require(self, plain: Bools) -> None:
         self.plain &= plain
 
-    def number(self, *names: str, most: int = MOST_PROCESSORS) -> Ints:
+    def number(self, *names: str, most: int = MOST_OF_A_KIND) -> Ints:
         """As `slurm_sacct_rows._number` reads it, but 0 for none."""
         numbers, plain = self.rows.number(*names)
         self.require(plain)
@@ -271,8 +273,9 @@ def _requested(maker: _Maker) -> None:
     found, which = by_distinct(compute.binary_join_element_wise(*parts, _SEPARATOR), _asked)
     asked = np.array([one if isinstance(one, tuple) else (0, -1) for one in found], np.int64).reshape(-1, 2)
     amount, share = asked[which, 0], asked[which, 1]
-    maker.require(share >= 0)
-    maker.set_numbers("memory_requested_kib", amount * np.select([share == 1, share == 2], [cpus, nodes], 1))
+    shares = np.select([share == 1, share == 2], [cpus, nodes], 1)
+    maker.require((share >= 0) & (amount.astype(np.float64) * shares < MOST_KIB))
+    maker.set_numbers("memory_requested_kib", amount * shares)
 
 
 @lru_cache(maxsize=_KEPT)

@@ -18,7 +18,7 @@ from batchacct.model import JOB
 from batchacct.parsing import LINES, Block, Regular, Reject, Source
 from loccol.slurm_sacct_columns import ByLine, Groups, job_batch
 from loccol.slurm_sacct_framing import GroupFraming
-from loccol.slurm_sacct_layout import SHAPES, Layout, header_of, known_list_of
+from loccol.slurm_sacct_layout import SHAPES, Layout, known_list_of
 from loccol.slurm_sacct_lexing import Bools, Ints, Lines, Rows, as_bools, by_distinct, compute, lex, texts
 from loccol.slurm_sacct_rows import NOT_ENDED
 from loccol.slurm_values import job_id
@@ -54,7 +54,7 @@ def _guess(data: bytes) -> Layout | None:
     """The known list of the first row that has one."""
     for _, (start, end) in zip(range(LINES_TO_GUESS_BY), LINES.spans(data), strict=False):
         line = data[start:end]
-        if layout := header_of(line) or known_list_of(line):
+        if layout := known_list_of(line):
             return layout
     return None
 

@@ -11,7 +11,7 @@ from loccol.slurm_sacct_layout import Layout, SacctRow, header_of, read_row
 from loccol.slurm_sacct_rows import step_use
 
 _STEP_ID = re.compile(
-    rb"(?<![0-9A-Za-z_.+:/-])[0-9]+(?:_[0-9]+)?(?:\+[0-9]+)?\.(?:batch|extern|interactive|TBD|[0-9]+)(?![0-9A-Za-z_.-])"
+    rb"(?<![0-9A-Za-z_.+:/-])[0-9]++(?:_[0-9]++)?(?:\+[0-9]++)?\.(?:batch|extern|interactive|TBD|[0-9]++)(?![0-9A-Za-z_.-])"
 )
 """What looks like the id of a step, whatever field it is in."""
 

@@ -82,18 +82,19 @@ class Layout:
 
     def split(self, line: bytes) -> list[bytes]:
         """The fields of a row.  Raises: Reject if there are not as many as names, and it is not clear which holds the delimiter."""
-        fields = line.split(self.delimiter)
-        if self.trailing and fields.pop():
-            raise Reject("the row does not end with the delimiter, as the header does: it is cut short")
-        surplus = len(fields) - len(self.names)
+        if self.trailing:
+            if not line.endswith(self.delimiter):
+                raise Reject("the row does not end with the delimiter, as the header does: it is cut short")
+            line = line.removesuffix(self.delimiter)
+        surplus = line.count(self.delimiter) + 1 - len(self.names)
         if surplus < 0:
             raise Reject("the row has fewer fields than the header has names: it is cut short, or of another list")
-        if surplus > 0:
-            if self.holder is None:
-                raise Reject("the row has more fields than the header has names: ask for one free-text field at the most")
-            first, last = self.holder, self.holder + surplus + 1
-            fields[first:last] = [self.delimiter.join(fields[first:last])]
-        return fields
+        if surplus == 0:
+            return line.split(self.delimiter)
+        if self.holder is None:
+            raise Reject("the row has more fields than the header has names: ask for one free-text field at the most")
+        *before, rest = line.split(self.delimiter, self.holder)
+        return before + rest.rsplit(self.delimiter, len(self.names) - 1 - self.holder)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from batchacct.model import Record, whole_key
 from batchacct.parsing import LINES, Outcome, Part, Reject, Skip, Source
 from loccol.slurm_sacct_layout import Layout, SacctRow, header_of, read_row
 from loccol.slurm_values import (
+    MOST_OF_A_KIND,
     Amount,
     cpu_columns,
     duration_us,
@@ -44,7 +45,6 @@ CPU_OF_STEPS = "cpu_us_of_steps"
 
 NO_ID = 0xFFFFFFFE
 """A uid or gid that is not known."""
-MOST_PROCESSORS = 1 << 31
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,10 +211,10 @@ def _allocation(row: SacctRow, *, started: bool) -> Record:
     """What the job had, and what it asked for. Of a job that never started only the latter: its processors are those requested."""
     amounts = tres(row.text("alloctres")) or gres(row.text("allocgres"))
     nodes = node_list(row.text("nodelist"))
-    processors = tres_number(amounts, "cpu") or _number(row, "alloccpus", "ncpus", most=MOST_PROCESSORS)
-    node_count = tres_number(amounts, "node") or _number(row, "allocnodes", "nnodes", most=MOST_PROCESSORS) or nodes.count or None
-    asked_cpus = _number(row, "reqcpus", most=MOST_PROCESSORS) or processors
-    asked_nodes = _number(row, "reqnodes", most=MOST_PROCESSORS) or node_count
+    processors = tres_number(amounts, "cpu") or _number(row, "alloccpus", "ncpus", most=MOST_OF_A_KIND)
+    node_count = tres_number(amounts, "node") or _number(row, "allocnodes", "nnodes", most=MOST_OF_A_KIND) or nodes.count or None
+    asked_cpus = _number(row, "reqcpus", most=MOST_OF_A_KIND) or processors
+    asked_nodes = _number(row, "reqnodes", most=MOST_OF_A_KIND) or node_count
     asked_mem = tres(row.text("reqtres"), "ReqTRES").get("mem")
     requested = requested_kib(row.text("reqmem"), asked_cpus, asked_nodes)
     if not row.text("reqmem") and asked_mem is not None:

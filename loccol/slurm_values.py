@@ -41,6 +41,10 @@ SECOND_US = 1_000_000
 MOST_SECONDS = 10**12
 """A duration above this (32,000 years) is damage."""
 MOST_KIB = 1 << 53
+MOST_OF_A_KIND = 1 << 31
+"""More CPUs, nodes or GPUs than this are damage."""
+MOST_BRACKETS = 8
+"""In the name of a node."""
 MOST_HOSTS = 16_384
 """Names of nodes in a record; of a job on more nodes the record has their number alone."""
 NO_VALUE = frozenset({0xFFFFFFFE, 0xFFFFFFFFFFFFFFFE, 0xFFFFFFFFFFFFFFFD})
@@ -230,8 +234,10 @@ def requested_kib(text: str, cpus: int | None, nodes: int | None, name: str = "R
     amount = memory_kib(match[1], name, bare="M") if match else None
     if not match or not amount:
         return None
-    shares = {"c": cpus, "n": nodes, "": 1}[match[2]]
-    return amount * shares if shares else None
+    shares = {"c": cpus, "n": nodes, "": 1}[match[2]] or 0
+    if amount * shares > MOST_KIB:
+        raise Reject(f"{name} is impossible: more memory than there is")
+    return amount * shares or None
 
 
 def peak_kib(values: Iterable[int | None]) -> int | None:
@@ -257,7 +263,7 @@ def tres(text: str, name: str = "AllocTRES") -> dict[str, Amount]:
 def tres_number(amounts: Mapping[str, Amount], key: str) -> int | None:
     """A whole number above 0 among the amounts; None if there is none, or what stands for none."""
     value = amounts.get(key)
-    return value if isinstance(value, int) and 0 < value < 1 << 53 else None
+    return value if isinstance(value, int) and 0 < value <= MOST_OF_A_KIND else None
 
 
 def gpus(amounts: Mapping[str, Amount]) -> tuple[int | None, str | None]:
@@ -305,7 +311,7 @@ class NodeList:
 
 
 def node_list(text: str, name: str = "NodeList") -> NodeList:
-    """`a1,b[01-04,07],c-[1-2]-x[1-3]` written out, padding kept.  Raises: Reject for brackets that are none."""
+    """`a1,b[01-04,07],c-[1-2]-x[1-3]` written out, padding kept.  Raises: Reject for brackets that are none, for too many nodes."""
     if text in _NO_NODES:
         return NodeList(0, ())
     count = 0
@@ -313,6 +319,8 @@ def node_list(text: str, name: str = "NodeList") -> NodeList:
     for parts in _node_names(text, name):
         number = math.prod(sum(last - first + 1 for first, last, _ in spans) for _, spans in parts if spans is not None)
         count += number
+        if count > MOST_OF_A_KIND:
+            raise Reject(f"{name} is impossible: more nodes than there can be")
         if count <= MOST_HOSTS:
             names.extend(map("".join, itertools.product(*(_written_out(prefix, spans) for prefix, spans in parts))))
     return NodeList(count, tuple(names) if count <= MOST_HOSTS else ())
@@ -333,6 +341,8 @@ def _node_names(text: str, name: str) -> Iterator[list[tuple[str, _Spans | None]
             raise Reject(f"{name} has brackets that hold no numbers")
         if match.end() > at:
             parts.append((match[1], None if match[2] is None else _spans(match[2], name)))
+        if len(parts) > MOST_BRACKETS:
+            raise Reject(f"{name} has too many brackets in a name")
         at = match.end()
         if at == len(text) or text[at] == ",":
             if not parts:

@@ -203,7 +203,7 @@ def test_other_forms() -> None:
         ({"jobid": "87"}, "jobid is no number of 32 bits"),
         ({"jobid": True}, "jobid is no number of 32 bits"),
         ({"user_id": -1}, "user_id is no number of 32 bits"),
-        ({"total_cpus": 1 << 40}, "total_cpus is no number of 32 bits"),
+        ({"total_cpus": 1 << 40, "tres_fmt_alloc_str": ..., "tres_alloc_str": ...}, "total_cpus is no number of 32 bits"),
         ({"state": ...}, "state is no state of Slurm"),
         ({"at_start": "2023-11-20T11:53:48"}, "the job ended before it started"),
         ({"at_end": "yesterday"}, "@end is no time"),
