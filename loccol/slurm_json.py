@@ -34,7 +34,8 @@ document. A number is plain or `{"set": true, "infinite": false, "number": 5}`. 
 
 A job without end, or in a state that is no end, is skipped; so are the head and the tail of a document. A job that never ran
 (no start, or ended as it started and had no nodes) has the state `never_started`. A run that was requeued is a record of its
-own, and so is each size of a job that was resized (its last one begins at its submission time: see `loccol.slurm_sacct`). Zone: none needed. Natural key: cluster, raw job id, start, end.
+own, and so is each size of a job that was resized: the row behind a resize has the job's first start, and begins here at its
+submission time, which is that of the resize. Zone: none needed. Natural key: cluster, raw job id, start, end.
 
 Sources: SchedMD/slurm src/plugins/openapi/dbv0.0.3*/parse.c, src/plugins/data_parser/v0.0.*/parsers.c, src/sacct/options.c.
 """

@@ -6,7 +6,7 @@ r"""Output of Slurm's `sacct`, parsable text: the row of a job and the rows of i
 
 Suggested, by cron into a file that is collected (or `-n` and no header, or another list with a header):
 
-    TZ=UTC SLURM_TIME_FORMAT=%s sacct -a -D -P -n --noconvert -L CLUSTER -S ... -E ... --format=RECOMMENDED
+    TZ=UTC SLURM_TIME_FORMAT=%s sacct -a -D -P -n --noconvert -M CLUSTER -S ... -E ... --format=RECOMMENDED
 
 with the list RECOMMENDED of `loccol.slurm_sacct_layout`, which is known without a header line, as APEL's and Open XDMoD's are. Any
 other list needs its header line: at the top of the file, or before the rows it holds for. Whatever separates the names in
