@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from batchacct.errors import ConfigError, PluginError, SourceError
+from batchacct.errors import ConfigError, IncompleteError, PluginError, SourceError
 from batchacct.feeding import Answer, feed
 from batchacct.parsing import Source
 from loccol.slurm_feed import ENDED, SacctFeed, make_feed
 from loccol.slurm_sacct_layout import RECOMMENDED
+from tests.cli.runner import Done, batchacct
 
 NOW = 1_795_693_011  # 2026-11-26T11:36:51Z
 DAY = 86_400
@@ -245,3 +246,38 @@ def test_the_zone_of_this_process_does_not_matter(program: MakeProgram, monkeypa
     read(answer)
     assert "TZ=UTC SLURM_TIME_FORMAT=%s" in calls(tmp_path)[0]
     assert "-S 2026-11-26T10:36:51 -E 2026-11-26T11:36:51" in calls(tmp_path)[0]
+
+
+JOB = (
+    "1|1|trial|games|5|games|of-games|short|normal|1795692844|1795692844|1795692844|1795692933|89|00:00:00|TIMEOUT|0:0|1|1|100M|"
+    "billing=1,cpu=1,mem=100M,node=1|00:00.802|00:00.402|00:00.400|||||n1|wrap"
+)
+
+
+def test_from_the_configuration_to_the_store(program: MakeProgram, tmp_path: Path) -> None:
+    """What failed is told and asked for again; what is known already is not doubled."""
+    config = tmp_path / "batchacct.toml"
+    config.write_text(
+        f'site = "S"\n[database]\nurl = "sqlite:///{tmp_path}/db"\n[[cluster]]\nname = "c"\n[[source]]\nname = "slurm1"\n'
+        f'parser = "slurm"\ncluster = "c"\nfeed = "sacct"\nfeed_options = {{ sacct = "{tmp_path}/sacct", since = "2d" }}\n'
+    )
+
+    def run(*arguments: str, now: int) -> Done:
+        return batchacct(*arguments, env={"BATCHACCT_CONFIG": str(config), "BATCHACCT_NOW": str(now)})
+
+    assert run("db", "create", now=NOW).status == 0
+    program("echo 'sacct: error: no database' >&2; exit 1")
+    failed = run("collect", "--once", now=NOW)
+    assert failed.status == IncompleteError.exit_code
+    assert "ended with status 1. It said: sacct: error: no database" in failed.err
+    program(f"echo '{HEADER}'; echo '{JOB}'")
+    for now, recorded, known in ((NOW + 60, 1, 1), (NOW + 120, 0, 2)):
+        done = run("collect", "--once", "slurm1", now=now)
+        assert done.status == 0, done.err
+        [row] = re.findall(r"slurm1(.*)", done.out)
+        assert [int(number) for number in re.findall(r"\d+", row)][:5] == [2, 4, recorded, 0, known], done.out
+    assert [call.partition(" -E ")[2].partition(" ")[0] for call in calls(tmp_path)] == [
+        "2026-11-25T11:36:51",  # failed
+        *("2026-11-25T11:37:51", "2026-11-26T11:37:51"),
+        *("2026-11-26T11:37:51", "2026-11-26T11:38:51"),
+    ]

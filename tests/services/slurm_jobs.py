@@ -30,7 +30,7 @@ UNATTENDED: dict[str, tuple[str, tuple[str, ...]]] = {
     "two lines": ("sleep 1", ("--job-name", "first\nsecond")),
     "gpu": ("sleep 1", ("--gres=gpu:a100:1", "--partition=long")),
     "het": ("srun sleep 1", ("--ntasks=1", ":", "--ntasks=2")),
-    "deadline": (SLEEP, ("--begin=now+3seconds", "--deadline=now+62seconds", "--time=1")),
+    "deadline": (SLEEP, ("--begin=now+15seconds", "--deadline=now+70seconds", "--time=1")),
     "held": (SLEEP, ("--hold",)),
 }
 """Jobs that need nothing but submitting: script, options."""
@@ -38,8 +38,8 @@ UNATTENDED: dict[str, tuple[str, tuple[str, ...]]] = {
 ATTENDED: dict[str, tuple[str, tuple[str, ...]]] = {
     "cancelled": (SLEEP, ()),
     "requeued": (f"srun sleep 1; {AT_FIRST}", ()),
-    "suspended": ("sleep 6", ()),
-    "resized": ("sleep 8", ("--nodes=2",)),
+    "suspended": ("sleep 20", ()),
+    "resized": ("sleep 20", ("--nodes=2",)),
     "preempted": (AT_FIRST, ("--partition=low", "--exclusive")),
 }
 """Jobs that something happens to while they run."""
