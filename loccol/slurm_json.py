@@ -197,7 +197,7 @@ def _start(job: _Object, end_at: int) -> int | None:
     """time.start, mended where it is the eligible time."""
     start_at = _instant(job, "start")
     elapsed = _count(_at(job, "time", "elapsed"), "time.elapsed")
-    if start_at is None or not elapsed or start_at != _instant(job, "eligible"):
+    if start_at is None or elapsed is None or start_at != _instant(job, "eligible"):
         return start_at
     return max(start_at, end_at - elapsed - (_count(_at(job, "time", "suspended"), "time.suspended") or 0))
 
