@@ -45,7 +45,8 @@ def filetxt(state: str, start: int | None, nodes: str | None) -> bytes:
     return (
         f"JobId=47 UserId=u(1) GroupId=g(2) Name=n JobState={state} Partition=p TimeLimit=1 StartTime={text(start)}"
         f" EndTime={text(END)} NodeList={nodes or '(null)'} NodeCnt=2 ProcCnt=8 WorkDir=/ ReservationName= Tres="
-        f" Account=a QOS= WcKey= Cluster=c SubmitTime={text(SUBMIT)} EligibleTime={text(SUBMIT)} ArrayJobId=40 ArrayTaskId=7 DerivedExitCode=0:0 ExitCode=1:0 \n"
+        f" Account=a QOS= WcKey= Cluster=c SubmitTime={text(SUBMIT)} EligibleTime={text(SUBMIT)}"
+        f" ArrayJobId=40 ArrayTaskId=7 DerivedExitCode=0:0 ExitCode=1:0 \n"
     ).encode()
 
 
