@@ -197,7 +197,7 @@ def _start(job: _Object, end_at: int) -> int | None:
     """time.start, mended where it is the eligible time, or that of a job which was resized later, at its submission time."""
     start_at, submit_at = _instant(job, "start"), _instant(job, "submission")
     elapsed = _count(_at(job, "time", "elapsed"), "time.elapsed")
-    if start_at is None or not elapsed:
+    if start_at is None or elapsed is None:
         return start_at
     counted_from = end_at - elapsed - _suspended_s(job)
     if start_at == _instant(job, "eligible"):

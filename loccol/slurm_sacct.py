@@ -69,15 +69,20 @@ from loccol.slurm_steps import COMPLETION
 
 @dataclass(frozen=True, slots=True)
 class BlockUnder(Block):
-    """A block, the header in force where it begins, and those in it, with where each begins."""
+    """A block, the header in force where it begins, and those in it that differ from the one before, with where each begins."""
 
     header: Layout | None = None
     within: tuple[tuple[int, Layout], ...] = ()
 
     @staticmethod
     def of(block: Block, header: Layout | None) -> BlockUnder:
-        within = tuple((start, layout) for start, _, layout in headers(block.data))
-        return BlockUnder(block.data, block.offset, block.dropped, header, within)
+        within = []
+        before = header
+        for start, _, layout in headers(block.data):
+            if layout != before:
+                within.append((start, layout))
+            before = layout
+        return BlockUnder(block.data, block.offset, block.dropped, header, tuple(within))
 
 
 @dataclass(frozen=True)

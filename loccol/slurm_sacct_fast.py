@@ -1,8 +1,8 @@
 """The fast lane of the sacct parser: the records of all provably regular groups of rows of a block at once.
 
 A group is regular if its job's row and all rows of its steps have as many fields as the layout has names, plain ids, plain values,
-and if what follows cannot belong to it: another job's row, a step of another job, or the end of the block. All else is left to the
-careful lane, framed as `GroupFraming` would, which sees a regular group as one unit too.
+and if what follows cannot belong to it: another job's row, a step of another job, a header, or the end of the block. All else is
+left to the careful lane, framed as `GroupFraming` would, which sees a regular group as one unit too.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from batchacct.model import JOB
 from batchacct.parsing import LINES, Block, Regular, Reject, Source
 from loccol.slurm_sacct_columns import ByLine, Groups, job_batch
 from loccol.slurm_sacct_framing import GroupFraming
-from loccol.slurm_sacct_layout import SHAPES, Layout, known_list_of
+from loccol.slurm_sacct_layout import SHAPES, Layout, header_of, known_list_of
 from loccol.slurm_sacct_lexing import Bools, Ints, Lines, Rows, as_bools, by_distinct, compute, lex, texts
 from loccol.slurm_sacct_rows import NOT_ENDED
 from loccol.slurm_values import job_id
@@ -177,8 +177,10 @@ def _grouped(lines: Lines, by_line: ByLine, kinds: Ints, bases: list[Column]) ->
     inside = same & (breaks == breaks[np.maximum(job, 0)])
     jobs = np.flatnonzero(kinds == JOB_ROW)
     stops = jobs + 1 + np.bincount(job[inside], minlength=len(kinds))[jobs]
-    following = np.append(kinds, JOB_ROW)[stops]
-    whole = following != ODD
+    whole = np.append(kinds, JOB_ROW)[stops] != ODD
+    for group in np.flatnonzero(~whole).tolist():
+        line = int(stops[group])
+        whole[group] = header_of(lines.data[lines.starts[line] : lines.ends[line]]) is not None
     return Groups(lines, by_line, jobs[whole], stops[whole])
 
 

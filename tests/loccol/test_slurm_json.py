@@ -151,6 +151,14 @@ def test_the_layout_of_21_08_says_the_same() -> None:
     assert (row(failed)["exit_code"], row(failed)["exit_signal"]) == (None, 9)
 
 
+def test_in_21_08_a_job_that_waited_until_it_was_cancelled_has_a_start() -> None:
+    """Its eligible time; but neither elapsed time nor nodes."""
+    waited = ended(state={"current": ["CANCELLED"]}, nodes="None assigned", time={"elapsed": 0, "suspended": 0}, tres={})
+    assert row(as_in_21_08(waited))["state"] == "never_started"
+    short = row(as_in_21_08(ended(time={"elapsed": 0})))
+    assert (short["state"], short["start_at"], short["wall_duration_s"]) == ("completed", END, 0)
+
+
 def test_a_start_at_the_eligible_time_may_be_right() -> None:
     assert row(ended(time={"elapsed": 46_770}))["start_at"] == START
     assert row(ended(time={"elapsed": 50_000}))["start_at"] == START

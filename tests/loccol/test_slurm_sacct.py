@@ -30,6 +30,7 @@ import datetime as dt
 import io
 import json
 from collections import Counter
+from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pyarrow as pa
@@ -37,9 +38,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from batchacct.collector import Collector, collect_once
 from batchacct.model import JOB_STATES, whole_key
 from batchacct.parsing import Block, Completed, Parsed, Source, Whole
 from batchacct.parsing.reading import read_blocks
+from batchacct.store import Store
 from loccol.slurm_sacct import PARSER
 from loccol.slurm_sacct_framing import GroupFraming
 from loccol.slurm_sacct_layout import RECOMMENDED, header_of, headers
@@ -405,6 +408,25 @@ def test_reading_that_begins_amid_a_file_knows_the_header_by_its_head() -> None:
     assert parsed.records.num_rows == 1
     other = Block(sample("xdmod-tests"), 5000)
     assert next(PARSER.parse([other], head)).records.num_rows == 4
+
+
+def test_a_file_that_grows_behind_its_header(sqlite_store: Store, tmp_path: Path) -> None:
+    """Collected again, it is read on from where reading ended, and its header is at its beginning."""
+    path = tmp_path / "main.sacct"
+    collector = Collector(PARSER, source(), (str(path),))
+    for number in range(12, 15):
+        more = line(JobID=str(number), JobIDRaw=str(number)) + step("0", job=str(number), MaxRSS="5K")
+        with path.open("ab") as file:
+            file.write(more if path.stat().st_size else HEADER.encode() + b"\n" + more)
+        counts = collect_once(sqlite_store, collector, lambda: 2_000_000_000).counts
+        assert (counts["recorded"], counts["rejected"]) == (1, 0)
+
+
+def test_headers_at_every_turn() -> None:
+    """As a file has them that sacct's output is appended to every hour; the fast lane goes on behind each."""
+    data = b"".join(under(line(JobID=str(n), JobIDRaw=str(n)), step("0", job=str(n))) for n in range(1, 200))
+    parsed = parse(data)
+    assert (parsed.records.num_rows, parsed.skipped) == (199, {"header": 199})
 
 
 def test_steps_of_a_job() -> None:

@@ -58,6 +58,7 @@ def test_lanes_agree_on_samples(name: str) -> None:
     data = sample(name)
     same(data, 10**12)
     same(data.rstrip(b"\n"))
+    same(data + data)
     same(data.replace(b"\n", b"\r\n"))
     same(data.replace(b"\n", b"\n\n"))
     if b";" not in data:

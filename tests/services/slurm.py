@@ -208,7 +208,8 @@ def _start_mariadb(running: ExitStack, cluster: SlurmCluster, port: int) -> None
     folder = cluster.folder / "mariadb"
     folder.mkdir(mode=0o755)
     shutil.chown(folder, "mysql", "mysql")
-    where = ("--no-defaults", f"--datadir={folder / 'data'}")
+    # Two installations at a time make temporary tables of the same names; each has its own place for them.
+    where = ("--no-defaults", f"--datadir={folder / 'data'}", f"--tmpdir={folder}")
     cluster.run("mariadb-install-db", *where, "--user=mysql", "--auth-root-authentication-method=normal", "--skip-test-db")
     socket = f"--socket={folder / 'socket'}"
     running.enter_context(

@@ -45,7 +45,7 @@ class Run:
 
     @property
     def memory_kib(self) -> int | None:
-        return max((int(step["MaxRSS"].rstrip("K")) for step in self.steps if step["MaxRSS"].endswith("K")), default=None)
+        return max((int(step["MaxRSS"]) // 1024 for step in self.steps if step["MaxRSS"] not in {"", "0"}), default=None)
 
     @property
     def exit(self) -> tuple[int, int | None]:
@@ -66,7 +66,7 @@ def seconds(text: str) -> float:
 
 def runs(cluster: SlurmCluster) -> dict[Key, Run]:
     """Every run that ended, by `sacct`."""
-    text = cluster.run("sacct", *WHOLE_DAY, "--parsable2", "--noheader", "--format", _FIELDS)
+    text = cluster.run("sacct", *WHOLE_DAY, "--parsable2", "--noheader", "--noconvert", "--format", _FIELDS)
     found: list[Run] = []
     for line in text.splitlines():
         row = dict(zip(_FIELDS.split(","), line.split("|"), strict=True))
