@@ -6,6 +6,8 @@ BIN := $(VENV)/bin
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
+# What the tests start servers of, besides PostgreSQL: a Slurm cluster with its accounting database.
+CLUSTER_PACKAGES = mariadb-server munge slurm-wlm slurmdbd
 PYTEST = $(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 .PHONY: help demo test check lint types docs-fresh second-zone bench docs clean
@@ -50,6 +52,6 @@ $(VENV)/ready: setup.cfg pyproject.toml | $(VENV)/bin/python
 	@touch $@
 
 $(VENV)/ready-test: setup.cfg pyproject.toml tools/system-packages | $(VENV)/ready
-	@./tools/system-packages postgresql
+	@./tools/system-packages postgresql $(CLUSTER_PACKAGES)
 	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[postgres,test,dev]'
 	@touch $@

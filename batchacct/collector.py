@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from sqlalchemy import insert, update
 
@@ -107,7 +107,7 @@ def _collect_file(
         skip(stream, position.offset)
         blocks = read_blocks(stream, parser.framing, offset=position.offset, final=_will_not_grow(parser, path))
         tails: dict[int, bytes] = {}
-        for parsed in parser.parse(_noting_tails(blocks, tails), source, workers=PARSE_THREADS):
+        for parsed in parser.parse(_noting_tails(blocks, tails), replace(source, head=head), workers=PARSE_THREADS):
             moved = position.moved(parsed.end_offset, head, tails.pop(parsed.end_offset))
             origin = Origin(source.name, parser.record_type.name, parser.label, position.path, position)
             counts, stored = append(store, origin, parsed, clock(), moved)

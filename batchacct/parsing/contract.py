@@ -45,6 +45,7 @@ class Source:
 
     `cluster` is None where only `ce_clusters` decides: patterns of CE ids (`ce01.example.org:8443/*`) to cluster, in order.
     `zone` is that of the host which wrote the log; formats that state theirs (LSF, BLAH: UTC) do not look at it.
+    `head` is the beginning of the very file that is read, wherever in it reading begins: a header line may stand there.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Source:
     cluster: str | None = "default"
     zone: dt.tzinfo = dt.UTC
     ce_clusters: tuple[tuple[str, str], ...] = ()
+    head: bytes = b""
 
     def cluster_of_ce(self, ce_id: str | None) -> str:
         """The cluster behind a computing element.  Raises: Reject where neither `[ce]` nor the source names one."""

@@ -41,6 +41,8 @@ _LINE_START = re.compile(rb"\n(?=[{\[])")
 
 MOST_BLANKS = 200
 """Blanks between the tokens of a mark; one with more (deeper indentation than any program's) is not seen."""
+REGION_BYTES = 128 << 10
+"""So much, and on to the next mark, is looked at in one go: what NumPy makes of it stays in the processor's cache."""
 MOST_DEPTHS = 8
 """At so many depths the brackets are listed; sound documents need one or two."""
 
@@ -78,11 +80,14 @@ class JsonElements:
     def _units(self, data: bytes) -> Iterator[tuple[int, int, bool]]:
         """(start, end, whole) of each unit; only the last can be one that further bytes would change."""
         marks = self._marks(data)
-        brackets = _Brackets(data, marks)
+        brackets = _Brackets(data, 0, 0, [])
         heads = [match.end() - 1 for match in self._head.finditer(data)] if self._head else []
         start = _after_separators(data, 0)
         while start < len(data):
             following = bisect_right(marks, start)
+            if start >= brackets.stop:
+                last = max(bisect_right(marks, start + REGION_BYTES), following)
+                brackets = _Brackets(data, start, marks[last] if last < len(marks) else len(data), marks[following:last])
             limit = marks[following] if following < len(marks) else len(data)
             end = self._end(data, brackets, heads, start, limit)
             yield start, end or limit, end is not None or limit < len(data)
@@ -128,18 +133,20 @@ class JsonElements:
 
 
 class _Brackets:
-    """The brackets of a piece of JSON that are outside strings, and how many are open after each."""
+    """The brackets in `data[start:stop]` that are outside strings, and how many are open after each; `marks` are within."""
 
-    def __init__(self, data: bytes, marks: list[int]) -> None:
-        special = np.flatnonzero(np.frombuffer(data.translate(_SPECIAL), np.bool_))
-        found = np.frombuffer(data, np.uint8)[special]
+    def __init__(self, data: bytes, start: int, stop: int, marks: list[int]) -> None:
+        self.stop = stop
+        region = data[start:stop]
+        special = np.flatnonzero(np.frombuffer(region.translate(_SPECIAL), np.bool_))
+        found = np.frombuffer(region, np.uint8)[special]
         is_quote = found == ord('"')
-        is_quote[np.searchsorted(special, _escaped_quotes(data))] = False
+        is_quote[np.searchsorted(special, _escaped_quotes(region))] = False
         is_reset = found == ord("\n")
-        is_reset[np.searchsorted(special, marks)] = True
+        is_reset[np.searchsorted(special, [mark - start for mark in marks])] = True
         kinds = found & _ONE_CASE
         is_bracket = ((kinds == ord("[")) | (kinds == ord("]"))) & ~_inside(is_quote, is_reset)
-        self._at = special[is_bracket]
+        self._at = special[is_bracket] + start
         self._depth = np.cumsum(np.where(kinds[is_bracket] == ord("["), np.int8(1), np.int8(-1)), dtype=np.int32)
         self._at_depth: dict[int, list[int]] = {}
 
@@ -206,16 +213,13 @@ def _before_blanks(data: bytes, at: int) -> int:
 
 
 def _escaped_quotes(data: bytes) -> list[int]:
-    """Positions of the quotes before which stands an odd number of backslashes."""
+    """Positions of the quotes that a backslash, itself not escaped, stands before."""
     escaped = []
-    at = data.find(b'\\"')
+    at = data.find(b"\\")
     while at >= 0:
-        before = at
-        while before > 0 and data[before - 1] == ord("\\"):
-            before -= 1
-        if (at - before) % 2 == 0:
+        if data[at + 1 : at + 2] == b'"':
             escaped.append(at + 1)
-        at = data.find(b'\\"', at + 2)
+        at = data.find(b"\\", at + 2)
     return escaped
 
 
@@ -264,6 +268,8 @@ def _loads(unit: bytes) -> object:
 
 def clean(text: str) -> str:
     r"""A text of an element as records hold it: what was no UTF-8, a lone surrogate and NUL are written out, `\xNN`."""
+    if text.isascii() and "\0" not in text:
+        return text
     if not text.isascii():
         try:
             raw = text.encode("utf-8", "surrogateescape")

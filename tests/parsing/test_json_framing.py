@@ -131,10 +131,13 @@ def damaged(draw: st.DrawFn) -> bytes:
 
 
 @settings(deadline=None, max_examples=FUZZ)
-@given(data=damaged(), size=st.integers(1, 400))
-def test_however_a_stream_is_cut_its_units_are_the_same(data: bytes, size: int) -> None:
+@given(data=damaged(), size=st.integers(1, 400), region=st.integers(0, 300))
+def test_however_a_stream_is_cut_its_units_are_the_same(data: bytes, size: int, region: int) -> None:
     for framing in (JOBS, ARRAY):
-        assert read_in_pieces(data, size, framing) == [(start, data[start:end]) for start, end in framing.spans(data)]
+        whole = [(start, data[start:end]) for start, end in framing.spans(data)]
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("batchacct.parsing.json_framing.REGION_BYTES", region)
+            assert read_in_pieces(data, size, framing) == whole
 
 
 def test_nothing_between_the_units_is_lost() -> None:
