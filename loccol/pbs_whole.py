@@ -20,6 +20,7 @@ CPU is the sum over the phases, memory the peak.
 from __future__ import annotations
 
 import json
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from itertools import pairwise
@@ -130,7 +131,9 @@ def _place(part: Row) -> Place:
 
 
 def _first_between(places: Sequence[Place], first: Place, last: Place) -> Place | None:
-    return next((place for place in places if first < place < last), None)
+    """The first of these places, which ascend, after `first` and before `last`."""
+    following = bisect_right(places, first)
+    return places[following] if following < len(places) and places[following] < last else None
 
 
 def _stopped(start: int, end: int, state: str) -> Record:
