@@ -45,6 +45,7 @@ from __future__ import annotations
 from batchacct.model import JOB, Record
 from batchacct.parsing import Outcome, Reject, Skip, Source, UnitParser
 from batchacct.parsing.json_framing import Frame, JsonElements, clean, element
+from loccol.slurm_sacct_rows import SLACK_S
 from loccol.slurm_values import (
     MOST_SECONDS,
     NO_VALUE,
@@ -140,6 +141,9 @@ def _usage(job: _Object, nodes: NodeList, whole_s: int, qos: str | None) -> Reco
     """What a run that started had and used; `whole_s` is the time from start to end."""
     allocated = _resources(_at(job, "tres", "allocated"), "tres.allocated")
     processors = tres_number(allocated, "cpu")
+    elapsed = _count(_at(job, "time", "elapsed"), "time.elapsed")
+    if elapsed is not None and elapsed > whole_s + SLACK_S:
+        raise Reject("time.elapsed is much longer than from start to end")
     steps = [step for step in _list(job.get("steps")) if isinstance(step, dict)]
     peaks = [_object(_object(step, "tres"), "requested").get("max") for step in steps]
     return {
