@@ -45,6 +45,7 @@ from __future__ import annotations
 from batchacct.model import JOB, Record
 from batchacct.parsing import Outcome, Reject, Skip, Source, UnitParser
 from batchacct.parsing.json_framing import Frame, JsonElements, clean, element
+from loccol.slurm_sacct_rows import SLACK_S
 from loccol.slurm_values import (
     MOST_SECONDS,
     NO_VALUE,
@@ -199,6 +200,8 @@ def _start(job: _Object, end_at: int) -> int | None:
     elapsed = _count(_at(job, "time", "elapsed"), "time.elapsed")
     if start_at is None or elapsed is None:
         return start_at
+    if elapsed > end_at - start_at + SLACK_S:
+        raise Reject("time.elapsed is much longer than from start to end")
     counted_from = end_at - elapsed - _suspended_s(job)
     if start_at == _instant(job, "eligible"):
         return max(start_at, counted_from)

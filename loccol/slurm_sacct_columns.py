@@ -18,10 +18,9 @@ import xxhash
 from batchacct.model import INSTANT, JOB
 from batchacct.parsing import Block, Reject, Source
 from loccol.slurm_sacct_lexing import Bools, Ints, Lines, Rows, by_distinct, compute, picked, texts
-from loccol.slurm_sacct_rows import NO_ID
+from loccol.slurm_sacct_rows import NO_ID, SLACK_S
 from loccol.slurm_values import (
     MOST_KIB,
-    MOST_OF_A_KIND,
     ended_state,
     exec_hosts,
     exit_columns,
@@ -113,11 +112,11 @@ class _Maker:
     def require(self, plain: Bools) -> None:
         self.plain &= plain
 
-    def number(self, *names: str, most: int = MOST_OF_A_KIND) -> Ints:
-        """As `slurm_sacct_rows._number` reads it, but 0 for none."""
+    def number(self, *names: str) -> Ints:
+        """As `slurm_sacct_rows._number` reads it (nine digits are never too many), but 0 for none."""
         numbers, plain = self.rows.number(*names)
         self.require(plain)
-        return np.where((numbers > 0) & (numbers <= most), numbers, 0)
+        return np.maximum(numbers, 0)
 
     def set_numbers(self, name: str, numbers: Ints) -> None:
         """A column of numbers above 0."""
@@ -134,7 +133,8 @@ def _times(maker: _Maker) -> None:
     start, end = found["start"][0], found["end"][0]
     maker.numbers |= {"start": start, "end": end}
     elapsed, plain = _elapsed(maker.rows)
-    maker.require(plain & (elapsed > 0) & (start > 0) & (end >= start) & maker.rows.durations("suspended")[1])
+    maker.require(plain & (elapsed > 0) & (start > 0) & (end >= start) & (elapsed <= end - start + SLACK_S))
+    maker.require(maker.rows.durations("suspended")[1])
     submit = found["submit"][0]
     maker.require((submit <= start) | (submit >= end))  # else it is what followed a resize
     maker.columns["wall_duration_s"] = pa.array(elapsed)

@@ -130,9 +130,9 @@ def _memory_by_line(rows: Rows, found: tuple[Ints, Bools]) -> tuple[Ints, Bools]
 
 
 def _has_shapes(rows: Rows) -> Bools:
-    """Which rows are of the known list they are taken for, as `slurm_sacct_layout.fits` has it."""
+    """Which rows are of the known list they are taken for, as `slurm_sacct_layout.fits` has it (ids are looked at elsewhere)."""
     fit = np.ones(len(rows.at), np.bool_)
-    for name in SHAPES.keys() & rows.lines.layout.index.keys():
+    for name in SHAPES.keys() & rows.lines.layout.index.keys() - {"jobid", "jobidraw"}:
         text = compute.fill_null(rows.text(name), "")
         fit &= as_bools(compute.match_substring_regex(text, f"^(?:{SHAPES[name]})$"))
     return fit

@@ -43,6 +43,8 @@ STEP_NEVER_STARTED = "a step that never started"
 CPU_OF_STEPS = "cpu_us_of_steps"
 """In `resources`, where a record's CPU time is a sum over its steps: microseconds by step, so that more steps can join in."""
 
+SLACK_S = 86_400
+"""Elapsed beyond End - Start by more than this is damage, and no clock that was set, and no hour lost to a zone."""
 NO_ID = 0xFFFFFFFE
 """A uid or gid that is not known."""
 
@@ -149,6 +151,8 @@ def _times(row: SacctRow, zone: dt.tzinfo) -> Record | None:
         start = None
     if start is not None and start > end:
         raise Reject("the job ended before it started")
+    if start is not None and elapsed is not None and elapsed > end - start + SLACK_S:
+        raise Reject("Elapsed is much longer than from Start to End")
     submit = instant(row.text("submit"), zone, "Submit")
     if start is not None and submit is not None and start < submit < end and elapsed == end - start - _suspended_s(row):
         elapsed = max(0, elapsed - (submit - start))

@@ -300,6 +300,7 @@ def test_other_members() -> None:
         ({"time": {"start": END + 1, "eligible": 1}}, "the job ended before it started"),
         ({"time": {"user": seconds(10**13)}}, "time.user is impossible"),
         ({"time": {"elapsed": -5, "eligible": 1}}, "time.elapsed is impossible"),
+        ({"time": {"elapsed": 46_770 + 86_401}}, "time.elapsed is much longer than from start to end"),
         ({"state": {"current": ["RAN"]}}, "state.current is no state of Slurm"),
         ({"state": {"current": []}}, "state.current is missing"),
         ({"nodes": "n[1-"}, "nodes has brackets that hold no numbers"),

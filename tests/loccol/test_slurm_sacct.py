@@ -287,13 +287,13 @@ def test_other_samples() -> None:
 
 
 def with_times(name: str) -> bytes:
-    """A sample whose list has neither Start nor End, with such: each job a day after the one before."""
+    """A sample whose list has neither Start nor End, with such: each job a day after the one before, for two months."""
     header, *lines = sample(name).splitlines()
     day = 0
     timed = [header + b"|Start|End"]
     for text in lines:
         day += b".batch|" not in text and b".extern|" not in text and not any(b".%d|" % n in text for n in range(4))
-        timed.append(text + b"|2020-01-%02dT00:00:00|2020-01-%02dT23:00:00" % (day, day))
+        timed.append(text + b"|2020-01-%02dT00:00:00|2020-03-%02dT00:00:00" % (day, day))
     return b"\n".join(timed)
 
 
@@ -480,6 +480,7 @@ def test_what_has_not_ended_is_skipped(fields: dict[str, str]) -> None:
         ({"Start": "yesterday"}, "Start is no time"),
         ({"End": "2100-01-01T00:00:00"}, "End is impossible"),
         ({"Elapsed": "1"}, "Elapsed is no duration"),
+        ({"Elapsed": "1-00:02:00"}, "Elapsed is much longer"),
         ({"TotalCPU": "-16"}, "TotalCPU is no duration"),
         ({"AllocTRES": "cpu"}, "AllocTRES is no list"),
         ({"MaxRSS": "x"}, "MaxRSS is no amount"),

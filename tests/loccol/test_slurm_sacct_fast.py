@@ -69,7 +69,20 @@ GENUINE = [sample(name) for name in NAMES if len(sample(name)) < 20_000]
 PIECES = (
     *(b"|", b"||", b"\n", b"\n\n", b"\r\n", b"\0", b"\xc3", b"\xc3\xa9", b" ", b".batch", b".0", b".extern", b"_7", b"+1"),
     *(b"Unknown", b"None", b"None assigned", b"2025-10-26T02:30:00", b"2025-03-30T02:30:00", b"2024-02-30T00:00:00"),
-    *(b"1700000000", b"000000000", b"0", b"-1", b"00:00:00", b"1-00:00:00", b"59:59.999", b"16?", b"1.5G", b"512K", b"20H"),
+    *(
+        b"1700000000",
+        b"000000000",
+        b"0",
+        b"-1",
+        b"00:00:00",
+        b"1-00:00:00",
+        b"2-00:00:00",
+        b"59:59.999",
+        b"16?",
+        b"1.5G",
+        b"512K",
+        b"20H",
+    ),
     *(b"RUNNING", b"CANCELLED by 1", b"FOO", b"cpu=4,mem=8G,node=1", b"gres/gpu:a100=2", b"a[1-3]", b"a[", b"[1-3]"),
     *(b"JobID|State|Start|End|Elapsed\n", b"4294967294", b"3000Mc"),
 )
