@@ -14,6 +14,7 @@ from batchacct.feeding import Feed
 from batchacct.following import locate, read_fully, skip
 from batchacct.following.position import HEAD_BYTES, TAIL_BYTES
 from batchacct.parsing import Block, Parser, Source
+from batchacct.parsing.framing import WholeFiles
 from batchacct.parsing.reading import expand, is_compressed, open_stream, read_blocks
 from batchacct.store import Counts, Origin, Store, append, known_positions, note_place, store_cursor, stored_cursor
 from batchacct.store.tables import source_state
@@ -104,7 +105,7 @@ def _collect_file(
     note_place(store, position)
     with open_stream(path) as stream:
         skip(stream, position.offset)
-        blocks = read_blocks(stream, parser.framing, offset=position.offset, final=is_compressed(path))
+        blocks = read_blocks(stream, parser.framing, offset=position.offset, final=_will_not_grow(parser, path))
         tails: dict[int, bytes] = {}
         for parsed in parser.parse(_noting_tails(blocks, tails), replace(source, head=head), workers=PARSE_THREADS):
             moved = position.moved(parsed.end_offset, head, tails.pop(parsed.end_offset))
@@ -136,6 +137,10 @@ def _collect_answers(
     except (ParseError, SourceError) as error:
         log.error("source=%s %s", source.name, error.message)  # noqa: TRY400 - told to people, who need no traceback
         done.errors.append(error)
+
+
+def _will_not_grow(parser: Parser, path: str) -> bool:
+    return is_compressed(path) or (isinstance(parser.framing, WholeFiles) and parser.framing.files_are_complete)
 
 
 def _noting_tails(blocks: Iterable[Block], tails: dict[int, bytes]) -> Iterator[Block]:

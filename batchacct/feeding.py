@@ -7,11 +7,16 @@ So a feed may, and where its system registers things late must, overlap with wha
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Protocol, cast
+from typing import Protocol, TypeVar, cast
 
+from pydantic import ValidationError
+
+from batchacct.config import Section
+from batchacct.errors import ConfigError
 from batchacct.parsing import Source, registry
 from batchacct.parsing.reading import Readable
 
@@ -42,6 +47,25 @@ class Feed(Protocol):
 
 MakeFeed = Callable[[Source, Sequence[str], Mapping[str, str]], Feed]
 """From the source, its paths and its `feed_options`.  Raises: ConfigError naming the option that is wrong, and what is right."""
+
+
+OptionsT = TypeVar("OptionsT", bound=Section)
+
+
+def checked_options(kind: type[OptionsT], source: Source, options: Mapping[str, str]) -> OptionsT:
+    """`feed_options` of a source as a section of the feed's own.  Raises: ConfigError naming everything that is wrong."""
+    try:
+        return kind.model_validate(dict(options))
+    except ValidationError as error:
+        told = "; ".join(_told(kind, str(e["loc"][0]), e["type"], e["msg"]) for e in error.errors(include_url=False))
+        raise ConfigError(f"source {source.name}, feed_options: {told}") from error
+
+
+def _told(kind: type[Section], name: str, what: str, message: str) -> str:
+    if what == "extra_forbidden":
+        near = difflib.get_close_matches(name, kind.model_fields, 1)
+        return f"there is no {name}; " + (f"did you mean {near[0]}?" if near else f"there are {', '.join(kind.model_fields)}")
+    return f"{name}: {message.removeprefix('Value error, ')}"
 
 
 def feed(name: str, source: Source, paths: Sequence[str], options: Mapping[str, str]) -> Feed:

@@ -91,7 +91,7 @@ _SECOND_PART = (
     rf'(?: "clientID={_PLAIN}")?\r?$'
 )
 _CE_COLUMNS = ("ce_id", "cluster", "lrms", "time_kind")
-_VOMS_COLUMNS = ("fqan", "fqans", "vo", "vo_group", "vo_role")
+VOMS_COLUMNS = ("fqan", "fqans", "vo", "vo_group", "vo_role")
 
 
 def recognise(head: bytes) -> bool:
@@ -153,7 +153,7 @@ def parse_unit(unit: bytes, source: Source) -> Outcome:
         "token_subject": subject,
         "local_user": values.get("localUser") or None,
     }
-    return record | dict(zip(_VOMS_COLUMNS, _voms(fqans), strict=True))
+    return record | dict(zip(VOMS_COLUMNS, voms(fqans), strict=True))
 
 
 def _by_key(pairs: Iterable[tuple[str, str]]) -> tuple[dict[str, str], list[str]]:
@@ -240,11 +240,11 @@ def who(user_dn: str) -> tuple[str | None, str | None, str | None]:
     return None, None, user_dn or None
 
 
-def _voms(user_fqans: Iterable[str]) -> tuple[str | None, ...]:
-    """What follows from the userFQAN fields of a line: the values of _VOMS_COLUMNS."""
-    fqans = list(dict.fromkeys(fqan for fqan in split_fqans(";".join(user_fqans)) if fqan != NO_VOMS))
+def voms(fqans_in_order: Iterable[str]) -> tuple[str | None, ...]:
+    """What follows from FQANs in order, lists among them: the values of VOMS_COLUMNS."""
+    fqans = list(dict.fromkeys(fqan for fqan in split_fqans(";".join(fqans_in_order)) if fqan != NO_VOMS))
     if not fqans:
-        return (None,) * len(_VOMS_COLUMNS)
+        return (None,) * len(VOMS_COLUMNS)
     primary = parse_fqan(fqans[0])
     return fqans[0], json.dumps(fqans, ensure_ascii=False), primary.vo, primary.group, primary.role
 
@@ -255,7 +255,7 @@ def _unless_none(job_id: str | None) -> str | None:
 
 def fast_lane(block: Block, source: Source, label: str) -> Regular:
     """The lines in the usual order of keys, taken column by column; Arrow works on them outside Python's lock."""
-    starts, stops = _line_bounds(block.data)
+    starts, stops = line_bounds(block.data)
     offsets = np.append(starts, len(block.data)).astype(np.int32)
     buffers = [None, pa.py_buffer(offsets.tobytes()), pa.py_buffer(block.data)]
     lines = pa.Array.from_buffers(pa.binary(), len(starts), buffers)
@@ -263,7 +263,7 @@ def fast_lane(block: Block, source: Source, label: str) -> Regular:
     second = pc.extract_regex(pc.struct_field(first, "rest"), _SECOND_PART)
     captured: dict[str, Column] = {name: pc.struct_field(first, name) for name in ("dn", "fqans", "ce")}
     captured |= {name: pc.struct_field(second, name) for name in ("job", "lrms_id", "user")}
-    by_ce = _by_distinct(captured["ce"], _CE_COLUMNS, lambda ce_id: _of_ce(ce_id, source))
+    by_ce = by_distinct(captured["ce"], _CE_COLUMNS, lambda ce_id: _of_ce(ce_id, source))
     taken = pc.and_(second.is_valid(), by_ce["cluster"].is_valid())
     every = pa.RecordBatch.from_pydict({"line": lines, "start": pa.array(starts), **captured, **by_ce})
     try:
@@ -276,7 +276,7 @@ def fast_lane(block: Block, source: Source, label: str) -> Regular:
     return Regular(records, [(start, stop) for start, stop in spans if block.data[start:stop].strip()])
 
 
-def _line_bounds(data: bytes) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+def line_bounds(data: bytes) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Where each line begins and, without `\\r` and `\\n`, ends: the spans of LineFraming, and empty ones too."""
     array = np.frombuffer(data, dtype=np.uint8)
     newlines = np.flatnonzero(array == ord("\n"))
@@ -297,11 +297,11 @@ def _records(regular: pa.RecordBatch, offset: int, source: Source, label: str) -
     units = cast("list[bytes]", native.to_pylist())
     opaque = pc.match_substring_regex(lrms_id, _OPAQUE)
     number: Column = pc.struct_field(pc.extract_regex(lrms_id, _NUMBER), "number")
-    ce_id = pc.coalesce(regular["ce_id"], _same("", count))
-    key = (_same("blah", count), regular["cluster"], time, ce_id, lrms_id, _same(":", count))
+    ce_id = pc.coalesce(regular["ce_id"], same("", count))
+    key = (same("blah", count), regular["cluster"], time, ce_id, lrms_id, same(":", count))
     columns: dict[str, Column] = {name: regular[name] for name in _CE_COLUMNS}
-    columns |= _by_distinct(regular["dn"], ("dn", "token_issuer", "token_subject"), who)
-    columns |= _by_distinct(regular["fqans"], _VOMS_COLUMNS, _of_fqans)
+    columns |= by_distinct(regular["dn"], ("dn", "token_issuer", "token_subject"), who)
+    columns |= by_distinct(regular["fqans"], VOMS_COLUMNS, _of_fqans)
     columns |= {
         "record_key": pc.binary_join_element_wise(*key),
         "content_hash": pa.array([content_hash(unit) for unit in units], INTEGER),
@@ -313,16 +313,16 @@ def _records(regular: pa.RecordBatch, offset: int, source: Source, label: str) -
         "local_user": _null_where(pc.equal(user, pa.scalar("")), user),
         "native": native,
         "source_offset": pc.add(regular["start"], offset),
-        "site": _same(source.site, count),
-        "source": _same(source.name, count),
-        "parser": _same(label, count),
+        "site": same(source.site, count),
+        "source": same(source.name, count),
+        "parser": same(label, count),
     }
     nulls: list[None] = [None] * count
     arrays = [columns[c.name] if c.name in columns else pa.array(nulls, c.type) for c in IDENTITY.columns]
     return pa.RecordBatch.from_arrays(arrays, schema=IDENTITY.schema)
 
 
-def _same(text: str | None, count: int) -> Column:
+def same(text: str | None, count: int) -> Column:
     return pa.repeat(pa.scalar(text, TEXT), count)
 
 
@@ -331,7 +331,7 @@ def _null_where(condition: Column, values: Column) -> Column:
     return kept
 
 
-def _by_distinct(captured: Column, names: tuple[str, ...], texts_of: Distinct) -> dict[str, Column]:
+def by_distinct(captured: Column, names: tuple[str, ...], texts_of: Distinct) -> dict[str, Column]:
     """Text columns that depend on one captured text: `texts_of` is called once for each distinct value of it."""
     encoded: pa.DictionaryArray[Any, Any] = captured.dictionary_encode()
     distinct = cast("list[bytes]", encoded.dictionary.to_pylist())
@@ -349,8 +349,8 @@ def _of_ce(ce_id: str, source: Source) -> tuple[str | None, ...]:
 
 
 def _of_fqans(captured: str) -> tuple[str | None, ...]:
-    """The values of _VOMS_COLUMNS for a run of `userFQAN=...` fields, as the fast lane's expression captures it."""
-    return _voms(field.removeprefix("userFQAN=") for field in captured.split('" "')[:-1])
+    """The values of VOMS_COLUMNS for a run of `userFQAN=...` fields, as the fast lane's expression captures it."""
+    return voms(field.removeprefix("userFQAN=") for field in captured.split('" "')[:-1])
 
 
 PARSER = UnitParser(

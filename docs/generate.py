@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,6 +33,7 @@ def pages() -> dict[str, str]:
         "tables.md": _tables(),
         "commands.md": _commands(),
         "parsers.md": _parsers(),
+        "differences.md": _differences(),
         "formats.md": _formats(),
         "exit-statuses.md": _exit_statuses(),
     }
@@ -103,6 +105,19 @@ def _parsers() -> str:
         parser = registry.parser(name)
         lines += [f"## {name}", "", f"Yields {parser.record_type.name} records as `{parser.label}`.", ""]
         lines += [textwrap.dedent(parser.doc).strip(), ""]
+    return "\n".join(lines)
+
+
+def _differences() -> str:
+    """What the tests of the parsers say, in their first words, of values that differ from those of others."""
+    lines = ["# Where others derive other values", "", HEAD]
+    lines += ["From the same lines, by the tests that hold the parsers against them; each difference with its reason.", ""]
+    tests = Path(__file__).parents[1] / "tests"
+    for path in sorted(path for room in ("loccol", "cecol") for path in (tests / room).glob("test_*.py")):
+        doc = ast.get_docstring(ast.parse(path.read_bytes())) or ""
+        first, _, rest = doc.partition("\n\n")
+        if "differ" in rest:
+            lines += [f"## {path.stem.removeprefix('test_')}", "", first, "", rest, ""]
     return "\n".join(lines)
 
 

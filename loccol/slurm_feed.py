@@ -36,17 +36,16 @@ Sources: sacct(1), slurm.conf(5), SchedMD/slurm src/sacct/sacct.c and src/plugin
 from __future__ import annotations
 
 import datetime as dt
-import difflib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
-from pydantic import AfterValidator, Field, ValidationError
+from pydantic import AfterValidator, Field
 
 from batchacct.config import Duration, Section, key
 from batchacct.errors import ConfigError, SourceError
-from batchacct.feeding import Answer
+from batchacct.feeding import Answer, checked_options
 from batchacct.parsing import Source
 from loccol.slurm_feed_call import answering, printed
 from loccol.slurm_sacct_layout import RECOMMENDED
@@ -135,18 +134,7 @@ def make_feed(source: Source, paths: Sequence[str], options: Mapping[str, str]) 
         raise ConfigError(
             f"source {source.name}: the feed sacct reads no files, leave out paths (those are for sources without feed)"
         )
-    try:
-        return SacctFeed(Options.model_validate(dict(options)))
-    except ValidationError as error:
-        told = "; ".join(_told(str(e["loc"][0]), e["type"], e["msg"]) for e in error.errors(include_url=False))
-        raise ConfigError(f"source {source.name}, feed_options: {told}") from error
-
-
-def _told(name: str, kind: str, message: str) -> str:
-    if kind == "extra_forbidden":
-        near = difflib.get_close_matches(name, Options.model_fields, 1)
-        return f"there is no {name}; " + (f"did you mean {near[0]}?" if near else f"there are {', '.join(Options.model_fields)}")
-    return f"{name}: {message.removeprefix('Value error, ')}"
+    return SacctFeed(checked_options(Options, source, options))
 
 
 def _instant_of(cursor: str) -> int:

@@ -27,6 +27,13 @@ class MarkedFraming(Framing, Protocol):
         """Where, behind the byte `after`, a unit surely begins; -1 if nowhere in `data`."""
 
 
+@runtime_checkable
+class WholeFiles(Framing, Protocol):
+    """A framing of files that are complete as soon as they are there (written aside and renamed): what is at their end is whole."""
+
+    files_are_complete: bool
+
+
 class LineFraming:
     """A line is a unit; `\\n` ends it, a `\\r` before it is dropped, empty lines are none."""
 

@@ -1,4 +1,14 @@
-"""The LSF parser's careful lane and framing, against values that other programs and hands worked out from the same records."""
+"""The LSF parser's careful lane and framing, against values that other programs and hands worked out from the same records.
+
+Where the values differ from what the program expects that the sample is from:
+
+| sample                   | there                 | here          | because                                 |
+|--------------------------|-----------------------|---------------|-----------------------------------------|
+| hpc-cost-simulator 203   | a job that ran        | never started | the line was edited: its startTime is 0 |
+| hpc-cost-simulator 387   | a job                 | a reject      | a field of it is not closed             |
+| xdmod 2, after submitExt | shifted values        | as they stand | XDMoD does not skip host usage groups   |
+| apel 4, without MPI      | 0 nodes, 0 processors | 1 and 1       | the line says what was allocated        |
+"""
 
 from __future__ import annotations
 

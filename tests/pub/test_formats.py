@@ -160,6 +160,20 @@ def test_2012_layout_refuses_other_selections(fields: tuple[str, ...]) -> None:
         Batchacct2012(fields)
 
 
+@pytest.mark.parametrize("vo", ["ngs.ac.uk", "local-x_1"])
+def test_2012_layout_says_a_vo_by_the_fqan_of_its_members(vo: str) -> None:
+    text = only(render({"fqan": None, "vo": vo, "vo_group": None, "vo_role": None}, by=BATCHACCT_2012))
+    assert f"\nFQAN: /{vo}\n" in text
+    kept = only(render({"vo": vo}, by=BATCHACCT_2012))
+    assert f"FQAN: {GRID_JOB['fqan']}\n" in kept
+
+
+@pytest.mark.parametrize("vo", ["a/b", "a b", "/a", "", "a;b"])
+def test_2012_layout_makes_no_fqan_of_what_is_no_vo(vo: str) -> None:
+    rendered = render({"fqan": None, "vo": vo}, by=BATCHACCT_2012)
+    assert rendered.reasons.to_pylist() == ["neither FQAN nor VO can be written"]
+
+
 @pytest.mark.parametrize("by", FORMATS, ids=lambda by: by.name)
 def test_an_absent_field_has_no_line(by: Format) -> None:
     required = {"job_id", "site", "local_job_id", "wall_duration_s", "cpu_duration_s", "start_at", "end_at",
