@@ -141,9 +141,6 @@ def _usage(job: _Object, nodes: NodeList, whole_s: int, qos: str | None) -> Reco
     """What a run that started had and used; `whole_s` is the time from start to end."""
     allocated = _resources(_at(job, "tres", "allocated"), "tres.allocated")
     processors = tres_number(allocated, "cpu")
-    elapsed = _count(_at(job, "time", "elapsed"), "time.elapsed")
-    if elapsed is not None and elapsed > whole_s + SLACK_S:
-        raise Reject("time.elapsed is much longer than from start to end")
     steps = [step for step in _list(job.get("steps")) if isinstance(step, dict)]
     peaks = [_object(_object(step, "tres"), "requested").get("max") for step in steps]
     return {
@@ -203,6 +200,8 @@ def _start(job: _Object, end_at: int) -> int | None:
     elapsed = _count(_at(job, "time", "elapsed"), "time.elapsed")
     if start_at is None or elapsed is None:
         return start_at
+    if elapsed > end_at - start_at + SLACK_S:
+        raise Reject("time.elapsed is much longer than from start to end")
     counted_from = end_at - elapsed - _suspended_s(job)
     if start_at == _instant(job, "eligible"):
         return max(start_at, counted_from)

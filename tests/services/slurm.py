@@ -109,7 +109,7 @@ def _free_ports(count: int) -> list[int]:
     """Ports that nothing listens on, all different: they are held until the last is found."""
     with ExitStack() as held:
         found: list[int] = []
-        for port in random.sample(_PORTS, len(_PORTS)):
+        for port in random.SystemRandom().sample(_PORTS, len(_PORTS)):  # one that pytest-randomly does not seed
             probe = held.enter_context(socket.socket())
             with contextlib.suppress(OSError):
                 probe.bind(("127.0.0.1", port))
