@@ -15,11 +15,11 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
-from benchmarks import apel, loading, parse, publish, resident
+from benchmarks import apel, loading, parse, parsers, publish, resident
 from benchmarks.farm import Databases, Logs
 from benchmarks.figures import Figures
 
-STEPS = ("parse", "load", "join", "publish", "whole", "memory", "growth", "apel")
+STEPS = ("parse", "parsers", "load", "join", "publish", "whole", "memory", "growth", "apel")
 
 
 def arguments() -> argparse.Namespace:
@@ -31,6 +31,11 @@ def arguments() -> argparse.Namespace:
         "--workdir", type=Path, default=env.get("BENCH_WORKDIR"), help="for databases, and to keep the logs in [a new one]"
     )
     parser.add_argument("--seed", type=int, default=1, help="of the logs [1]")
+    measurable = ",".join(parsers.names())
+    parser.add_argument("--parsers", type=_parsers, default=measurable, help=f"logs of step `parsers` [{measurable}]")
+    parser.add_argument(
+        "--parser-units", type=int, default=int(env.get("BENCH_UNITS", "200000")), help="lines of each, fewer of long ones [200000]"
+    )
     parser.add_argument("--memory-jobs", type=int, default=1_000_000, help="[1000000]")
     parser.add_argument("--growth", type=_sizes, default="10000,100000", help="jobs of each point [10000,100000]")
     parser.add_argument("--apel-jobs", type=int, default=50_000, help="jobs for the APEL client [50000]")
@@ -40,18 +45,21 @@ def arguments() -> argparse.Namespace:
 
 def run(options: argparse.Namespace, workdir: Path, figures: Figures) -> None:
     """The chosen steps, in order, each told on standard error as it begins."""
-    logs = Logs.made(workdir, options.jobs, options.seed)
+
+    def logs(jobs: int = options.jobs) -> Logs:
+        return Logs.made(workdir, jobs, options.seed)
+
     with ExitStack() as servers:
         databases = Databases(workdir, servers)
-        apel_jobs = min(options.jobs, options.apel_jobs)
         steps: list[tuple[set[str], Callable[[], None]]] = [
-            ({"parse"}, lambda: parse.measure(figures, logs, workdir)),
-            ({"load"}, lambda: loading.measure(figures, logs, databases)),
-            ({"join", "publish"}, lambda: publish.measure(figures, logs, databases)),
-            ({"whole"}, lambda: publish.measure_whole(figures, logs, databases)),
+            ({"parse"}, lambda: parse.measure(figures, logs(), workdir)),
+            ({"parsers"}, lambda: parsers.measure(figures, options.parsers, workdir, options.parser_units, options.seed)),
+            ({"load"}, lambda: loading.measure(figures, logs(), databases)),
+            ({"join", "publish"}, lambda: publish.measure(figures, logs(), databases)),
+            ({"whole"}, lambda: publish.measure_whole(figures, logs(), databases)),
             ({"memory"}, lambda: resident.measure_memory(figures, workdir, databases, options.memory_jobs, options.seed)),
             ({"growth"}, lambda: resident.measure_growth(figures, workdir, databases, options.growth, options.seed)),
-            ({"apel"}, lambda: apel.measure(figures, Logs.made(workdir, apel_jobs, options.seed), databases)),
+            ({"apel"}, lambda: apel.measure(figures, logs(min(options.jobs, options.apel_jobs)), databases)),
         ]
         for names, measure in steps:
             if chosen := names & set(options.only):
@@ -65,6 +73,13 @@ def _steps(text: str) -> list[str]:
     chosen = text.split(",")
     if unknown := set(chosen) - set(STEPS):
         raise argparse.ArgumentTypeError(f"there is no step {', '.join(sorted(unknown))}; there are {', '.join(STEPS)}")
+    return chosen
+
+
+def _parsers(text: str) -> list[str]:
+    chosen, known = text.split(","), parsers.names()
+    if unknown := set(chosen) - set(known):
+        raise argparse.ArgumentTypeError(f"there is no log {', '.join(sorted(unknown))}; there are {', '.join(known)}")
     return chosen
 
 

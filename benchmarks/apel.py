@@ -1,7 +1,7 @@
 """The comparison with APEL 2.5, where APEL_SRC names a checkout of apel/apel and APEL_PYTHON an interpreter that can run it.
 
-The parsers alone on the same lines; and, if MariaDB is installed, their parser and client from logs to messages beside our main
-job on the same logs. Nothing of APEL's is part of this repository.
+If MariaDB is installed, their parser and client from logs to messages beside our main job on the same logs. (Parsers alone, on the
+same lines: `benchmarks.parsers`.) Nothing of APEL's is part of this repository.
 """
 
 from __future__ import annotations
@@ -14,15 +14,14 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from batchacct.parsing import registry
 from benchmarks.farm import Databases, Logs
-from benchmarks.figures import Figures, alternating, seconds
+from benchmarks.figures import Figures, seconds
 from benchmarks.mariadb import DATABASE, USER, MariaDb, mariadb
-from benchmarks.parse import parsed_file
 from benchmarks.publish import whole_s
 from tests.servers import MissingServerError
 
 SOURCE_VARIABLE, PYTHON_VARIABLE = "APEL_SRC", "APEL_PYTHON"
+MISSING = f"no comparison with APEL: {SOURCE_VARIABLE} names no checkout of apel/apel"
 SITE, LRMS = "BENCH-SITE", "lsf-master.example.org"
 
 
@@ -32,6 +31,12 @@ class Apel:
 
     checkout: Path
     python: str
+
+    @classmethod
+    def installed(cls) -> Apel | None:
+        """What the environment names; None if it names none."""
+        checkout = os.environ.get(SOURCE_VARIABLE)
+        return cls(Path(checkout).resolve(), os.environ.get(PYTHON_VARIABLE, "python3")) if checkout else None
 
     def child(self, *arguments: object) -> dict[str, float]:
         """What `apel_child.py` tells."""
@@ -49,13 +54,11 @@ class Apel:
 
 
 def measure(figures: Figures, logs: Logs, databases: Databases) -> None:
-    """Parsers, and the whole way if that is possible here; what is not is noted."""
-    checkout = os.environ.get(SOURCE_VARIABLE)
-    if not checkout:
-        figures.note(f"no comparison with APEL: {SOURCE_VARIABLE} names no checkout of apel/apel")
+    """The whole way, if that is possible here; if it is not, that is noted."""
+    apel = Apel.installed()
+    if apel is None:
+        figures.note(MISSING)
         return
-    apel = Apel(Path(checkout).resolve(), os.environ.get(PYTHON_VARIABLE, "python3"))
-    _measure_parsers(figures, logs, apel)
     try:
         with mariadb() as server, tempfile.TemporaryDirectory(dir=databases.workdir) as folder:
             apel_s = _whole(figures, logs, apel, server, Path(folder))
@@ -66,18 +69,6 @@ def measure(figures: Figures, logs: Logs, databases: Databases) -> None:
         ours_s = whole_s(kind, logs, databases)
         what = f"APEL's parser and client with MariaDB, {logs.jobs:,} jobs"
         figures.add(f"whole main job beside APEL, {kind}", logs.jobs / ours_s, "jobs/s", logs.jobs / apel_s, what)
-
-
-def _measure_parsers(figures: Figures, logs: Logs, apel: Apel) -> None:
-    for name, path in (("lsf", logs.acct), ("blah", logs.blah)):
-        lines = apel.child("parse", name, path)["lines"]
-        for workers in (1, 2):
-            ours_s, theirs_s = alternating(
-                lambda: seconds(lambda: sum(p.units for p in parsed_file(registry.parser(name), path, workers))),  # noqa: B023
-                lambda: apel.child("parse", name, path)["elapsed_s"],  # noqa: B023
-            )
-            step = f"parse {name} beside APEL, {workers} thread{'s' * (workers > 1)}"
-            figures.add(step, lines / ours_s, "lines/s", lines / theirs_s, "APEL's parser, one process")
 
 
 def _whole(figures: Figures, logs: Logs, apel: Apel, server: MariaDb, folder: Path) -> float:

@@ -1,6 +1,6 @@
 """Runs in APEL's interpreter, with a checkout of apel/apel as its only argument that is code: none of it is ours.
 
-    python apel_child.py CHECKOUT parse lsf|blah FILE
+    python apel_child.py CHECKOUT parse lsf|blah|pbs|sge|slurm|htcondor FILE
     python apel_child.py CHECKOUT client HOST PORT USER DATABASE SITE LRMS OUTGOING CE...
 
 Prints seconds as JSON. `client` calls what bin/client.py of APEL 2.5 calls, in its order: that program itself imports LDAP and
@@ -12,22 +12,31 @@ import json
 import sys
 import time
 
+PARSERS = {
+    "blah": "BlahParser",
+    "htcondor": "HTCondorParser",
+    "lsf": "LSFParser",
+    "pbs": "PBSParser",
+    "sge": "SGEParser",
+    "slurm": "SlurmParser",
+}
+
 
 def parse(name: str, path: str) -> dict[str, float]:
     """Their parser over the lines of a file, nothing else in the loop; lines it refuses count as parsed."""
     module = importlib.import_module(f"apel.parsers.{name}")
-    cls = {"lsf": "LSFParser", "blah": "BlahParser"}[name]
-    parser = getattr(module, cls)("BENCH-SITE", "lsf-master.example.org", mpi=True)
+    parser = getattr(module, PARSERS[name])("BENCH-SITE", "lsf-master.example.org", mpi=True)
     with open(path, encoding="utf-8") as lines:  # noqa: PTH123 - as their own program opens it
         units = lines.readlines()
     refused = 0
-    began = time.perf_counter()
+    began, cpu_began = time.perf_counter(), time.process_time()
     for unit in units:
         try:
             parser.parse(unit)
         except Exception:  # noqa: BLE001 - as their own program does
             refused += 1
-    return {"elapsed_s": time.perf_counter() - began, "lines": len(units), "refused": refused}
+    elapsed_s, cpu_s = time.perf_counter() - began, time.process_time() - cpu_began
+    return {"elapsed_s": elapsed_s, "cpu_s": cpu_s, "lines": len(units), "refused": refused}
 
 
 def client(address: list[str], site: str, lrms: str, outgoing: str, ces: list[str]) -> dict[str, float]:

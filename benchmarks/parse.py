@@ -33,17 +33,17 @@ def parsed_file(parser: Parser, path: Path, workers: int = 1) -> Iterator[Parsed
 
 
 def measure(figures: Figures, logs: Logs, workdir: Path) -> None:
-    """Both formats: the fast lane with one thread and two, the careful lane on a sample."""
+    """LSF and BLAH: the fast lane with one thread and two, the careful lane on a sample."""
     for name, path in (("lsf", logs.acct), ("blah", logs.blah)):
         parser = cast("UnitParser", registry.parser(name))
         lines = _lines_of(path)
         for workers in (1, 2):
-            taken = alternating(lambda: seconds(lambda: _drain(parser, path, workers)), lambda: seconds(lambda: _lex(path)))  # noqa: B023
+            taken = alternating(lambda: seconds(lambda: drain(parser, path, workers)), lambda: seconds(lambda: _lex(path)))  # noqa: B023
             _add(figures, f"parse {name}, {workers} thread{'s' * (workers > 1)}", lines, taken)
         sample = workdir / f"sample.{name}"
         _write_head(path, sample, CAREFUL_LINES)
         careful = replace(parser, fast_lane=None)
-        taken = alternating(lambda: seconds(lambda: _drain(careful, sample, 1)), lambda: seconds(lambda: _lex(sample)), times=1)  # noqa: B023
+        taken = alternating(lambda: seconds(lambda: drain(careful, sample, 1)), lambda: seconds(lambda: _lex(sample)), times=1)  # noqa: B023
         _add(figures, f"parse {name}, careful lane alone", min(lines, CAREFUL_LINES), taken)
         sample.unlink()
 
@@ -52,7 +52,8 @@ def _add(figures: Figures, step: str, lines: int, taken: tuple[float, float]) ->
     figures.add(step, lines / taken[0], "lines/s", lines / taken[1], "Python's csv module, splitting only, one thread")
 
 
-def _drain(parser: Parser, path: Path, workers: int) -> None:
+def drain(parser: Parser, path: Path, workers: int) -> None:
+    """Parse it all, and keep nothing.  Raises: RuntimeError if any of it is rejected."""
     for parsed in parsed_file(parser, path, workers):
         if parsed.rejects:
             raise RuntimeError(f"the benchmark's own {path.name} has rejects: {parsed.rejects[0].reason}")
