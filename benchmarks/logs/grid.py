@@ -13,9 +13,9 @@ def gram(job: Job) -> bytes:
     """Four lines of the job manager's accounting log."""
     stamp = f"JMA {_time(job.submit_at, '%Y/%m/%d %H:%M:%S')} GATEKEEPER_JM_ID {_jm_id(job)}"
     return (
-        f"{stamp} for {job.dn} on 192.0.2.{job.number % 200}\n"
+        f"{stamp} for {job.dn} on 192.0.2.{job.raw % 200}\n"
         f"{stamp} mapped to {job.user} ({job.uid}, 1008)\n"
-        f"{stamp} has GRAM_SCRIPT_JOB_ID {job.number}.pbs01 manager type pbs\n"
+        f"{stamp} has GRAM_SCRIPT_JOB_ID {job.raw}.pbs01 manager type pbs\n"
         f"{stamp} JM exiting\n"
     ).encode()
 
@@ -25,12 +25,12 @@ def gram_audit(job: Job) -> bytes:
     queued = _time(job.submit_at, "%a %b %d %H:%M:%S UTC %Y")
     description = (
         "&(&quot;rsl_substitution&quot; = (&quot;GLOBUSRUN_GASS_URL&quot; &quot;https://ce01.example.org:49512&quot; ) )"
-        f"(&quot;executable&quot; = &quot;/home/{job.user}/{job.name}&quot; )(&quot;arguments&quot; = &quot;{job.number}&quot; )"
+        f"(&quot;executable&quot; = &quot;/home/{job.user}/{job.name}&quot; )(&quot;arguments&quot; = &quot;{job.raw}&quot; )"
     )
-    url = f"https://ce01.example.org:49516/{job.number}/{job.submit_at}/"
+    url = f"https://ce01.example.org:49516/{job.raw}/{job.submit_at}/"
     fields = (
         url,
-        f"{job.number}.pbs01",
+        f"{job.raw}.pbs01",
         job.dn,
         job.user,
         "NULL",
@@ -58,7 +58,7 @@ def voms_accounting(job: Job) -> bytes:
 
 def lcmaps(job: Job) -> bytes:
     """Lines of syslog: two on the way, and who was mapped, with every FQAN."""
-    pid = job.number % 32_768
+    pid = job.raw % 32_768
     head = f"{_time(job.submit_at, '%b %e %H:%M:%S')} gatekeeper l_l_gt4[{pid}]: {_jm_id(job)} :"
     fqans = "".join(f'{head} LCMAPS CRED FINAL: FQAN:"{fqan}"->mapped group:1008({job.group})\n' for fqan in job.fqans)
     return (
@@ -71,18 +71,18 @@ def lcmaps(job: Job) -> bytes:
 def arc_joblog(job: Job) -> bytes:
     """The two lines of a job in ARC's log; every twelfth failed, after what is quoted."""
     who = f'unix user: {job.uid}:1008, name: "{job.name}", owner: "{job.dn}"'
-    common = f"job id: {job.number}xyz, {who}, lrms: slurm, queue: {job.queue}"
+    common = f"job id: {job.raw}xyz, {who}, lrms: slurm, queue: {job.queue}"
     failure = "" if job.is_ok else ', failure: "Job failed with exit code 1, \\"killed\\""'
     return (
         f"{_time(job.submit_at, '%Y-%m-%d %H:%M:%S')} Started - {common}\n"
-        f"{_time(job.end_at, '%Y-%m-%d %H:%M:%S')} Finished - {common}, lrmsid: {job.number}{failure}\n"
+        f"{_time(job.end_at, '%Y-%m-%d %H:%M:%S')} Finished - {common}, lrmsid: {job.raw}{failure}\n"
     ).encode()
 
 
 def arc_db(job: Job) -> bytes:
     """A line of JSON, as the feed of ARC's accounting database hands it out."""
     aar = {
-        "JobID": f"{job.number:x}LD", "LocalJobID": str(job.number), "URL": "https://arc6.example.org:443/arex", "Queue": job.queue,
+        "JobID": f"{job.raw:x}LD", "LocalJobID": str(job.raw), "URL": "https://arc6.example.org:443/arex", "Queue": job.queue,
         "User": job.dn, "WLCGVO": job.fqans[0].split("/")[1], "Status": "completed" if job.is_ok else "failed",
         "SubmitTime": job.submit_at, "EndTime": job.end_at,
     }  # fmt: skip
@@ -95,7 +95,7 @@ def arc_db(job: Job) -> bytes:
 
 
 def _jm_id(job: Job) -> str:
-    return f"{_time(job.submit_at, '%Y-%m-%d.%H:%M:%S')}.{job.number % 32_768:010d}.0000000000"
+    return f"{_time(job.submit_at, '%Y-%m-%d.%H:%M:%S')}.{job.raw % 32_768:010d}.0000000000"
 
 
 def _time(instant: int, form: str) -> str:

@@ -53,6 +53,11 @@ class Job:
     fqans: tuple[str, ...]
 
     @property
+    def raw(self) -> int:
+        """A number that no other job has, tasks of arrays included."""
+        return self.number + (self.index or 0)
+
+    @property
     def wall_s(self) -> int:
         return 0 if self.start_at is None else self.end_at - self.start_at
 

@@ -45,7 +45,7 @@ def _facts(job: Job) -> dict[str, object]:
     started = job.start_at is not None
     return {
         "JobID": f"{job.number}_{job.index}" if job.index is not None else str(job.number),
-        "JobIDRaw": str(_raw(job)),
+        "JobIDRaw": str(job.raw),
         "Cluster": CLUSTER,
         "User": job.user,
         "UID": job.uid,
@@ -102,7 +102,7 @@ def jobcomp(job: Job) -> bytes:
     array = "" if job.index is None else f"ArrayJobId={job.number} ArrayTaskId={job.index} "
     started = job.start_at is not None
     return (
-        f"JobId={_raw(job)} UserId={job.user}({job.uid}) GroupId={job.group}({job.uid}) Name={job.name} "
+        f"JobId={job.raw} UserId={job.user}({job.uid}) GroupId={job.group}({job.uid}) Name={job.name} "
         f"JobState={_state(job, 'CANCELLED')} Partition={job.queue} TimeLimit=1440 "
         f"StartTime={iso(job.end_at if job.start_at is None else job.start_at)} EndTime={iso(job.end_at)} "
         f"NodeList={_nodes(job) if started else '(null)'} NodeCnt={job.host_count if started else 0} ProcCnt={job.processors} "
@@ -116,7 +116,7 @@ def jobcomp_json(job: Job) -> bytes:
     """An object of jobcomp/kafka as 23.11 writes it."""
     started = job.start_at is not None
     told = {
-        "jobid": _raw(job), "container": None, "username": job.user, "user_id": job.uid, "groupname": job.group,
+        "jobid": job.raw, "container": None, "username": job.user, "user_id": job.uid, "groupname": job.group,
         "group_id": job.uid, "@start": iso(job.end_at if job.start_at is None else job.start_at), "@end": iso(job.end_at),
         "elapsed": job.wall_s, "partition": job.queue, "alloc_node": "login1", "nodes": _nodes(job) if started else "(null)",
         "total_cpus": job.processors, "total_nodes": job.host_count, "derived_ec": "0:0",
@@ -145,7 +145,7 @@ def sacct_json(job: Job) -> bytes:
         "block": "", "cluster": CLUSTER, "constraints": "", "container": "", "derived_exit_code": _exit(0, 0),
         "time": _times(job, job.submit_at), "exit_code": _exit(job.exit_code, job.exit_signal), "extra": "", "failed_node": "",
         "flags": ["STARTED_ON_SCHEDULE", "START_RECEIVED"], "group": job.group,
-        "het": {"job_id": 0, "job_offset": _number(None)}, "job_id": _raw(job), "name": job.name, "licenses": "",
+        "het": {"job_id": 0, "job_offset": _number(None)}, "job_id": job.raw, "name": job.name, "licenses": "",
         "mcs": {"label": ""}, "nodes": _nodes(job) if started else "None assigned", "partition": job.queue, "hold": False,
         "priority": _number(1405), "qos": "normal",
         "required": {"CPUs": job.processors, "memory_per_cpu": _number(MEMORY_MIB), "memory_per_node": _number(None)},
@@ -167,7 +167,7 @@ def _json_step(job: Job, name: str, tres: list[dict[str, object]]) -> dict[str, 
         "CPU": {"requested_frequency": {"min": _number(0), "max": _number(0)}, "governor": "0"}, "kill_request_user": "",
         "state": [_state(job, "CANCELLED")],
         "statistics": {"CPU": {"actual_frequency": 0}, "energy": {"consumed": _number(0)}},
-        "step": {"id": f"{_raw(job)}.{name}", "name": name}, "task": {"distribution": "Unknown"},
+        "step": {"id": f"{job.raw}.{name}", "name": name}, "task": {"distribution": "Unknown"},
         "tres": {"requested": usage, "consumed": usage, "allocated": tres},
     }  # fmt: skip
 
@@ -194,10 +194,6 @@ def _exit(code: int, signal: int) -> dict[str, object]:
     status = "SIGNALED" if signal else "ERROR" if code else "SUCCESS"
     signalled = {"id": _number(signal or None), "name": "KILL" if signal else ""}
     return {"status": [status], "return_code": _number(code), "signal": signalled}
-
-
-def _raw(job: Job) -> int:
-    return job.number + (job.index or 0)
 
 
 def _state(job: Job, cancelled: str) -> str:
