@@ -34,7 +34,7 @@ types: $(VENV)/ready-test
 second-zone: $(VENV)/ready-test
 	TZ=Pacific/Chatham $(PYTEST) -m "not slow" --ignore=tests/crash
 
-bench: $(VENV)/ready-test ## Measure, and print ratios (BENCH_JOBS=, APEL_SRC= for the comparison with an APEL checkout)
+bench: $(VENV)/ready-test ## Measure, and print ratios (BENCH_JOBS=, BENCH_UNITS=, APEL_SRC= for the comparison with an APEL checkout)
 	$(BIN)/python -m benchmarks
 
 docs: $(VENV)/ready ## Write the generated pages of docs/reference anew
