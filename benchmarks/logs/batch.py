@@ -65,8 +65,13 @@ def _stamp(instant: int) -> str:
 
 
 def sge(job: Job) -> bytes:
-    """Lines of SoGE's accounting, 45 fields: of a job, or of its master and the tasks on its other hosts."""
-    others = job.hosts[1:] if job.start_at is not None and job.slots == PE_SLOTS else []
+    """Lines of SoGE's accounting, 45 fields: of a job, or of its master and the tasks on its other hosts.
+
+    A job that was deleted in the queue has none; one of three that never started could not be started, and has one without times.
+    """
+    if job.start_at is None:
+        return b"" if job.number % 3 else _sge_not_started(job)
+    others = job.hosts[1:] if job.slots == PE_SLOTS else []
     lines = [_sge_line(job, host, f"{nth}.{host}") for nth, host in enumerate(others, 1)]
     return "".join([*lines, _sge_line(job, job.hosts[0], "NONE")]).encode()
 
@@ -79,7 +84,7 @@ def _sge_line(job: Job, host: str, task: str) -> str:
     gpus = f",gpu={job.gpus}" if job.gpus else ""
     category = f"-U {job.group} -l h_rt=172800,h_vmem=3G{gpus}" + (f" -pe mpi {job.processors}" if job.processors > 1 else "")
     name = job.name.replace(":", "_")
-    times = f"{job.submit_at}:{job.start_at or 0}:{job.end_at}:{failed}:{status}:{job.wall_s}"
+    times = f"{job.submit_at}:{job.start_at}:{job.end_at}:{failed}:{status}:{job.wall_s}"
     usage = (
         f"{job.user_cpu_us / 1e6:.6f}:{job.system_cpu_us / 1e6:.6f}:{job.memory_kib}:0:0:0:0:{job.uid}:12:0:0.000000:2:0:0:0:51:9"
     )
@@ -88,6 +93,13 @@ def _sge_line(job: Job, host: str, task: str) -> str:
         f"{environment}:{job.processors}:{_task(job)}:{cpu_s:.6f}:{cpu_s * 1.7:.6f}:0.012834:{category}:0.000000:{task}:"
         f"{job.memory_kib * 2048}.000000:0:0\n"
     )
+
+
+def _sge_not_started(job: Job) -> bytes:
+    who = f"{job.queue}.q:{job.hosts[0]}.example.org:{job.group}:{job.user}:STDIN:{job.number}"
+    usage = "0:0.000000:0.000000:0.000000:0:0:0:0:0:0:0:0.000000:0:0:0:0:0:0"
+    last = f"0.000000:0.000000:0.000000:-U {job.group}:0.000000:NONE:0.000000:0:0"
+    return f"{who}:sge:0:0:0:0:9:0:{usage}:NONE:defaultdepartment:NONE:0:{_task(job)}:{last}\n".encode()
 
 
 def _task(job: Job) -> int:
@@ -119,10 +131,12 @@ def sge_json(job: Job) -> bytes:
 
 
 def htcondor_apel(job: Job) -> bytes:
-    """A line of APEL's htcondor_acc.sh; every third with a factor."""
+    """A line of APEL's htcondor_acc.sh, which does not ask for jobs that never started; every third with a factor."""
+    if job.start_at is None:
+        return b""
     factor = "1.25|" if job.number % 3 == 0 else ""
     return (
         f"schedd1.example.org#{job.number}.{job.index or 0}#{job.submit_at}|{job.user}|{job.wall_s}|{job.user_cpu_us // 1_000_000}|"
-        f"{job.system_cpu_us // 1_000_000}|{job.start_at or 0}|{job.end_at}|{job.memory_kib}|{job.memory_kib * 2 + 1024}|"
+        f"{job.system_cpu_us // 1_000_000}|{job.start_at}|{job.end_at}|{job.memory_kib}|{job.memory_kib * 2 + 1024}|"
         f"{job.processors}|{factor}\n"
     ).encode()
