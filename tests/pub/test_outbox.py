@@ -217,7 +217,7 @@ class TestSending:
         site.assert_sound()
 
     def test_more_messages_than_are_confirmed_at_once(self, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("pub.outbox.CONFIRM_EVERY", 2)
+        monkeypatch.setattr("pub.sending.CONFIRM_EVERY", 2)
         site.configure(publish={"bunch": 1})
         site.jobs(*(a_job(n, **LOCAL) for n in range(5)))
         _, done = site.publish()

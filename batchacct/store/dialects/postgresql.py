@@ -5,12 +5,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import psycopg
 import pyarrow as pa
 from psycopg import sql
-from sqlalchemy import URL, ColumnElement, Connection, Engine, Select, Table, create_engine, event, func, literal, select, text
+from sqlalchemy import URL, ColumnElement, Connection, Engine, SelectBase, Table, create_engine, event, func, literal, select, text
 
 from batchacct.errors import BusyError
 from batchacct.store.dialects.base import KnownRecordsError
@@ -44,7 +43,7 @@ class PostgresDialect:
         except psycopg.errors.UniqueViolation as error:
             raise KnownRecordsError(f"table {table.name}: {error}") from error
 
-    def fetch(self, connection: Connection, query: Select[Any], schema: pa.Schema) -> pa.RecordBatch:
+    def fetch(self, connection: Connection, query: SelectBase, schema: pa.Schema) -> pa.RecordBatch:
         compiled = query.compile(dialect=connection.dialect, compile_kwargs={"render_postcompile": True})
         driver = connection.connection.driver_connection
         assert isinstance(driver, psycopg.Connection)

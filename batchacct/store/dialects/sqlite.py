@@ -14,7 +14,7 @@ from typing import Any, cast
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from sqlalchemy import URL, ColumnElement, Connection, Engine, Select, Table, create_engine, event, func, insert, literal
+from sqlalchemy import URL, ColumnElement, Connection, Engine, SelectBase, Table, create_engine, event, func, insert, literal
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.pool import ConnectionPoolEntry
 
@@ -61,7 +61,7 @@ class SqliteDialect:
                 raise
             raise KnownRecordsError(f"table {table.name}: {error}") from error
 
-    def fetch(self, connection: Connection, query: Select[Any], schema: pa.Schema) -> pa.RecordBatch:
+    def fetch(self, connection: Connection, query: SelectBase, schema: pa.Schema) -> pa.RecordBatch:
         compiled = query.compile(dialect=connection.dialect, compile_kwargs={"render_postcompile": True})
         parameters = [compiled.params[name] for name in compiled.positiontup or ()]
         driver = connection.connection.driver_connection
