@@ -41,9 +41,7 @@ def measure(figures: Figures, logs: Logs, databases: Databases) -> None:
         what = "the same messages written to files and synced"
         figures.add(f"build messages, {kind}", done.records / build_s, "records/s")
         figures.add(f"hand over, {kind}", done.records / send_s, "records/s", done.records / plain_s, what)
-        figures.add(
-            f"publish (build and hand over at once), {kind}", done.records / published_s, "records/s", 200_000, "the target"
-        )
+        figures.add(f"publish (build + hand over), {kind}", done.records / published_s, "records/s", 200_000, "the target")
 
 
 def measure_whole(figures: Figures, logs: Logs, databases: Databases) -> None:

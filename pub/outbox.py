@@ -22,11 +22,12 @@ from batchacct.model import INTEGER
 from batchacct.store.dialects import Dialect
 from batchacct.store.tables import left_out, message, refusal, setting, usage
 from pub.formats.contract import Format
+from pub.payload import packed
 from pub.usage_records import GATHERED, gathering, usage_records
 
 log = logging.getLogger(__name__)
 
-RECORDS_PER_STEP = 20_000
+RECORDS_PER_STEP = 10_000
 """About how many records are built into messages in one transaction; memory grows with it."""
 
 STEPS_SOUGHT = 50
@@ -99,10 +100,10 @@ class Outbox:
         rendered = self.format.render(batch.records, self.now)
         _note_left_out(connection, rendered.left_out)
         done.left_out.update(rendered.left_out)
-        accepted = rendered.records.is_valid()
-        if rendered.records.null_count:
-            self._store_refusals(connection, batch.jobs.filter(pc.invert(accepted)), rendered.reasons.drop_null(), done)
-        jobs, texts = batch.jobs.filter(accepted), rendered.records.filter(accepted)
+        jobs, texts = batch.jobs, rendered.records
+        if texts.null_count:
+            self._store_refusals(connection, jobs.filter(texts.is_null()), rendered.reasons.drop_null(), done)
+            jobs, texts = jobs.filter(texts.is_valid()), texts.drop_null()
         bunch = self.config.publish.bunch
         for start in range(0, len(jobs), bunch):
             self._store_message(connection, jobs.slice(start, bunch), texts.slice(start, bunch))
@@ -124,7 +125,7 @@ class Outbox:
             "format": self.format.name,
             "records": len(jobs),
             "created_at": self.now,
-            "payload": self.format.message(texts),
+            "payload": packed(self.format.message(texts)),
         }
         key = connection.execute(insert(message).values(values)).inserted_primary_key
         assert key is not None

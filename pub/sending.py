@@ -10,17 +10,24 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from queue import SimpleQueue
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import select, update
+from zstandard import ZstdError
 
 from batchacct.crashpoints import crash_point
 from batchacct.errors import PublishError
 from batchacct.store import Store
 from batchacct.store.tables import message
 from pub.outbox import Batch, Outbox, Published
+from pub.payload import unpacked
 from pub.transports.contract import Message, Transport
 
 CONFIRM_EVERY = 50
 """Messages handed over between two commits of their confirmation; after a crash so many may be handed over again, unchanged."""
+
+
+_WAITING = (
+    select(message.c.id, message.c.created_at, message.c.payload).where(message.c.confirmed_at.is_(None)).order_by(message.c.id)
+)
 
 
 def build_and_send(store: Store, outbox: Outbox, transport: Transport, clock: Callable[[], int], done: Published) -> None:
@@ -63,27 +70,29 @@ def send(store: Store, transport: Transport, clock: Callable[[], int], done: Pub
     """
     while True:
         with store.reading() as connection:
-            waiting = list(_waiting(connection, CONFIRM_EVERY))
+            waiting = connection.execute(_WAITING.limit(CONFIRM_EVERY)).all()
         if not waiting:
             return
         receipts: dict[int, str] = {}
         try:
-            for unsent in waiting:
-                receipts[unsent.id] = transport.send(unsent)
+            for number, created_at, stored in waiting:
+                receipts[number] = transport.send(Message(number, created_at, _payload(number, bytes(stored))))
                 crash_point("send.handed-over")
         except PublishError as error:
             _confirm(store, receipts, clock(), done)
             with store.writing() as connection:
-                connection.execute(update(message).where(message.c.id == unsent.id).values(last_error=error.message))
+                connection.execute(update(message).where(message.c.id == number).values(last_error=error.message))
             raise
         _confirm(store, receipts, clock(), done)
 
 
-def _waiting(connection: Connection, limit: int) -> Iterator[Message]:
-    columns = (message.c.id, message.c.created_at, message.c.payload)
-    query = select(*columns).where(message.c.confirmed_at.is_(None)).order_by(message.c.id).limit(limit)
-    for number, created_at, payload in connection.execute(query):
-        yield Message(number, created_at, bytes(payload))
+def _payload(number: int, stored: bytes) -> bytes:
+    try:
+        return unpacked(stored)
+    except ZstdError as error:
+        raise PublishError(
+            f"message {number} of the outbox is damaged in the database ({error}): restore the database from a backup"
+        ) from error
 
 
 def _confirm(store: Store, receipts: dict[int, str], now: int, done: Published) -> None:
