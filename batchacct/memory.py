@@ -1,6 +1,6 @@
 """What the C library's allocator is told for programs that work on blocks of some megabytes, one after the other.
 
-A block becomes some hundred arrays of a few hundred kilobytes. glibc gives each such piece back to the kernel as soon as it is freed,
+A block becomes some hundred arrays of a few hundred kilobytes. glibc gives each such piece back to the kernel once it is freed,
 and the kernel clears every page of the next one: a third of a parser's time. Told to keep them, it uses the same pages again. Each
 thread would keep its own, so there are only as many heaps as there are threads at work.
 
