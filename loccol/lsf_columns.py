@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -98,7 +98,7 @@ def job_batch(lexed: Lexed, positions: Positions, block: Block, source: Source, 
     columns |= _allocation(rows) | _ending(rows)
     columns |= {column: rows.text(name) for column, name in TEXT_FIELDS}
     count = len(rows.lines)
-    arrays = [columns[c.name] if c.name in columns else pa.nulls(count, c.type) for c in JOB.columns]
+    arrays = [columns[c.name] if c.name in columns else pa.nulls(count, cast("Any", c.type)) for c in JOB.columns]
     taken = np.zeros(len(lexed.starts), np.bool_)
     taken[rows.lines] = True
     return pa.RecordBatch.from_arrays(arrays, schema=JOB.schema), taken
