@@ -23,7 +23,8 @@ from batchacct.store.dialects.base import KnownRecordsError
 from batchacct.store.dialects.csvrows import batch_of_csv
 
 BUSY_TIMEOUT_S = 60
-CACHE_KIB = 65_536
+CACHE_KIB = 32_768
+"""A connection; publishing has three of them at work."""
 
 
 class SqliteDialect:
