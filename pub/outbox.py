@@ -27,10 +27,10 @@ from pub.usage_records import GATHERED, gathering, usage_records
 
 log = logging.getLogger(__name__)
 
-RECORDS_PER_STEP = 10_000
+RECORDS_PER_STEP = 5_000
 """About how many records are built into messages in one transaction; memory grows with it."""
 
-STEPS_SOUGHT = 50
+STEPS_SOUGHT = 100
 """The jobs of so many steps are sought at once: a database that walks no index in the order wanted sorts all there are for it."""
 
 Reading = Callable[[], AbstractContextManager[Connection]]
