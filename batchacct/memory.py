@@ -2,7 +2,8 @@
 
 A block becomes some hundred arrays of a few hundred kilobytes. glibc gives each such piece back to the kernel once it is freed,
 and the kernel clears every page of the next one: a third of a parser's time. Told to keep them, it uses the same pages again. Each
-thread would keep its own, so there are only as many heaps as there are threads at work.
+thread would keep its own, so there are only as many heaps as there are threads at work; and Arrow, which brings an allocator of
+its own that keeps what it frees as well, uses the same pages.
 
 Source: mallopt(3).
 """
@@ -10,6 +11,8 @@ Source: mallopt(3).
 from __future__ import annotations
 
 import ctypes
+
+import pyarrow as pa
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
 
@@ -21,7 +24,7 @@ HEAPS = 2
 
 
 def keep_freed() -> None:
-    """For the whole process; where there is no glibc, nothing."""
+    """For the whole process, at its beginning; where there is no glibc, nothing."""
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError):
@@ -29,3 +32,4 @@ def keep_freed() -> None:
     mallopt(_M_MMAP_THRESHOLD, MAPPED_ALONE_BYTES)
     mallopt(_M_TRIM_THRESHOLD, KEPT_BYTES)
     mallopt(_M_ARENA_MAX, HEAPS)
+    pa.set_memory_pool(pa.system_memory_pool())
