@@ -11,7 +11,7 @@ from sqlalchemy import insert, update
 
 from batchacct.errors import BatchacctError, CheckpointError, ParseError, SourceError
 from batchacct.feeding import Feed
-from batchacct.following import locate, read_fully, skip
+from batchacct.following import KnownPositions, locate, read_fully, skip
 from batchacct.following.position import HEAD_BYTES, TAIL_BYTES
 from batchacct.parsing import Block, Parser, Source
 from batchacct.parsing.framing import WholeFiles
@@ -77,9 +77,11 @@ def collect_once(
     if not paths:
         told = f"no file matches {', '.join(collector.paths)}: correct the source's `paths`, or wait for the first file"
         done.errors.append(SourceError(told))
+    known = KnownPositions(known_positions(store, collector.source.name))
     for path in paths:
         try:
-            _collect_file(store, collector, path, clock, done, fresh=path in from_start, progress=progress)
+            of_path = KnownPositions() if path in from_start else known
+            _collect_file(store, collector, path, clock, done, known=of_path, progress=progress)
             done.files += 1
         except (CheckpointError, ParseError, SourceError) as error:
             log.error("source=%s %s", collector.source.name, error.message)  # noqa: TRY400 - told to people, who need no traceback
@@ -95,11 +97,11 @@ def _collect_file(
     clock: Callable[[], int],
     done: Collected,
     *,
-    fresh: bool,
+    known: KnownPositions,
     progress: Progress,
 ) -> None:
     parser, source = collector.parser, collector.source
-    position = locate(source.name, path, [] if fresh else known_positions(store, source.name))
+    position = locate(source.name, path, known)
     with open_stream(path) as stream:
         head = read_fully(stream, HEAD_BYTES)
     note_place(store, position)
@@ -107,7 +109,7 @@ def _collect_file(
         skip(stream, position.offset)
         blocks = read_blocks(stream, parser.framing, offset=position.offset, final=_will_not_grow(parser, path))
         tails: dict[int, bytes] = {}
-        for parsed in parser.parse(_noting_tails(blocks, tails), replace(source, head=head), workers=PARSE_THREADS):
+        for parsed in parser.parse(_noting_tails(blocks, tails), beginning(source, head), workers=PARSE_THREADS):
             moved = position.moved(parsed.end_offset, head, tails.pop(parsed.end_offset))
             origin = Origin(source.name, parser.record_type.name, parser.label, position.path, position)
             counts, stored = append(store, origin, parsed, clock(), moved)
@@ -115,6 +117,8 @@ def _collect_file(
             done.bytes_read += parsed.end_offset - position.offset
             done.add(counts)
             assert stored is not None
+            known.forget(position)
+            known.add(stored)
             position = stored
 
 
@@ -137,6 +141,11 @@ def _collect_answers(
     except (ParseError, SourceError) as error:
         log.error("source=%s %s", source.name, error.message)  # noqa: TRY400 - told to people, who need no traceback
         done.errors.append(error)
+
+
+def beginning(source: Source, head: bytes) -> Source:
+    """The source, told how the file begins that is read; a header line that the configuration gives goes before that."""
+    return replace(source, head=source.head or head)
 
 
 def _will_not_grow(parser: Parser, path: str) -> bool:

@@ -118,6 +118,7 @@ class SourceKeys(Section):
     name: str = key("name, as records and `status` show it", sample="lsf-master", pattern=r"^[A-Za-z0-9_.-]+$")
     parser: str = key("one of docs/reference/parsers.md; a site's own also as module:function", sample="lsf")
     paths: list[str] = key("files and patterns; rotated and compressed ones too", [], sample=["/var/log/lsf/lsb.acct*"])
+    header: str | None = key("header line of files that have none, as their program would write it", None)
     feed: str | None = key("ask instead of following files: sacct, arc-db, or that of a plug-in", None)
     feed_options: dict[str, str] = key("settings of the feed", {})
     cluster: str | None = key("cluster whose jobs it tells of; may be left out where [ce] decides", None, sample="lsf1")
@@ -252,7 +253,8 @@ class Config(Section):
     def parser_source(self, keys: SourceKeys) -> Source:
         """What a parser is told of a source."""
         zone = zoneinfo.ZoneInfo(keys.zone)
-        return Source(keys.name, keys.site or self.site, keys.cluster, zone, tuple(self.ce.items()))
+        head = b"" if keys.header is None else keys.header.encode() + b"\n"
+        return Source(keys.name, keys.site or self.site, keys.cluster, zone, tuple(self.ce.items()), head)
 
     def cluster_named(self, name: str) -> Cluster:
         return next((c for c in self.cluster if c.name == name), Cluster(name=name))

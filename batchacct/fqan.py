@@ -11,7 +11,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-_BETWEEN_FQANS = re.compile(r"\s*;\s*|\s+(?=/)")
+_BETWEEN_FQANS = re.compile(r"(?<!\s)\s*+;\s*|(?<!\s)\s++(?=/)")
+"""A run of blanks is looked at from its beginning alone: else a long one would take time with the square of its length."""
 
 
 @dataclass(frozen=True, slots=True)

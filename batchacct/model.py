@@ -82,14 +82,21 @@ class RecordType:
     def names(self) -> frozenset[str]:
         return frozenset(c.name for c in self.columns)
 
+    @cached_property
+    def _empty(self) -> pa.RecordBatch:
+        arrays = [pa.array([], type=column.type) for column in self.columns]
+        return pa.RecordBatch.from_arrays(arrays, schema=self.schema)
+
     def empty(self) -> pa.RecordBatch:
-        return self.batch([])
+        return self._empty
 
     def batch(self, records: Sequence[Mapping[str, object]]) -> pa.RecordBatch:
         """The records as one Arrow batch of this type, columns in the schema's order.
 
         Raises: RecordError for a column the type does not have, a value of the wrong kind, or a required one missing.
         """
+        if not records:
+            return self.empty()
         for record in records:
             if not record.keys() <= self.names:
                 unknown = ", ".join(sorted(record.keys() - self.names))

@@ -24,6 +24,7 @@ from pathlib import Path
 from sqlalchemy import func, make_url, select
 from sqlalchemy.exc import ArgumentError
 
+from batchacct import memory
 from batchacct.clock import unix_now
 from batchacct.collector import Collector, collect_once
 from batchacct.config import default_path, load_config
@@ -63,6 +64,7 @@ LONGEST_PAUSE_S = 600
 
 def run(body: Callable[[], None]) -> int:
     """Runs a script's body: 0 only if all of it worked, else the error's own status, and the error in the log."""
+    memory.keep_freed()
     try:
         body()
     except BatchacctError as error:

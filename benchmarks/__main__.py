@@ -15,6 +15,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
+from batchacct import memory
 from benchmarks import apel, loading, parse, parsers, publish, resident
 from benchmarks.farm import Databases, Logs
 from benchmarks.figures import Figures
@@ -88,6 +89,7 @@ def _sizes(text: str) -> list[int]:
 
 
 def main() -> None:
+    memory.keep_freed()  # as the commands do
     options = arguments()
     kept = options.workdir is not None
     workdir = options.workdir.resolve() if kept else Path(tempfile.mkdtemp(prefix="batchacct-bench-"))

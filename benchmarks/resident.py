@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from batchacct import memory
 from batchacct.cli.collecting import collector_of
 from batchacct.collector import collect_once
 from batchacct.config import load_config
@@ -51,6 +52,7 @@ def _run(what: str, config_path: Path) -> dict[str, float]:
 
 
 def main(what: str, path: Path) -> None:
+    memory.keep_freed()
     config = load_config(path)
     store = Store(config.database.resolved())
     elapsed_s = 0.0

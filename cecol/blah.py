@@ -13,7 +13,7 @@ r"""BLAH accounting log, and the files in its form: who submitted which batch jo
 | ceID      | ce_id, cluster, lrms        | cluster by configuration; lrms by the name in it, else `unknown`           |
 | jobID     | global_job_id               | empty, absent, `none`, `NONE` (LCG-CE) are null                            |
 | lrmsID    | lrms_job_id                 | required; of a whole BLAH id, `lsf/20120101/123`, the part that is the id  |
-|           | array_index, join_id        | join_id is without server (`.lrms1`), cluster (`@c`) and index (`[4]`);    |
+|           | array_index, join_id        | join_id: without server (`.lrms1`), cluster (`@c`), index (`[4]`, `_4`);   |
 |           |                             | ids of htcondor-ce-apel are opaque, and joined whole                       |
 | localUser | local_user                  | a uid (BLAH) or an account name (ARC, HTCondor-CE)                         |
 
@@ -75,7 +75,7 @@ _CE_LRMS = re.compile(
 
 # These two are read by both lanes, by Python's engine and by Arrow's (RE2).
 _OPAQUE = r"#|^[0-9]+(?:\.[0-9]+)?_.*[A-Za-z]"
-_NUMBER = r"^(?P<number>[0-9]{1,18})(?:\[(?P<index>[0-9]{0,9})\])?(?:[.@].*)?$"
+_NUMBER = r"^(?P<number>[0-9]{1,18})(?:\[(?P<index>[0-9]{0,9})\]|_(?P<task>[0-9]{1,9}))?(?:[.@].*)?$"
 _BLAH_ID = re.compile(r"([a-z][a-z0-9]*)/.+")
 
 # The fast lane's line, in the order of BLAH, ARC and HTCondor-CE: printable ASCII, nothing escaped. It is in two parts
@@ -216,7 +216,7 @@ def batch_id(raw: str) -> BatchId:
     numbered = re.match(_NUMBER, raw)
     if not numbered:
         return BatchId(raw, raw, None, False, lrms)
-    index = numbered["index"]
+    index = numbered["index"] or numbered["task"]
     return BatchId(raw, numbered["number"], int(index) if index else None, False, lrms)
 
 
@@ -296,7 +296,9 @@ def _records(regular: pa.RecordBatch, offset: int, source: Source, label: str) -
     native = pc.ascii_rtrim(line, characters="\r\n").cast(BYTES)
     units = cast("list[bytes]", native.to_pylist())
     opaque = pc.match_substring_regex(lrms_id, _OPAQUE)
-    number: Column = pc.struct_field(pc.extract_regex(lrms_id, _NUMBER), "number")
+    numbered = pc.extract_regex(lrms_id, _NUMBER)
+    number: Column = pc.struct_field(numbered, "number")
+    task: Column = pc.struct_field(numbered, "task")
     ce_id = pc.coalesce(regular["ce_id"], same("", count))
     key = (same("blah", count), regular["cluster"], time, ce_id, lrms_id, same(":", count))
     columns: dict[str, Column] = {name: regular[name] for name in _CE_COLUMNS}
@@ -308,6 +310,7 @@ def _records(regular: pa.RecordBatch, offset: int, source: Source, label: str) -
         "time_kind": pc.if_else(opaque, "end", regular["time_kind"]),
         "recorded_at": time.cast(pa.timestamp("s")).cast(INSTANT),
         "lrms_job_id": lrms_id,
+        "array_index": _null_where(pc.or_(opaque, pc.equal(task, pa.scalar(""))), task).cast(INTEGER),
         "join_id": pc.coalesce(_null_where(opaque, number), lrms_id),
         "global_job_id": _null_where(pc.match_substring_regex(job, "^(?i:none)?$"), job),
         "local_user": _null_where(pc.equal(user, pa.scalar("")), user),

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -98,7 +98,7 @@ def job_batch(lexed: Lexed, positions: Positions, block: Block, source: Source, 
     columns |= _allocation(rows) | _ending(rows)
     columns |= {column: rows.text(name) for column, name in TEXT_FIELDS}
     count = len(rows.lines)
-    arrays = [columns[c.name] if c.name in columns else pa.array([None] * count, c.type) for c in JOB.columns]
+    arrays = [columns[c.name] if c.name in columns else pa.nulls(count, cast("Any", c.type)) for c in JOB.columns]
     taken = np.zeros(len(lexed.starts), np.bool_)
     taken[rows.lines] = True
     return pa.RecordBatch.from_arrays(arrays, schema=JOB.schema), taken
@@ -273,11 +273,11 @@ _hosts_of_short = lru_cache(maxsize=1 << 16)(_hosts_of_any)
 
 def _origin(rows: _Rows, block: Block, source: Source, label: str) -> dict[str, pa.Array[Any]]:
     starts, ends = rows.lexed.starts[rows.lines], rows.lexed.ends[rows.lines]
-    data = rows.lexed.data
-    units = map(data.__getitem__, map(slice, starts.tolist(), ends.tolist()))
+    native = _spans(rows.lexed.data, starts, ends, np.ones(len(starts), np.bool_), pa.binary())
+    units = native.to_numpy(zero_copy_only=False)
     hashes = np.fromiter(map(xxhash.xxh3_64_intdigest, units), np.uint64, len(starts))
     return {
-        "native": _spans(data, starts, ends, np.ones(len(starts), np.bool_), pa.binary()),
+        "native": native,
         "content_hash": pa.array(hashes.view(np.int64)),
         "source": pa.repeat(pa.scalar(source.name, pa.string()), len(starts)),
         "source_offset": pa.array(starts + block.offset),

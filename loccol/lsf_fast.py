@@ -25,8 +25,6 @@ from loccol.lsf_layout import BASE, LATER, TAIL, Item, Repeat, Run
 RECORD_START = np.frombuffer(b'"JOB_FINISH" "', np.uint8)
 
 NEWLINE, BLANK, QUOTE, MINUS, DOT = b'\n "-.'
-SPECIAL = bytes(byte not in b'0123456789"' for byte in range(256))
-"""Translation table: 1 for what outside quotes is neither digit nor quote, thus the end of a field or part of a number."""
 
 INTEGER_FIELD, DECIMAL_FIELD = 0, 2
 _FIELD_KINDS = {"i": INTEGER_FIELD, "n": INTEGER_FIELD, "s": STRING_FIELD, "f": DECIMAL_FIELD}
@@ -51,13 +49,15 @@ def fast_lane(block: Block, source: Source, label: str) -> Regular:
 def lex(data: bytes, whole: int) -> Lexed:
     """The first `whole` bytes of `data`, complete lines, as lines and fields; lines with any lexical oddity are not regular."""
     array = np.frombuffer(data, np.uint8, whole)
-    is_quote = array == QUOTE
-    special, found = _special_outside(data, array, is_quote)
+    is_quote, is_newline = array == QUOTE, array == NEWLINE
+    inside = _inside_quotes(is_quote)
     odd = None
-    if np.count_nonzero(found == NEWLINE) != data.count(b"\n", 0, whole):
-        odd = _lines_of_odd_quotes(array, is_quote)
+    if (inside & is_newline).any():
+        odd = _lines_of_odd_quotes(is_newline, is_quote)
         is_quote &= ~odd
-        special, found = _special_outside(data, array, is_quote)
+        inside = _inside_quotes(is_quote)
+    special = _special_outside(array, is_quote, inside)
+    found = array[special]
     is_border = (found == BLANK) | (found == NEWLINE)
     field_ends = special[is_border]
     field_starts = _starts_after(field_ends)
@@ -71,8 +71,8 @@ def lex(data: bytes, whole: int) -> Lexed:
     is_string = array[field_starts] == QUOTE
     lengths = field_ends - field_starts
     _mark(regular, stop - 1, np.flatnonzero((lengths == 0) | (~is_string & (lengths > LONGEST_NUMBER))))
-    quotes = np.flatnonzero(is_quote)
-    _mark(regular, ends, _misplaced_quotes(array, quotes))
+    opens, closes = is_quote & inside, is_quote > inside
+    _mark(regular, ends, _misplaced_quotes((array == BLANK) | is_newline | is_quote, opens, closes))
     _mark_text(regular, data, array, ends)
 
     kinds = is_string.astype(np.uint8)
@@ -83,7 +83,7 @@ def lex(data: bytes, whole: int) -> Lexed:
     with_dot = field_of[signs == DOT]
     _mark(regular, stop - 1, with_dot[1:][np.diff(with_dot) == 0])
     kinds[with_dot] += DECIMAL_FIELD
-    doubled = _doubled_quotes(quotes, field_ends)
+    doubled = _doubled_quotes(opens, closes, field_ends)
     return Lexed(data, array, starts, ends, field_starts, field_ends, kinds, doubled, first, stop, regular)
 
 
@@ -94,18 +94,19 @@ def _starts_after(ends: Ints) -> Ints:
     return starts
 
 
-def _lines_of_odd_quotes(array: Bytes, is_quote: Bools) -> Bools:
+def _lines_of_odd_quotes(is_newline: Bools, is_quote: Bools) -> Bools:
     """Which bytes are in a line with an odd number of quotes."""
-    ends = np.flatnonzero(array == NEWLINE)
+    ends = np.flatnonzero(is_newline)
     odd = np.diff(np.searchsorted(np.flatnonzero(is_quote), ends), prepend=0) % 2 == 1
     return np.repeat(odd, ends + 1 - _starts_after(ends))
 
 
-def _special_outside(data: bytes, array: Bytes, is_quote: Bools) -> tuple[Ints, Bytes]:
-    """Positions outside quotes that are neither digit nor quote, and the byte at each."""
-    is_special = np.frombuffer(data.translate(SPECIAL), np.bool_, len(array))
-    special = np.flatnonzero(is_special > _inside_quotes(is_quote))
-    return special, array[special]
+def _special_outside(array: Bytes, is_quote: Bools, inside: Bools) -> Ints:
+    """Positions outside quotes that are neither digit nor quote: the end of a field, or part of a number."""
+    plain = _is_digit(array)
+    plain |= is_quote
+    plain |= inside
+    return np.flatnonzero(np.logical_not(plain, out=plain))
 
 
 def _inside_quotes(is_quote: Bools) -> Bools:
@@ -136,21 +137,18 @@ def _begins_record(array: Bytes, starts: Ints, ends: Ints) -> Bools:
     return begins
 
 
-def _misplaced_quotes(array: Bytes, quotes: Ints) -> Ints:
-    """Positions of quotes that open after, or close before, anything but a separator or another quote."""
-    before = array[np.maximum(quotes[0::2] - 1, 0)]
-    after = array[quotes[1::2] + 1]
-    opens = (before == BLANK) | (before == NEWLINE) | (before == QUOTE)
-    opens[:1] |= quotes[:1] == 0
-    closes = (after == BLANK) | (after == NEWLINE) | (after == QUOTE)
-    return np.concatenate((quotes[0::2][~opens], quotes[1::2][~closes]))
+def _misplaced_quotes(is_beside: Bools, opens: Bools, closes: Bools) -> Ints:
+    """Positions of quotes that open after, or close before, anything but a separator or another quote (`is_beside`)."""
+    misplaced = np.zeros(len(opens), np.bool_)
+    np.greater(opens[1:], is_beside[:-1], out=misplaced[1:])
+    misplaced[:-1] |= closes[:-1] > is_beside[1:]
+    return np.flatnonzero(misplaced)
 
 
-def _doubled_quotes(quotes: Ints, field_ends: Ints) -> Bools:
+def _doubled_quotes(opens: Bools, closes: Bools, field_ends: Ints) -> Bools:
     """Which fields have a quote that closes beside one that opens: a doubled one."""
     doubled = np.zeros(len(field_ends), np.bool_)
-    closing, opening = quotes[1:-1:2], quotes[2::2]
-    doubled[np.searchsorted(field_ends, closing[opening - closing == 1])] = True
+    doubled[np.searchsorted(field_ends, np.flatnonzero(closes[:-1] & opens[1:]))] = True
     return doubled
 
 

@@ -50,6 +50,7 @@ Sources: sacct(1); SchedMD/slurm src/sacct/{sacct,print,options}.c; samples with
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -65,6 +66,11 @@ from loccol.slurm_sacct_framing import GroupFraming
 from loccol.slurm_sacct_layout import Layout, header_of, headers, known_list_of
 from loccol.slurm_sacct_rows import parse_unit
 from loccol.slurm_steps import COMPLETION
+from loccol.slurm_values import ENDED, NOT_ENDED
+
+_JOB_ID = re.compile(rb"[0-9]{1,10}(?:_[0-9]{1,10})?(?:\.[0-9a-z]{1,20})?")
+_TIME = re.compile(rb"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:[+-][0-9]{4})?")
+_STATES = frozenset(state.encode() for state in (*ENDED, *NOT_ENDED))
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,13 +160,20 @@ def _concatenated(batches: list[pa.RecordBatch], empty: pa.RecordBatch) -> pa.Re
 
 
 def recognise(head: bytes) -> bool:
-    """A header of sacct's fields, or a first row that is of a known list."""
+    """A header of sacct's fields, a first row that is of a known list, or one that has the air of any list's."""
     for line in head.splitlines()[:1]:
         layout = header_of(line)
         if layout:
             return len(layout.names) > 2
-        return known_list_of(line) is not None
+        return known_list_of(line) is not None or _looks_like_a_row(line.split(b"|"))
     return False
+
+
+def _looks_like_a_row(fields: list[bytes]) -> bool:
+    """Whether there is a job id, and a state or two times beside it: such a list needs its header line to be read."""
+    has_id = any(_JOB_ID.fullmatch(field) for field in fields)
+    times = sum(_TIME.fullmatch(field) is not None for field in fields)
+    return len(fields) > 3 and has_id and (times > 1 or any(field.partition(b" ")[0] in _STATES for field in fields))
 
 
 PARSER = SacctParser(

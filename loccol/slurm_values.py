@@ -52,7 +52,7 @@ NO_VALUE = frozenset({0xFFFFFFFE, 0xFFFFFFFFFFFFFFFE, 0xFFFFFFFFFFFFFFFD})
 
 STEP_NAMES = frozenset({"batch", "extern", "interactive", "TBD"})
 
-_ENDED = {
+ENDED = {
     "BOOT_FAIL": "node_fail",
     "CANCELLED": "cancelled",
     "COMPLETED": "completed",
@@ -383,9 +383,9 @@ def ended_state(text: str, name: str = "State") -> str | None:
     word = text.partition(" ")[0]
     if word in NOT_ENDED:
         return None
-    if word not in _ENDED:
+    if word not in ENDED:
         raise Reject(f"{name} is no state of Slurm")
-    return _ENDED[word]
+    return ENDED[word]
 
 
 def exit_columns(text: str) -> Record:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Protocol, cast
 
 import click
@@ -19,7 +20,8 @@ from batchacct.store import Store
 from batchacct.store.tables import source_state
 from pub.formats.contract import Format
 from pub.joining import Joiner
-from pub.outbox import Outbox, Published, keep_template, retry_refused, send
+from pub.outbox import Outbox, Published, keep_template, retry_refused
+from pub.sending import build_and_send
 from pub.transports.contract import Transport
 
 log = logging.getLogger(__name__)
@@ -71,11 +73,7 @@ def publish_once(
                 break
             joined += counts
         done = Published()
-        while True:
-            with store.writing() as connection:
-                if not outbox.build_step(connection, done):
-                    break
-        send(store, transport, clock, done)
+        build_and_send(store, outbox, transport, clock, done)
     return joined, done
 
 
@@ -91,8 +89,8 @@ def dry_publish(store: Store, config: Config, now: int) -> tuple[Joined, Publish
                 joined = joiner.begin(connection)
                 while (counts := joiner.step(connection)) is not None:
                     joined += counts
-                while outbox.build_step(connection, done):
-                    pass
+                for batch in outbox.batches(lambda: nullcontext(connection)):
+                    outbox.store(connection, batch, done)
                 raise _Undo  # noqa: TRY301 - leaving by an exception is what rolls the transaction back
         except _Undo:
             pass

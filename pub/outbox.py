@@ -6,31 +6,38 @@ import json
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import cast
+from typing import Any, cast
 
-from sqlalchemy import Connection, FromClause, and_, delete, exists, insert, select, union_all, update
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from sqlalchemy import ColumnElement, CompoundSelect, Connection, and_, delete, exists, insert, select, union_all, update
 
 from batchacct.config import Config, Publish
 from batchacct.crashpoints import crash_point
 from batchacct.errors import ConfigError, PublishError
+from batchacct.model import INTEGER
 from batchacct.store.dialects import Dialect
-from batchacct.store.store import Store
 from batchacct.store.tables import left_out, message, refusal, setting, usage
 from pub.formats.contract import Format
-from pub.transports.contract import Message, Transport
+from pub.payload import packed
 from pub.usage_records import GATHERED, gathering, usage_records
 
 log = logging.getLogger(__name__)
 
-RECORDS_PER_STEP = 20_000
+RECORDS_PER_STEP = 5_000
 """About how many records are built into messages in one transaction; memory grows with it."""
 
-CONFIRM_EVERY = 50
-"""Messages handed over between two commits of their confirmation; after a crash so many may be handed over again, unchanged."""
+STEPS_SOUGHT = 100
+"""The jobs of so many steps are sought at once: a database that walks no index in the order wanted sorts all there are for it."""
+
+Reading = Callable[[], AbstractContextManager[Connection]]
+"""A connection to read with, for a while."""
 
 _GO_OUT = ("joined", "local")
-_UNSENT = and_(usage.c.message_id.is_(None), ~exists().where(refusal.c.job_id == usage.c.job_id))
+_JOB_IDS = pa.schema([("job_id", INTEGER)])
 
 
 @dataclass
@@ -45,67 +52,108 @@ class Published:
 
 
 @dataclass(frozen=True, slots=True)
+class Batch:
+    """Usage records on their way into messages, in the order of their jobs: rows of the ledger, and what a format is to write."""
+
+    jobs: pa.Int64Array
+    records: pa.RecordBatch
+
+
+@dataclass(frozen=True, slots=True)
 class Outbox:
-    """Builds and sends the messages of one destination."""
+    """Builds the messages of one destination."""
 
     config: Config
     dialect: Dialect
     format: Format
     now: int
 
-    def build_step(self, connection: Connection, done: Published) -> bool:
-        """Puts the next records into messages, in the order of their jobs; False if none were left."""
-        limit = max(RECORDS_PER_STEP // self.config.publish.bunch, 1) * self.config.publish.bunch
-        gathered = self.dialect.fetch(connection, gathering(_next_sendable(limit), self.config), GATHERED)
-        if not gathered.num_rows:
-            return False
-        rendered = self.format.render(usage_records(gathered, self.config), self.now)
+    def batches(self, reading: Reading) -> Iterator[Batch]:
+        """All records that go out and have not, a step's worth at a time; each step is read for itself.
+
+        A record that is refused is not met again: the steps only go forward.
+        """
+        bunch = self.config.publish.bunch
+        step = max(RECORDS_PER_STEP // bunch, 1) * bunch
+        after = 0
+        while True:
+            with reading() as connection:
+                found = self.dialect.fetch(connection, _unsent_jobs(after, STEPS_SOUGHT * step), _JOB_IDS).column(0)
+            for start in range(0, len(found), step):
+                last = found[min(start + step, len(found)) - 1].as_py()
+                yield self._gathered(reading, after, last)
+                after = last
+            if len(found) < STEPS_SOUGHT * step:
+                return
+
+    def _gathered(self, reading: Reading, after: int, last: int) -> Batch:
+        rows = _unsent(after, last).subquery()
+        with reading() as connection:
+            gathered = self.dialect.fetch(connection, gathering(rows, self.config), GATHERED)
+        jobs = cast("pa.Int64Array", gathered.column("job_id"))
+        if (np.diff(jobs.to_numpy()) < 0).any():
+            gathered = gathered.take(pc.sort_indices(jobs))
+        return Batch(cast("pa.Int64Array", gathered.column("job_id")), usage_records(gathered, self.config))
+
+    def store(self, connection: Connection, batch: Batch, done: Published) -> None:
+        """Renders the records, and puts them into messages; what is refused is noted by itself."""
+        rendered = self.format.render(batch.records, self.now)
         _note_left_out(connection, rendered.left_out)
         done.left_out.update(rendered.left_out)
-        jobs = cast("list[int]", gathered.column("job_id").to_pylist())
-        refused = [
-            (number, reason) for number, reason in zip(jobs, rendered.reasons.to_pylist(), strict=True) if reason is not None
-        ]
-        if refused:
-            columns = [{"job_id": number, "reason": reason, "refused_at": self.now} for number, reason in refused]
-            connection.execute(insert(refusal), columns)
-            done.refused.update(reason for _, reason in refused)
-        accepted = [(number, text) for number, text in zip(jobs, rendered.records.to_pylist(), strict=True) if text is not None]
+        jobs, texts = batch.jobs, rendered.records
+        if texts.null_count:
+            self._store_refusals(connection, jobs.filter(texts.is_null()), rendered.reasons.drop_null(), done)
+            jobs, texts = jobs.filter(texts.is_valid()), texts.drop_null()
         bunch = self.config.publish.bunch
-        for start in range(0, len(accepted), bunch):
-            self._store_message(connection, accepted[start : start + bunch])
+        for start in range(0, len(jobs), bunch):
+            self._store_message(connection, jobs.slice(start, bunch), texts.slice(start, bunch))
             done.messages += 1
-        done.records += len(accepted)
+        done.records += len(jobs)
         crash_point("build.before-commit")
-        return True
 
-    def _store_message(self, connection: Connection, records: list[tuple[int, str]]) -> None:
+    def _store_refusals(self, connection: Connection, jobs: pa.Int64Array, reasons: pa.StringArray, done: Published) -> None:
+        rows = [
+            {"job_id": number, "reason": reason, "refused_at": self.now}
+            for number, reason in zip(jobs.to_pylist(), reasons.to_pylist(), strict=True)
+        ]
+        connection.execute(insert(refusal), rows)
+        done.refused.update(cast("list[str]", reasons.to_pylist()))
+
+    def _store_message(self, connection: Connection, jobs: pa.Int64Array, texts: pa.StringArray) -> None:
         values = {
             "destination": self.config.publish.transport,
             "format": self.format.name,
-            "records": len(records),
+            "records": len(jobs),
             "created_at": self.now,
-            "payload": self.format.message([text for _, text in records]),
+            "payload": packed(self.format.message(texts)),
         }
         key = connection.execute(insert(message).values(values)).inserted_primary_key
         assert key is not None
-        in_range = usage.c.job_id.between(records[0][0], records[-1][0])
-        marked = connection.execute(update(usage).where(usage.c.outcome.in_(_GO_OUT), in_range, _UNSENT).values(message_id=key[0]))
-        if marked.rowcount != len(records):
-            raise PublishError(f"message {key[0]} has {len(records)} records, but {marked.rowcount} were to be marked: run again")
+        in_range = usage.c.job_id.between(jobs[0].as_py(), jobs[-1].as_py())
+        unsent = and_(usage.c.message_id.is_(None), ~exists().where(refusal.c.job_id == usage.c.job_id))
+        marked = connection.execute(update(usage).where(usage.c.outcome.in_(_GO_OUT), in_range, unsent).values(message_id=key[0]))
+        if marked.rowcount != len(jobs):
+            raise PublishError(f"message {key[0]} has {len(jobs)} records, but {marked.rowcount} were to be marked: run again")
 
 
-def _next_sendable(limit: int) -> FromClause:
-    """The first rows of `usage` that go out and have not, by their job.
+def _unsent_jobs(after: int, limit: int) -> CompoundSelect[Any]:
+    """The first jobs above `after` that go out and have not."""
+    walks = union_all(*(select(usage.c.job_id).where(_goes_out(outcome), usage.c.job_id > after) for outcome in _GO_OUT))
+    return walks.order_by(walks.selected_columns.job_id).limit(limit)
 
-    One walk an outcome, each along the index in the order wanted: asked for both at once, a database reads and sorts all there are.
+
+def _unsent(after: int, last: int) -> CompoundSelect[Any]:
+    """The rows of `usage` that go out and have not, for the jobs above `after` up to `last`, mostly in the order of their jobs.
+
+    One walk an outcome, each along the index in the order wanted: asked for both at once, a database would sort.
     """
-    walks = [
-        select(usage).where(usage.c.outcome == outcome, _UNSENT).order_by(usage.c.job_id).limit(limit).subquery()
-        for outcome in _GO_OUT
-    ]
-    both = union_all(*(select(walk) for walk in walks)).subquery()
-    return select(both).order_by(both.c.job_id).limit(limit).subquery()
+    within = and_(usage.c.job_id > after, usage.c.job_id <= last)
+    walks = union_all(*(select(usage).where(_goes_out(outcome), within) for outcome in _GO_OUT))
+    return walks.order_by(walks.selected_columns.job_id)
+
+
+def _goes_out(outcome: str) -> ColumnElement[bool]:
+    return and_(usage.c.outcome == outcome, usage.c.message_id.is_(None))
 
 
 def _note_left_out(connection: Connection, counts: Mapping[str, int]) -> None:
@@ -137,43 +185,3 @@ def keep_template(connection: Connection, settings: Publish, now: int) -> None:
 def retry_refused(connection: Connection) -> None:
     """Forgets the refusals, so that this run tries those records again: a corrected setting or clock may have mended them."""
     connection.execute(delete(refusal))
-
-
-def send(store: Store, transport: Transport, clock: Callable[[], int], done: Published) -> None:
-    """Hands over what is in the outbox, oldest first; stops at the first message the transport does not take.
-
-    Raises: PublishError, after what was handed over before it has been confirmed.
-    """
-    while True:
-        with store.reading() as connection:
-            waiting = list(_unsent(connection, CONFIRM_EVERY))
-        if not waiting:
-            return
-        receipts: dict[int, str] = {}
-        try:
-            for unsent in waiting:
-                receipts[unsent.id] = transport.send(unsent)
-                crash_point("send.handed-over")
-        except PublishError as error:
-            _confirm(store, receipts, clock(), done)
-            with store.writing() as connection:
-                connection.execute(update(message).where(message.c.id == unsent.id).values(last_error=error.message))
-            raise
-        _confirm(store, receipts, clock(), done)
-
-
-def _unsent(connection: Connection, limit: int) -> Iterator[Message]:
-    columns = (message.c.id, message.c.created_at, message.c.payload)
-    query = select(*columns).where(message.c.confirmed_at.is_(None)).order_by(message.c.id).limit(limit)
-    for number, created_at, payload in connection.execute(query):
-        yield Message(number, created_at, bytes(payload))
-
-
-def _confirm(store: Store, receipts: dict[int, str], now: int, done: Published) -> None:
-    if receipts:
-        with store.writing() as connection:
-            for number, receipt in receipts.items():
-                confirmed = {"confirmed_at": now, "receipt": receipt, "last_error": None}
-                connection.execute(update(message).where(message.c.id == number).values(confirmed))
-            crash_point("send.before-confirm")
-        done.confirmed += len(receipts)

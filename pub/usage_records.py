@@ -36,7 +36,7 @@ GATHERED = pa.schema([(name, kind) for names, kind in ((_TEXTS, TEXT), (_INTEGER
 
 
 def gathering(rows: FromClause, config: Config) -> Select[Any]:
-    """For rows of `usage`: everything of job, identity, VO mapping and benchmark that a usage record is made of, by job."""
+    """For rows of `usage`: everything of job, identity, VO mapping and benchmark that a usage record is made of."""
     grid = rows.c.identity_id.is_not(None)
     named = {"grid": grid, "all": true(), "none": false()}[config.publish.personal]
     mapped = and_(identity.c.vo.is_(None), identity.c.fqan.is_(None))
@@ -56,15 +56,11 @@ def gathering(rows: FromClause, config: Config) -> Select[Any]:
     }
     of_identity = {name: identity.c[name] for name in ("ce_id", "fqans", "vo_group", "vo_role")}
     columns = {**{name: job.c[name] for name in GATHERED.names if name in job.c}, **of_identity, **made}
-    return (
-        select(*(columns[name].label(name) for name in GATHERED.names))
-        .select_from(
-            rows.join(job, job.c.id == rows.c.job_id)
-            .outerjoin(identity, identity.c.id == rows.c.identity_id)
-            .join(vo_mapping, vo_mapping.c.id == rows.c.mapping_id)
-            .join(benchmark, benchmark.c.id == rows.c.benchmark_id)
-        )
-        .order_by(job.c.id)
+    return select(*(columns[name].label(name) for name in GATHERED.names)).select_from(
+        rows.join(job, job.c.id == rows.c.job_id)
+        .outerjoin(identity, identity.c.id == rows.c.identity_id)
+        .join(vo_mapping, vo_mapping.c.id == rows.c.mapping_id)
+        .join(benchmark, benchmark.c.id == rows.c.benchmark_id)
     )
 
 

@@ -10,7 +10,7 @@ from importlib import import_module
 
 import click
 
-from batchacct import __version__
+from batchacct import __version__, memory
 from batchacct.errors import BatchacctError, PluginError
 from batchacct.parsing import registry
 
@@ -71,6 +71,7 @@ def group(verbose: int) -> None:
 
 def main() -> None:
     """Entry point of `batchacct`: 0 only if all of it worked; else the error's own status, and the error on standard error."""
+    memory.keep_freed()
     try:
         group.main(prog_name="batchacct", standalone_mode=False)
         sys.stdout.flush()

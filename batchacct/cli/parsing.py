@@ -7,8 +7,10 @@ import errno
 import json
 import os
 import sys
+import zoneinfo
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -35,7 +37,9 @@ Writer = Callable[[pa.RecordBatch], None]
 @click.option("--to", type=click.Path(path_type=Path), help="File to write to.  [default: standard output]")
 @click.option("--site", help="Site the records get.")
 @click.option("--cluster", default="default", show_default=True, help="Cluster the records get.")
-def parse(files: tuple[str, ...], *, parser_name: str | None, output: str, to: Path | None, site: str | None, cluster: str) -> None:
+@click.option("--zone", default="UTC", show_default=True, help="Time zone of the host that wrote it, for formats that do not say.")
+@click.option("--header", help="Header line of files that have none, as their program would write it.")
+def parse(files: tuple[str, ...], *, parser_name: str | None, output: str, to: Path | None, **told: str | None) -> None:
     """Parses files without a database.
 
     FILES may be compressed (.gz .bz2 .xz .zst), patterns, or - for standard input. Writes the records, those made of several
@@ -48,7 +52,7 @@ def parse(files: tuple[str, ...], *, parser_name: str | None, output: str, to: P
         raise ConfigError("parquet is no text: name a file with --to, or redirect standard output")
     if to is not None and to.exists() and any(to.samefile(path) for path in paths if Path(path).exists()):
         raise ConfigError(f"--to {to} is one of the files to parse, and would be overwritten: name another")
-    run = _Run(parser_name, output, site, cluster)
+    run = _Run(parser_name, output, _source(**told))
     try:
         with _output(to) as sink:
             failed = run.files(paths, sink)
@@ -64,11 +68,22 @@ def parse(files: tuple[str, ...], *, parser_name: str | None, output: str, to: P
         raise IncompleteError(f"{units} rejected, see above; every other one was parsed")
 
 
+def _source(*, site: str | None, cluster: str | None, zone: str | None, header: str | None) -> Source:
+    """What the options say of the source of the files; its name is each file's.  Raises: ConfigError for an unknown zone."""
+    try:
+        known = zoneinfo.ZoneInfo(zone or "UTC")
+    except (zoneinfo.ZoneInfoNotFoundError, ValueError) as error:
+        raise ConfigError(
+            f"--zone {zone}: no such time zone; names are those of the IANA database, such as Europe/Zurich"
+        ) from error
+    return Source("", site, cluster, known, head=b"" if header is None else header.encode() + b"\n")
+
+
 class _Run:
     """The state of one call: the writer (made at the first file, when the record type is known) and the counts."""
 
-    def __init__(self, parser_name: str | None, output: str, site: str | None, cluster: str) -> None:
-        self.parser_name, self.output, self.site, self.cluster = parser_name, output, site, cluster
+    def __init__(self, parser_name: str | None, output: str, source: Source) -> None:
+        self.parser_name, self.output, self.source = parser_name, output, source
         self.counts: Counter[str] = Counter()
         self.record_type: RecordType | None = None
         self.write: Writer = lambda batch: None
@@ -111,7 +126,7 @@ class _Run:
             size = Path(path).stat().st_size if path != STANDARD_INPUT else None
             blocks = read_blocks(stream, parser.framing)
             with byte_progress(path, size) as progress:
-                for parsed in parser.parse(blocks, Source(_shown(path), self.site, self.cluster), workers=2):
+                for parsed in parser.parse(blocks, replace(self.source, name=_shown(path)), workers=2):
                     self._take(parsed, parser, path)
                     progress(parsed.end_offset - parsed.start_offset)
 

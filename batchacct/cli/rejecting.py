@@ -8,12 +8,15 @@ from sqlalchemy import func, select, update
 from batchacct.cli.common import NUMBER, config_option, emit_table, open_store
 from batchacct.cli.parsing import raw_text
 from batchacct.clock import unix_now
-from batchacct.collector import Collector
+from batchacct.collector import Collector, beginning
 from batchacct.completing import complete_parts
 from batchacct.config import Config
-from batchacct.errors import ConfigError, IncompleteError
+from batchacct.errors import ConfigError, IncompleteError, SourceError
+from batchacct.following import read_fully
+from batchacct.following.position import HEAD_BYTES
 from batchacct.parsing import Block
 from batchacct.parsing.contract import printable
+from batchacct.parsing.reading import open_stream
 from batchacct.store import Origin, Store, append
 from batchacct.store.tables import load, reject
 
@@ -94,7 +97,8 @@ def _replay_one(store: Store, collector: Collector | None, number: int) -> str |
     if row.length > len(row.unit):
         return f"only {len(row.unit):,} of its {row.length:,} bytes were kept; {row.path} has the rest at byte {row.source_offset}"
     parser = collector.parser
-    parsed = next(iter(parser.parse([Block(bytes(row.unit), row.source_offset)], collector.source)))
+    source = beginning(collector.source, _head_of(row.path))
+    parsed = next(iter(parser.parse([Block(bytes(row.unit), row.source_offset)], source)))
     if parsed.rejects:
         return parsed.rejects[0].reason
     origin = Origin(row.source, parser.record_type.name, parser.label, row.path)
@@ -104,3 +108,12 @@ def _replay_one(store: Store, collector: Collector | None, number: int) -> str |
         moved = {"units": load.c.units - 1, "rejected": load.c.rejected - 1}
         connection.execute(update(load).where(load.c.id == row.load_id).values(moved))
     return None
+
+
+def _head_of(path: str) -> bytes:
+    """How the file begins that the reject is of, where a header line may stand; nothing if it is not there any more."""
+    try:
+        with open_stream(path) as stream:
+            return read_fully(stream, HEAD_BYTES)
+    except SourceError:
+        return b""

@@ -59,7 +59,31 @@ def digest(content: bytes) -> str:
     return text
 
 
-def locate(source: str, path: str, known: Iterable[Position]) -> Position:
+class KnownPositions:
+    """The positions of a source, found by how a file begins: a folder may hold a hundred thousand files."""
+
+    def __init__(self, positions: Iterable[Position] = ()) -> None:
+        self._by_head: dict[int, dict[str, list[Position]]] = {}
+        for position in positions:
+            self.add(position)
+
+    def add(self, position: Position) -> None:
+        """Takes a position in the place of the one with its number, if there is one."""
+        of_head = self._by_head.setdefault(position.head_length, {}).setdefault(position.head_hash, [])
+        of_head[:] = [*(p for p in of_head if p.id != position.id), position]
+
+    def forget(self, position: Position) -> None:
+        """Takes a position out that has moved: what is known of its file now stands elsewhere."""
+        of_head = self._by_head.get(position.head_length, {}).get(position.head_hash, [])
+        of_head[:] = [p for p in of_head if p.id != position.id]
+
+    def like(self, head: bytes) -> list[Position]:
+        """Those of files that begin as `head` does."""
+        lengths = (length for length in self._by_head if 0 < length <= len(head))
+        return [p for length in lengths for p in self._by_head[length].get(digest(head[:length]), ())]
+
+
+def locate(source: str, path: str, known: Iterable[Position] | KnownPositions) -> Position:
     """The position of the file at `path`: the known one whose content it has, or a new one at its beginning.
 
     Raises: SourceError if it cannot be read; CheckpointError if it begins like a known file and then differs from it.
@@ -68,7 +92,7 @@ def locate(source: str, path: str, known: Iterable[Position]) -> Position:
         head = read_fully(stream, HEAD_BYTES)
     state = Path(path).stat()
     name = text_of(os.fsencode(path))
-    candidates = [p for p in known if 0 < p.head_length <= len(head) and p.head_hash == digest(head[: p.head_length])]
+    candidates = (known if isinstance(known, KnownPositions) else KnownPositions(known)).like(head)
     here = (state.st_dev, state.st_ino)
     candidates.sort(key=lambda p: ((p.device, p.inode) == here, p.path == name, p.offset), reverse=True)
     for candidate in candidates:

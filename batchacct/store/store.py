@@ -57,7 +57,7 @@ class Store:
     @contextmanager
     def reading(self) -> Iterator[Connection]:
         """A transaction that reads, seeing one state of the database."""
-        with self._errors(), self.engine.connect() as connection:
+        with self._errors(), self.engine.begin() as connection:
             yield connection
 
     @contextmanager

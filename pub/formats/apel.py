@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pub.formats.text import Mask, Sheet, blanked, joined, stripped, valid
+from pub.formats.text import Mask, Sheet, blanked, content_of, joined, stripped, valid
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -157,9 +157,9 @@ def checked(sheet: Sheet, fields: Sequence[Field], records: pa.RecordBatch, now:
     return lines
 
 
-def message_of(header: str, records: Sequence[str]) -> bytes:
+def message_of(header: str, records: pa.StringArray) -> bytes:
     """A message: the header line and the records, as bytes; every record is ASCII already."""
-    return f"{header}\n{''.join(records)}".encode("ascii")
+    return b"%s\n%s" % (header.encode("ascii"), content_of(records))
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,8 +184,8 @@ class ApelFormat:
             lines[BENCHMARK.label] = joined("{", name, ": ", figure, "}")
         return sheet.rendered(lines.items())
 
-    def message(self, records: list[str]) -> bytes:
-        """One message of these record texts (at least one)."""
+    def message(self, records: pa.StringArray) -> bytes:
+        """One message of these record texts (at least one, none of them null)."""
         return message_of(self.header, records)
 
 

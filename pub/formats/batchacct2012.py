@@ -85,8 +85,8 @@ class Batchacct2012:
         sheet = Sheet(records.num_rows)
         return sheet.rendered(checked(sheet, self.fields, _with_fqan(records), now).items())
 
-    def message(self, records: list[str]) -> bytes:
-        """One message of these record texts (at least one)."""
+    def message(self, records: pa.StringArray) -> bytes:
+        """One message of these record texts (at least one, none of them null)."""
         return message_of(self.header, records)
 
 

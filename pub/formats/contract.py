@@ -68,5 +68,5 @@ class Format(Protocol):
     def render(self, records: pa.RecordBatch, now: int) -> Rendered:
         """`USAGE_RECORD` rows to text, each checked against the receiver's rules; `now` is Unix time, for times ahead of it."""
 
-    def message(self, records: list[str]) -> bytes:
-        """One message of these record texts (at least one)."""
+    def message(self, records: pa.StringArray) -> bytes:
+        """One message of these record texts (at least one, none of them null)."""

@@ -67,6 +67,11 @@ def joined(*pieces: Values | str) -> Values:
     return cast("Values", pc.binary_join_element_wise(*pieces, ""))  # type: ignore[call-overload]
 
 
+def content_of(values: pa.StringArray) -> memoryview:
+    """The bytes of all texts, one after the other, where they are; none of them is null."""
+    return _offsets_and_bytes(values)[1].data
+
+
 def stripped(values: Values) -> tuple[Values, npt.NDArray[np.int32]]:
     """The texts escaped and without blanks at either end, and their lengths (-1 for null)."""
     texts = escaped(values)

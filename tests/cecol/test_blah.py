@@ -247,6 +247,9 @@ def test_blanks_escapes_and_unknown_keys() -> None:
         ("123", ("123", "123", None, False, None)),
         ("123[4]", ("123[4]", "123", 4, False, None)),
         ("123[4].server", ("123[4].server", "123", 4, False, None)),
+        ("123_4", ("123_4", "123", 4, False, None)),
+        ("123_4@c", ("123_4@c", "123_4@c", None, True, None)),
+        ("123_4@55", ("123_4@55", "123", 4, False, None)),
         ("123[].server", ("123[].server", "123", None, False, None)),
         ("9575064.lrms1", ("9575064.lrms1", "9575064", None, False, None)),
         ("12345@cluster", ("12345@cluster", "12345", None, False, None)),
@@ -441,7 +444,7 @@ FILES = ("apel_test.log", "blah-20190501", "grid-jobmap.template")
 GENUINE = b"".join((SAMPLES / name).read_bytes() for name in FILES)
 PIECES = (
     *(b'"', b'" "', b'"userFQAN=/x" ', b"\\", b"\r", b"\r\n", b"\n", b"\n\n", b" ", b"\0", b"\xc3", b"none", b"_h"),
-    *(b"#", b"31", b"[3]", b"/", b".", b'"timestamp=2012-02-30 00:00:00" ', b"1969", b"", b'" "clientID=x'),
+    *(b"#", b"31", b"[3]", b"_3", b"/", b".", b'"timestamp=2012-02-30 00:00:00" ', b"1969", b"", b'" "clientID=x'),
 )
 
 

@@ -12,14 +12,14 @@ from batchacct.cli.main import main
 from batchacct.parsing import reading
 from cecol import blah  # noqa: F401
 from loccol import lsf  # noqa: F401
-from pub import command, joining, outbox  # noqa: F401
+from pub import command, joining, outbox, sending  # noqa: F401
 
 if __name__ == "__main__":
     assert reading.read_blocks.__kwdefaults__ is not None
     reading.read_blocks.__kwdefaults__["block_bytes"] = 20_000
     joining.RECORDS_PER_STEP = 200
     outbox.RECORDS_PER_STEP = 150
-    outbox.CONFIRM_EVERY = 3
+    sending.CONFIRM_EVERY = 3
     wanted = sys.argv[1:]
     print("ready", flush=True)
     for name in wanted:

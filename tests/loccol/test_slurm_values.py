@@ -203,7 +203,7 @@ def test_states() -> None:
     assert values.ended_state("CANCELLED by 1000") == "cancelled"
     assert values.ended_state("OUT_OF_MEMORY") == "out_of_memory"
     assert values.ended_state("RUNNING") is values.ended_state("PENDING") is None
-    assert {values.ended_state(word) for word in values._ENDED} <= set(JOB_STATES)
+    assert {values.ended_state(word) for word in values.ENDED} <= set(JOB_STATES)
     for text in ("FOO", "", "CANCELLED+", "completed", "COMPLETED\t"):
         with pytest.raises(Reject, match="State is no state"):
             values.ended_state(text)

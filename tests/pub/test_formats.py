@@ -95,7 +95,7 @@ def accepted(rendered: Rendered) -> list[str]:
 
 
 def read(by: Format, records: list[str]) -> list[Job]:
-    payload = by.message(records)
+    payload = by.message(pa.array(records, pa.string()))
     payload.decode("ascii")
     return read_message(payload, LAYOUT_2012 if by is BATCHACCT_2012 else APEL, NOW)
 
@@ -104,19 +104,21 @@ def test_writes_all_fields_in_order() -> None:
     rendered = render({})
     assert only(rendered) == GRID_TEXT
     assert rendered.left_out == {}
-    assert APEL_03.message([GRID_TEXT, GRID_TEXT]) == f"APEL-individual-job-message: v0.3\n{GRID_TEXT}{GRID_TEXT}".encode()
+    assert (
+        APEL_03.message(pa.array([GRID_TEXT, GRID_TEXT])) == f"APEL-individual-job-message: v0.3\n{GRID_TEXT}{GRID_TEXT}".encode()
+    )
 
 
 def test_v04_writes_the_benchmark_as_a_dictionary() -> None:
     assert only(render({}, by=APEL_04)) == GRID_TEXT.replace(
         "ServiceLevelType: HEPscore23\nServiceLevel: 12.5\n", "ServiceLevel: {hepscore23: 12.5}\n"
     )
-    assert APEL_04.message([GRID_TEXT]).startswith(b"APEL-individual-job-message: v0.4\nSite: ")
+    assert APEL_04.message(pa.array([GRID_TEXT])).startswith(b"APEL-individual-job-message: v0.4\nSite: ")
 
 
 def test_equals_the_sample_of_a_grid_job() -> None:
     text = only(render(dict.fromkeys(("vo", "vo_group", "vo_role"))))
-    assert APEL_03.message([text]) == (SAMPLES / "job-v0.3-grid.txt").read_bytes()
+    assert APEL_03.message(pa.array([text])) == (SAMPLES / "job-v0.3-grid.txt").read_bytes()
 
 
 def test_2012_layout_equals_its_sample() -> None:
@@ -143,7 +145,7 @@ def test_2012_layout_equals_its_sample() -> None:
         "infrastructure_type": "local",
     }
     records = accepted(render(grid, local, by=BATCHACCT_2012))
-    assert BATCHACCT_2012.message(records) == (SAMPLES / "batchacct-2012-v1.1.txt").read_bytes()
+    assert BATCHACCT_2012.message(pa.array(records)) == (SAMPLES / "batchacct-2012-v1.1.txt").read_bytes()
 
 
 def test_2012_layout_writes_the_selected_fields() -> None:

@@ -91,7 +91,7 @@ def nearness(who: Row, run: Row) -> tuple[int, bool, bool, bool]:
     to_end = who["time_kind"] == "end" or run["submit_at"] is None
     away = abs(seconds(who["recorded_at"]) - seconds(run["end_at"] if to_end else run["submit_at"]))
     other_spelling = who["lrms_job_id"] != run["lrms_job_id"]
-    other_account = who["local_user"] not in (run["user_name"], str(run["user_id"]))
+    other_account = who["local_user"] is None or who["local_user"] not in (run["user_name"], str(run["user_id"]))
     other_queue = not str(who["ce_id"]).endswith(f"-{run['queue']}")
     return away, other_spelling, other_account, other_queue
 

@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import insert, select
 
 from batchacct.errors import BusyError, ConfigError, PublishError
 from batchacct.store.tables import message, setting, usage
 from pub.command import publish_once
+from pub.payload import packed
 from tests.pub.site import DAY, T0, Site, a_job, an_identity, dumped, files_in
 
 LOCAL = {"queue": "short"}
@@ -217,7 +218,7 @@ class TestSending:
         site.assert_sound()
 
     def test_more_messages_than_are_confirmed_at_once(self, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("pub.outbox.CONFIRM_EVERY", 2)
+        monkeypatch.setattr("pub.sending.CONFIRM_EVERY", 2)
         site.configure(publish={"bunch": 1})
         site.jobs(*(a_job(n, **LOCAL) for n in range(5)))
         _, done = site.publish()
@@ -249,3 +250,32 @@ def test_a_dry_run_tells_the_same_and_leaves_no_trace(site: Site, tmp_path: Path
     assert len(files_in(tmp_path / "outgoing")) == done.confirmed == 1
     with site.store.reading() as connection:
         assert sorted(connection.scalars(select(usage.c.outcome))) == ["joined", "local", "local"]
+
+
+class TestPayloads:
+    def test_they_leave_as_they_were_built_and_are_stored_smaller(self, site: Site) -> None:
+        site.jobs(*(a_job(n, **LOCAL) for n in range(50)))
+        site.publish()
+        (taken,) = site.postbox.taken
+        with site.store.reading() as connection:
+            stored = connection.execute(select(message.c.payload)).scalar_one()
+        assert bytes(stored) == packed(taken.payload)
+        assert len(stored) * 4 < len(taken.payload)
+
+    def test_one_stored_before_they_were_packed_leaves_unchanged(self, site: Site) -> None:
+        store_unsent(site, b"APEL-individual-job-message: v0.3\n%%\n")
+        site.publish()
+        assert [taken.payload for taken in site.postbox.taken] == [b"APEL-individual-job-message: v0.3\n%%\n"]
+
+    def test_a_damaged_one_is_told_and_not_handed_over(self, site: Site) -> None:
+        whole = packed(b"a message of some length, " * 9)
+        store_unsent(site, whole[:-1] + bytes([whole[-1] ^ 1]))
+        with pytest.raises(PublishError, match="message 1 of the outbox is damaged"):
+            site.publish()
+        assert site.postbox.attempts == []
+
+
+def store_unsent(site: Site, payload: bytes) -> None:
+    values = {"destination": "d", "format": "f", "records": 0, "created_at": site.clock, "payload": payload}
+    with site.store.writing() as connection:
+        connection.execute(insert(message).values(values))

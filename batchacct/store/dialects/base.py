@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
-from typing import Any, Protocol
+from typing import Protocol
 
 import pyarrow as pa
-from sqlalchemy import URL, ColumnElement, Connection, Engine, Select, Table
+from sqlalchemy import URL, ColumnElement, Connection, Engine, SelectBase, Table
 
 from batchacct.errors import StoreError
 
@@ -38,7 +38,7 @@ class Dialect(Protocol):
         Raises: KnownRecordsError if a unique key is violated; the transaction must then be rolled back to a savepoint.
         """
 
-    def fetch(self, connection: Connection, query: Select[Any], schema: pa.Schema) -> pa.RecordBatch:
+    def fetch(self, connection: Connection, query: SelectBase, schema: pa.Schema) -> pa.RecordBatch:
         """The rows of a query as one Arrow batch, by the database's own quickest way out; its columns are those of `schema`."""
 
     def lock(self, engine: Engine, name: str) -> AbstractContextManager[None]:

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import io
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import psycopg
 import pyarrow as pa
-import pyarrow.csv
 from psycopg import sql
-from sqlalchemy import URL, ColumnElement, Connection, Engine, Select, Table, create_engine, event, func, literal, select, text
+from sqlalchemy import URL, ColumnElement, Connection, Engine, SelectBase, Table, create_engine, event, func, literal, select, text
 
 from batchacct.errors import BusyError
 from batchacct.store.dialects.base import KnownRecordsError
+from batchacct.store.dialects.csvrows import batch_of_csv
 from batchacct.store.dialects.pgcopy import as_copy_binary
 
 
@@ -45,16 +43,12 @@ class PostgresDialect:
         except psycopg.errors.UniqueViolation as error:
             raise KnownRecordsError(f"table {table.name}: {error}") from error
 
-    def fetch(self, connection: Connection, query: Select[Any], schema: pa.Schema) -> pa.RecordBatch:
+    def fetch(self, connection: Connection, query: SelectBase, schema: pa.Schema) -> pa.RecordBatch:
         compiled = query.compile(dialect=connection.dialect, compile_kwargs={"render_postcompile": True})
         driver = connection.connection.driver_connection
         assert isinstance(driver, psycopg.Connection)
         bound = psycopg.ClientCursor(driver).mogrify(str(compiled), compiled.params)
-        with driver.cursor() as cursor, cursor.copy(f"COPY ({bound}) TO STDOUT (FORMAT csv)") as stream:
-            content = b"".join(stream)
-        if not content:
-            return pa.RecordBatch.from_arrays([pa.array([], field.type) for field in schema], schema=schema)
-        return _from_csv(content, schema)
+        return batch_of_csv(_copied(driver.pgconn, f"COPY ({bound}) TO STDOUT (FORMAT csv)"), schema, quote='"', null="")
 
     @contextmanager
     def lock(self, engine: Engine, name: str) -> Iterator[None]:
@@ -77,22 +71,35 @@ class PostgresDialect:
 
 
 def _begin(connection: Connection) -> None:
-    """A transaction that only reads sees one state of the database; one that writes sees what was committed before each step."""
-    if not connection.get_execution_options().get("writing", False):
-        connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+    """A transaction that only reads sees one state of the database; one that writes sees what was committed before each step.
+
+    The driver begins it with this first statement, so that one which goes past the driver (see `fetch`) is in it.
+    """
+    writing = connection.get_execution_options().get("writing", False)
+    level = "READ COMMITTED" if writing else "REPEATABLE READ"
+    connection.exec_driver_sql(f"SET TRANSACTION ISOLATION LEVEL {level}")
 
 
 def _lock_number(name: str) -> int:
     return int.from_bytes(hashlib.blake2b(f"batchacct {name}".encode(), digest_size=8).digest(), signed=True)
 
 
-def _from_csv(content: bytes, schema: pa.Schema) -> pa.RecordBatch:
-    table = pyarrow.csv.read_csv(
-        io.BytesIO(content),
-        pyarrow.csv.ReadOptions(column_names=schema.names, block_size=max(len(content), 1)),
-        pyarrow.csv.ParseOptions(newlines_in_values=True),
-        pyarrow.csv.ConvertOptions(
-            column_types=schema, null_values=[""], strings_can_be_null=True, quoted_strings_can_be_null=False
-        ),
-    )
-    return table.combine_chunks().to_batches()[0]
+def _copied(connection: psycopg.pq.abc.PGconn, statement: str) -> bytearray:
+    """What a COPY TO STDOUT sends, one message a row: taken from the library itself, as the driver's generator costs more than
+    the row.
+
+    Raises: psycopg.Error
+    """
+    started = connection.exec_(statement.encode())
+    if started.status != psycopg.pq.ExecStatus.COPY_OUT:
+        raise psycopg.errors.error_from_result(started)
+    content = bytearray()
+    while True:
+        count, row = connection.get_copy_data(0)
+        if count < 0:
+            break
+        content += row
+    while (ended := connection.get_result()) is not None:
+        if ended.status == psycopg.pq.ExecStatus.FATAL_ERROR:
+            raise psycopg.errors.error_from_result(ended)
+    return content

@@ -14,15 +14,17 @@ from typing import Any, cast
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from sqlalchemy import URL, ColumnElement, Connection, Engine, Select, Table, create_engine, event, func, insert, literal
+from sqlalchemy import URL, ColumnElement, Connection, Engine, SelectBase, Table, create_engine, event, func, insert, literal
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from batchacct.errors import BusyError, ConfigError, StoreError
 from batchacct.store.dialects.base import KnownRecordsError
+from batchacct.store.dialects.csvrows import batch_of_csv
 
 BUSY_TIMEOUT_S = 60
-CACHE_KIB = 65_536
+CACHE_KIB = 32_768
+"""A connection; publishing has three of them at work."""
 
 
 class SqliteDialect:
@@ -60,15 +62,14 @@ class SqliteDialect:
                 raise
             raise KnownRecordsError(f"table {table.name}: {error}") from error
 
-    def fetch(self, connection: Connection, query: Select[Any], schema: pa.Schema) -> pa.RecordBatch:
+    def fetch(self, connection: Connection, query: SelectBase, schema: pa.Schema) -> pa.RecordBatch:
         compiled = query.compile(dialect=connection.dialect, compile_kwargs={"render_postcompile": True})
         parameters = [compiled.params[name] for name in compiled.positiontup or ()]
         driver = connection.connection.driver_connection
         assert isinstance(driver, sqlite3.Connection)
-        rows = driver.execute(str(compiled), parameters).fetchall()
-        columns = zip(*rows, strict=True) if rows else [()] * len(schema)
-        arrays = [pa.array(values, field.type) for values, field in zip(columns, schema, strict=True)]
-        return pa.RecordBatch.from_arrays(arrays, schema=schema)
+        rows = f"SELECT CAST(group_concat({_csv_row(schema)}, char(10)) AS BLOB) FROM ({compiled})"  # noqa: S608 - names of columns
+        (content,) = driver.execute(rows, parameters).fetchone()
+        return batch_of_csv(content or b"", schema, quote="'", null="NULL")
 
     @contextmanager
     def lock(self, engine: Engine, name: str) -> Iterator[None]:
@@ -92,6 +93,14 @@ class SqliteDialect:
     def size_bytes(self, engine: Engine) -> int | None:
         path = Path(engine.url.database or "")
         return sum(p.stat().st_size for p in (path, Path(f"{path}-wal")) if p.exists())
+
+
+def _csv_row(schema: pa.Schema) -> str:
+    """An SQL expression: a row's values as SQLite quotes them, with commas between; a real number with all its digits."""
+    real = [pa.types.is_floating(field.type) for field in schema]
+    pieces = ",".join("%s" if is_real else "%Q" for is_real in real)
+    names = (f'quote("{field.name}")' if is_real else f'"{field.name}"' for field, is_real in zip(schema, real, strict=True))
+    return f"printf('{pieces}', {', '.join(names)})"
 
 
 def _values(column: pa.Array[Any]) -> Iterable[object]:
