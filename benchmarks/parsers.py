@@ -1,10 +1,13 @@
 """Every parser on a log of its own (`benchmarks.logs`), beside APEL's for the same lines in the same run, where there is one.
 
-Of APEL only the calls of `parse` are timed, in an interpreter of its own; of ours everything from the opened file to Arrow batches.
+Of APEL only the calls of `parse` are timed; of ours everything from the opened file to Arrow batches. Every measurement is in an
+interpreter of its own, where nothing of this log was seen before; ours is `python -m benchmarks.parsers PARSER FILE THREADS`.
 """
 
 from __future__ import annotations
 
+import json
+import subprocess
 import sys
 import time
 from collections import deque
@@ -14,6 +17,7 @@ from itertools import islice
 from pathlib import Path
 from typing import cast
 
+from batchacct import memory
 from batchacct.parsing import Block, Outcome, Source, registry
 from batchacct.parsing.contract import UnitParser
 from batchacct.parsing.reading import open_stream, read_blocks
@@ -23,6 +27,7 @@ from benchmarks.figures import Figures, Taken, Throughput, median_of, timed
 from benchmarks.parse import SOURCE, drain
 
 ROUNDS = 3
+WARM_UP_BYTES = 1 << 16
 SAMPLE_BLOCKS, SAMPLE_BLOCK_BYTES = 2, 1 << 20
 """Of this much of a log the careful lane alone is measured, and how much the fast lane leaves to it."""
 
@@ -45,12 +50,12 @@ def measure(figures: Figures, chosen: Sequence[str], workdir: Path, units: int, 
 
 
 def _measured(figures: Figures, log: logs.Log, apel: Apel | None) -> Throughput:
-    """Sample first, which warms up; then both numbers of threads and APEL in turn."""
+    """Both numbers of threads and APEL in turn."""
     parser = cast("UnitParser", registry.parser(log.parser))
     careful_s, left = _careful_lane(parser, log)
     taken: list[tuple[Taken, Taken, Taken | None]] = []
     for nth in range(ROUNDS):
-        one, two = (timed(lambda: drain(parser, log.path, workers)) for workers in (1, 2))  # noqa: B023
+        one, two = (_in_a_child(log, workers) for workers in (1, 2))
         theirs = None
         if apel and log.apel:
             told = apel.child("parse", log.apel, log.path)
@@ -69,6 +74,24 @@ def _measured(figures: Figures, log: logs.Log, apel: Apel | None) -> Throughput:
         left=left,
         reference=median_of(theirs for _, _, theirs in taken if theirs) if apel else None,
     )
+
+
+def _in_a_child(log: logs.Log, workers: int) -> Taken:
+    command = [sys.executable, "-m", "benchmarks.parsers", log.parser, str(log.path), str(workers)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[1])
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command)}: {done.stderr}")
+    return Taken(*json.loads(done.stdout))
+
+
+def child(name: str, path: str, workers: str) -> None:
+    """Prints the seconds of one pass; what is imported on first use, a small block has asked for before."""
+    memory.keep_freed()
+    parser = cast("UnitParser", registry.parser(name))
+    with open_stream(path) as stream:
+        first = list(islice(read_blocks(stream, parser.framing, block_bytes=WARM_UP_BYTES), 1))
+    deque(parser.parse(first, SOURCE), maxlen=0)
+    print(json.dumps(timed(lambda: drain(parser, Path(path), int(workers)))))
 
 
 def _careful_lane(parser: UnitParser, log: logs.Log) -> tuple[float, float]:
@@ -90,3 +113,7 @@ def _share_left(parser: UnitParser, blocks: list[Block]) -> float:
 
     units = sum(parsed.units for parsed in replace(parser, parse_unit=counted).parse(blocks, SOURCE))
     return left / units
+
+
+if __name__ == "__main__":
+    child(*sys.argv[1:])
