@@ -89,7 +89,8 @@ def join(store: Store, outcomes: dict[str, tuple[str, str]], *, level: int | Non
         with store.writing() as connection:
             connection.execute(
                 insert(vo_mapping).values(
-                    id=number, rules_hash=name, user_name="", group_name="", project="", vo=mapped, fqan="/x", rule="default"
+                    **dict.fromkeys(("user_name", "group_name", "project", "issuer", "subject"), ""),
+                    **{"id": number, "rules_hash": name, "vo": mapped, "fqan": "/x", "rule": "default"},
                 )
             )
         if outcome == "joined":
