@@ -90,7 +90,11 @@ def join(store: Store, outcomes: dict[str, tuple[str, str]], *, level: int | Non
             connection.execute(
                 insert(vo_mapping).values(
                     **dict.fromkeys(("user_name", "group_name", "project", "issuer", "subject"), ""),
-                    **{"id": number, "rules_hash": name, "vo": mapped, "fqan": "/x", "rule": "default"},
+                    id=number,
+                    rules_hash=name,
+                    vo=mapped,
+                    fqan="/x",
+                    rule="default",
                 )
             )
         if outcome == "joined":
