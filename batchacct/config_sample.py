@@ -15,13 +15,15 @@ from batchacct.config import Config, section_of
 _LISTS = ("source", "cluster", "benchmark", "person")
 """Tables that stand more than once: `[[source]]`."""
 
+_EXAMPLES: tuple[Found, ...] = ({}, {"name": "ce01", "parser": "blah", "paths": ["/var/log/cream/accounting/blahp.log-*"]})
 _WITHIN_VO = ("rule", "issuer")
 
-Logs = Sequence[tuple[str, Sequence[str]]]
+Found = dict[str, object]
+"""Keys of a source, and their values."""
 
 
-def sample(*, site: str | None = None, database: str | None = None, logs: Logs = ()) -> str:
-    """A complete configuration, every key with its doc and default; given values and found logs take the place of examples."""
+def sample(*, site: str | None = None, database: str | None = None, sources: Sequence[Found] = ()) -> str:
+    """A complete configuration, every key with its doc and default; given values and found sources take the place of examples."""
     lines = [
         "# batchacct configuration. A key that is commented out shows its default.",
         '# Durations are seconds or a text such as "36h" (s, m, h, d, w).',
@@ -34,7 +36,7 @@ def sample(*, site: str | None = None, database: str | None = None, logs: Logs =
         if name == "ce":
             lines += _ce_table()
         elif name == "source":
-            for source in _sources(logs):
+            for source in sources or _EXAMPLES:
                 lines += _table("[[source]]", section, source)
         elif section is not None:
             table = _table(f"[[{name}]]" if name in _LISTS else f"[{name}]", section, given)
@@ -45,14 +47,6 @@ def sample(*, site: str | None = None, database: str | None = None, logs: Logs =
                 for inner in _WITHIN_VO:
                     lines += _commented(_table(f"[[vo.{inner}]]", section_of(section, inner), {}))
     return "\n".join(lines) + "\n"
-
-
-def _sources(logs: Logs) -> list[dict[str, object]]:
-    found: list[dict[str, object]] = [{"name": parser, "parser": parser, "paths": list(paths)} for parser, paths in logs]
-    return found or [
-        {},
-        {"name": "ce01", "parser": "blah", "paths": ["/var/log/cream/accounting/blahp.log-*"]},
-    ]
 
 
 def _table(title: str, section: type[BaseModel] | None, given: dict[str, object]) -> list[str]:
@@ -67,7 +61,8 @@ def _keys(section: type[BaseModel], given: dict[str, object]) -> Iterator[str]:
             continue
         yield f"# {field.description}"
         value = given.get(name) if given.get(name) is not None else sample_value(field)
-        if field.is_required() or given.get(name) is not None or _needed_sample(section, name):
+        asked = name == "paths" and given.get("feed") is not None
+        if field.is_required() or given.get(name) is not None or (_needed_sample(section, name) and not asked):
             yield f"{name} = {_toml(value)}"
         else:
             yield f"# {name} = {_toml(value if field.default is None else shown_default(field))}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import sys
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ from sqlalchemy import Table
 from batchacct import errors
 from batchacct.cli.main import group
 from batchacct.config_sample import reference
+from batchacct.feeding import FEEDS
 from batchacct.model import RECORD_TYPES, RecordType
 from batchacct.parsing import registry
 from batchacct.store.tables import RECORD_TABLES, metadata
@@ -34,6 +36,7 @@ def pages() -> dict[str, str]:
         "commands.md": _commands(),
         "parsers.md": _parsers(),
         "differences.md": _differences(),
+        "feeds.md": _feeds(),
         "formats.md": _formats(),
         "exit-statuses.md": _exit_statuses(),
     }
@@ -105,6 +108,14 @@ def _parsers() -> str:
         parser = registry.parser(name)
         lines += [f"## {name}", "", f"Yields {parser.record_type.name} records as `{parser.label}`.", ""]
         lines += [textwrap.dedent(parser.doc).strip(), ""]
+    return "\n".join(lines)
+
+
+def _feeds() -> str:
+    lines = ["# Feeds", "", HEAD, "Sources that are asked rather than followed: `feed` of a source, and its `feed_options`.", ""]
+    for name in registry.names(FEEDS):
+        module = sys.modules[getattr(registry.load(FEEDS, name), "__module__", "")]
+        lines += [f"## {name}", "", (module.__doc__ or "").strip(), ""]
     return "\n".join(lines)
 
 

@@ -90,10 +90,17 @@ def test_commented_values_are_the_defaults(tmp_path: Path) -> None:
     assert everything.vo.default == plain.vo.default
 
 
+LSF: dict[str, object] = {"name": "lsf", "parser": "lsf", "paths": ["/x/lsb.acct*"]}
+SACCT: dict[str, object] = {"name": "slurm", "parser": "slurm", "feed": "sacct"}
+
+
 def test_given_values_and_logs_take_the_place_of_examples(tmp_path: Path) -> None:
-    config = _load(tmp_path, sample(site="S", database="sqlite:////a/b.db", logs=[("lsf", ["/x/lsb.acct*"])]))
+    config = _load(tmp_path, sample(site="S", database="sqlite:////a/b.db", sources=[LSF, SACCT]))
     assert (config.site, config.database.url) == ("S", "sqlite:////a/b.db")
-    assert [(s.name, s.parser, s.paths) for s in config.source] == [("lsf", "lsf", ["/x/lsb.acct*"])]
+    assert [(s.name, s.parser, s.paths, s.feed) for s in config.source] == [
+        ("lsf", "lsf", ["/x/lsb.acct*"], None),
+        ("slurm", "slurm", [], "sacct"),
+    ]
 
 
 def test_everything_wrong_is_told_at_once(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import socket
 from pathlib import Path
 
@@ -11,25 +12,45 @@ from sqlalchemy import make_url
 
 from batchacct.cli.common import config_option, open_store
 from batchacct.config import Config, default_path, load_config, masked
-from batchacct.config_sample import sample
+from batchacct.config_sample import Found, sample
 from batchacct.connection import check_url
 from batchacct.errors import ConfigError, SchemaError, StoreError
 from batchacct.parsing import registry
 from batchacct.parsing.reading import expand, open_stream
 from batchacct.store import Store
 
-_USUAL_LOGS = (
-    ("lsf", ("/var/log/lsf/lsb.acct*", "/usr/share/lsf/work/*/logdir/lsb.acct*")),
-    (
-        "blah",
-        (
-            "/var/log/cream/accounting/blahp.log-*",
-            "/var/log/accounting/blahp.log-*",
-            "/var/log/arc/accounting/blahp.log-*",
-        ),
-    ),
-)
-"""Where the logs of this release's parsers usually are (formats/lsf.md section 8, formats/identity.md section 1.2)."""
+_USUAL_LOGS: dict[str, tuple[str, ...]] = {
+    "lsf": ("/var/log/lsf/lsb.acct*", "/usr/share/lsf/work/*/logdir/lsb.acct*"),
+    "pbs": tuple(f"/var/spool/{home}/server_priv/accounting/[0-9]*" for home in ("pbs", "torque", "PBS")),
+    "sge": ("/opt/sge/*/common/accounting*", "/var/lib/gridengine/*/common/accounting*"),
+    "slurm-jobcomp": ("/var/log/slurm_jobcomp.log*",),
+    "htcondor": ("/var/lib/condor/spool/history*",),
+    "blah": tuple(f"/var/log/{place}accounting/blahp.log-*" for place in ("cream/", "", "arc/")),
+    "arc-joblog": ("/var/log/arc/arex-jobs.log*",),
+    "htcondor-ce": ("/var/lib/condor-ce/spool/history*",),
+    "gram": ("/var/log/globus-gatekeeper.log*",),
+}
+"""Where the logs of this release's parsers usually are (formats/*.md, "Files")."""
+
+_ARC_DATABASE = "/var/spool/arc/jobstatus/accounting/accounting.db"
+_INSTEAD = {"slurm": "slurm-jobcomp", "arc-db": "arc-joblog"}
+"""What can be asked tells more than the log beside it."""
+
+
+def usual_sources() -> list[Found]:
+    """What there is on this host to follow or to ask, as keys of a source."""
+    logs: list[Found] = [
+        {"name": parser, "parser": parser, "paths": patterns}
+        for parser, usual in _USUAL_LOGS.items()
+        if (patterns := [pattern for pattern in usual if expand([pattern])])
+    ]
+    asked: list[Found] = []
+    if shutil.which("sacct"):
+        asked.append({"name": "slurm", "parser": "slurm", "feed": "sacct"})
+    if Path(_ARC_DATABASE).is_file():
+        asked.append({"name": "arc-db", "parser": "arc-db", "feed": "arc-db", "paths": [_ARC_DATABASE]})
+    superfluous = {_INSTEAD[str(source["name"])] for source in asked}
+    return [source for source in logs if source["name"] not in superfluous] + asked
 
 
 @click.command()
@@ -44,8 +65,8 @@ def init(path: Path, database: str, site: str | None) -> None:
     if path.exists():
         raise ConfigError(f"{path} exists already, and is not overwritten: edit it, or name another with --config")
     check_url(database)
-    found = [(parser, patterns) for parser, usual in _USUAL_LOGS if (patterns := [p for p in usual if expand([p])])]
-    text = sample(site=site or socket.getfqdn().partition(".")[2] or "MY-SITE", database=database, logs=found)
+    found = usual_sources()
+    text = sample(site=site or socket.getfqdn().partition(".")[2] or "MY-SITE", database=database, sources=found)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch(mode=0o600 if make_url(database).password else 0o644)
@@ -54,8 +75,10 @@ def init(path: Path, database: str, site: str | None) -> None:
         raise ConfigError(f"{path} cannot be written: {error}") from error
     click.echo(f"wrote {path}")
     _create(load_config(path))
-    for parser, patterns in found:
-        click.echo(f"found logs for parser {parser}: {', '.join(patterns)}")
+    for source in found:
+        paths = source.get("paths")
+        what = f"asks {source['feed']}" if "feed" in source else "follows " + ", ".join(paths if isinstance(paths, list) else [])
+        click.echo(f"source {source['name']} {what}")
     if not found:
         click.echo("found no logs in the usual places: correct the `paths` of each [[source]]")
     shown = make_url(database).render_as_string(hide_password=True)

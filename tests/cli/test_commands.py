@@ -14,6 +14,7 @@ import click
 import pytest
 
 from batchacct.cli.main import group
+from batchacct.cli.setting_up import usual_sources
 from batchacct.config import load_config
 from batchacct.config_sample import sample
 from tests.cli.runner import batchacct
@@ -367,3 +368,18 @@ def test_verbose(site: Site) -> None:
     for option in ("-v", "-vv"):
         assert site.run(option, "status").status == 0
     assert os.environ.get("BATCHACCT_NOW") is None
+
+
+def test_init_names_what_there_is_to_follow_and_to_ask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where Slurm can be asked, its completion log is not followed as well."""
+    (tmp_path / "jobcomp.log").write_text("x")
+    (tmp_path / "20260101").write_text("x")
+    usual = {"pbs": (f"{tmp_path}/2026*",), "slurm-jobcomp": (f"{tmp_path}/jobcomp*",), "lsf": (f"{tmp_path}/lsb*",)}
+    monkeypatch.setattr("batchacct.cli.setting_up._USUAL_LOGS", usual)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    pbs = {"name": "pbs", "parser": "pbs", "paths": [f"{tmp_path}/2026*"]}
+    jobcomp = {"name": "slurm-jobcomp", "parser": "slurm-jobcomp", "paths": [f"{tmp_path}/jobcomp*"]}
+    assert usual_sources() == [pbs, jobcomp]
+    (tmp_path / "sacct").write_text("#!/bin/sh\n")
+    (tmp_path / "sacct").chmod(0o755)
+    assert usual_sources() == [pbs, {"name": "slurm", "parser": "slurm", "feed": "sacct"}]
