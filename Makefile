@@ -8,9 +8,10 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 # What the tests start servers of, besides PostgreSQL: a Slurm cluster with its accounting database.
 CLUSTER_PACKAGES = mariadb-server munge slurm-wlm slurmdbd
+FUZZ ?= 1000000
 PYTEST = $(BIN)/python -m pytest -q -n 2 --dist loadfile
 
-.PHONY: help demo test check lint types docs-fresh second-zone bench docs clean
+.PHONY: help demo test check lint types docs-fresh second-zone bench fuzz docs clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -36,6 +37,9 @@ second-zone: $(VENV)/ready-test
 
 bench: $(VENV)/ready-test ## Measure, and print ratios (BENCH_JOBS=, BENCH_UNITS=, APEL_SRC= for the comparison with an APEL checkout)
 	$(BIN)/python -m benchmarks
+
+fuzz: $(VENV)/ready-test ## The long fuzz run: FUZZ= damaged excerpts (a million) through every parser; hours
+	BATCHACCT_FUZZ=$(FUZZ) $(PYTEST) -k "fuzz or mutated or lanes"
 
 docs: $(VENV)/ready ## Write the generated pages of docs/reference anew
 	$(BIN)/python -m docs.generate
