@@ -38,12 +38,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from batchacct.fqan import parse_fqan, split_fqans
-from batchacct.model import BYTES, IDENTITY, INSTANT, INTEGER, LAST_INSTANT, TEXT, Record, content_hash, text_of
+from batchacct.model import BYTES, IDENTITY, INSTANT, INTEGER, LAST_INSTANT, TEXT, Record, text_of
+from batchacct.parsing.columnar import hashes, line_bounds, lines_of, same, spans_left
 from batchacct.parsing.contract import Block, Outcome, Regular, Reject, Skip, Source, UnitParser, printable
 
 if TYPE_CHECKING:
@@ -256,9 +256,7 @@ def _unless_none(job_id: str | None) -> str | None:
 def fast_lane(block: Block, source: Source, label: str) -> Regular:
     """The lines in the usual order of keys, taken column by column; Arrow works on them outside Python's lock."""
     starts, stops = line_bounds(block.data)
-    offsets = np.append(starts, len(block.data)).astype(np.int32)
-    buffers = [None, pa.py_buffer(offsets.tobytes()), pa.py_buffer(block.data)]
-    lines = pa.Array.from_buffers(pa.binary(), len(starts), buffers)
+    lines = lines_of(block.data, starts)
     first = pc.extract_regex(lines, _FIRST_PART)
     second = pc.extract_regex(pc.struct_field(first, "rest"), _SECOND_PART)
     captured: dict[str, Column] = {name: pc.struct_field(first, name) for name in ("dn", "fqans", "ce")}
@@ -271,20 +269,7 @@ def fast_lane(block: Block, source: Source, label: str) -> Regular:
     except pa.ArrowInvalid:  # a date that does not exist, 30 February: the careful lane finds which
         records = IDENTITY.empty()
         taken = pa.array(np.zeros(len(starts), dtype=bool))
-    left = np.flatnonzero(~taken.to_numpy(zero_copy_only=False))
-    spans = zip(starts[left].tolist(), stops[left].tolist(), strict=True)
-    return Regular(records, [(start, stop) for start, stop in spans if block.data[start:stop].strip()])
-
-
-def line_bounds(data: bytes) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Where each line begins and, without `\\r` and `\\n`, ends: the spans of LineFraming, and empty ones too."""
-    array = np.frombuffer(data, dtype=np.uint8)
-    newlines = np.flatnonzero(array == ord("\n"))
-    stops = newlines if data.endswith(b"\n") or not data else np.append(newlines, len(data))
-    starts = np.append(0, newlines + 1)[: len(stops)]
-    if b"\r" in data:
-        stops = stops - ((stops > starts) & (array[np.maximum(stops - 1, 0)] == ord("\r")))
-    return starts, stops
+    return Regular(records, spans_left(block.data, starts, stops, np.asarray(taken)))
 
 
 def _records(regular: pa.RecordBatch, offset: int, source: Source, label: str) -> pa.RecordBatch:
@@ -294,7 +279,6 @@ def _records(regular: pa.RecordBatch, offset: int, source: Source, label: str) -
     line, lrms_id, job, user = texts
     time = pc.utf8_slice_codeunits(line, _TIME_AT.start, _TIME_AT.stop)
     native = pc.ascii_rtrim(line, characters="\r\n").cast(BYTES)
-    units = cast("list[bytes]", native.to_pylist())
     opaque = pc.match_substring_regex(lrms_id, _OPAQUE)
     numbered = pc.extract_regex(lrms_id, _NUMBER)
     number: Column = pc.struct_field(numbered, "number")
@@ -306,7 +290,7 @@ def _records(regular: pa.RecordBatch, offset: int, source: Source, label: str) -
     columns |= by_distinct(regular["fqans"], VOMS_COLUMNS, _of_fqans)
     columns |= {
         "record_key": pc.binary_join_element_wise(*key),
-        "content_hash": pa.array([content_hash(unit) for unit in units], INTEGER),
+        "content_hash": hashes(native),
         "time_kind": pc.if_else(opaque, "end", regular["time_kind"]),
         "recorded_at": time.cast(pa.timestamp("s")).cast(INSTANT),
         "lrms_job_id": lrms_id,
@@ -323,10 +307,6 @@ def _records(regular: pa.RecordBatch, offset: int, source: Source, label: str) -
     nulls: list[None] = [None] * count
     arrays = [columns[c.name] if c.name in columns else pa.array(nulls, c.type) for c in IDENTITY.columns]
     return pa.RecordBatch.from_arrays(arrays, schema=IDENTITY.schema)
-
-
-def same(text: str | None, count: int) -> Column:
-    return pa.repeat(pa.scalar(text, TEXT), count)
 
 
 def _null_where(condition: Column, values: Column) -> Column:

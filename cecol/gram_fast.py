@@ -14,9 +14,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from batchacct.model import BYTES, IDENTITY, INSTANT, INTEGER, PART, TEXT, content_hash
+from batchacct.model import BYTES, IDENTITY, INSTANT, INTEGER, PART, TEXT
+from batchacct.parsing.columnar import hashes, line_bounds, lines_of, same, spans_left
 from batchacct.parsing.contract import Part, Regular, Reject
-from cecol.blah import UNKNOWN_LRMS, by_distinct, line_bounds, same
+from cecol.blah import UNKNOWN_LRMS, by_distinct
 from cecol.gram_parts import COMPLETION, batch_job, local_time
 
 if TYPE_CHECKING:
@@ -51,18 +52,16 @@ class FastLane:
 
     def __call__(self, block: Block, source: Source, label: str) -> Regular:
         starts, stops = line_bounds(block.data)
-        offsets = np.append(starts, len(block.data)).astype(np.int32)
-        lines = pa.Array.from_buffers(pa.binary(), len(starts), [None, pa.py_buffer(offsets.tobytes()), pa.py_buffer(block.data)])
+        lines = lines_of(block.data, starts)
         columns = self._columns(lines, source)
         taken, fork, exiting = (columns.pop(name) for name in ("taken", "fork", "exiting"))
         every = pa.RecordBatch.from_pydict({"line": lines, "start": pa.array(starts), **columns})
         parts = _parts(every.filter(taken), block.offset, source, label)
-        left = np.flatnonzero(~np.asarray(pc.or_(taken, pc.or_(fork, exiting))))
-        spans = zip(starts[left].tolist(), stops[left].tolist(), strict=True)
+        done = np.asarray(pc.or_(taken, pc.or_(fork, exiting)))
         counts = {self.fork: _count(fork), self.exiting: _count(exiting)}
         return Regular(
             IDENTITY.empty(),
-            [(start, stop) for start, stop in spans if block.data[start:stop].strip()],
+            spans_left(block.data, starts, stops, done),
             parts,
             {reason: count for reason, count in counts.items() if count},
         )
@@ -126,10 +125,9 @@ def _parts(regular: pa.RecordBatch, offset: int, source: Source, label: str) -> 
     cluster = same(source.cluster_of_ce(None), count)
     key = _joined("gram:", cluster, ":", regular["jm_id"], ":", kind, ":", regular["at"].cast(TEXT))
     native = pc.ascii_rtrim(regular["line"].cast(TEXT), characters="\r\n").cast(BYTES)
-    units = cast("list[bytes]", native.to_pylist())
     columns: dict[str, Column] = {
         "record_key": pc.coalesce(_joined(key, ":", job_id), key),
-        "content_hash": pa.array([content_hash(unit) for unit in units], INTEGER),
+        "content_hash": hashes(native),
         "site": same(source.site, count),
         "cluster": cluster,
         "lrms": regular["lrms"].fill_null(UNKNOWN_LRMS),

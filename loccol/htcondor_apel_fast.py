@@ -6,15 +6,15 @@ and a start; whatever needs judgement is left to the careful lane.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from batchacct.model import BYTES, INSTANT, INTEGER, JOB, LAST_INSTANT, REAL, TEXT, content_hash
+from batchacct.model import BYTES, INSTANT, INTEGER, JOB, LAST_INSTANT, REAL, TEXT
 from batchacct.parsing import Block, Regular, Source
+from batchacct.parsing.columnar import hashes, line_bounds, lines_of, same, spans_left
 
 if TYPE_CHECKING:
     from typing import Any
@@ -38,12 +38,12 @@ _SCHEDD = "^(?:[^#]*@)?(?P<host>[^#@]+)#"
 
 def fast_lane(block: Block, source: Source, label: str) -> Regular:
     """The regular lines of a block as job records, and the spans of all others."""
-    starts, stops = _line_bounds(block.data)
+    starts, stops = line_bounds(block.data)
     if source.cluster is None or not len(starts):
         regular = np.zeros(len(starts), np.bool_)
         records = JOB.empty()
     else:
-        lines = _lines(block.data, starts)
+        lines = lines_of(block.data, starts)
         regular = np.array(pc.match_substring_regex(lines, _REGULAR).to_numpy(zero_copy_only=False))
         columns = _columns(lines.filter(pa.array(regular)))
         possible = _possible(columns)
@@ -51,27 +51,7 @@ def fast_lane(block: Block, source: Source, label: str) -> Regular:
         columns["offset"] = pa.array(starts[regular] + block.offset, INTEGER)
         kept = {name: column if name == "offset" else column.filter(possible) for name, column in columns.items()}
         records = _records(kept, source, label)
-    left = np.flatnonzero(~regular)
-    spans = zip(starts[left].tolist(), stops[left].tolist(), strict=True)
-    return Regular(records, [(start, stop) for start, stop in spans if block.data[start:stop].strip()])
-
-
-def _line_bounds(data: bytes) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Where each line begins and, without `\\r` and `\\n`, ends: the spans of LineFraming, and empty ones too."""
-    array = np.frombuffer(data, dtype=np.uint8)
-    newlines = np.flatnonzero(array == ord("\n"))
-    stops = newlines if data.endswith(b"\n") or not data else np.append(newlines, len(data))
-    starts = np.append(0, newlines + 1)[: len(stops)]
-    if b"\r" in data:
-        stops = stops - ((stops > starts) & (array[np.maximum(stops - 1, 0)] == ord("\r")))
-    return starts, stops
-
-
-def _lines(data: bytes, starts: npt.NDArray[np.int64]) -> Column:
-    """The lines, each with its end, as one array over the block's own bytes."""
-    offsets = np.append(starts, len(data)).astype(np.int32)
-    lines: Column = pa.Array.from_buffers(pa.binary(), len(starts), [None, pa.py_buffer(offsets.tobytes()), pa.py_buffer(data)])
-    return lines
+    return Regular(records, spans_left(block.data, starts, stops, regular))
 
 
 def _columns(lines: Column) -> dict[str, Column]:
@@ -109,17 +89,16 @@ def _records(columns: dict[str, Column], source: Source, label: str) -> pa.Recor
     job_id, owner, start, end = (columns[name] for name in ("id", "owner", "start", "end"))
     count = len(job_id)
     native = columns["native"].cast(BYTES)
-    units = cast("list[bytes]", native.to_pylist())
-    times = pc.binary_join_element_wise(_same("", count), start.cast(TEXT), end.cast(TEXT), _same(":", count))
+    times = pc.binary_join_element_wise(same("", count), start.cast(TEXT), end.cast(TEXT), same(":", count))
     times = pc.if_else(pc.match_substring_regex(job_id, _GLOBAL_ID), "", times)
     prefix = f"htcondor:{source.cluster}:"
     ended = end.cast(pa.timestamp("s")).cast(INSTANT)
     made: dict[str, Column] = {
-        "record_key": pc.binary_join_element_wise(_same(prefix, count), job_id, times, _same("", count)),
-        "content_hash": pa.array([content_hash(unit) for unit in units], INTEGER),
-        "site": _same(source.site, count),
-        "cluster": _same(source.cluster, count),
-        "lrms": _same("HTCondor", count),
+        "record_key": pc.binary_join_element_wise(same(prefix, count), job_id, times, same("", count)),
+        "content_hash": hashes(native),
+        "site": same(source.site, count),
+        "cluster": same(source.cluster, count),
+        "lrms": same("HTCondor", count),
         "lrms_job_id": job_id,
         "join_id": job_id,
         "user_name": pc.if_else(pc.equal(owner, pa.scalar("")), pa.scalar(None, TEXT), owner),
@@ -134,17 +113,13 @@ def _records(columns: dict[str, Column], source: Source, label: str) -> pa.Recor
         "processors": columns["processors"],
         "memory_real_kib": columns["resident"],
         "memory_virtual_kib": columns["image"],
-        "state": _same("unknown", count),
+        "state": same("unknown", count),
         "host_factor": columns["factor"],
         "native": native,
-        "source": _same(source.name, count),
+        "source": same(source.name, count),
         "source_offset": columns["offset"],
-        "parser": _same(label, count),
+        "parser": same(label, count),
     }
     nulls: list[None] = [None] * count
     arrays = [made[c.name] if c.name in made else pa.array(nulls, c.type) for c in JOB.columns]
     return pa.RecordBatch.from_arrays(arrays, schema=JOB.schema)
-
-
-def _same(text: str | None, count: int) -> Column:
-    return pa.repeat(pa.scalar(text, TEXT), count)
