@@ -3,36 +3,32 @@
 A line is regular if nothing about it needs judgement: no NUL and no CR is in it, bytes beyond ASCII are in the category and the
 command only, it has 43 to 74 fields, the category holds no colon, and every number that is looked at is plain (no sign, no
 exponent, no needless 0, at most 16 digits and 7 decimals). It is of a serial job, or a master's or task's of a parallel one, that
-started. All else is left to the careful lane.
+started; or of a job that did not and bears no time, which is skipped. All else is left to the careful lane.
 
-The block is an array of bytes; the numbers of its colons are all there is to a line, for field k of line i ends at
-`colons[first[i] + k]`. NumPy and Arrow do it without holding Python's lock, so that blocks parse in parallel.
+`loccol.sge_rows` finds the fields, this module reads their numbers, and `loccol.sge_columns` makes the columns. NumPy and Arrow do
+it without holding Python's lock, so that blocks parse in parallel.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from batchacct.model import JOB, LAST_INSTANT
 from batchacct.parsing import LINES, Block, Regular, Source
-from loccol.sge_colon import FIELDS_WITH_GRANTED, GRANTED, HEAD, MOST_SECONDS, NONE, PE_TASKID, TAIL
-from loccol.sge_columns import Rows, jobs, parts
-from loccol.sge_runs import MOST_CPU_S
+from loccol.sge_colon import FIELDS_WITH_GRANTED, MOST_SECONDS, PE_TASKID
+from loccol.sge_columns import TIMES, jobs, parts
+from loccol.sge_rows import FEWEST_FIELDS, Bools, Bytes, Ints, Lexed, Rows, compute, lex
+from loccol.sge_runs import MOST_CPU_S, TIMELESS
 
-Ints = npt.NDArray[np.int64]
-Bytes = npt.NDArray[np.uint8]
-Bools = npt.NDArray[np.bool_]
 Words = npt.NDArray[np.uint64]
 
-CATEGORY = len(HEAD)
-FIELD = {name: number for number, name in enumerate(HEAD)} | {name: CATEGORY + 1 + n for n, name in enumerate(TAIL)}
-FEWEST_FIELDS = FIELD["maxvmem"] + 1
-INTEGERS = ("job_number", "submission_time", "start_time", "end_time", "failed", "exit_status", "slots", "task_number")
+INTEGERS = ("job_number", *TIMES, "failed", "exit_status", "slots", "task_number")
 REALS = ("ru_wallclock", "ru_maxrss", "cpu", "mem", "io", "iow", "maxvmem")
 LATE_REALS = ("maxrss", "ioops")
+KEPT = ("ru_wallclock", "ru_maxrss", "cpu", "maxvmem", "maxrss")
+"""Of the reals those whose value matters; the others stand in `resources` as they are written, or nowhere."""
 
 LEAST_BLOCK = 64
 """Bytes of data below which columns are not worth the while (and words of eight bytes might reach beyond)."""
@@ -43,6 +39,7 @@ LARGEST_TASK_NUMBER = 10**9
 _ALL = np.uint64(0xFFFFFFFFFFFFFFFF)
 _ONES, _HIGH_BITS, _DOTS, _ZEROS = (np.uint64(int(f"{byte:02x}" * 8, 16)) for byte in (0x01, 0x80, ord("."), ord("0")))
 _TO_HIGH_BIT_FROM_TEN = np.uint64(int("76" * 8, 16))
+_TASK_ID = rf"\A{PE_TASKID.pattern.decode()}\z"
 _PLACES = np.array([10**n for n in range(MOST_DECIMALS + 1)])
 
 
@@ -52,17 +49,23 @@ def fast_lane(block: Block, source: Source, label: str) -> Regular:
     if len(data) < LEAST_BLOCK or source.cluster is None:
         return Regular(JOB.empty(), list(LINES.spans(data)))
     lexed = lex(data)
-    rows = regular_rows(lexed)
-    if rows is None:
+    rows = _plain_rows(lexed)
+    if not len(rows):
         return Regular(JOB.empty(), list(LINES.spans(data)))
+    good, started = _is_regular(rows), rows.numbers["start_time"] > 0
     serial = rows.is_none("granted_pe") & rows.is_none("pe_taskid")
+    timeless = (
+        good & ~started & rows.is_none("pe_taskid") & (rows.numbers["submission_time"] == 0) & (rows.numbers["end_time"] == 0)
+    )
+    good &= started & ((rows.numbers["slots"] <= 1) | ~serial)
     left = np.ones(len(lexed.starts), np.bool_)
-    left[rows.lines] = False
+    left[rows.lines[good | timeless]] = False
     spans = zip(lexed.starts[left].tolist(), lexed.stops[left].tolist(), strict=True)
     return Regular(
-        jobs(rows.of(serial), block.offset, source, label),
+        jobs(rows.at(np.flatnonzero(good & serial)), block.offset, source, label),
         [span for start, stop in spans for span in _unit(data, start, stop)],
-        parts(rows.of(~serial), block.offset, source, label),
+        parts(rows.at(np.flatnonzero(good & ~serial)), block.offset, source, label),
+        {TIMELESS: int(np.count_nonzero(timeless))},
     )
 
 
@@ -72,52 +75,14 @@ def _unit(data: bytes, start: int, stop: int) -> list[tuple[int, int]]:
     return [(start, stop)] if data[start:stop].strip() else []
 
 
-@dataclass(frozen=True, slots=True)
-class Lexed:
-    """A block's lines, `data[starts[i]:stops[i]]`, and its colons: those of line i are `counts[i]` from number `first[i]` on."""
-
-    data: bytes
-    array: Bytes
-    starts: Ints
-    stops: Ints
-    colons: Ints
-    first: Ints
-    counts: Ints
-
-
-def lex(data: bytes) -> Lexed:
-    """Lines and colons of a block, which is not empty."""
-    array = np.frombuffer(data, np.uint8)
-    stops = np.flatnonzero(array == ord("\n"))
-    if not data.endswith(b"\n"):
-        stops = np.append(stops, len(data))
-    starts = np.concatenate(([0], stops[:-1] + 1))
-    colons = np.flatnonzero(array == ord(":"))
-    first = np.searchsorted(colons, starts)
-    counts = np.diff(first, append=len(colons))
-    return Lexed(data, array, starts, stops, colons, first, counts)
-
-
-def regular_rows(lexed: Lexed) -> Rows | None:
-    """The regular lines, with the numbers in them; None if there is none."""
+def _plain_rows(lexed: Lexed) -> Rows:
+    """The lines with the fields of a record and nothing odd in them."""
     plain = (lexed.counts >= FEWEST_FIELDS - 1) & (lexed.counts < FIELDS_WITH_GRANTED)
     plain &= ~_begins_otherwise(lexed)
     for odd in (b"\0", b"\r"):
         if odd in lexed.data:
-            _mark(plain, lexed, np.flatnonzero(lexed.array == ord(odd)))
-    rows = _rows(lexed, np.flatnonzero(plain))
-    if not len(rows.lines):
-        return None
-    good = rows.spans["job_number"][1] > MOST_DIGITS
-    if not lexed.data.isascii():
-        good &= _is_ascii_elsewhere(lexed.array, rows)
-    good &= _read_integers(rows) & _read_reals(rows) & _read_times(rows)
-    good &= (rows.numbers["job_number"] > 0) & (rows.numbers["task_number"] < LARGEST_TASK_NUMBER)
-    is_parallel = ~(rows.is_none("granted_pe") & rows.is_none("pe_taskid"))
-    good &= (rows.numbers["slots"] <= 1) | is_parallel
-    good &= (rows.numbers["cpu"] < int(MOST_CPU_S)) & _has_task_id(rows)
-    rows = rows.of(good)
-    return rows if len(rows.lines) else None
+            plain[np.searchsorted(lexed.stops, np.flatnonzero(lexed.array == ord(odd)))] = False
+    return Rows(lexed, np.flatnonzero(plain))
 
 
 def _begins_otherwise(lexed: Lexed) -> Bools:
@@ -127,33 +92,15 @@ def _begins_otherwise(lexed: Lexed) -> Bools:
     return otherwise
 
 
-def _mark(plain: Bools, lexed: Lexed, bad: Ints) -> None:
-    plain[np.searchsorted(lexed.stops, bad)] = False
-
-
-def _rows(lexed: Lexed, lines: Ints) -> Rows:
-    """The given lines with the spans of all fields that are looked at; one that a line does not have is empty."""
-    first, counts = lexed.first[lines], lexed.counts[lines]
-    starts, stops = lexed.starts[lines], lexed.stops[lines]
-    spans: dict[str, tuple[Ints, Ints]] = {"qname": (starts, lexed.colons[first])}
-    names = ("hostname", "group", "owner", "job_name", "account", "project", "granted_pe", *INTEGERS, *REALS, *LATE_REALS)
-    for name in (*names, "pe_taskid", "qdel_info", "submit_host", "submit_cmd"):
-        number = FIELD[name]
-        begins, ends = _span(lexed.colons, first, counts, stops, number)
-        spans[name] = begins, ends
-    spans["category"] = _span(lexed.colons, first, counts, stops, CATEGORY)
-    granted, granted_end = _span(lexed.colons, first, counts, stops, CATEGORY + 1 + GRANTED)
-    has_granted = counts + 1 == FIELDS_WITH_GRANTED
-    spans["granted"] = np.where(has_granted, granted, stops), np.where(has_granted, granted_end, stops)
-    return Rows(lexed.data, lines, starts, stops, counts + 1, spans, {}, {})
-
-
-def _span(colons: Ints, first: Ints, counts: Ints, stops: Ints, number: int) -> tuple[Ints, Ints]:
-    if number < FEWEST_FIELDS - 1:
-        return colons[first + number - 1] + 1, colons[first + number]
-    last = len(colons) - 1
-    begins = np.where(number <= counts, colons[np.minimum(first + number - 1, last)] + 1, stops)
-    return begins, np.where(number < counts, colons[np.minimum(first + number, last)], stops)
+def _is_regular(rows: Rows) -> Bools:
+    """Whether a line is as the careful lane would have it, whether its job started or not; reads the numbers."""
+    good = rows.span("job_number")[1] > MOST_DIGITS
+    if not rows.data.isascii():
+        good &= _is_ascii_elsewhere(rows.lexed.array, rows)
+    good &= _read_integers(rows) & _read_reals(rows) & _read_times(rows) & _has_task_id(rows)
+    good &= (rows.numbers["job_number"] > 0) & (rows.numbers["task_number"] < LARGEST_TASK_NUMBER)
+    good &= rows.numbers["cpu"] < int(MOST_CPU_S)
+    return good
 
 
 def _is_ascii_elsewhere(array: Bytes, rows: Rows) -> Bools:
@@ -164,23 +111,23 @@ def _is_ascii_elsewhere(array: Bytes, rows: Rows) -> Bools:
         within: Ints = np.searchsorted(high, stops) - np.searchsorted(high, starts)
         return within
 
-    rows.numbers["beyond_ascii"] = count(*rows.spans["submit_cmd"])
-    free = count(*rows.spans["category"]) + rows.numbers["beyond_ascii"]
+    rows.numbers["beyond_ascii"] = count(*rows.span("submit_cmd"))
+    free = count(*rows.span("category")) + rows.numbers["beyond_ascii"]
     same: Bools = count(rows.starts, rows.stops) == free
     return same
 
 
 def _has_task_id(rows: Rows) -> Bools:
     """Whether pe_taskid is that of a task, `1.node07`, or none."""
-    found, which = rows.encoded("pe_taskid")
-    good = np.array([raw in NONE or PE_TASKID.fullmatch(raw) is not None for raw in found], np.bool_)
-    every: Bools = good[np.asarray(which)]
-    return every
+    is_id: Bools = np.asarray(
+        compute.fill_null(compute.match_substring_regex(rows.texts("pe_taskid", pa.binary()), _TASK_ID), True)
+    )
+    return is_id
 
 
 def _read_integers(rows: Rows) -> Bools:
     """Reads the INTEGERS; whether all of a line are plain."""
-    starts, ends = (np.concatenate([rows.spans[name][side] for name in INTEGERS]) for side in (0, 1))
+    starts, ends = (np.concatenate([rows.span(name)[side] for name in INTEGERS]) for side in (0, 1))
     numbers, good = _digits(rows.data, starts, ends)
     rows.numbers |= dict(zip(INTEGERS, numbers.reshape(len(INTEGERS), -1), strict=True))
     return _every(good, len(INTEGERS))
@@ -188,17 +135,25 @@ def _read_integers(rows: Rows) -> Bools:
 
 def _read_reals(rows: Rows) -> Bools:
     """Reads the REALS, rounded down, and their fractions; whether all of a line are plain. A late one may be absent (0)."""
-    names = REALS + LATE_REALS
-    starts, ends = (np.concatenate([rows.spans[name][side] for name in names]) for side in (0, 1))
-    decimals = _decimals(rows.data, starts, ends)
-    whole, good = _digits(rows.data, starts, ends - decimals - (decimals > 0))
-    fractions, good_fractions = _last_digits(rows.data, ends, decimals)
-    absent = np.concatenate([rows.fields <= FIELD[name] for name in names])
+    late = [name for name in LATE_REALS if rows.has(name)]
+    names = (*REALS, *late)
+    starts, ends = (np.concatenate([rows.span(name)[side] for name in names]) for side in (0, 1))
+    words = _words(rows.data, ends)
+    decimals = _decimals(words, ends - starts)
+    fractions, good = _last_digits(words, decimals)
+    numbers, good_whole = _digits(rows.data, starts, ends - decimals - (decimals > 0))
+    good &= good_whole
+    by_name = {name: nth for nth, name in enumerate(names) if name in KEPT}
     shape = len(names), -1
-    rows.numbers |= dict(zip(names, np.where(absent, 0, whole).reshape(shape), strict=True))
-    rows.fractions |= dict(zip(names, fractions.reshape(shape), strict=True))
+    rows.numbers |= {name: numbers.reshape(shape)[nth] for name, nth in by_name.items()}
+    rows.fractions |= {name: fractions.reshape(shape)[nth] for name, nth in by_name.items()}
     rows.numbers["cpu_places"] = _PLACES[decimals.reshape(shape)[names.index("cpu")]]
-    return _every((good & good_fractions) | absent, len(names))
+    for name in late:
+        absent = rows.absent(name)
+        good.reshape(shape)[names.index(name)] |= absent
+        if name in KEPT:
+            rows.numbers[name][absent] = 0
+    return _every(good, len(names))
 
 
 def _every(good: Bools, count: int) -> Bools:
@@ -217,25 +172,25 @@ def _mask(digits: Ints) -> Words:
     return mask
 
 
-def _decimals(data: bytes, starts: Ints, ends: Ints) -> Ints:
-    """How many bytes follow the last full stop among the last eight of each field; 0 if there is none.
+def _decimals(words: Words, lengths: Ints) -> Ints:
+    """How many bytes follow the last full stop among the last eight (`words`) of each field; 0 if there is none.
 
     A full stop at the very end, and what else is no plain number, is found by whoever reads the digits.
     """
-    words = _words(data, ends) ^ _DOTS
-    words |= ~_mask(np.minimum(ends - starts, 8))
+    words = words ^ _DOTS
+    words |= ~_mask(np.minimum(lengths, 8))
     dots = (words - _ONES) & ~words & _HIGH_BITS
     lowest = dots & (~dots + np.uint64(1))
     byte = np.frexp(lowest.astype(np.float64))[1].astype(np.int64) // 8
     return np.where(dots == 0, 0, 8 - byte)
 
 
-def _last_digits(data: bytes, ends: Ints, digits: Ints) -> tuple[Ints, Bools]:
-    """The number that the last `digits` (0 to 8) bytes before each of `ends` spell, and whether they are digits.
+def _last_digits(words: Words, digits: Ints) -> tuple[Ints, Bools]:
+    """The number that the last `digits` (0 to 8) of each eight bytes spell, and whether they are digits.
 
     The eight bytes are one word; bytes before the digits are masked to 0, and neighbours joined: to 4 pairs, 2 fours, 1 number.
     """
-    words = (_words(data, ends) ^ _ZEROS) & _mask(digits)
+    words = (words ^ _ZEROS) & _mask(digits)
     good: Bools = ~(((words + _TO_HIGH_BIT_FROM_TEN) | words) & _HIGH_BITS).astype(np.bool_)
     words = (words * np.uint64(10 * 256 + 1)) >> np.uint64(8)
     words = ((words & np.uint64(0x00FF00FF00FF00FF)) * np.uint64(100 * 65536 + 1)) >> np.uint64(16)
@@ -246,24 +201,25 @@ def _last_digits(data: bytes, ends: Ints, digits: Ints) -> tuple[Ints, Bools]:
 def _digits(data: bytes, starts: Ints, ends: Ints) -> tuple[Ints, Bools]:
     """The numbers that whole fields spell, and whether each is 1 to 16 digits without a needless 0 at the front."""
     lengths = ends - starts
-    numbers, good = _last_digits(data, ends, np.clip(lengths, 0, 8))
-    if lengths.max(initial=0) > 8:
-        upper, upper_good = _last_digits(data, ends - 8, np.clip(lengths - 8, 0, 8))
-        numbers += upper * 100_000_000
-        good &= upper_good
+    numbers, good = _last_digits(_words(data, ends), np.clip(lengths, 0, 8))
+    long = np.flatnonzero(lengths > 8)
+    if len(long):
+        upper, upper_good = _last_digits(_words(data, ends[long] - 8), np.minimum(lengths[long] - 8, 8))
+        numbers[long] += upper * 100_000_000
+        good[long] &= upper_good
     leading = np.frombuffer(data, np.uint8)[np.minimum(starts, len(data) - 1)] == ord("0")
     good &= (lengths > 0) & (lengths <= MOST_DIGITS) & ~(leading & (lengths > 1))
     return numbers, good
 
 
 def _read_times(rows: Rows) -> Bools:
-    """Turns the times into seconds; whether they are those of a job that ran, and possible."""
-    good = np.ones(len(rows.lines), np.bool_)
-    for name in ("submission_time", "start_time", "end_time"):
+    """Turns the times into seconds; whether they are possible: none after 2099, the end not before the start."""
+    good = np.ones(len(rows), np.bool_)
+    for name in TIMES:
         times = rows.numbers[name]
         while (too_large := times > MOST_SECONDS).any():
             times = np.where(too_large, times // 1000, times)
         rows.numbers[name] = times
         good &= times <= LAST_INSTANT
-    good &= (rows.numbers["start_time"] > 0) & (rows.numbers["start_time"] <= rows.numbers["end_time"])
+    good &= rows.numbers["start_time"] <= rows.numbers["end_time"]
     return good

@@ -160,10 +160,10 @@ def test_both_lanes_find_the_same_in_the_samples(path: Path) -> None:
         ("apel-tests.acct", 1),
         ("gbsc_utils-tests.acct", 0),
         ("misc.acct", 0),
-        ("pretty-accounting-tests.acct", 3),
+        ("pretty-accounting-tests.acct", 1),
         ("safe-tests-sge6.acct", 0),
         ("safe-tests-uge862.acct", 4),
-        ("wyntonquery-sge819.acct", 5),
+        ("wyntonquery-sge819.acct", 4),
         ("xdmod-tests-uge.acct", 0),
     ],
 )
@@ -172,7 +172,8 @@ def test_the_fast_lane_takes_what_is_regular(name: str, left: int) -> None:
     data = sample(name)
     regular = fast_lane(Block(data, 0), SOURCE, "sge/1")
     assert len(regular.left) == left
-    assert regular.records.num_rows + regular.parts.num_rows + left == len(list(LINES.spans(data)))
+    taken = regular.records.num_rows + regular.parts.num_rows + sum(regular.skipped.values())
+    assert taken + left == len(list(LINES.spans(data)))
 
 
 def test_a_block_of_everything() -> None:
