@@ -43,6 +43,8 @@ class Collected:
     files: int = 0
     bytes_read: int = 0
     errors: list[BatchacctError] = field(default_factory=list)
+    held: list[str] = field(default_factory=list)
+    """Files that were not empty, and of which not one unit was whole: what is at their end may be half written."""
 
     def add(self, counts: Counts) -> None:
         for name in ("units", "recorded", "merged", "known", "revised", "skipped", "rejected"):
@@ -120,6 +122,8 @@ def _collect_file(
             known.forget(position)
             known.add(stored)
             position = stored
+    if head and not position.offset:
+        done.held.append(path)
 
 
 def _collect_answers(

@@ -185,7 +185,7 @@ def _complete(store: Store, connection: Connection, rule: Rule, now: int) -> int
             )  # fmt: skip
             continue
         made.completed += completed
-        if completed or whole.records:
+        if completed or whole.records or completion.settled(whole):
             made.used.append({"of_cluster": cluster, "of_key": whole.key})
     records = _changed(connection, completion.record_type, made.completed)
     count = append_completed(store, connection, completion.record_type, records, now)

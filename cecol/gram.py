@@ -14,10 +14,11 @@ other sources with the same JM id, are parts of one identity a `has` line; `ceco
 | type t`                              |         | submit                                                                     |
 | `JM exiting`, `summary:`, any other  | skipped | `JM exiting` is not the end of the job                                     |
 
-The id is cut at the first `|` (SGE: `id|stdout|stderr`), join_id is without server suffix. A `fork` job is a process and is
-skipped. With JM id `none` the batch job is held (it has no DN), the other lines are skipped. A `has` line that a restarted
-job manager repeats later is one more identity of the same job and says the same; the join takes the nearest. The peer
-address is in the part's `usage` and `native`; global_job_id is the JM id; ce_id is null, as no line names the gatekeeper.
+The id is cut at the first `|` (SGE: `id|stdout|stderr`), join_id is without server suffix. A `fork` job is a process: a part
+that says so, for the others of its JM id to wait no longer. With JM id `none` the batch job is held (it has no DN), the other
+lines are skipped. A `has` line that a restarted job manager repeats later is one more identity of the same job and says the
+same; the join takes the nearest. The peer address is in the part's `usage` and `native`; global_job_id is the JM id; ce_id is
+null, as no line names the gatekeeper.
 
 Gatekeeper log: a message is two lines, `TIME: ...` and ` PID: n -- Notice: 5: ...`, and a failure goes on over more. Of all
 that, one line is taken: `GATEKEEPER_JM_ID id for DN on peer` (part `connection`), which serves where the job manager's
@@ -118,7 +119,7 @@ def _job(jm_id: str, said: str, at: int, source: Source) -> Outcome:
         raise Reject("the manager type is missing: the line is cut")
     columns = batch_job(raw, manager)
     if manager == "fork":
-        return Skip(FORK)
+        return part(source, "fork", At(jm_id, at), {}) if jm_id != "none" else Skip(FORK)
     lrms, lrms_job_id = columns.pop("lrms"), columns["lrms_job_id"]
     if re.search(r"\s", str(lrms_job_id)):
         raise Reject("the batch job id holds a blank")
@@ -179,7 +180,7 @@ PARSER = UnitParser(
     version=1,
     parse_unit=parse_unit,
     doc=__doc__ or "",
-    fast_lane=FastLane(lambda said, source: _of_user(said, At("", 0), source), fork=FORK, exiting=EXITING),
+    fast_lane=FastLane(lambda said, source: _of_user(said, At("", 0), source), exiting=EXITING),
     recognise=recognise,
     completion=COMPLETION,
 )

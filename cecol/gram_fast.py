@@ -44,30 +44,29 @@ _MINUTE, _SECOND = slice(0, 16), slice(17, 19)
 
 @dataclass(frozen=True, slots=True)
 class FastLane:
-    """of_user(text, source): the careful lane's outcome for what stands after a JM id; the reasons for the lines it skips."""
+    """of_user(text, source): the careful lane's outcome for what stands after a JM id; the reason for the lines it skips."""
 
     of_user: Callable[[str, Source], Outcome]
-    fork: str
     exiting: str
 
     def __call__(self, block: Block, source: Source, label: str) -> Regular:
         starts, stops = line_bounds(block.data)
         lines = lines_of(block.data, starts)
         columns = self._columns(lines, source)
-        taken, fork, exiting = (columns.pop(name) for name in ("taken", "fork", "exiting"))
+        taken, exiting = (columns.pop(name) for name in ("taken", "exiting"))
         every = pa.RecordBatch.from_pydict({"line": lines, "start": pa.array(starts), **columns})
         parts = _parts(every.filter(taken), block.offset, source, label)
-        done = np.asarray(pc.or_(taken, pc.or_(fork, exiting)))
-        counts = {self.fork: _count(fork), self.exiting: _count(exiting)}
+        done = np.asarray(pc.or_(taken, exiting))
+        skipped = _count(exiting)
         return Regular(
             IDENTITY.empty(),
             spans_left(block.data, starts, stops, done),
             parts,
-            {reason: count for reason, count in counts.items() if count},
+            {self.exiting: skipped} if skipped else {},
         )
 
     def _columns(self, lines: Column, source: Source) -> dict[str, Column]:
-        """What the lines say, and which are taken as parts, or skipped: `fork`, `exiting`."""
+        """What the lines say, and which are taken as parts, or skipped: `exiting`."""
         head = pc.extract_regex(lines, _LINE)
         time, jm_id, said = (pc.struct_field(head, name) for name in ("time", "jm_id", "said"))
         job = pc.extract_regex(said, _OF_JOB)
@@ -78,7 +77,8 @@ class FastLane:
         at_minute = by_distinct(minute, ("at",), lambda text: (_at(text, source),))["at"].cast(INTEGER)
         dated = at_minute.is_valid()
         fork = pc.equal(manager, pa.scalar(b"fork")).fill_null(False)
-        is_job = pc.and_not(number.is_valid(), fork)
+        number, server = (pc.if_else(fork, pa.scalar(None, BYTES), column) for column in (number, server))
+        told |= {name: pc.if_else(fork, text, told[name]) for name, text in (("kind", "fork"), ("usage", "{}"))}
         return {
             "at": pc.add(at_minute, pc.utf8_slice_codeunits(time.cast(TEXT), _SECOND.start, _SECOND.stop).cast(INTEGER)),
             "jm_id": jm_id.cast(TEXT),
@@ -86,8 +86,7 @@ class FastLane:
             "number": number.cast(TEXT),
             **by_distinct(manager, ("lrms",), lambda text: (str(batch_job("1", text)["lrms"]),)),
             **told,
-            "taken": pc.and_(dated, pc.or_(is_job, told["kind"].is_valid())),
-            "fork": pc.and_(dated, fork),
+            "taken": pc.and_(dated, pc.or_(number.is_valid(), told["kind"].is_valid())),
             "exiting": pc.and_(dated, pc.equal(said, pa.scalar(_EXITING.encode())).fill_null(False)),
         }
 

@@ -13,6 +13,7 @@ log the VO, the job manager the batch job. All of them write the id of the job m
 | connection | gatekeeper log         | dn, peer                                                                 |
 | voms       | NGS VOMS accounting    | dn, uid, vos                                                             |
 | mapping    | LCMAPS                 | dn, uid: each where stated                                               |
+| fork       | job manager, `has`     | (nothing): no batch job, so that the others wait for none                |
 | fqan       | LCMAPS                 | fqan; dn and is_first where it is said to be a user's primary one        |
 
 A GRAM5 job manager serves many jobs under the id of the first request, so that a whole makes one identity a `has` line, and
@@ -174,4 +175,10 @@ def user_of(raw: str) -> str | None:
     return dn
 
 
-COMPLETION = Completion("gram", IDENTITY, complete)
+def settled(whole: Whole) -> bool:
+    """Whether a job manager is known to have run something on the gatekeeper's own host alone: no batch job comes of it."""
+    kinds = {row["kind"] for row in whole.parts}
+    return "fork" in kinds and "job" not in kinds
+
+
+COMPLETION = Completion("gram", IDENTITY, complete, settled=settled)

@@ -15,7 +15,8 @@ it is there), `htcondor-json` for `condor_history -json`. STARTD_HISTORY, of exe
 whose last line has no end was cut short, and is a reject. What becomes of the attributes:
 
     column                  attribute, its unit, and what is done with it (names in any case, the last value counts)
-    lrms_job_id             `ClusterId.ProcId`.  submit_host: the schedd's, in GlobalJobId
+    lrms_job_id             GlobalJobId whole, as APEL publishes it; so it is one job to a receiver, whichever of these files told
+                            of it (`batchacct why 2376.0` finds it as well).  submit_host: the schedd's, in GlobalJobId
     join_id                 GlobalJobId if the ad has a RoutedFromJobId (it came by HTCondor-CE: so spells htcondor-ce-apel it);
                             else ClusterId for proc 0 (so spells BLAH it), `ClusterId.ProcId` for others
     user_name, project      Owner, ProjectName.  group_name: AcctGroup, else AccountingGroup without its last component

@@ -67,7 +67,7 @@ def job_of_ad(ad: Ad, source: Source) -> Outcome:
         raise Reject("GlobalJobId is missing")
     record: Record = {
         "record_key": f"htcondor:{source.cluster}:{global_id}",
-        "lrms_job_id": f"{number}.{proc}",
+        "lrms_job_id": global_id,
         "join_id": join_id(number, proc, None if ad.get("RoutedFromJobId") is None else global_id),
         "user_name": ad.text("Owner"),
         "group_name": _group(ad),

@@ -173,6 +173,10 @@ SHAPES = {
 _SHAPES = {name: re.compile(shape, re.DOTALL) for name, shape in SHAPES.items()}
 
 
+_NEW_NAME = re.compile(r"[a-z][a-z0-9_]{1,40}")
+"""A field of a Slurm that is newer than this program: it is passed over."""
+
+
 def header_of(line: bytes) -> Layout | None:
     """The layout a header line tells of; None if the line is none. Names may be in any case."""
     first = _FIRST_NAME.match(line) if len(line) <= LONGEST_HEADER else None
@@ -182,7 +186,8 @@ def header_of(line: bytes) -> Layout | None:
     names = [name.decode("ascii", "replace") for name in line.lower().split(delimiter)]
     trailing = not names[-1]
     names = names[: len(names) - trailing]
-    if not FIELD_NAMES.issuperset(names) or not {"jobid", "jobidraw"} & set(names):
+    unknown = set(names) - FIELD_NAMES
+    if not {"jobid", "jobidraw"} & set(names) or len(names) - len(unknown) < 3 or not all(map(_NEW_NAME.fullmatch, unknown)):
         return None
     return Layout(tuple(_ALIASES.get(name, name) for name in names), delimiter, trailing)
 
@@ -216,7 +221,8 @@ def read_row(line: bytes, header: Layout | None) -> SacctRow:
         if row := _row_of_known_list(line, exact=exact):
             return row
     raise refused or Reject(
-        "no header says what the fields are, and they fit no list that is known: call sacct without -n, or put its header first"
+        "no header says what the fields are, and they fit no list that is known: give the header line, by `header` of the source "
+        "or --header"
     )
 
 

@@ -50,6 +50,13 @@ def collect(config: Config, names: tuple[str, ...], once: bool, from_start: tupl
             again(store, rules)
         completed = complete_parts(store, rules, unix_now())
     emit_table("Collected", COLUMNS, [collected_row(d) for d in done])
+    for one in done:
+        if one.held:
+            click.echo(
+                f"source {one.source}: nothing was taken of {len(one.held):,} files, as {one.held[0]}: their first unit may be "
+                "half written. If they are complete, this parser is not for them",
+                err=True,
+            )
     if rules:
         click.echo(f"{completed:,} records completed from parts")
     problems = [error for d in done for error in d.errors]

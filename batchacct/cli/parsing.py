@@ -58,6 +58,8 @@ def parse(files: tuple[str, ...], *, parser_name: str | None, output: str, to: P
             failed = run.files(paths, sink)
     except (_UnwritableError, OSError) as error:
         raise _unwritable(to, error) from error
+    for reason, count in run.skipped.most_common():
+        click.echo(f"skipped: {reason} ({count})", err=True)
     click.echo(", ".join(f"{run.counts[name]} {name}" for name in ("records", "parts", "skipped", "rejected")), err=True)
     if run.counts["waiting"]:
         click.echo(f"{run.counts['waiting']} parts wait for others of their whole, which are not in these files", err=True)
@@ -88,6 +90,7 @@ class _Run:
         self.record_type: RecordType | None = None
         self.write: Writer = lambda batch: None
         self.close: Callable[[], None] = lambda: None
+        self.skipped: Counter[str] = Counter()
         self.wholes: Wholes | None = None
 
     def files(self, paths: list[str], sink: IO[bytes]) -> int:
@@ -147,6 +150,7 @@ class _Run:
             self.wholes.add(parser, parsed, _shown(path))
         self.counts.update(parts=parsed.parts.num_rows, rejected=len(parsed.rejects))
         self.counts["skipped"] += sum(parsed.skipped.values())
+        self.skipped.update(parsed.skipped)
         for reject in parsed.rejects:
             click.echo(f"{_shown(path)}:{reject.offset}: rejected: {reject.reason}: {printable(reject.unit)}", err=True)
 

@@ -15,6 +15,7 @@ from batchacct.config import Config, default_path, load_config, masked
 from batchacct.config_sample import Found, sample
 from batchacct.connection import check_url
 from batchacct.errors import ConfigError, SchemaError, StoreError
+from batchacct.feeding import feed
 from batchacct.parsing import registry
 from batchacct.parsing.reading import expand, open_stream
 from batchacct.store import Store
@@ -163,8 +164,10 @@ def _problems(config: Config) -> list[str]:
 
     for source in config.source:
         try_out(registry.parser, source.parser)
+        if source.feed is not None:
+            try_out(feed, source.feed, config.parser_source(source), source.paths, source.feed_options)
         paths = expand(source.paths)
-        if not paths:
+        if source.paths and not paths:
             problems.append(f"source {source.name}: no file matches {', '.join(source.paths)}")
         for path in paths:
             try_out(_open, path)

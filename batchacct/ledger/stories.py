@@ -68,7 +68,7 @@ def why(connection: Connection, job_id: JobId) -> Iterator[str]:
     ).all()
     if not runs:
         for row in identities:
-            yield f"identity {row.lrms_job_id}: {_who(row)}, told by {row.ce_id} at {shown(row.recorded_at)}"
+            yield f"identity {row.lrms_job_id}: {_who(row)}, told by {row.ce_id or row.source} at {shown(row.recorded_at)}"
             replaced = "" if row.superseded_by is None else "; a later line replaced it"
             yield f"  read from {_where(connection, row)}{replaced}"
             yield "  no batch record of this job has been read: it has not ended, never ran, or its LRMS source lags"
@@ -106,7 +106,8 @@ def _outcome(connection: Connection, run: Found, now: Found) -> Iterator[str]:
     if now.identity_id is not None:
         who = connection.execute(select(identity).where(identity.c.id == now.identity_id)).one()
         yield f"    {_who(who)}"
-        yield f"    told by {who.ce_id} at {shown(who.recorded_at)} ({who.time_kind} time), read from {_where(connection, who)}"
+        yield f"    told by {who.ce_id or who.source} at {shown(who.recorded_at)} ({who.time_kind} time)"
+        yield f"    read from {_where(connection, who)}"
         same_key = and_(identity.c.join_id == who.join_id, identity.c.superseded_by == who.id)
         for earlier in connection.execute(select(identity).where(same_key).order_by(identity.c.id)):
             yield f"    that line replaced an earlier one: {_who(earlier)}, {_where(connection, earlier)}"

@@ -148,12 +148,14 @@ class Completion:
         `whole.records`, it returns the same again.
     amends: `whole.records` are looked up: the records in force, of the sources of this family, with the parts' cluster, join_id
         and array_index, which must then be what `part_key` is made of (`model.whole_key`).
+    settled(whole): whether no record is to be waited for: the whole is of nothing that is accounted for.
     """
 
     family: str
     record_type: RecordType
     complete: Callable[[Whole], list[Completed]]
     amends: bool = False
+    settled: Callable[[Whole], bool] = field(default=lambda whole: False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -95,6 +95,7 @@ def append_completed(
         batch = record_type.batch(together)
         values = {"source": source, "record_type": record_type.name, "file_id": file_id, "path": path}
         values |= {"start_offset": 0, "end_offset": 0, "completed_at": now}
+        values["last_record_at"] = max(cast("int", record[record_type.time_column]) for record in together)
         load_id = _insert_load(connection, values, now)
         inserted = _append_records(connection, store.dialect, record_type, batch, load_id)
         changed = {"completed": inserted.inserted, "revised": inserted.revised}

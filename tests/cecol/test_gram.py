@@ -51,8 +51,8 @@ HAS = jma("has GRAM_SCRIPT_JOB_ID 695392.sdb manager type pbs")
 def test_ngs_sample() -> None:
     parsed = parse(PARSER, sample(NGS), LONDON)
     assert parsed.units == 144
-    assert parsed.skipped == {gram.FORK: 24, gram.EXITING: 36}
-    assert Counter(parsed.parts["kind"].to_pylist()) == {"user": 36, "account": 36, "job": 12}
+    assert parsed.skipped == {gram.EXITING: 36}
+    assert Counter(parsed.parts["kind"].to_pylist()) == {"user": 36, "account": 36, "job": 12, "fork": 24}
     found = identities(parts_of(PARSER, sample(NGS), LONDON))
     told = [(r["global_job_id"], r["lrms_job_id"], r["recorded_at"]) for r in found]
     assert told == [(jm, job, utc(f"2010-05-29 23:{time[3:]}")) for jm, job, time in PBS_JOBS]

@@ -134,7 +134,7 @@ def test_a_whole_record_of_7_4() -> None:
         "site": "SITE",
         "cluster": "pool",
         "lrms": "HTCondor",
-        "lrms_job_id": "377260.0",
+        "lrms_job_id": "stress3.chtc.wisc.edu#377260.0#1290671437",
         "join_id": "377260",
         "user_name": "vdtuser03",
         "submit_host": "stress3.chtc.wisc.edu",
@@ -220,7 +220,7 @@ def test_a_held_job_is_none_yet_and_its_values_were_it_finished() -> None:
     data = (ADS / "chtc-condor_q-long-9.9.0.ad").read_bytes()
     assert parse(data).skipped == {"held, still in the queue": 1}
     (row,) = rows(data.replace(b"\nJobStatus = 5", b"\nJobStatus = 3"))
-    assert (row["lrms_job_id"], row["join_id"]) == ("15872426.5189", "15872426.5189")
+    assert (row["lrms_job_id"], row["join_id"]) == ("submit-1.chtc.wisc.edu#15872426.5189#1653145687", "15872426.5189")
     assert (row["start_at"], row["wall_duration_s"], row["cpu_duration_s"]) == (utc(1653506929), 1289, 3143)
     assert (row["cpu_user_s"], row["cpu_system_s"], row["processors"]) == (2930.0, 213.0, 4)
     assert (row["memory_real_kib"], row["memory_requested_kib"], row["project"]) == (13594592, 16384 * 1024, "GLOW")
@@ -235,7 +235,7 @@ def test_a_running_job_is_none_yet_and_its_values_were_it_finished() -> None:
     data = (ADS / "jlab-condor_q-8.8.10.json").read_bytes()
     assert parse(data, JSON_PARSER).skipped == {"head of a document": 1, "running, still in the queue": 1, "tail of a document": 1}
     (row,) = rows(data.replace(b'"JobStatus": 2', b'"JobStatus": 4'), JSON_PARSER)
-    assert (row["lrms_job_id"], row["start_at"]) == ("3472942.81", utc(1616890494))
+    assert (row["lrms_job_id"], row["start_at"]) == ("scosg16.jlab.org#3472942.81#1616890323", utc(1616890494))
     assert (row["wall_duration_s"], row["cpu_duration_s"]) == (37327, 38735), "all four attempts; the last alone: 1471"
     assert (row["processors"], row["memory_real_kib"], row["memory_requested_kib"]) == (1, 1551120, 1741 * 1024)
     assert (row["project"], row["exec_hosts"]) == ("CLAS12", '["1*notch009.int.chpc.utah.edu"]')

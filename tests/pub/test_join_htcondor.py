@@ -36,7 +36,7 @@ def load(site: Site, parser: UnitParser, data: bytes) -> None:
 
 
 def joined(site: Site) -> dict[str, str | None]:
-    """DN of the identity of each job, after a run of the publisher."""
+    """DN of the identity of each job, by the number in its id, after a run of the publisher."""
     site.publish()
     query = (
         select(job.c.lrms_job_id, identity.c.dn)
@@ -45,7 +45,7 @@ def joined(site: Site) -> dict[str, str | None]:
         .order_by(job.c.lrms_job_id)
     )
     with site.store.reading() as connection:
-        return {row[0]: row[1] for row in connection.execute(query)}
+        return {row[0].split("#")[1]: row[1] for row in connection.execute(query)}
 
 
 def an_ad(number: int = 7, proc: int = 0, more: bytes = b"") -> bytes:
