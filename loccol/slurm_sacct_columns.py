@@ -18,10 +18,12 @@ import xxhash
 
 from batchacct.model import INSTANT, JOB
 from batchacct.parsing import Block, Reject, Source
-from loccol.slurm_sacct_lexing import Bools, Ints, Lines, Rows, by_distinct, compute, picked, texts
+from loccol.slurm_sacct_lexing import Lines, Rows, by_distinct, compute, picked, texts
 from loccol.slurm_sacct_rows import NO_ID, SLACK_S
+from loccol.slurm_sacct_words import Bools, Ints
 from loccol.slurm_values import (
     MOST_KIB,
+    NO_NODES,
     ended_state,
     exec_hosts,
     exit_columns,
@@ -44,6 +46,8 @@ _OF_STARTED = {
     "memory_real_kib", "memory_virtual_kib", "exit_code", "exit_signal",
 }  # fmt: skip
 """Columns that a job which never started has not, whatever its row says."""
+_LONE_NODE = "^[A-Za-z0-9._-]+$"
+_NOT_A_NODE = pa.array(sorted(NO_NODES))
 _SEPARATOR = "\x1e"
 _NOT_PLAIN = object()
 _KEPT = 1 << 15
@@ -231,17 +235,22 @@ def _resources(text: str) -> tuple[object, ...] | None:
 
 def _hosts(maker: _Maker, processors: Ints) -> Ints:
     """Sets exec_hosts; returns the number of names in NodeList."""
-    found, which = by_distinct(maker.rows.text("nodelist"), _nodes)
+    text = maker.rows.text("nodelist")
+    is_lone = compute.and_(compute.match_substring_regex(text, _LONE_NODE), compute.invert(compute.is_in(text, _NOT_A_NODE)))
+    lone_name = compute.if_else(is_lone, text, None)
+    found, which = by_distinct(compute.if_else(is_lone, None, text), _nodes)
     maker.require(np.array([one is not None for one in found], np.bool_)[which])
     counts, names, lone = (
         zip(*(one if isinstance(one, tuple) else (0, None, None) for one in found), strict=True) if found else ((),) * 3
     )
     several, alone = picked(names, which, pa.string()), picked(lone, which, pa.string())
+    alone = compute.coalesce(compute.binary_join_element_wise(lone_name, '"]', ""), alone)
+    several = compute.coalesce(compute.binary_join_element_wise('["', lone_name, '"]', ""), several)
     slots = compute.cast(pa.array(processors, mask=processors <= 0), pa.string())
     with_slots = compute.binary_join_element_wise(compute.binary_join_element_wise('["', slots, ""), alone, "*")
     maker.columns["exec_hosts"] = compute.coalesce(with_slots, several)
     node_count: Ints = np.array(counts, np.int64)[which]
-    return node_count
+    return np.where(lone_name.is_valid().to_numpy(zero_copy_only=False), 1, node_count)
 
 
 @lru_cache(maxsize=_KEPT)
