@@ -1,7 +1,8 @@
 """The columns of job records from regular groups of sacct rows: the second half of the fast lane.
 
-Each column is what `loccol.slurm_sacct_rows` makes of the same fields; a group about which there is something to decide (no time
-elapsed, no CPU time in the job's row though steps may have some, a time with two meanings) is given back for it to decide.
+Each column is what `loccol.slurm_sacct_rows` makes of the same fields; a group about which there is something to decide (a start,
+but no time elapsed; no CPU time in the job's row though steps may have some; a time with two meanings) is given back for it to
+decide.
 """
 
 from __future__ import annotations
@@ -17,10 +18,12 @@ import xxhash
 
 from batchacct.model import INSTANT, JOB
 from batchacct.parsing import Block, Reject, Source
-from loccol.slurm_sacct_lexing import Bools, Ints, Lines, Rows, by_distinct, compute, picked, texts
+from loccol.slurm_sacct_lexing import Lines, Rows, by_distinct, compute, picked, texts
 from loccol.slurm_sacct_rows import NO_ID, SLACK_S
+from loccol.slurm_sacct_words import Bools, Ints
 from loccol.slurm_values import (
     MOST_KIB,
+    NO_NODES,
     ended_state,
     exec_hosts,
     exit_columns,
@@ -37,7 +40,14 @@ if TYPE_CHECKING:
 
 _TEXTS = (("user_name", "user"), ("project", "account"), ("queue", "partition"), ("job_name", "jobname"), ("command", "submitline"))
 _RESOURCES = ("gpu_count", "gpu_model", "energy_j", "resources")
-_NO_RESOURCES = (0, 0, None, None, None, None)
+_NO_RESOURCES = (0, 0, None, None, None, None, None)
+_OF_STARTED = {
+    "processors", "node_count", "exec_hosts", "gpu_count", "gpu_model", "energy_j", "cpu_user_s", "cpu_system_s", "cpu_duration_s",
+    "memory_real_kib", "memory_virtual_kib", "exit_code", "exit_signal",
+}  # fmt: skip
+"""Columns that a job which never started has not, whatever its row says."""
+_LONE_NODE = "^[A-Za-z0-9._-]+$"
+_NOT_A_NODE = pa.array(sorted(NO_NODES))
 _SEPARATOR = "\x1e"
 _NOT_PLAIN = object()
 _KEPT = 1 << 15
@@ -82,9 +92,12 @@ def job_batch(groups: Groups, block: Block, source: Source, label: str) -> tuple
     maker.columns["state"] = picked([s if isinstance(s, str) else None for s in states], which[ended], pa.string())
     for make in (_times, _ids, _people, _allocation, _usage, _memory, _ending):
         make(maker)
+    _clear_never_started(maker)
     made = np.zeros(len(groups.first), np.bool_)
     made[np.flatnonzero(ended)[maker.plain]] = True
-    columns = {name: column.filter(pa.array(maker.plain)) for name, column in maker.columns.items()}
+    columns = maker.columns
+    if not maker.plain.all():
+        columns = {name: column.filter(pa.array(maker.plain)) for name, column in columns.items()}
     columns |= _origin(groups.of(made), block, source, label)
     count = int(made.sum())
     arrays = [columns[c.name] if c.name in columns else pa.array([None] * count, c.type) for c in JOB.columns]
@@ -106,6 +119,7 @@ class _Maker:
         self.source = source
         self.rows = Rows(groups.lines, groups.first)
         self.plain = np.ones(len(groups.first), np.bool_)
+        self.never_started = np.zeros(len(groups.first), np.bool_)
         self.columns: dict[str, Column] = {}
         self.numbers: dict[str, Ints] = {}
 
@@ -132,12 +146,13 @@ def _times(maker: _Maker) -> None:
     maker.columns["logged_at"] = maker.columns["end_at"]
     start, end = found["start"][0], found["end"][0]
     maker.numbers |= {"start": start, "end": end}
+    maker.never_started = never = start < 0
     elapsed, plain = _elapsed(maker.rows)
-    maker.require(plain & (elapsed > 0) & (start > 0) & (end >= start) & (elapsed <= end - start + SLACK_S))
+    maker.require(plain & (end > 0) & (never | ((elapsed > 0) & (end >= start) & (elapsed <= end - start + SLACK_S))))
     maker.require(maker.rows.durations("suspended")[1])
     submit = found["submit"][0]
-    maker.require((submit <= start) | (submit >= end))  # else it is what followed a resize
-    maker.columns["wall_duration_s"] = pa.array(elapsed)
+    maker.require(never | (submit <= start) | (submit >= end))  # else it is what followed a resize
+    maker.columns["wall_duration_s"] = pa.array(elapsed, mask=never)
 
 
 def _elapsed(rows: Rows) -> tuple[Ints, Bools]:
@@ -156,7 +171,10 @@ def _ids(maker: _Maker) -> None:
     maker.columns["lrms_job_id"] = compute.if_else(compute.equal(offset, ""), number, component)
     maker.columns["array_index"] = compute.cast(compute.if_else(compute.equal(index, ""), None, index), pa.int64())
     raw = maker.rows.text("jobidraw") if maker.rows.has("jobidraw") else shown
-    start, end = (compute.cast(pa.array(maker.numbers[name]), pa.string()) for name in ("start", "end"))
+    start, end = (
+        compute.cast(pa.array(numbers, mask=numbers < 0), pa.string()) for numbers in (maker.numbers["start"], maker.numbers["end"])
+    )
+    start = compute.fill_null(start, "")
     maker.columns["record_key"] = compute.binary_join_element_wise(f"slurm:{maker.source.cluster}", raw, start, end, ":")
     restarts, plain = maker.rows.number("restarts")
     maker.require(plain)
@@ -182,8 +200,11 @@ def _allocation(maker: _Maker) -> None:
     values = list(zip(*(one if isinstance(one, tuple) else _NO_RESOURCES for one in found), strict=True)) or [()] * len(
         _NO_RESOURCES
     )
-    for name, column in zip(_RESOURCES, values[2:], strict=True):
+    for name, column in zip(_RESOURCES, values[2:-1], strict=True):
         maker.columns[name] = picked(column, which, JOB.schema.field(name).type)
+    if maker.never_started.any():
+        without = picked(values[-1], which, pa.string())
+        maker.columns["resources"] = compute.if_else(pa.array(maker.never_started), without, maker.columns["resources"])
     processors, node_count = (np.array(numbers, np.int64)[which] for numbers in values[:2])
     processors = np.where(processors > 0, processors, maker.number("alloccpus", "ncpus"))
     node_count = np.where(node_count > 0, node_count, maker.number("allocnodes", "nnodes"))
@@ -200,29 +221,36 @@ def _allocation(maker: _Maker) -> None:
 
 @lru_cache(maxsize=_KEPT)
 def _resources(text: str) -> tuple[object, ...] | None:
-    """cpu, node, and the columns of resources of AllocTRES, AllocGRES and QOS; None where they are not readable."""
+    """cpu, node, and the columns of resources of AllocTRES, AllocGRES and QOS, and `resources` of the QOS alone, as jobs that
+    never started have it; None where they are not readable."""
     alloctres, allocgres, qos = text.split(_SEPARATOR)
     try:
         amounts = tres(alloctres) or gres(allocgres)
     except Reject:
         return None
     columns = resource_columns(amounts, qos or None)
-    return tres_number(amounts, "cpu") or 0, tres_number(amounts, "node") or 0, *(columns[name] for name in _RESOURCES)
+    without = resource_columns({}, qos or None)["resources"]
+    return tres_number(amounts, "cpu") or 0, tres_number(amounts, "node") or 0, *(columns[name] for name in _RESOURCES), without
 
 
 def _hosts(maker: _Maker, processors: Ints) -> Ints:
     """Sets exec_hosts; returns the number of names in NodeList."""
-    found, which = by_distinct(maker.rows.text("nodelist"), _nodes)
+    text = maker.rows.text("nodelist")
+    is_lone = compute.and_(compute.match_substring_regex(text, _LONE_NODE), compute.invert(compute.is_in(text, _NOT_A_NODE)))
+    lone_name = compute.if_else(is_lone, text, None)
+    found, which = by_distinct(compute.if_else(is_lone, None, text), _nodes)
     maker.require(np.array([one is not None for one in found], np.bool_)[which])
     counts, names, lone = (
         zip(*(one if isinstance(one, tuple) else (0, None, None) for one in found), strict=True) if found else ((),) * 3
     )
     several, alone = picked(names, which, pa.string()), picked(lone, which, pa.string())
+    alone = compute.coalesce(compute.binary_join_element_wise(lone_name, '"]', ""), alone)
+    several = compute.coalesce(compute.binary_join_element_wise('["', lone_name, '"]', ""), several)
     slots = compute.cast(pa.array(processors, mask=processors <= 0), pa.string())
     with_slots = compute.binary_join_element_wise(compute.binary_join_element_wise('["', slots, ""), alone, "*")
     maker.columns["exec_hosts"] = compute.coalesce(with_slots, several)
     node_count: Ints = np.array(counts, np.int64)[which]
-    return node_count
+    return np.where(lone_name.is_valid().to_numpy(zero_copy_only=False), 1, node_count)
 
 
 @lru_cache(maxsize=_KEPT)
@@ -297,6 +325,14 @@ def _ending(maker: _Maker) -> None:
     found, which = by_distinct(maker.rows.text("exitcode"), exit_columns)
     for column in ("exit_code", "exit_signal"):
         maker.columns[column] = picked([one.get(column) for one in found if isinstance(one, dict)], which, pa.int64())
+
+
+def _clear_never_started(maker: _Maker) -> None:
+    if maker.never_started.any():
+        never = pa.array(maker.never_started)
+        for name in _OF_STARTED & maker.columns.keys():
+            maker.columns[name] = compute.if_else(never, None, maker.columns[name])
+        maker.columns["state"] = compute.if_else(never, "never_started", maker.columns["state"])
 
 
 def _origin(groups: Groups, block: Block, source: Source, label: str) -> dict[str, Column]:

@@ -18,9 +18,10 @@ from batchacct.model import JOB
 from batchacct.parsing import LINES, Block, Regular, Reject, Source
 from loccol.slurm_sacct_columns import ByLine, Groups, job_batch
 from loccol.slurm_sacct_framing import GroupFraming
-from loccol.slurm_sacct_layout import SHAPES, Layout, header_of, known_list_of
-from loccol.slurm_sacct_lexing import Bools, Ints, Lines, Rows, as_bools, by_distinct, compute, lex, texts
+from loccol.slurm_sacct_layout import CPU_OR_RESERVED, SHAPES, Layout, header_of, known_list_of
+from loccol.slurm_sacct_lexing import Lines, Rows, as_bools, by_distinct, compute, lex, texts
 from loccol.slurm_sacct_rows import NOT_ENDED
+from loccol.slurm_sacct_words import Bools, Ints, are_clocks, are_numbers, are_times
 from loccol.slurm_values import job_id
 
 if TYPE_CHECKING:
@@ -31,6 +32,10 @@ PLAIN_RAW = r"^[1-9][0-9]{0,9}$"
 LINES_TO_GUESS_BY = 8
 SMALLEST_BLOCK = 64
 """Bytes; of less nothing can be gained."""
+
+SURE = {"start": are_times, "end": are_times, "elapsed": are_clocks, CPU_OR_RESERVED: are_clocks}
+SURE |= dict.fromkeys(("elapsedraw", "ncpus", "nnodes"), are_numbers)
+"""What of some fields is of their shape for certain, and told soon."""
 
 ODD, JOB_ROW, STEP_ROW = 0, 1, 2
 
@@ -133,8 +138,13 @@ def _has_shapes(rows: Rows) -> Bools:
     """Which rows are of the known list they are taken for, as `slurm_sacct_layout.fits` has it (ids are looked at elsewhere)."""
     fit = np.ones(len(rows.at), np.bool_)
     for name in SHAPES.keys() & rows.lines.layout.index.keys() - {"jobid", "jobidraw"}:
-        text = compute.fill_null(rows.text(name), "")
-        fit &= as_bools(compute.match_substring_regex(text, f"^(?:{SHAPES[name]})$"))
+        starts, ends = rows.spans(name)
+        is_sure = SURE[name](rows.lines.data, starts, ends) if name in SURE else np.zeros(len(starts), np.bool_)
+        unsure = np.flatnonzero(~is_sure)
+        starts, ends = starts[unsure], ends[unsure]
+        text = compute.fill_null(texts(rows.lines.data, starts, ends, starts < ends), "").dictionary_encode()
+        shaped = compute.match_substring_regex(text.dictionary, f"^(?:{SHAPES[name]})$")
+        fit[unsure] &= as_bools(compute.take(shaped, text.indices))
     return fit
 
 

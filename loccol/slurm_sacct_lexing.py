@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -19,23 +19,33 @@ import pyarrow.compute
 
 from batchacct.model import LAST_INSTANT
 from loccol.slurm_sacct_layout import CPU_OR_RESERVED, Layout
+from loccol.slurm_sacct_words import (
+    CLOCK,
+    DATE,
+    DAY_AND_HOUR,
+    TIME_LENGTH,
+    WORD,
+    Bools,
+    Ints,
+    clock_seconds,
+    has_form,
+    numbers_before,
+    pairs,
+    words_at,
+)
 
 if TYPE_CHECKING:
     Column = pa.Array[Any]
 
-Ints = npt.NDArray[np.int64]
 Bytes = npt.NDArray[np.uint8]
-Bools = npt.NDArray[np.bool_]
 compute: Any = pyarrow.compute
 """Untyped: the stubs know fewer kinds of arguments than the kernels take."""
 
-NEWLINE, ZERO, COLON, DASH, DOT, T = b"\n0:-.T"
+NEWLINE, ZERO, COLON, DASH, DOT = b"\n0:-."
 DAY_S = 86_400
 LONGEST_DAYS = 5
 """Digits of the days of a duration; 273 years are left to the careful lane."""
-_TIME_LENGTH = len("2020-06-30T13:41:42")
-_SEPARATORS = ((4, DASH), (7, DASH), (10, T), (13, COLON), (16, COLON))
-_DIGITS = (0, 1, 2, 3, 5, 6, 8, 9, 11, 12, 14, 15, 17, 18)
+_KIB = ord("K")
 _DAYS_IN_MONTH = np.array([31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31])
 _TRES_AMOUNT = r"(?:cpu=(?:[0-9]{1,5}-)?[0-9]{2}:[0-9]{2}:[0-9]{2}|[a-bd-z][a-z]*(?:/[A-Za-z0-9_:.-]+)?=[0-9.KMGTP]+)"
 _TRES = rf"^{_TRES_AMOUNT}(?:,{_TRES_AMOUNT})*$"
@@ -85,6 +95,10 @@ class Rows:
 
     lines: Lines
     at: Ints
+    first: Ints = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.first = self.lines.first[self.at]
 
     def of(self, good: Bools) -> Rows:
         return Rows(self.lines, self.at[good])
@@ -94,6 +108,8 @@ class Rows:
 
     def spans(self, *names: str) -> tuple[Ints, Ints]:
         """Start and end of the first of the fields that is not empty, as in `SacctRow.text`; an empty span if there is none."""
+        if len(names) == 1 and self.has(*names):
+            return self._field(self.lines.layout.index[names[0]])
         starts = ends = np.zeros(len(self.at), np.int64)
         for name in names:
             index = self.lines.layout.index.get(name)
@@ -104,23 +120,25 @@ class Rows:
         return starts, ends
 
     def _field(self, index: int) -> tuple[Ints, Ints]:
-        lines, first = self.lines, self.lines.first[self.at]
-        starts = lines.delimiters[first + index - 1] + 1 if index else lines.starts[self.at]
+        lines, first = self.lines, self.first
+        starts = lines.delimiters[first + (index - 1)] + 1 if index else lines.starts[self.at]
         last = index == len(lines.layout.names) - 1 and not lines.layout.trailing
         return starts, lines.ends[self.at] if last else lines.delimiters[first + index]
 
     def text(self, *names: str) -> Column:
         """The field as text; null where it is empty."""
+        if not self.has(*names):
+            return picked([None], np.zeros(len(self.at), np.int64), pa.string())
         starts, ends = self.spans(*names)
         return texts(self.lines.data, starts, ends, ends > starts)
 
     def number(self, *names: str) -> tuple[Ints, Bools]:
         """Whole numbers of at most nine digits, -1 where there is none, and which are plain."""
-        return whole_numbers(self.text(*names))
+        return whole_numbers(self.lines.data, *self.spans(*names)) if self.has(*names) else self._nothing()
 
     def durations(self, *names: str) -> tuple[Ints, Bools]:
         """Microseconds, -1 where there is none, and which are plain: empty, [D-]HH:MM:SS or MM:SS.mmm."""
-        return durations(self.lines.array, *self.spans(*names))
+        return durations(self.lines, *self.spans(*names)) if self.has(*names) else self._nothing()
 
     def cpu(self) -> tuple[Ints, Bools]:
         """TotalCPU, as `SacctRow.cpu_text` finds it: a whole number in APEL's list is no CPU time used."""
@@ -134,15 +152,21 @@ class Rows:
 
     def tres(self, name: str) -> Bools:
         """Which have a list of TRES that can be read, CPU time as a duration in it."""
+        if not self.has(name):
+            return np.ones(len(self.at), np.bool_)
         return as_bools(compute.fill_null(compute.match_substring_regex(self.text(name), _TRES), True))
 
     def memory(self, name: str) -> tuple[Ints, Bools]:
         """KiB, 0 where there is none, and which are plain."""
-        return memory(self.text(name))
+        return memory(self.lines.data, *self.spans(name))
 
     def instants(self, name: str, zone: dt.tzinfo) -> tuple[Ints, Bools]:
         """Unix seconds, -1 where there is no time, and which are plain: they have one meaning, and it is possible."""
-        return instants(self.lines.array, *self.spans(name), zone)
+        return instants(self.lines, *self.spans(name), zone) if self.has(name) else self._nothing()
+
+    def _nothing(self) -> tuple[Ints, Bools]:
+        """What is read of a field that the layout has not."""
+        return np.full(len(self.at), -1), np.ones(len(self.at), np.bool_)
 
 
 def texts(data: bytes, starts: Ints, ends: Ints, there: Bools, kind: pa.DataType | None = None) -> Column:
@@ -158,11 +182,18 @@ def texts(data: bytes, starts: Ints, ends: Ints, there: Bools, kind: pa.DataType
     return taken
 
 
-def whole_numbers(text: Column, digits: int = 9) -> tuple[Ints, Bools]:
+def whole_numbers(data: bytes, starts: Ints, ends: Ints, digits: int = 9) -> tuple[Ints, Bools]:
     """Whole numbers, -1 where there is none or it is not plain, and which are plain."""
-    plain = compute.fill_null(compute.match_substring_regex(text, f"^[0-9]{{1,{digits}}}$"), True)
-    numbers = compute.cast(compute.if_else(plain, text, pa.scalar(None, pa.string())), pa.int64())
-    return as_ints(numbers), as_bools(plain)
+    found, plain = numbers_before(data, starts, ends)
+    empty = starts == ends
+    found[empty], plain[empty] = -1, True
+    rest = np.flatnonzero(~plain)
+    if len(rest):
+        text = texts(data, starts[rest], ends[rest], ends[rest] > starts[rest])
+        good = compute.fill_null(compute.match_substring_regex(text, f"^[0-9]{{1,{digits}}}$"), True)
+        found[rest] = as_ints(compute.cast(compute.if_else(good, text, pa.scalar(None, pa.string())), pa.int64()))
+        plain[rest] = as_bools(good)
+    return found, plain
 
 
 def as_ints(column: Column, absent: int = -1) -> Ints:
@@ -198,15 +229,20 @@ def digits_at(array: Bytes, at: Ints, count: int) -> tuple[Ints, Bools]:
     return number, plain
 
 
-def durations(array: Bytes, starts: Ints, ends: Ints) -> tuple[Ints, Bools]:
+def durations(lines: Lines, starts: Ints, ends: Ints) -> tuple[Ints, Bools]:
     """See `Rows.durations`."""
+    array = lines.array
     lengths = ends - starts
     found = np.full(len(starts), -1, np.int64)
     plain = lengths == 0
-    clock = np.flatnonzero((lengths == 8) | ((lengths >= 10) & (lengths <= 9 + LONGEST_DAYS)))
-    seconds, good = _clock(array, ends[clock] - 8)
-    days, good_days = _days(array, starts[clock], ends[clock] - 9)
-    found[clock], plain[clock] = (days * DAY_S + seconds) * 1_000_000, good & good_days
+    clock = np.flatnonzero((lengths == len(CLOCK)) | ((lengths >= 10) & (lengths <= 9 + LONGEST_DAYS)))
+    words = words_at(lines.data, ends[clock] - WORD)
+    found[clock], plain[clock] = clock_seconds(words) * 1_000_000, has_form(words, CLOCK)
+    long = np.flatnonzero((lengths >= 10) & plain)
+    if len(long):
+        days, good_days = _days(array, starts[long], ends[long] - 9)
+        found[long] += days * (DAY_S * 1_000_000)
+        plain[long] &= good_days
     short = np.flatnonzero((lengths == 9) & (array[np.maximum(ends - 4, 0)] == DOT))
     at = starts[short]
     parts = [digits_at(array, at + place, count) for place, count in ((0, 2), (3, 2), (6, 3))]
@@ -214,12 +250,6 @@ def durations(array: Bytes, starts: Ints, ends: Ints) -> tuple[Ints, Bools]:
     found[short] = (minutes * 60 + seconds) * 1_000_000 + milliseconds * 1000
     plain[short] = parts[0][1] & parts[1][1] & parts[2][1] & (array[at + 2] == COLON)
     return np.where(plain, found, -1), plain
-
-
-def _clock(array: Bytes, at: Ints) -> tuple[Ints, Bools]:
-    """Seconds of the HH:MM:SS at each of `at`."""
-    (hours, a), (minutes, b), (seconds, c) = (digits_at(array, at + place, 2) for place in (0, 3, 6))
-    return (hours * 60 + minutes) * 60 + seconds, a & b & c & (array[at + 2] == COLON) & (array[at + 5] == COLON)
 
 
 def _days(array: Bytes, starts: Ints, dashes: Ints) -> tuple[Ints, Bools]:
@@ -235,8 +265,22 @@ def _days(array: Bytes, starts: Ints, dashes: Ints) -> tuple[Ints, Bools]:
     return days, plain
 
 
-def memory(text: Column) -> tuple[Ints, Bools]:
-    """See `Rows.memory`. Two decimals and powers of two: a double holds enough of the product to be rounded down."""
+def memory(data: bytes, starts: Ints, ends: Ints) -> tuple[Ints, Bools]:
+    """See `Rows.memory`. The most are whole KiB, or 0."""
+    array = np.frombuffer(data, np.uint8)
+    has_unit = array[np.maximum(ends - 1, 0)] == _KIB
+    found, plain = numbers_before(data, starts, ends - has_unit)
+    found = np.where(has_unit, found, found // 1024)
+    empty = starts == ends
+    found[empty], plain[empty] = 0, True
+    rest = np.flatnonzero(~plain)
+    if len(rest):
+        found[rest], plain[rest] = _memory(texts(data, starts[rest], ends[rest], ends[rest] > starts[rest]))
+    return found, plain
+
+
+def _memory(text: Column) -> tuple[Ints, Bools]:
+    """Any others. Two decimals and powers of two: a double holds enough of the product to be rounded down."""
     plain = compute.fill_null(compute.match_substring_regex(text, _MEMORY), True)
     number = compute.cast(compute.utf8_rtrim(compute.if_else(plain, text, None), "KMGT"), pa.float64())
     amounts = compute.fill_null(number, 0.0).to_numpy(zero_copy_only=False)
@@ -247,16 +291,18 @@ def memory(text: Column) -> tuple[Ints, Bools]:
     return np.floor(kib).astype(np.int64), as_bools(plain) & (kib < 1 << 43)
 
 
-def instants(array: Bytes, starts: Ints, ends: Ints, zone: dt.tzinfo) -> tuple[Ints, Bools]:
+def instants(lines: Lines, starts: Ints, ends: Ints, zone: dt.tzinfo) -> tuple[Ints, Bools]:
     """See `Rows.instants`."""
     lengths = ends - starts
     found = np.full(len(starts), -1, np.int64)
-    plain = _is_no_time(array, starts, lengths)
-    local = np.flatnonzero(lengths == _TIME_LENGTH)
-    found[local], plain[local] = _local_instants(array, starts[local], zone)
+    local = np.flatnonzero(lengths == TIME_LENGTH)
+    plain = lengths == 0
+    if len(local) < len(lengths):
+        plain |= _is_no_time(lines.array, starts, lengths)
+    found[local], plain[local] = _local_instants(lines.data, starts[local], zone)
     for digits in (9, 10):
         epoch = np.flatnonzero(lengths == digits)
-        found[epoch], plain[epoch] = digits_at(array, starts[epoch], digits)
+        found[epoch], plain[epoch] = digits_at(lines.array, starts[epoch], digits)
     plain &= (found == -1) | ((found > 0) & (found <= LAST_INSTANT))
     return np.where(plain, found, -1), plain
 
@@ -273,20 +319,14 @@ def _is_no_time(array: Bytes, starts: Ints, lengths: Ints) -> Bools:
     return plain
 
 
-def _local_instants(array: Bytes, at: Ints, zone: dt.tzinfo) -> tuple[Ints, Bools]:
-    plain = np.ones(len(at), np.bool_)
-    for place, byte in _SEPARATORS:
-        plain &= array[at + place] == byte
-    parts = []
-    for place, count in ((0, 4), (5, 2), (8, 2)):
-        number, good = digits_at(array, at + place, count)
-        plain &= good
-        parts.append(number)
-    year, month, day = parts
-    hour_good = digits_at(array, at + 11, 2)[0] < 24
-    seconds, good = _clock(array, at + 11)
-    minute, second = digits_at(array, at + 14, 2)[0], digits_at(array, at + 17, 2)[0]
-    plain &= good & hour_good & (minute < 60) & (second < 60) & (year > 1970) & (year < 2100)
+def _local_instants(data: bytes, at: Ints, zone: dt.tzinfo) -> tuple[Ints, Bools]:
+    dates, days_hours, clocks = (words_at(data, at + place) for place in (0, len(DATE), TIME_LENGTH - len(CLOCK)))
+    plain = has_form(dates, DATE) & has_form(days_hours, DAY_AND_HOUR) & has_form(clocks, CLOCK)
+    century, short_year, month = pairs(dates, DATE, 0, 2, 5)
+    (day,) = pairs(days_hours, DAY_AND_HOUR, 0)
+    hour, minute, second = pairs(clocks, CLOCK, 0, 3, 6)
+    year, seconds = century * 100 + short_year, (hour * 60 + minute) * 60 + second
+    plain &= (hour < 24) & (minute < 60) & (second < 60) & (year > 1970) & (year < 2100)
     plain &= (month >= 1) & (month <= 12) & (day >= 1)
     month, year, day = (np.where(plain, part, 1) for part in (month, year, day))
     leap = (year % 4 == 0) & ((year % 100 != 0) | (year % 400 == 0))

@@ -75,7 +75,7 @@ NOT_ENDED = frozenset(
 )  # fmt: skip
 _ABSENT = frozenset({"", "Unknown", "None", "N/A", "NA"})
 _NO_DURATION = frozenset({"", "INVALID", "UNLIMITED", "Partition_Limit", "Unknown", "None", "N/A"})
-_NO_NODES = frozenset({"", "None assigned", "(null)", "None", "N/A"})
+NO_NODES = frozenset({"", "None assigned", "(null)", "None", "N/A"})
 
 _JOB_ID = re.compile(
     r"([0-9]{1,10})(?:_(?:([0-9]{1,10})|(\[[^\]]*+\])))?(?:\+([0-9]{1,10}))?"
@@ -312,7 +312,7 @@ class NodeList:
 
 def node_list(text: str, name: str = "NodeList") -> NodeList:
     """`a1,b[01-04,07],c-[1-2]-x[1-3]` written out, padding kept.  Raises: Reject for brackets that are none, for too many nodes."""
-    if text in _NO_NODES:
+    if text in NO_NODES:
         return NodeList(0, ())
     count = 0
     names: list[str] = []

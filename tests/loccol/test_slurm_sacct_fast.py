@@ -131,7 +131,7 @@ def _job(random: Random, layout: str, number: int, odd: float) -> list[bytes]:
         "QOS": pick(("normal", "")),
         "Submit": _time(random, start - 60),
         "Eligible": pick((_time(random, start - 50), "Unknown")),
-        "Start": _time(random, start),
+        "Start": pick((_time(random, start),) * 8 + ("None", "Unknown", "")),
         "End": _time(random, start + elapsed),
         "Elapsed": _clock(elapsed),
         "ElapsedRaw": str(elapsed),
@@ -216,6 +216,24 @@ def test_the_fast_lane_is_taken(layout: str) -> None:
     regular = fast_lane(Block(data, 0), SOURCE, PARSER.label, header)
     assert len(regular.left) < 250
     assert regular.records.num_rows + sum(regular.skipped.values()) > 150
+
+
+@pytest.mark.parametrize("layout", sorted(LAYOUTS))
+def test_the_fast_lane_takes_jobs_that_never_started(layout: str) -> None:
+    random = Random(2)
+    rows = [LAYOUTS[layout].encode()] if LAYOUTS[layout] else []
+    for number in range(50):
+        job = {
+            "JobID": str(1000 + number), "JobIDRaw": str(1000 + number), "User": "alice", "Partition": "long", "QOS": "normal",
+            "Start": "None", "End": _time(random, 1_700_000_000 + number), "Elapsed": "00:00:00", "ElapsedRaw": "0",
+            "State": "CANCELLED by 7", "ExitCode": "0:0", "NCPUS": "4", "NNodes": "0", "NodeList": "None assigned", "ReqMem": "4G",
+        }  # fmt: skip
+        delimiter = ";" if ";" in LAYOUTS[layout] else "|"
+        rows.append(delimiter.join(job.get(field, "") for field in _fields(layout)).encode())
+    data = b"\n".join(rows) + b"\n"
+    regular = fast_lane(Block(data, 0), SOURCE, PARSER.label, header_of(rows[0]))
+    assert regular.records["state"].to_pylist() == ["never_started"] * 50
+    same(data)
 
 
 def test_two_threads_and_blocks_under_headers_of_their_own() -> None:
