@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from batchacct.model import JOB_STATES
 from batchacct.parsing import Reject, Source
-from loccol.pbs_hosts import GPU_COUNTS, GPU_TYPE, SELECT, SPECIFICATIONS, Hosts, exec_hosts, gpus, vnode_cpus
+from loccol.pbs_hosts import GPU_COUNTS, GPU_TYPE, SELECT, SPECIFICATIONS, Hosts, exec_hosts, gpus
 from loccol.pbs_job import (
     KILLED,
     MARKS,
@@ -29,6 +29,7 @@ from loccol.pbs_job import (
 from loccol.pbs_lex import BACKSLASH, QUOTE, Bools, Ints, compute, ids
 from loccol.pbs_line import REQUESTED, USED
 from loccol.pbs_rows import Rows, instants, is_true, read_counts, read_durations, read_signed, read_sizes, read_times, same
+from loccol.pbs_slots import Allocations, allocations, vnode_cpus_of
 
 Columns = dict[str, "pa.Array[Any]"]
 
@@ -38,7 +39,6 @@ LEFT = (REQUESTED + b"mppwidth",)
 """Attributes of lines that are left to the careful lane."""
 GPU_ATTRIBUTES = (b"exec_vnode", *GPU_COUNTS, *SPECIFICATIONS, GPU_TYPE, SELECT)
 
-_LONE_HOST = r'^(?P<name>[^/+*"\\]+)/[0-9]{1,9}(?:\*(?P<slots>[0-9]{1,9}))?$'
 _NONE = pa.scalar(None, pa.string())
 
 
@@ -133,45 +133,46 @@ def _states(rows: Rows, status: Ints, wall: Ints) -> Ints:
 
 
 class HostColumns:
-    """The allocations of all lines of some rows; the rows learn which lines are not regular.
-
-    Most jobs have all their slots on one host; of the others each distinct list of hosts is looked at once.
-    """
+    """The allocations of all lines of some rows; the rows learn which lines are not regular."""
 
     def __init__(self, rows: Rows) -> None:
-        value = rows.text(b"exec_host")
-        lone = compute.extract_regex(value, _LONE_HOST)
-        is_lone = compute.is_valid(lone)
-        count = compute.struct_field(lone, "slots")
-        self.lone_slots = compute.if_else(compute.equal(count, ""), "1", count).cast(pa.int64())
-        name = compute.struct_field(lone, "name")
-        self.lone_text = compute.binary_join_element_wise('["', self.lone_slots.cast(pa.string()), "*", name, '"]', "")
-        rest = compute.if_else(is_lone, _NONE, value).dictionary_encode()
-        hosts = [_hosts_of(text) for text in rest.dictionary.to_pylist()]
-        self.hosts = [*hosts, None]
-        self.which: Ints = compute.fill_null(rest.indices, len(hosts)).to_numpy().astype(np.int64)
-        self.is_lone: Bools = is_lone.to_numpy(zero_copy_only=False)
-        readable = np.array([one is not None for one in self.hosts])[self.which]
-        some = compute.fill_null(compute.greater(self.lone_slots, 0), False).to_numpy(zero_copy_only=False)
-        rows.good &= np.where(self.is_lone, some, readable)
-        self.vnodes = rows.of_distinct(b"exec_vnode", _vnode_cpus, pa.int64())
-        self.slots, _ = rows.numbers(b"total_execution_slots", read_counts)
+        lists = rows.values(b"exec_host")
+        found = allocations(lists)
+        if len(lists.rows) < len(rows.lines) or not found.regular.all():
+            found = _with_others(rows, lists.rows, found)
+            rows.good &= found.regular
+        self.found = found
+        vnodes = rows.values(b"exec_vnode")
+        self.vnodes = np.zeros(len(rows.lines), np.int64)
+        self.vnodes[vnodes.rows] = vnode_cpus_of(vnodes)
+        self.stated, _ = rows.numbers(b"total_execution_slots", read_counts)
 
     def columns(self, good: Bools) -> Columns:
-        chosen, is_lone, which = pa.array(good), pa.array(self.is_lone[good]), pa.array(self.which[good])
-        texts, slots, nodes = (
-            compute.take(pa.array([one and getattr(one, name) for one in self.hosts], kind), which)
-            for name, kind in (("text", pa.string()), ("slots", pa.int64()), ("nodes", pa.int64()))
-        )
-        stated = pa.array(self.slots[good], mask=self.slots[good] == 0)
-        vnodes = self.vnodes.filter(chosen)
-        vnodes = compute.if_else(compute.equal(vnodes, 0), pa.scalar(None, pa.int64()), vnodes)
-        slots = compute.if_else(is_lone, self.lone_slots.filter(chosen), slots)
+        texts, every = self.found.texts, good.all()
+        processors = np.where(self.stated > 0, self.stated, np.where(self.vnodes > 0, self.vnodes, self.found.slots))
         return {
-            "exec_hosts": compute.if_else(is_lone, self.lone_text.filter(chosen), texts),
-            "node_count": compute.if_else(is_lone, 1, nodes),
-            "processors": compute.coalesce(stated, vnodes, slots),
+            "exec_hosts": texts if every else texts.filter(pa.array(good)),
+            "node_count": pa.array(self.found.nodes[good]),
+            "processors": pa.array(processors[good]),
         }
+
+
+def _with_others(rows: Rows, plain: Ints, found: Allocations) -> Allocations:
+    """By row: of the rows `plain` what was found, where it is regular; of the others each distinct list is looked at once."""
+    which = np.zeros(len(rows.lines), np.int64)
+    which[plain] = np.arange(len(plain))
+    regular = np.zeros(len(rows.lines), np.bool_)
+    regular[plain] = found.regular
+    others = np.flatnonzero(~regular)
+    distinct = compute.take(rows.text(b"exec_host"), pa.array(others)).dictionary_encode()
+    hosts = [*map(_hosts_of, distinct.dictionary.to_pylist()), None]
+    codes = compute.fill_null(distinct.indices, len(hosts) - 1).to_numpy().astype(np.int64)
+    regular[others] = np.array([one is not None for one in hosts])[codes]
+    which[others] = len(plain) + codes
+    texts = pa.concat_arrays([found.texts, pa.array([one and one.text for one in hosts], pa.string())])
+    slots = np.append(found.slots, [one.slots if one else 0 for one in hosts])
+    nodes = np.append(found.nodes, [one.nodes if one else 0 for one in hosts])
+    return Allocations(compute.take(texts, pa.array(which)), slots[which], nodes[which], regular)
 
 
 def _hosts_of(exec_host: str) -> Hosts | None:
@@ -189,13 +190,6 @@ def _hosts_of_any(exec_host: str) -> Hosts | None:
 
 
 _hosts_of_short = lru_cache(maxsize=1 << 16)(_hosts_of_any)
-
-
-def _vnode_cpus(exec_vnode: bytes) -> int | None:
-    return _vnode_cpus_of_short(exec_vnode) if len(exec_vnode) <= LONGEST_KEPT else vnode_cpus(exec_vnode)
-
-
-_vnode_cpus_of_short = lru_cache(maxsize=1 << 16)(vnode_cpus)
 
 
 def texts(rows: Rows) -> Columns:
@@ -255,6 +249,9 @@ def _has_any(text: pa.Array[Any], letters: tuple[int, ...]) -> bool:
 
 def gpu_columns(rows: Rows) -> Columns:
     """GPUs of the lines that speak of any, each distinct combination of what they say looked at once."""
+    array = rows.block.array
+    if not ((array[:-2] == ord("g")) & (array[1:-1] == ord("p")) & (array[2:] == ord("u"))).any():
+        return {}
     speaks = np.zeros(len(rows.lines), np.bool_)
     for name in (b"exec_vnode", *SPECIFICATIONS):
         if name in rows.fields.fields:

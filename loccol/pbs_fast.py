@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -107,8 +108,8 @@ def _batch(record_type: RecordType, columns: Columns, chosen: Ints, lines: Lines
         "source_offset": pa.array(starts + origin.offset),
         "parser": same(origin.label, count),
     }
-    nulls: list[None] = [None] * count
-    arrays = [columns[c.name] if c.name in columns else pa.array(nulls, c.type) for c in record_type.columns]
+    nulls: Any = pa.nulls
+    arrays = [columns[c.name] if c.name in columns else nulls(count, c.type) for c in record_type.columns]
     return pa.RecordBatch.from_arrays(arrays, schema=record_type.schema)
 
 

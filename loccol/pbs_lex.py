@@ -102,8 +102,8 @@ def lex(data: bytes, whole: int, zone: dt.tzinfo) -> Lines:
     kinds = array[separators]
     newlines = np.flatnonzero(kinds == NEWLINE)
     ends = separators[newlines]
-    starts = _after(ends)
-    first = _after(newlines)
+    starts = after(ends)
+    first = after(newlines)
     regular = (newlines - first >= 4) & (ends - starts >= SHORTEST_LINE)
     semicolons = np.diff(np.searchsorted(np.flatnonzero(kinds == SEMICOLON), newlines), prepend=0)
     regular &= semicolons == 3
@@ -119,7 +119,8 @@ def lex(data: bytes, whole: int, zone: dt.tzinfo) -> Lines:
     return Lines(data, array, starts, ends, messages, kind, logged_at, regular, separators, kinds, newlines)
 
 
-def _after(ends: Ints) -> Ints:
+def after(ends: Ints) -> Ints:
+    """Where each piece begins that ends before the next separator: behind the separator before."""
     starts = np.empty_like(ends)
     starts[:1] = 0
     starts[1:] = ends[:-1] + 1
@@ -159,11 +160,11 @@ def ids(lines: Lines, chosen: Ints) -> tuple[dict[str, pa.Array[Any]], Bools]:
     no element of an array, and all of it `without` index.
     """
     begins, ends = lines.starts[chosen] + ID_AT, lines.messages[chosen] - 1
-    number_ends, good = _past_digits(lines.array, begins, LONGEST_NUMBER)
+    number_ends, good = past_digits(lines.array, begins, LONGEST_NUMBER)
     is_element: Bools = lines.array[number_ends] == BRACKET
     stops = number_ends
     if is_element.any():
-        index_ends, has_index = _past_digits(lines.array, number_ends + 1, LONGEST_INDEX)
+        index_ends, has_index = past_digits(lines.array, number_ends + 1, LONGEST_INDEX)
         has_index &= (lines.array[number_ends + 1] != ord("0")) | (index_ends - number_ends == 2)
         good &= ~is_element | (has_index & (lines.array[index_ends] == CLOSING_BRACKET))
         stops = np.where(is_element, index_ends + 1, number_ends)
@@ -182,7 +183,7 @@ def ids(lines: Lines, chosen: Ints) -> tuple[dict[str, pa.Array[Any]], Bools]:
     return found, good
 
 
-def _past_digits(array: Bytes, starts: Ints, most: int) -> tuple[Ints, Bools]:
+def past_digits(array: Bytes, starts: Ints, most: int) -> tuple[Ints, Bools]:
     """Where the digits end that begin at each of `starts`, and whether there are any, and `most` at the most."""
     window = array[np.minimum(starts[:, None] + np.arange(most + 1), len(array) - 1)]
     is_digit = window - np.uint8(ord("0")) < 10
@@ -236,7 +237,7 @@ def _bounds(lines: Lines, chosen: Bools) -> tuple[Ints, Ints, Ints]:
 
 def _attribute_starts(lines: Lines, chosen: Bools) -> tuple[Ints, Ints]:
     """The separators before each attribute of the chosen lines (the fourth, and every blank after it), and its line."""
-    first = _after(lines.newlines)
+    first = after(lines.newlines)
     counts = lines.newlines - first + 1
     line = np.repeat(np.arange(len(first)), counts)
     begins = lines.separator_kinds == BLANK
@@ -251,10 +252,10 @@ def _is_known(name: bytes) -> bool:
     return _NAME.fullmatch(name) is not None and (name in NAMES or name.startswith(FAMILIES))
 
 
-def spans(data: bytes, starts: Ints, ends: Ints, there: Bools, kind: pa.DataType) -> pa.Array[Any]:
+def spans(data: Any, starts: Ints, ends: Ints, there: Bools, kind: pa.DataType) -> pa.Array[Any]:
     """The spans, which ascend and do not overlap, as texts or bytes; null where nothing is there.
 
-    They are every second element of an array that lies over `data` itself.
+    `data` is bytes, or an array of them. They are every second element of an array that lies over `data` itself.
     """
     count = len(starts)
     offsets = np.zeros(2 * count + 1, np.int32)
@@ -271,7 +272,7 @@ def spans(data: bytes, starts: Ints, ends: Ints, there: Bools, kind: pa.DataType
     return taken
 
 
-def integers(data: bytes, starts: Ints, ends: Ints) -> tuple[Ints, Bools]:
+def integers(data: Any, starts: Ints, ends: Ints) -> tuple[Ints, Bools]:
     """Numbers of one to sixteen digits, and which spans are that; a span ends sixteen bytes or more after the data begins."""
     if not len(starts):
         return np.zeros(0, np.int64), np.zeros(0, np.bool_)
@@ -286,7 +287,7 @@ def integers(data: bytes, starts: Ints, ends: Ints) -> tuple[Ints, Bools]:
     return np.where(good, numbers, 0), good
 
 
-def _eight_digits(data: bytes, at: Ints, digits: Ints) -> tuple[Ints, Bools]:
+def _eight_digits(data: Any, at: Ints, digits: Ints) -> tuple[Ints, Bools]:
     """The number that the last `digits` (1 to 8) of the eight bytes from each of `at` on spell, and whether they are digits.
 
     The eight bytes are one little-endian word, bytes before the digits set to `0`; then neighbours are joined: 8 digits to 4

@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from batchacct.model import INSTANT, LAST_INSTANT
 from loccol.pbs_lex import Bools, Fields, Ints, Lines, compute, integers
+from loccol.pbs_slots import MARGIN, Values
 
 LONGEST_SIZE = 15
 """Digits of a size in kb; a longer one is left to the careful lane, which knows what is impossible."""
@@ -39,6 +40,19 @@ class Rows:
         at = self.at(name)
         starts, ends = self.fields.starts[at], self.fields.ends[at]
         return self.block.text(starts, ends, (at >= 0) & (ends > starts), kind)
+
+    def values(self, name: bytes) -> Values:
+        """The values that are not empty."""
+        at = self.at(name)
+        rows = np.flatnonzero((at >= 0) & (self.fields.ends[at] > self.fields.starts[at]))
+        at = at[rows]
+        texts = self.block.text(self.fields.starts[at], self.fields.ends[at] + 1, np.ones(len(at), np.bool_))
+        offsets, data = cast("list[Any]", texts.buffers()[1:])
+        if not len(at):
+            return Values(np.zeros(2 * MARGIN, np.uint8), at, rows)
+        ends = np.frombuffer(offsets, np.int32, len(at) + 1)[1:] + np.int64(MARGIN - 1)
+        margin = np.zeros(MARGIN, np.uint8)
+        return Values(np.concatenate((margin, np.frombuffer(data, np.uint8), margin)), ends, rows)
 
     def numbers(self, name: bytes, read: Callable[[Lines, Ints, Ints], tuple[Ints, Bools]]) -> tuple[Ints, Bools]:
         """What `read` makes of the values, and which lines have one; a line whose value it cannot read is not good."""
