@@ -7,7 +7,7 @@ on the way, for that function to decide.
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
@@ -26,10 +26,10 @@ from loccol.pbs_job import (
     kills,
     requested_kib,
 )
-from loccol.pbs_lex import BACKSLASH, QUOTE, Bools, Ints, compute, ids
+from loccol.pbs_lex import BACKSLASH, BLANK, QUOTE, Bools, Ints, after, compute, ids, spans
 from loccol.pbs_line import REQUESTED, USED
 from loccol.pbs_rows import Rows, instants, is_true, read_counts, read_durations, read_signed, read_sizes, read_times, same
-from loccol.pbs_slots import Allocations, allocations, vnode_cpus_of
+from loccol.pbs_slots import MARGIN, Allocations, allocations, vnode_cpus_of
 
 Columns = dict[str, "pa.Array[Any]"]
 
@@ -38,6 +38,8 @@ LONGEST_KEPT = 200
 LEFT = (REQUESTED + b"mppwidth",)
 """Attributes of lines that are left to the careful lane."""
 GPU_ATTRIBUTES = (b"exec_vnode", *GPU_COUNTS, *SPECIFICATIONS, GPU_TYPE, SELECT)
+
+OPENING_BRACE, CLOSING_BRACE = b"{}"
 
 _NONE = pa.scalar(None, pa.string())
 
@@ -194,20 +196,32 @@ _hosts_of_short = lru_cache(maxsize=1 << 16)(_hosts_of_any)
 
 def texts(rows: Rows) -> Columns:
     group, account, project = rows.text(b"group"), rows.text(b"account"), rows.text(b"project")
-    owner = rows.at(b"owner")
-    signs = np.append(-1, np.flatnonzero(rows.block.array == ord("@")))
-    ends = np.where(owner >= 0, rows.fields.ends[owner], 0)
-    last = signs[np.searchsorted(signs, ends) - 1] + 1
-    there = (owner >= 0) & (last > np.where(owner >= 0, rows.fields.starts[owner], 0)) & (last < ends)
     return {
         "user_name": rows.text(b"user"),
         "group_name": compute.if_else(compute.equal(group, NO_GROUP.decode()), _NONE, group),
         "project": compute.coalesce(account, compute.if_else(compute.equal(project, NO_PROJECT.decode()), _NONE, project)),
         "queue": rows.text(b"queue"),
-        "submit_host": rows.block.text(last, ends, there),
+        "submit_host": _submit_hosts(rows),
         "job_name": rows.text(b"jobname"),
         "memory_requested_kib": rows.of_distinct(REQUESTED + b"mem", requested_kib, pa.int64()),
     }
+
+
+def _submit_hosts(rows: Rows) -> pa.Array[Any]:
+    """What follows the last `@` of owner."""
+    owners = rows.values(b"owner")
+    signs = np.append(0, np.flatnonzero(owners.array == ord("@")))
+    last = signs[np.searchsorted(signs, owners.ends) - 1] + 1
+    starts = after(owners.ends)
+    starts[:1] = MARGIN
+    there = (last > starts) & (last < owners.ends)
+    hosts = spans(owners.array, last, owners.ends, there, pa.string())
+    if len(owners.rows) == len(rows.lines):
+        return hosts
+    which = np.full(len(rows.lines), -1)
+    which[owners.rows] = np.arange(len(owners.rows))
+    column: pa.Array[Any] = compute.take(hosts, pa.array(which, mask=which < 0))
+    return column
 
 
 class Resources:
@@ -218,25 +232,42 @@ class Resources:
     """
 
     def __init__(self, rows: Rows) -> None:
-        fields, count = rows.fields, len(rows.block.starts)
-        at = np.flatnonzero(fields.used)
-        first, last = np.full(count, -1), np.full(count, -1)
-        first[fields.line[at[::-1]]] = at[::-1]
-        last[fields.line[at]] = at
-        plain = (first < 0) | (last - first + 1 == np.bincount(fields.line[at], minlength=count))
-        ends = rows.block.separators[np.minimum(fields.at[at] + 2, len(rows.block.separators) - 1)]
-        plain[fields.line[at[fields.quoted[at] | (ends != fields.ends[at])]]] = False
-        rows.good &= plain[rows.lines]
-        first, last = first[rows.lines], last[rows.lines]
-        self.text = rows.block.text(fields.names[first] + len(USED), fields.ends[last], first >= 0)
+        fields, lines = rows.fields, rows.lines
+        first = fields.by_layout([layout.first_used for layout in fields.layouts], lines)
+        last = fields.by_layout([layout.last_used for layout in fields.layouts], lines)
+        plain = fields.by_layout([layout.together for layout in fields.layouts], lines) > 0
+        there = first >= 0
+        self.count = np.where(there, last - first + 1, 0)
+        first, last = fields.first[lines] + first, fields.first[lines] + last
+        closes = np.minimum(fields.at[last + 1], fields.closes[lines])
+        plain &= closes - fields.at[first] == 2 * self.count
+        if fields.quoted.any():
+            quoted = np.append(0, np.cumsum(fields.quoted))
+            plain &= quoted[last + 1] == quoted[first]
+        rows.good &= plain | ~there
+        self.text = rows.block.text(fields.names[first] - 1, fields.ends[last] + 1, there)
         if _has_any(self.text, (QUOTE, BACKSLASH)):
             rows.good &= ~is_true(compute.match_substring_regex(self.text, r'["\\]'))
 
     def column(self, good: Bools) -> pa.Array[Any]:
+        """A text is ` resources_used.mem=1kb resources_used.vmem=2kb ` here, and as long as its JSON once names and `=` are
+        replaced: `","mem":"1kb","vmem":"2kb `. So it is moved by one, and its ends are put right.
+        """
         text = self.text if good.all() else self.text.filter(pa.array(good))
-        text = compute.replace_substring(text, " " + USED.decode(), '","')
-        text = compute.replace_substring(text, "=", '":"')
-        joined: pa.Array[Any] = compute.binary_join_element_wise('{"', text, '"}', "")
+        count = self.count[good]
+        valid, offsets, data = cast("list[Any]", text.buffers())
+        bounds = np.frombuffer(offsets, np.int32, len(text) + 1)
+        there = np.flatnonzero(count)
+        array = np.array(np.frombuffer(data or b"", np.uint8))
+        array[bounds[there]] = BLANK
+        replaced = array.tobytes().replace(b" " + USED, b'","').replace(b"=", b'":"')
+        bounds = bounds + np.append(0, np.cumsum(count * (len('","":"') - len(USED) - len(" =")))).astype(np.int32)
+        array = np.frombuffer(replaced + b" ", np.uint8).copy()
+        array[bounds[there + 1] - 1] = QUOTE
+        array[bounds[there] + 1] = OPENING_BRACE
+        array[bounds[there + 1]] = CLOSING_BRACE
+        whole = [valid, pa.py_buffer((bounds + np.int32(1)).data), pa.py_buffer(array.data)]
+        joined: pa.Array[Any] = pa.Array.from_buffers(pa.string(), len(text), whole)
         return joined
 
 
@@ -254,10 +285,10 @@ def gpu_columns(rows: Rows) -> Columns:
         return {}
     speaks = np.zeros(len(rows.lines), np.bool_)
     for name in (b"exec_vnode", *SPECIFICATIONS):
-        if name in rows.fields.fields:
+        if (rows.at(name) >= 0).any():
             speaks |= is_true(rows.of_distinct(name, lambda value: b"gpu" in value, pa.bool_()))
     for name in GPU_COUNTS:
-        if name in rows.fields.fields:
+        if (rows.at(name) >= 0).any():
             speaks |= is_true(compute.not_equal(rows.text(name), "0"))
     if not speaks.any():
         return {}

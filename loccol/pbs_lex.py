@@ -1,19 +1,15 @@
-"""A block of a PBS accounting log as lines and attributes, all at once: the first half of the fast lane.
+"""A block of a PBS accounting log as lines, all at once: the first step of the fast lane (`loccol.pbs_attributes` is the second).
 
-Four bytes divide a line: blank, `=`, `;` and newline. Their positions in the block are found once; then the fourth separator of a
-regular line ends its job id, what follows a blank is the name of an attribute up to the next separator, which must be `=`, and its
-value ends at the next blank. Lines with any byte outside printable ASCII, a `;` in the message, a name that is not known for one, a
+Four bytes divide a line: blank, `=`, `;` and newline. Their positions in the block are found once; the fourth separator of a
+regular line ends its job id. Lines with any byte outside printable ASCII, a `;` in the message, a name that is not known for one, a
 name twice, or a quoted value with a blank in it are not regular, and left to the careful lane.
-
-Distinct names are few, so each is judged once: `fields[name]` is a column that holds, by line, the number of its attribute.
 """
 
 from __future__ import annotations
 
 import datetime as dt
-import re
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute
 
 from batchacct.parsing import Reject
-from loccol.pbs_line import FAMILIES, NAMES, USED, instant
+from loccol.pbs_line import instant
 
 Ints = npt.NDArray[np.int64]
 Bytes = npt.NDArray[np.uint8]
@@ -35,8 +31,6 @@ LONGEST_NUMBER, LONGEST_INDEX = 18, 9
 """Digits of a job's number, and of an array index."""
 KIND_AT, ID_AT = 20, 22
 SHORTEST_LINE = 24
-MOST_NAMES = 256
-"""Distinct names of attributes in a block; lines with others are left to the careful lane."""
 
 _STAMP_DIGITS = np.array([0, 1, 3, 4, 6, 7, 8, 9, 11, 12, 14, 15, 17, 18])
 _STAMP_SIGNS = np.array([2, 5, 10, 13, 16, 19, 21])
@@ -48,8 +42,6 @@ _PLACES = np.array([[10, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
                     [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 10, 1, 0, 0],
                     [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 10, 1]]).T  # fmt: skip
 """From the fourteen digits of a time to month, day, year, hour, minute, second."""
-
-_NAME = re.compile(rb"[A-Za-z][A-Za-z0-9_.-]*")
 
 
 @dataclass(slots=True)
@@ -74,25 +66,6 @@ class Lines:
     def text(self, starts: Ints, ends: Ints, there: Bools, kind: pa.DataType | None = None) -> pa.Array[Any]:
         """Spans of the block, ascending, as texts (or as another kind); null where nothing is there."""
         return spans(self.data, starts, ends, there, kind or pa.string())
-
-
-@dataclass(slots=True)
-class Fields:
-    """The attributes of some lines. Attribute k is `name=value`: the name from `names[k]` on, the value (`starts[k]` to `ends[k]`)
-    without quotes.
-
-    `fields` has, for each name, the number of the attribute by line, -1 where the line has none. `quoted` says that there were
-    quotes around the value, `used` that it is a `resources_used`, `line` whose it is, `at` is the separator before it.
-    """
-
-    at: Ints
-    names: Ints
-    starts: Ints
-    ends: Ints
-    quoted: Bools
-    fields: dict[bytes, Ints]
-    used: Bools
-    line: Ints
 
 
 def lex(data: bytes, whole: int, zone: dt.tzinfo) -> Lines:
@@ -184,72 +157,27 @@ def ids(lines: Lines, chosen: Ints) -> tuple[dict[str, pa.Array[Any]], Bools]:
 
 
 def past_digits(array: Bytes, starts: Ints, most: int) -> tuple[Ints, Bools]:
-    """Where the digits end that begin at each of `starts`, and whether there are any, and `most` at the most."""
-    window = array[np.minimum(starts[:, None] + np.arange(most + 1), len(array) - 1)]
-    is_digit = window - np.uint8(ord("0")) < 10
-    count = np.argmin(is_digit, axis=1)
-    return starts + count, (count > 0) & ~is_digit.all(axis=1)
+    """Where the digits end that begin at each of `starts`, and whether there are any, and `most` (18 at the most) at the most.
 
-
-def fields_of(lines: Lines, chosen: Bools) -> tuple[Fields, Bools]:
-    """The attributes of the chosen lines, and which lines are regular to their end."""
-    good = chosen.copy()
-    at, line, ends = _bounds(lines, chosen)
-    names, equals = lines.separators[at] + 1, lines.separators[at + 1]
-    irregular = np.flatnonzero(lines.separator_kinds[at + 1] != EQUALS)
-    good[line[irregular]] = False
-    equals[irregular] = names[irregular]
-    starts = equals + 1
-    mark = lines.array[np.minimum(starts, len(lines.array) - 1)]
-    quoted = (mark == QUOTE) | (mark == APOSTROPHE)
-    some = np.flatnonzero(quoted)
-    open_ended = (lines.array[ends[some] - 1] != mark[some]) | (ends[some] - starts[some] < len('""'))
-    good[line[some[open_ended]]] = False
-    keys = spans(lines.data, names, equals, np.ones(len(at), np.bool_), pa.binary()).dictionary_encode()
-    which: Ints = keys.indices.to_numpy()
-    distinct = cast("list[bytes]", keys.dictionary.to_pylist())
-    known = np.array([_is_known(name) and number < MOST_NAMES for number, name in enumerate(distinct)], np.bool_)
-    used = np.array([name.startswith(USED) for name in distinct], np.bool_)[which]
-    table = np.full((min(len(distinct), MOST_NAMES), len(lines.starts)), -1, np.int64)
-    fits = np.arange(len(at)) if known.all() else np.flatnonzero(known[which])
-    table[which[fits], line[fits]] = fits
-    good &= np.count_nonzero(table >= 0, axis=0) == np.bincount(line, minlength=len(lines.starts))
-    fields = {name: table[number] for number, name in enumerate(distinct) if known[number]}
-    return Fields(at, names, starts + quoted, ends - quoted, quoted, fields, used, line), good
-
-
-def _bounds(lines: Lines, chosen: Bools) -> tuple[Ints, Ints, Ints]:
-    """For each attribute of the chosen lines the number of the separator before it, its line, and where it ends.
-
-    One blank at the end of a line (S lines, and E lines of some Torque 6) begins none.
+    Eight bytes are one little-endian word; of what is no digit the highest bit is set, and the first such byte counts. An addition
+    that overflows changes only bytes behind it. What is behind the array is no digit.
     """
-    at, line = _attribute_starts(lines, chosen)
-    if not len(at):
-        return at, line, at
-    ends = lines.separators[np.append(at[1:], 0)]
-    last = np.append(np.flatnonzero(line[1:] != line[:-1]), len(line) - 1)
-    ends[last] = lines.ends[line[last]]
-    blanks = (lines.separator_kinds[at[last]] == BLANK) & (lines.separators[at[last]] + 1 == ends[last])
-    if blanks.any():
-        at, line, ends = (np.delete(a, last[blanks]) for a in (at, line, ends))
-    return at, line, ends
-
-
-def _attribute_starts(lines: Lines, chosen: Bools) -> tuple[Ints, Ints]:
-    """The separators before each attribute of the chosen lines (the fourth, and every blank after it), and its line."""
-    first = after(lines.newlines)
-    counts = lines.newlines - first + 1
-    line = np.repeat(np.arange(len(first)), counts)
-    begins = lines.separator_kinds == BLANK
-    begins[first] = False
-    begins[first[chosen] + 3] = True
-    begins &= chosen[line]
-    at = np.flatnonzero(begins)
-    return at, line[at]
-
-
-def _is_known(name: bytes) -> bool:
-    return _NAME.fullmatch(name) is not None and (name in NAMES or name.startswith(FAMILIES))
+    words = np.ndarray(max(len(array) - 7, 0), "<u8", array.data, strides=(1,))
+    ones, zeros, rest, high = (np.uint64(byte * 0x0101010101010101) for byte in (0x01, 0x30, 0x76, 0x80))
+    ends = starts.copy()
+    going = np.arange(len(starts))
+    for _ in range(most // 8 + 1):
+        beyond = np.clip(ends[going] - (len(array) - 8), 0, 8)
+        word = words[ends[going] - beyond]
+        word = np.where(beyond < 8, word >> (8 * np.minimum(beyond, 7)).astype(np.uint64), 0) ^ zeros
+        other = ((word + rest) | word) & high
+        before = ((other & (~other + np.uint64(1))) - np.uint64(1)) >> np.uint64(7)
+        ends[going] += (((before & ones) * ones) >> np.uint64(56)).astype(np.int64)
+        going = going[other == 0]
+        if not len(going):
+            break
+    count = ends - starts
+    return ends, (count > 0) & (count <= most)
 
 
 def spans(data: Any, starts: Ints, ends: Ints, there: Bools, kind: pa.DataType) -> pa.Array[Any]:

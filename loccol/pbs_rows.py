@@ -9,7 +9,8 @@ import numpy as np
 import pyarrow as pa
 
 from batchacct.model import INSTANT, LAST_INSTANT
-from loccol.pbs_lex import Bools, Fields, Ints, Lines, compute, integers
+from loccol.pbs_attributes import Fields
+from loccol.pbs_lex import Bools, Ints, Lines, compute, integers
 from loccol.pbs_slots import MARGIN, Values
 
 LONGEST_SIZE = 15
@@ -28,8 +29,7 @@ class Rows:
 
     def at(self, name: bytes) -> Ints:
         """The number of each line's attribute; -1 where it has none."""
-        at = self.fields.fields.get(name)
-        return np.full(len(self.lines), -1) if at is None else at[self.lines]
+        return self.fields.attribute(name, self.lines)
 
     def keep(self) -> None:
         self.lines = self.lines[self.good]
