@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import datetime as dt
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -29,19 +30,14 @@ compute: Any = pyarrow.compute
 NEWLINE, BLANK, QUOTE, APOSTROPHE, SEMICOLON, EQUALS, BACKSLASH, BRACKET, CLOSING_BRACKET, DOT = b"\n \"';=\\[]."
 LONGEST_NUMBER, LONGEST_INDEX = 18, 9
 """Digits of a job's number, and of an array index."""
-KIND_AT, ID_AT = 20, 22
+CLOCK_AT, KIND_AT, ID_AT = 14, 20, 22
 SHORTEST_LINE = 24
 
-_STAMP_DIGITS = np.array([0, 1, 3, 4, 6, 7, 8, 9, 11, 12, 14, 15, 17, 18])
-_STAMP_SIGNS = np.array([2, 5, 10, 13, 16, 19, 21])
-_SIGNS = np.frombuffer(b"// ::;;", np.uint8)
-_PLACES = np.array([[10, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
-                    [0, 0, 10, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
-                    [0, 0, 0, 0, 1000, 100, 10, 1, 0, 0, 0, 0, 0, 0],
-                    [0, 0, 0, 0, 0, 0, 0, 0, 10, 1, 0, 0, 0, 0],
-                    [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 10, 1, 0, 0],
-                    [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 10, 1]]).T  # fmt: skip
-"""From the fourteen digits of a time to month, day, year, hour, minute, second."""
+_CLOCK = int.from_bytes(b"00:00;\0;", "little")
+"""What follows hour and colon at the beginning of a line: minutes, seconds, kind."""
+_CLOCK_SIGNS = int.from_bytes(b"\0\0\xff\0\0\xff\0\xff", "little")
+_CLOCK_DIGITS = int.from_bytes(b"\xf0\xf0\0\xf0\xf0\0\0\0", "little")
+_CLOCK_OVER = int.from_bytes(b"\x06\x06\0\x06\x06\0\0\0", "little")
 
 
 @dataclass(slots=True)
@@ -101,29 +97,42 @@ def after(ends: Ints) -> Ints:
 
 
 def _read_times(array: Bytes, starts: Ints, zone: dt.tzinfo, regular: Bools, logged_at: Ints) -> None:
-    """Times of the regular lines; in an hour in which the zone's offset changes they are not regular, nor if it does not exist."""
+    """Times of the regular lines; in an hour in which the zone's offset changes they are not regular, nor if it does not exist.
+
+    Lines of the same hour mostly follow each other.
+    """
     lines = np.flatnonzero(regular)
-    stamps = array[starts[lines, None] + np.arange(ID_AT)]
-    digits = stamps[:, _STAMP_DIGITS] - np.uint8(ord("0"))
-    good = (digits < 10).all(axis=1) & (stamps[:, _STAMP_SIGNS] == _SIGNS).all(axis=1)
-    month, day, year, hour, minute, second = (digits.astype(np.int64) @ _PLACES).T
-    good &= (minute < 60) & (second < 60)
-    hours, which = np.unique(((year * 100 + month) * 100 + day) * 100 + hour, return_inverse=True)
-    begins = np.array([_hour_begins(int(number), zone) for number in hours], np.int64)[which]
-    good &= begins > 0
+    if not len(lines):
+        return
+    starts = starts[lines]
+    words = words_of(array)
+    dates, hours, clocks = words[starts], words[starts + 6], words[starts + CLOCK_AT]
+    first = np.flatnonzero(np.append(True, (dates[1:] != dates[:-1]) | (hours[1:] != hours[:-1])))
+    stamps = (array[start : start + CLOCK_AT].tobytes() for start in starts[first].tolist())
+    begins = np.repeat(np.array([_hour_begins(stamp, zone) for stamp in stamps], np.int64), np.diff(first, append=len(lines)))
+    signs, digits = np.uint64(_CLOCK_SIGNS), np.uint64(_CLOCK_DIGITS)
+    good = (begins > 0) & ((clocks & signs) == np.uint64(_CLOCK & _CLOCK_SIGNS))
+    good &= (clocks & digits) == np.uint64(_CLOCK & _CLOCK_DIGITS)
+    good &= ((clocks + np.uint64(_CLOCK_OVER)) & digits) == np.uint64(_CLOCK & _CLOCK_DIGITS)
+    tens, ones, ten_seconds, seconds = ((clocks >> np.uint64(8 * at)).astype(np.int64) & 0xF for at in (0, 1, 3, 4))
+    good &= (tens < 6) & (ten_seconds < 6)
     regular[lines] = good
-    logged_at[lines] = begins + minute * 60 + second
+    logged_at[lines] = begins + (tens * 10 + ones) * 60 + ten_seconds * 10 + seconds
 
 
-def _hour_begins(number: int, zone: dt.tzinfo) -> int:
-    """Unix seconds of the beginning of the hour YYYYMMDDHH; 0 if it does not exist, or is not one hour of 3600 s."""
-    text = f"{number:010d}"
-    stamp = f"{text[4:6]}/{text[6:8]}/{text[:4]} {text[8:]}".encode()
+@lru_cache(maxsize=1 << 12)
+def _hour_begins(stamp: bytes, zone: dt.tzinfo) -> int:
+    """Unix seconds of the beginning of the hour `MM/DD/YYYY HH:`; 0 if it does not exist, or is not one hour of 3600 s."""
     try:
-        first, last = instant(stamp + b":00:00", zone), instant(stamp + b":59:59", zone)
+        first, last = instant(stamp + b"00:00", zone), instant(stamp + b"59:59", zone)
     except Reject:
         return 0
     return first if last - first == 3599 else 0
+
+
+def words_of(array: Bytes) -> Any:
+    """The eight bytes from every place on, as a little-endian number; the last seven places have none."""
+    return np.ndarray(max(len(array) - 7, 0), "<u8", array.data, strides=(1,))
 
 
 def ids(lines: Lines, chosen: Ints) -> tuple[dict[str, pa.Array[Any]], Bools]:
@@ -162,7 +171,7 @@ def past_digits(array: Bytes, starts: Ints, most: int) -> tuple[Ints, Bools]:
     Eight bytes are one little-endian word; of what is no digit the highest bit is set, and the first such byte counts. An addition
     that overflows changes only bytes behind it. What is behind the array is no digit.
     """
-    words = np.ndarray(max(len(array) - 7, 0), "<u8", array.data, strides=(1,))
+    words = words_of(array)
     ones, zeros, rest, high = (np.uint64(byte * 0x0101010101010101) for byte in (0x01, 0x30, 0x76, 0x80))
     ends = starts.copy()
     going = np.arange(len(starts))

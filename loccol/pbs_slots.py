@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from loccol.pbs_lex import BACKSLASH, QUOTE, Bools, Bytes, Ints, after, compute, integers, past_digits, spans
+from loccol.pbs_lex import BACKSLASH, QUOTE, Bools, Bytes, Ints, after, compute, integers, past_digits, spans, words_of
 
 WORD = 8
 MARGIN = 16
@@ -36,10 +36,6 @@ class Values:
     ends: Ints
     rows: Ints
 
-    def words(self) -> Any:
-        """The eight bytes from every place on, as a number whose lowest byte is the first."""
-        return np.ndarray(len(self.array) - WORD + 1, "<u8", self.array.data, strides=(1,))
-
 
 @dataclass(frozen=True, slots=True)
 class Allocations:
@@ -54,11 +50,10 @@ class Allocations:
 def allocations(lists: Values) -> Allocations:
     """Of each list, none of which is empty, what `loccol.pbs_hosts.exec_hosts` makes of it."""
     array = lists.array
-    marks = (array == _PLUS).view(np.uint8)
-    marks[lists.ends] = 2
+    marks = array == _PLUS
+    marks[lists.ends] = True
     ends = np.flatnonzero(marks)
-    last = np.flatnonzero(marks[ends] == 2)
-    first = after(last)
+    first = after(np.flatnonzero(array[ends] != _PLUS))
     starts = after(ends)
     starts[:1] = MARGIN
     slashes, good = _slashes(array, starts, ends)
@@ -115,7 +110,7 @@ def _counts(lists: Values, slashes: Ints, ends: Ints, good: Bools) -> Ints:
 
 def _as_before(lists: Values, starts: Ints, slashes: Ints, good: Bools) -> Bools:
     """Whether an entry has the same host as the one before; entries with hosts too long to tell are not good."""
-    words = lists.words()
+    words = words_of(lists.array)
     lengths = slashes - starts
     longest = int(lengths.max(initial=0))
     if longest > LONGEST_HOST:
@@ -136,10 +131,10 @@ def _reject_returning(hosts: pa.Array[Any], nodes: Ints, regular: Bools) -> None
     """Lists in which a host comes again after another are not regular."""
     if not (nodes > 2).any():
         return
-    codes: Ints = hosts.dictionary_encode().indices.to_numpy().astype(np.int64)
     which = np.repeat(np.arange(len(nodes)), nodes)
-    chosen = (nodes > 2)[which]
-    keys = np.sort(which[chosen] * len(hosts) + codes[chosen])
+    chosen = np.flatnonzero((nodes > 2)[which])
+    codes: Ints = compute.take(hosts, pa.array(chosen)).dictionary_encode().indices.to_numpy().astype(np.int64)
+    keys = np.sort(which[chosen] * len(hosts) + codes)
     again = keys[1:][keys[1:] == keys[:-1]]
     regular[again // len(hosts)] = False
 
@@ -147,7 +142,7 @@ def _reject_returning(hosts: pa.Array[Any], nodes: Ints, regular: Bools) -> None
 def vnode_cpus_of(values: Values) -> Ints:
     """The sum of all `:ncpus=` of each exec_vnode; 0 if there are none. As `loccol.pbs_hosts.vnode_cpus`."""
     colons = np.flatnonzero(values.array == _COLON)
-    found = colons[values.words()[colons] << np.uint64(8) == np.uint64(_NCPUS << 8)]
+    found = colons[words_of(values.array)[colons] << np.uint64(8) == np.uint64(_NCPUS << 8)]
     starts = found + len(":ncpus=")
     ends, good = past_digits(values.array, starts, LONGEST_COUNT)
     counts, _ = integers(values.array, starts[good], ends[good])
