@@ -58,6 +58,10 @@ class Fields:
     layout: Ints
     layouts: list[Layout]
 
+    def has(self, name: bytes) -> bool:
+        """Whether any line has it."""
+        return any(name in layout.places for layout in self.layouts)
+
     def attribute(self, name: bytes, lines: Ints) -> Ints:
         """By line the number of the attribute of this name; -1 where it has none."""
         place = self.by_layout([layout.places.get(name, -1) for layout in self.layouts], lines)
@@ -114,7 +118,8 @@ def _bounds(lines: Lines, chosen: Bools) -> tuple[Ints, Ints, Ints]:
     if not chosen.all():
         begins &= np.repeat(chosen, newlines - first + 1)
     closes = newlines[chosen]
-    blank_last = begins[closes - 1] & (kinds[closes - 1] == BLANK) & (np.diff(lines.separators)[closes - 1] == 1)
+    adjacent = lines.separators[closes] - lines.separators[closes - 1] == 1
+    blank_last = begins[closes - 1] & (kinds[closes - 1] == BLANK) & adjacent
     closes = closes - blank_last
     begins[closes[blank_last]] = False
     at = np.flatnonzero(begins)

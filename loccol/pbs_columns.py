@@ -195,16 +195,25 @@ _hosts_of_short = lru_cache(maxsize=1 << 16)(_hosts_of_any)
 
 
 def texts(rows: Rows) -> Columns:
-    group, account, project = rows.text(b"group"), rows.text(b"account"), rows.text(b"project")
+    group, account, project = rows.text(b"group"), rows.text(b"account"), _unless(NO_PROJECT, rows.text(b"project"))
     return {
         "user_name": rows.text(b"user"),
-        "group_name": compute.if_else(compute.equal(group, NO_GROUP.decode()), _NONE, group),
-        "project": compute.coalesce(account, compute.if_else(compute.equal(project, NO_PROJECT.decode()), _NONE, project)),
+        "group_name": _unless(NO_GROUP, group),
+        "project": project if account.null_count == len(account) else compute.coalesce(account, project),
         "queue": rows.text(b"queue"),
         "submit_host": _submit_hosts(rows),
         "job_name": rows.text(b"jobname"),
         "memory_requested_kib": rows.of_distinct(REQUESTED + b"mem", requested_kib, pa.int64()),
     }
+
+
+def _unless(nothing: bytes, column: pa.Array[Any]) -> pa.Array[Any]:
+    """Null for what means nothing."""
+    if column.null_count == len(column):
+        return column
+    is_nothing = compute.equal(column, nothing.decode())
+    kept: pa.Array[Any] = compute.if_else(is_nothing, _NONE, column) if compute.any(is_nothing).as_py() else column
+    return kept
 
 
 def _submit_hosts(rows: Rows) -> pa.Array[Any]:
@@ -293,10 +302,10 @@ def gpu_columns(rows: Rows) -> Columns:
         return {}
     speaks = np.zeros(len(rows.lines), np.bool_)
     for name in (b"exec_vnode", *SPECIFICATIONS):
-        if (rows.at(name) >= 0).any():
+        if rows.fields.has(name):
             speaks |= is_true(rows.of_distinct(name, lambda value: b"gpu" in value, pa.bool_()))
     for name in GPU_COUNTS:
-        if (rows.at(name) >= 0).any():
+        if rows.fields.has(name):
             speaks |= is_true(compute.not_equal(rows.text(name), "0"))
     if not speaks.any():
         return {}

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -20,7 +19,7 @@ from batchacct.parsing import LINES, Block, Regular, Source
 from loccol.pbs_attributes import Fields, fields_of
 from loccol.pbs_columns import Columns, job_columns, record_keys
 from loccol.pbs_lex import Bools, Ints, Lines, compute, ids, lex
-from loccol.pbs_rows import Rows, instants, same, times
+from loccol.pbs_rows import Rows, instants, nulls, same, times
 
 KINDS = {"Q": "queued", "S": "start", "R": "requeue", "D": "delete", "A": "abort"}
 _KIND_TEXTS = pa.array([KINDS.get(chr(code)) for code in range(128)], pa.string())
@@ -110,7 +109,6 @@ def _batch(record_type: RecordType, columns: Columns, chosen: Ints, lines: Lines
         "source_offset": pa.array(starts + origin.offset),
         "parser": same(origin.label, count),
     }
-    nulls: Any = pa.nulls
     arrays = [columns[c.name] if c.name in columns else nulls(count, c.type) for c in record_type.columns]
     return pa.RecordBatch.from_arrays(arrays, schema=record_type.schema)
 

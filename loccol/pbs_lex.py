@@ -205,7 +205,7 @@ def spans(data: Any, starts: Ints, ends: Ints, there: Bools, kind: pa.DataType) 
     offsets[1 : 2 * len(starts) : 2] = ends
     offsets[2 * len(starts) :] = ends[-1] if len(ends) else 0
     over = pa.Array.from_buffers(kind, 2 * count, [None, pa.py_buffer(offsets.data), pa.py_buffer(data)])
-    taken: pa.Array[Any] = compute.take(over, which)
+    taken: pa.Array[Any] = compute.take(over, which, boundscheck=False)
     return taken
 
 

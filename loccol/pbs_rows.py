@@ -37,6 +37,8 @@ class Rows:
 
     def text(self, name: bytes, kind: pa.DataType | None = None) -> pa.Array[Any]:
         """The values; null where empty, or where a line has none."""
+        if not self.fields.has(name):
+            return nulls(len(self.lines), kind or pa.string())
         at = self.at(name)
         starts, ends = self.fields.starts[at], self.fields.ends[at]
         return self.block.text(starts, ends, (at >= 0) & (ends > starts), kind)
@@ -56,6 +58,8 @@ class Rows:
 
     def numbers(self, name: bytes, read: Callable[[Lines, Ints, Ints], tuple[Ints, Bools]]) -> tuple[Ints, Bools]:
         """What `read` makes of the values, and which lines have one; a line whose value it cannot read is not good."""
+        if not self.fields.has(name):
+            return np.zeros(len(self.lines), np.int64), np.zeros(len(self.lines), np.bool_)
         at = self.at(name)
         there = at >= 0
         if there.all():
@@ -122,6 +126,12 @@ def read_sizes(lines: Lines, starts: Ints, ends: Ints) -> tuple[Ints, Bools]:
 def is_true(condition: pa.Array[Any]) -> Bools:
     truth: Bools = compute.fill_null(condition, False).to_numpy(zero_copy_only=False)
     return truth
+
+
+def nulls(count: int, kind: pa.DataType) -> pa.Array[Any]:
+    make: Any = pa.nulls
+    column: pa.Array[Any] = make(count, kind)
+    return column
 
 
 def same(text: str | None, count: int) -> pa.Array[Any]:
