@@ -54,7 +54,10 @@ def fast_lane(block: Block, source: Source, label: str) -> Regular:
 
 
 def _is_of(lines: Lines, kinds: bytes) -> Bools:
-    return np.isin(lines.kinds, np.frombuffer(kinds, np.uint8))
+    is_one = np.zeros(256, np.bool_)
+    is_one[list(kinds)] = True
+    chosen: Bools = is_one[lines.kinds]
+    return chosen
 
 
 def _parts(lines: Lines, fields: Fields, origin: Origin) -> tuple[pa.RecordBatch, Ints]:
