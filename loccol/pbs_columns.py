@@ -7,14 +7,14 @@ on the way, for that function to decide.
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
 
 from batchacct.model import JOB_STATES
 from batchacct.parsing import Reject, Source
-from loccol.pbs_hosts import GPU_COUNTS, GPU_TYPE, SELECT, SPECIFICATIONS, Hosts, exec_hosts, gpus, vnode_cpus
+from loccol.pbs_hosts import GPU_COUNTS, GPU_TYPE, SELECT, SPECIFICATIONS, Hosts, exec_hosts, gpus
 from loccol.pbs_job import (
     KILLED,
     MARKS,
@@ -26,9 +26,10 @@ from loccol.pbs_job import (
     kills,
     requested_kib,
 )
-from loccol.pbs_lex import BACKSLASH, QUOTE, Bools, Ints, compute, ids
+from loccol.pbs_lex import BACKSLASH, BLANK, QUOTE, Bools, Ints, after, compute, ids, spans
 from loccol.pbs_line import REQUESTED, USED
 from loccol.pbs_rows import Rows, instants, is_true, read_counts, read_durations, read_signed, read_sizes, read_times, same
+from loccol.pbs_slots import MARGIN, Allocations, allocations, vnode_cpus_of
 
 Columns = dict[str, "pa.Array[Any]"]
 
@@ -38,7 +39,8 @@ LEFT = (REQUESTED + b"mppwidth",)
 """Attributes of lines that are left to the careful lane."""
 GPU_ATTRIBUTES = (b"exec_vnode", *GPU_COUNTS, *SPECIFICATIONS, GPU_TYPE, SELECT)
 
-_LONE_HOST = r'^(?P<name>[^/+*"\\]+)/[0-9]{1,9}(?:\*(?P<slots>[0-9]{1,9}))?$'
+OPENING_BRACE, CLOSING_BRACE = b"{}"
+
 _NONE = pa.scalar(None, pa.string())
 
 
@@ -133,45 +135,46 @@ def _states(rows: Rows, status: Ints, wall: Ints) -> Ints:
 
 
 class HostColumns:
-    """The allocations of all lines of some rows; the rows learn which lines are not regular.
-
-    Most jobs have all their slots on one host; of the others each distinct list of hosts is looked at once.
-    """
+    """The allocations of all lines of some rows; the rows learn which lines are not regular."""
 
     def __init__(self, rows: Rows) -> None:
-        value = rows.text(b"exec_host")
-        lone = compute.extract_regex(value, _LONE_HOST)
-        is_lone = compute.is_valid(lone)
-        count = compute.struct_field(lone, "slots")
-        self.lone_slots = compute.if_else(compute.equal(count, ""), "1", count).cast(pa.int64())
-        name = compute.struct_field(lone, "name")
-        self.lone_text = compute.binary_join_element_wise('["', self.lone_slots.cast(pa.string()), "*", name, '"]', "")
-        rest = compute.if_else(is_lone, _NONE, value).dictionary_encode()
-        hosts = [_hosts_of(text) for text in rest.dictionary.to_pylist()]
-        self.hosts = [*hosts, None]
-        self.which: Ints = compute.fill_null(rest.indices, len(hosts)).to_numpy().astype(np.int64)
-        self.is_lone: Bools = is_lone.to_numpy(zero_copy_only=False)
-        readable = np.array([one is not None for one in self.hosts])[self.which]
-        some = compute.fill_null(compute.greater(self.lone_slots, 0), False).to_numpy(zero_copy_only=False)
-        rows.good &= np.where(self.is_lone, some, readable)
-        self.vnodes = rows.of_distinct(b"exec_vnode", _vnode_cpus, pa.int64())
-        self.slots, _ = rows.numbers(b"total_execution_slots", read_counts)
+        lists = rows.values(b"exec_host")
+        found = allocations(lists)
+        if len(lists.rows) < len(rows.lines) or not found.regular.all():
+            found = _with_others(rows, lists.rows, found)
+            rows.good &= found.regular
+        self.found = found
+        vnodes = rows.values(b"exec_vnode")
+        self.vnodes = np.zeros(len(rows.lines), np.int64)
+        self.vnodes[vnodes.rows] = vnode_cpus_of(vnodes)
+        self.stated, _ = rows.numbers(b"total_execution_slots", read_counts)
 
     def columns(self, good: Bools) -> Columns:
-        chosen, is_lone, which = pa.array(good), pa.array(self.is_lone[good]), pa.array(self.which[good])
-        texts, slots, nodes = (
-            compute.take(pa.array([one and getattr(one, name) for one in self.hosts], kind), which)
-            for name, kind in (("text", pa.string()), ("slots", pa.int64()), ("nodes", pa.int64()))
-        )
-        stated = pa.array(self.slots[good], mask=self.slots[good] == 0)
-        vnodes = self.vnodes.filter(chosen)
-        vnodes = compute.if_else(compute.equal(vnodes, 0), pa.scalar(None, pa.int64()), vnodes)
-        slots = compute.if_else(is_lone, self.lone_slots.filter(chosen), slots)
+        texts, every = self.found.texts, good.all()
+        processors = np.where(self.stated > 0, self.stated, np.where(self.vnodes > 0, self.vnodes, self.found.slots))
         return {
-            "exec_hosts": compute.if_else(is_lone, self.lone_text.filter(chosen), texts),
-            "node_count": compute.if_else(is_lone, 1, nodes),
-            "processors": compute.coalesce(stated, vnodes, slots),
+            "exec_hosts": texts if every else texts.filter(pa.array(good)),
+            "node_count": pa.array(self.found.nodes[good]),
+            "processors": pa.array(processors[good]),
         }
+
+
+def _with_others(rows: Rows, plain: Ints, found: Allocations) -> Allocations:
+    """By row: of the rows `plain` what was found, where it is regular; of the others each distinct list is looked at once."""
+    which = np.zeros(len(rows.lines), np.int64)
+    which[plain] = np.arange(len(plain))
+    regular = np.zeros(len(rows.lines), np.bool_)
+    regular[plain] = found.regular
+    others = np.flatnonzero(~regular)
+    distinct = compute.take(rows.text(b"exec_host"), pa.array(others)).dictionary_encode()
+    hosts = [*map(_hosts_of, distinct.dictionary.to_pylist()), None]
+    codes = compute.fill_null(distinct.indices, len(hosts) - 1).to_numpy().astype(np.int64)
+    regular[others] = np.array([one is not None for one in hosts])[codes]
+    which[others] = len(plain) + codes
+    texts = pa.concat_arrays([found.texts, pa.array([one and one.text for one in hosts], pa.string())])
+    slots = np.append(found.slots, [one.slots if one else 0 for one in hosts])
+    nodes = np.append(found.nodes, [one.nodes if one else 0 for one in hosts])
+    return Allocations(compute.take(texts, pa.array(which)), slots[which], nodes[which], regular)
 
 
 def _hosts_of(exec_host: str) -> Hosts | None:
@@ -191,29 +194,43 @@ def _hosts_of_any(exec_host: str) -> Hosts | None:
 _hosts_of_short = lru_cache(maxsize=1 << 16)(_hosts_of_any)
 
 
-def _vnode_cpus(exec_vnode: bytes) -> int | None:
-    return _vnode_cpus_of_short(exec_vnode) if len(exec_vnode) <= LONGEST_KEPT else vnode_cpus(exec_vnode)
-
-
-_vnode_cpus_of_short = lru_cache(maxsize=1 << 16)(vnode_cpus)
-
-
 def texts(rows: Rows) -> Columns:
-    group, account, project = rows.text(b"group"), rows.text(b"account"), rows.text(b"project")
-    owner = rows.at(b"owner")
-    signs = np.append(-1, np.flatnonzero(rows.block.array == ord("@")))
-    ends = np.where(owner >= 0, rows.fields.ends[owner], 0)
-    last = signs[np.searchsorted(signs, ends) - 1] + 1
-    there = (owner >= 0) & (last > np.where(owner >= 0, rows.fields.starts[owner], 0)) & (last < ends)
+    group, account, project = rows.text(b"group"), rows.text(b"account"), _unless(NO_PROJECT, rows.text(b"project"))
     return {
         "user_name": rows.text(b"user"),
-        "group_name": compute.if_else(compute.equal(group, NO_GROUP.decode()), _NONE, group),
-        "project": compute.coalesce(account, compute.if_else(compute.equal(project, NO_PROJECT.decode()), _NONE, project)),
+        "group_name": _unless(NO_GROUP, group),
+        "project": project if account.null_count == len(account) else compute.coalesce(account, project),
         "queue": rows.text(b"queue"),
-        "submit_host": rows.block.text(last, ends, there),
+        "submit_host": _submit_hosts(rows),
         "job_name": rows.text(b"jobname"),
         "memory_requested_kib": rows.of_distinct(REQUESTED + b"mem", requested_kib, pa.int64()),
     }
+
+
+def _unless(nothing: bytes, column: pa.Array[Any]) -> pa.Array[Any]:
+    """Null for what means nothing."""
+    if column.null_count == len(column):
+        return column
+    is_nothing = compute.equal(column, nothing.decode())
+    kept: pa.Array[Any] = compute.if_else(is_nothing, _NONE, column) if compute.any(is_nothing).as_py() else column
+    return kept
+
+
+def _submit_hosts(rows: Rows) -> pa.Array[Any]:
+    """What follows the last `@` of owner."""
+    owners = rows.values(b"owner")
+    signs = np.append(0, np.flatnonzero(owners.array == ord("@")))
+    last = signs[np.searchsorted(signs, owners.ends) - 1] + 1
+    starts = after(owners.ends)
+    starts[:1] = MARGIN
+    there = (last > starts) & (last < owners.ends)
+    hosts = spans(owners.array, last, owners.ends, there, pa.string())
+    if len(owners.rows) == len(rows.lines):
+        return hosts
+    which = np.full(len(rows.lines), -1)
+    which[owners.rows] = np.arange(len(owners.rows))
+    column: pa.Array[Any] = compute.take(hosts, pa.array(which, mask=which < 0))
+    return column
 
 
 class Resources:
@@ -224,26 +241,51 @@ class Resources:
     """
 
     def __init__(self, rows: Rows) -> None:
-        fields, count = rows.fields, len(rows.block.starts)
-        at = np.flatnonzero(fields.used)
-        first, last = np.full(count, -1), np.full(count, -1)
-        first[fields.line[at[::-1]]] = at[::-1]
-        last[fields.line[at]] = at
-        plain = (first < 0) | (last - first + 1 == np.bincount(fields.line[at], minlength=count))
-        ends = rows.block.separators[np.minimum(fields.at[at] + 2, len(rows.block.separators) - 1)]
-        plain[fields.line[at[fields.quoted[at] | (ends != fields.ends[at])]]] = False
-        rows.good &= plain[rows.lines]
-        first, last = first[rows.lines], last[rows.lines]
-        self.text = rows.block.text(fields.names[first] + len(USED), fields.ends[last], first >= 0)
+        fields, lines = rows.fields, rows.lines
+        first = fields.by_layout([layout.first_used for layout in fields.layouts], lines)
+        last = fields.by_layout([layout.last_used for layout in fields.layouts], lines)
+        plain = fields.by_layout([layout.together for layout in fields.layouts], lines) > 0
+        there = first >= 0
+        self.count = np.where(there, last - first + 1, 0)
+        first, last = fields.first[lines] + first, fields.first[lines] + last
+        closes = np.minimum(fields.at[last + 1], fields.closes[lines])
+        plain &= closes - fields.at[first] == 2 * self.count
+        if fields.quoted.any():
+            quoted = np.append(0, np.cumsum(fields.quoted))
+            plain &= quoted[last + 1] == quoted[first]
+        rows.good &= plain | ~there
+        self.text = rows.block.text(fields.names[first] - 1, fields.ends[last] + 1, there)
         if _has_any(self.text, (QUOTE, BACKSLASH)):
             rows.good &= ~is_true(compute.match_substring_regex(self.text, r'["\\]'))
 
     def column(self, good: Bools) -> pa.Array[Any]:
+        """A text is ` resources_used.mem=1kb resources_used.vmem=2kb ` here, and as long as its JSON once names and `=` are
+        replaced: `","mem":"1kb","vmem":"2kb `. So it is moved by one, and its ends are put right.
+        """
         text = self.text if good.all() else self.text.filter(pa.array(good))
-        text = compute.replace_substring(text, " " + USED.decode(), '","')
-        text = compute.replace_substring(text, "=", '":"')
-        joined: pa.Array[Any] = compute.binary_join_element_wise('{"', text, '"}', "")
+        count = self.count[good]
+        valid, offsets, data = cast("list[Any]", text.buffers())
+        bounds = np.frombuffer(offsets, np.int32, len(text) + 1)
+        there = np.flatnonzero(count)
+        array = np.array(np.frombuffer(data or b"", np.uint8))
+        array[bounds[there]] = BLANK
+        replaced = _replaced(_replaced(pa.py_buffer(array.data), " " + USED.decode(), '","'), "=", '":"')
+        bounds = bounds + np.append(0, np.cumsum(count * (len('","":"') - len(USED) - len(" =")))).astype(np.int32)
+        array = np.append(np.frombuffer(cast("Any", replaced), np.uint8), np.uint8(BLANK))
+        array[bounds[there + 1] - 1] = QUOTE
+        array[bounds[there] + 1] = OPENING_BRACE
+        array[bounds[there + 1]] = CLOSING_BRACE
+        whole = [valid, pa.py_buffer((bounds + np.int32(1)).data), pa.py_buffer(array.data)]
+        joined: pa.Array[Any] = pa.Array.from_buffers(pa.string(), len(text), whole)
         return joined
+
+
+def _replaced(data: pa.Buffer, pattern: str, replacement: str) -> pa.Buffer:
+    """As `bytes.replace`, which is slower for a long pattern, and lets no other thread run."""
+    bounds = pa.py_buffer(np.array([0, data.size], np.int32).data)
+    whole = pa.Array.from_buffers(pa.binary(), 1, [None, bounds, data])
+    replaced = compute.replace_substring(whole, pattern, replacement).buffers()[2]
+    return replaced or pa.py_buffer(b"")
 
 
 def _has_any(text: pa.Array[Any], letters: tuple[int, ...]) -> bool:
@@ -255,12 +297,15 @@ def _has_any(text: pa.Array[Any], letters: tuple[int, ...]) -> bool:
 
 def gpu_columns(rows: Rows) -> Columns:
     """GPUs of the lines that speak of any, each distinct combination of what they say looked at once."""
+    array = rows.block.array
+    if not ((array[:-2] == ord("g")) & (array[1:-1] == ord("p")) & (array[2:] == ord("u"))).any():
+        return {}
     speaks = np.zeros(len(rows.lines), np.bool_)
     for name in (b"exec_vnode", *SPECIFICATIONS):
-        if name in rows.fields.fields:
+        if rows.fields.has(name):
             speaks |= is_true(rows.of_distinct(name, lambda value: b"gpu" in value, pa.bool_()))
     for name in GPU_COUNTS:
-        if name in rows.fields.fields:
+        if rows.fields.has(name):
             speaks |= is_true(compute.not_equal(rows.text(name), "0"))
     if not speaks.any():
         return {}

@@ -1,8 +1,8 @@
 """The fast lane of the PBS parser: E lines as job records, Q, S, D, A and empty R lines as parts, all of a block at once.
 
-`loccol.pbs_lex` finds the regular lines and their attributes; here they become columns, each what `loccol.pbs.parse_unit` makes of
-the same line. Left to that function is whatever needs judgement: Cray widths, a job without exec_host, chunks `*0`, values of
-unusual forms, and all rare types of lines.
+`loccol.pbs_lex` finds the regular lines, `loccol.pbs_attributes` their attributes; here they become columns, each what
+`loccol.pbs.parse_unit` makes of the same line. Left to that function is whatever needs judgement: Cray widths, a job without
+exec_host, chunks `*0`, values of unusual forms, and all rare types of lines.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ import xxhash
 
 from batchacct.model import JOB, PART, RecordType
 from batchacct.parsing import LINES, Block, Regular, Source
+from loccol.pbs_attributes import Fields, fields_of
 from loccol.pbs_columns import Columns, job_columns, record_keys
-from loccol.pbs_lex import Bools, Fields, Ints, Lines, compute, fields_of, ids, lex
-from loccol.pbs_rows import Rows, instants, same, times
+from loccol.pbs_lex import Bools, Ints, Lines, compute, ids, lex
+from loccol.pbs_rows import Rows, instants, nulls, same, times
 
 KINDS = {"Q": "queued", "S": "start", "R": "requeue", "D": "delete", "A": "abort"}
 _KIND_TEXTS = pa.array([KINDS.get(chr(code)) for code in range(128)], pa.string())
@@ -53,7 +54,10 @@ def fast_lane(block: Block, source: Source, label: str) -> Regular:
 
 
 def _is_of(lines: Lines, kinds: bytes) -> Bools:
-    return np.isin(lines.kinds, np.frombuffer(kinds, np.uint8))
+    is_one = np.zeros(256, np.bool_)
+    is_one[list(kinds)] = True
+    chosen: Bools = is_one[lines.kinds]
+    return chosen
 
 
 def _parts(lines: Lines, fields: Fields, origin: Origin) -> tuple[pa.RecordBatch, Ints]:
@@ -61,6 +65,8 @@ def _parts(lines: Lines, fields: Fields, origin: Origin) -> tuple[pa.RecordBatch
     start, has_start = _starts(lines, fields)
     bare_requeue = _is_of(lines, b"R") & (lines.messages == lines.ends)
     chosen = np.flatnonzero(lines.regular & (has_start | bare_requeue | _is_of(lines, b"QDA")))
+    if not len(chosen):
+        return PART.empty(), chosen
     found, good = ids(lines, chosen)
     chosen = chosen[good]
     started, logged = start[chosen], lines.logged_at[chosen]
@@ -82,12 +88,11 @@ def _parts(lines: Lines, fields: Fields, origin: Origin) -> tuple[pa.RecordBatch
 
 def _starts(lines: Lines, fields: Fields) -> tuple[Ints, Bools]:
     """The start of each S line, and which have one."""
-    start = np.zeros(len(lines.starts), np.int64)
-    at = fields.fields.get(b"start", np.full(len(start), -1))
-    has_start: Bools = lines.regular & _is_of(lines, b"S") & (at >= 0)
-    seconds, good = times(lines, fields, at[has_start])
-    start[has_start] = seconds
-    has_start[has_start] = good
+    start, has_start = np.zeros(len(lines.starts), np.int64), np.zeros(len(lines.starts), np.bool_)
+    chosen = np.flatnonzero(lines.regular & _is_of(lines, b"S"))
+    at = fields.attribute(b"start", chosen)
+    chosen, at = chosen[at >= 0], at[at >= 0]
+    start[chosen], has_start[chosen] = times(lines, fields, at)
     return start, has_start
 
 
@@ -107,8 +112,7 @@ def _batch(record_type: RecordType, columns: Columns, chosen: Ints, lines: Lines
         "source_offset": pa.array(starts + origin.offset),
         "parser": same(origin.label, count),
     }
-    nulls: list[None] = [None] * count
-    arrays = [columns[c.name] if c.name in columns else pa.array(nulls, c.type) for c in record_type.columns]
+    arrays = [columns[c.name] if c.name in columns else nulls(count, c.type) for c in record_type.columns]
     return pa.RecordBatch.from_arrays(arrays, schema=record_type.schema)
 
 

@@ -1,19 +1,16 @@
-"""A block of a PBS accounting log as lines and attributes, all at once: the first half of the fast lane.
+"""A block of a PBS accounting log as lines, all at once: the first step of the fast lane (`loccol.pbs_attributes` is the second).
 
-Four bytes divide a line: blank, `=`, `;` and newline. Their positions in the block are found once; then the fourth separator of a
-regular line ends its job id, what follows a blank is the name of an attribute up to the next separator, which must be `=`, and its
-value ends at the next blank. Lines with any byte outside printable ASCII, a `;` in the message, a name that is not known for one, a
+Four bytes divide a line: blank, `=`, `;` and newline. Their positions in the block are found once; the fourth separator of a
+regular line ends its job id. Lines with any byte outside printable ASCII, a `;` in the message, a name that is not known for one, a
 name twice, or a quoted value with a blank in it are not regular, and left to the careful lane.
-
-Distinct names are few, so each is judged once: `fields[name]` is a column that holds, by line, the number of its attribute.
 """
 
 from __future__ import annotations
 
 import datetime as dt
-import re
 from dataclasses import dataclass
-from typing import Any, cast
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute
 
 from batchacct.parsing import Reject
-from loccol.pbs_line import FAMILIES, NAMES, USED, instant
+from loccol.pbs_line import instant
 
 Ints = npt.NDArray[np.int64]
 Bytes = npt.NDArray[np.uint8]
@@ -33,23 +30,14 @@ compute: Any = pyarrow.compute
 NEWLINE, BLANK, QUOTE, APOSTROPHE, SEMICOLON, EQUALS, BACKSLASH, BRACKET, CLOSING_BRACKET, DOT = b"\n \"';=\\[]."
 LONGEST_NUMBER, LONGEST_INDEX = 18, 9
 """Digits of a job's number, and of an array index."""
-KIND_AT, ID_AT = 20, 22
+CLOCK_AT, KIND_AT, ID_AT = 14, 20, 22
 SHORTEST_LINE = 24
-MOST_NAMES = 256
-"""Distinct names of attributes in a block; lines with others are left to the careful lane."""
 
-_STAMP_DIGITS = np.array([0, 1, 3, 4, 6, 7, 8, 9, 11, 12, 14, 15, 17, 18])
-_STAMP_SIGNS = np.array([2, 5, 10, 13, 16, 19, 21])
-_SIGNS = np.frombuffer(b"// ::;;", np.uint8)
-_PLACES = np.array([[10, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
-                    [0, 0, 10, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
-                    [0, 0, 0, 0, 1000, 100, 10, 1, 0, 0, 0, 0, 0, 0],
-                    [0, 0, 0, 0, 0, 0, 0, 0, 10, 1, 0, 0, 0, 0],
-                    [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 10, 1, 0, 0],
-                    [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 10, 1]]).T  # fmt: skip
-"""From the fourteen digits of a time to month, day, year, hour, minute, second."""
-
-_NAME = re.compile(rb"[A-Za-z][A-Za-z0-9_.-]*")
+_CLOCK = int.from_bytes(b"00:00;\0;", "little")
+"""What follows hour and colon at the beginning of a line: minutes, seconds, kind."""
+_CLOCK_SIGNS = int.from_bytes(b"\0\0\xff\0\0\xff\0\xff", "little")
+_CLOCK_DIGITS = int.from_bytes(b"\xf0\xf0\0\xf0\xf0\0\0\0", "little")
+_CLOCK_OVER = int.from_bytes(b"\x06\x06\0\x06\x06\0\0\0", "little")
 
 
 @dataclass(slots=True)
@@ -76,25 +64,6 @@ class Lines:
         return spans(self.data, starts, ends, there, kind or pa.string())
 
 
-@dataclass(slots=True)
-class Fields:
-    """The attributes of some lines. Attribute k is `name=value`: the name from `names[k]` on, the value (`starts[k]` to `ends[k]`)
-    without quotes.
-
-    `fields` has, for each name, the number of the attribute by line, -1 where the line has none. `quoted` says that there were
-    quotes around the value, `used` that it is a `resources_used`, `line` whose it is, `at` is the separator before it.
-    """
-
-    at: Ints
-    names: Ints
-    starts: Ints
-    ends: Ints
-    quoted: Bools
-    fields: dict[bytes, Ints]
-    used: Bools
-    line: Ints
-
-
 def lex(data: bytes, whole: int, zone: dt.tzinfo) -> Lines:
     """The first `whole` bytes of `data`, complete lines."""
     array = np.frombuffer(data, np.uint8, whole)
@@ -102,8 +71,8 @@ def lex(data: bytes, whole: int, zone: dt.tzinfo) -> Lines:
     kinds = array[separators]
     newlines = np.flatnonzero(kinds == NEWLINE)
     ends = separators[newlines]
-    starts = _after(ends)
-    first = _after(newlines)
+    starts = after(ends)
+    first = after(newlines)
     regular = (newlines - first >= 4) & (ends - starts >= SHORTEST_LINE)
     semicolons = np.diff(np.searchsorted(np.flatnonzero(kinds == SEMICOLON), newlines), prepend=0)
     regular &= semicolons == 3
@@ -119,7 +88,8 @@ def lex(data: bytes, whole: int, zone: dt.tzinfo) -> Lines:
     return Lines(data, array, starts, ends, messages, kind, logged_at, regular, separators, kinds, newlines)
 
 
-def _after(ends: Ints) -> Ints:
+def after(ends: Ints) -> Ints:
+    """Where each piece begins that ends before the next separator: behind the separator before."""
     starts = np.empty_like(ends)
     starts[:1] = 0
     starts[1:] = ends[:-1] + 1
@@ -127,29 +97,42 @@ def _after(ends: Ints) -> Ints:
 
 
 def _read_times(array: Bytes, starts: Ints, zone: dt.tzinfo, regular: Bools, logged_at: Ints) -> None:
-    """Times of the regular lines; in an hour in which the zone's offset changes they are not regular, nor if it does not exist."""
+    """Times of the regular lines; in an hour in which the zone's offset changes they are not regular, nor if it does not exist.
+
+    Lines of the same hour mostly follow each other.
+    """
     lines = np.flatnonzero(regular)
-    stamps = array[starts[lines, None] + np.arange(ID_AT)]
-    digits = stamps[:, _STAMP_DIGITS] - np.uint8(ord("0"))
-    good = (digits < 10).all(axis=1) & (stamps[:, _STAMP_SIGNS] == _SIGNS).all(axis=1)
-    month, day, year, hour, minute, second = (digits.astype(np.int64) @ _PLACES).T
-    good &= (minute < 60) & (second < 60)
-    hours, which = np.unique(((year * 100 + month) * 100 + day) * 100 + hour, return_inverse=True)
-    begins = np.array([_hour_begins(int(number), zone) for number in hours], np.int64)[which]
-    good &= begins > 0
+    if not len(lines):
+        return
+    starts = starts[lines]
+    words = words_of(array)
+    dates, hours, clocks = words[starts], words[starts + 6], words[starts + CLOCK_AT]
+    first = np.flatnonzero(np.append(True, (dates[1:] != dates[:-1]) | (hours[1:] != hours[:-1])))
+    stamps = (array[start : start + CLOCK_AT].tobytes() for start in starts[first].tolist())
+    begins = np.repeat(np.array([_hour_begins(stamp, zone) for stamp in stamps], np.int64), np.diff(first, append=len(lines)))
+    signs, digits = np.uint64(_CLOCK_SIGNS), np.uint64(_CLOCK_DIGITS)
+    good = (begins > 0) & ((clocks & signs) == np.uint64(_CLOCK & _CLOCK_SIGNS))
+    good &= (clocks & digits) == np.uint64(_CLOCK & _CLOCK_DIGITS)
+    good &= ((clocks + np.uint64(_CLOCK_OVER)) & digits) == np.uint64(_CLOCK & _CLOCK_DIGITS)
+    tens, ones, ten_seconds, seconds = ((clocks >> np.uint64(8 * at)).astype(np.int64) & 0xF for at in (0, 1, 3, 4))
+    good &= (tens < 6) & (ten_seconds < 6)
     regular[lines] = good
-    logged_at[lines] = begins + minute * 60 + second
+    logged_at[lines] = begins + (tens * 10 + ones) * 60 + ten_seconds * 10 + seconds
 
 
-def _hour_begins(number: int, zone: dt.tzinfo) -> int:
-    """Unix seconds of the beginning of the hour YYYYMMDDHH; 0 if it does not exist, or is not one hour of 3600 s."""
-    text = f"{number:010d}"
-    stamp = f"{text[4:6]}/{text[6:8]}/{text[:4]} {text[8:]}".encode()
+@lru_cache(maxsize=1 << 12)
+def _hour_begins(stamp: bytes, zone: dt.tzinfo) -> int:
+    """Unix seconds of the beginning of the hour `MM/DD/YYYY HH:`; 0 if it does not exist, or is not one hour of 3600 s."""
     try:
-        first, last = instant(stamp + b":00:00", zone), instant(stamp + b":59:59", zone)
+        first, last = instant(stamp + b"00:00", zone), instant(stamp + b"59:59", zone)
     except Reject:
         return 0
     return first if last - first == 3599 else 0
+
+
+def words_of(array: Bytes) -> Any:
+    """The eight bytes from every place on, as a little-endian number; the last seven places have none."""
+    return np.ndarray(max(len(array) - 7, 0), "<u8", array.data, strides=(1,))
 
 
 def ids(lines: Lines, chosen: Ints) -> tuple[dict[str, pa.Array[Any]], Bools]:
@@ -159,11 +142,11 @@ def ids(lines: Lines, chosen: Ints) -> tuple[dict[str, pa.Array[Any]], Bools]:
     no element of an array, and all of it `without` index.
     """
     begins, ends = lines.starts[chosen] + ID_AT, lines.messages[chosen] - 1
-    number_ends, good = _past_digits(lines.array, begins, LONGEST_NUMBER)
+    number_ends, good = past_digits(lines.array, begins, LONGEST_NUMBER)
     is_element: Bools = lines.array[number_ends] == BRACKET
     stops = number_ends
     if is_element.any():
-        index_ends, has_index = _past_digits(lines.array, number_ends + 1, LONGEST_INDEX)
+        index_ends, has_index = past_digits(lines.array, number_ends + 1, LONGEST_INDEX)
         has_index &= (lines.array[number_ends + 1] != ord("0")) | (index_ends - number_ends == 2)
         good &= ~is_element | (has_index & (lines.array[index_ends] == CLOSING_BRACKET))
         stops = np.where(is_element, index_ends + 1, number_ends)
@@ -182,79 +165,34 @@ def ids(lines: Lines, chosen: Ints) -> tuple[dict[str, pa.Array[Any]], Bools]:
     return found, good
 
 
-def _past_digits(array: Bytes, starts: Ints, most: int) -> tuple[Ints, Bools]:
-    """Where the digits end that begin at each of `starts`, and whether there are any, and `most` at the most."""
-    window = array[np.minimum(starts[:, None] + np.arange(most + 1), len(array) - 1)]
-    is_digit = window - np.uint8(ord("0")) < 10
-    count = np.argmin(is_digit, axis=1)
-    return starts + count, (count > 0) & ~is_digit.all(axis=1)
+def past_digits(array: Bytes, starts: Ints, most: int) -> tuple[Ints, Bools]:
+    """Where the digits end that begin at each of `starts`, and whether there are any, and `most` (18 at the most) at the most.
 
-
-def fields_of(lines: Lines, chosen: Bools) -> tuple[Fields, Bools]:
-    """The attributes of the chosen lines, and which lines are regular to their end."""
-    good = chosen.copy()
-    at, line, ends = _bounds(lines, chosen)
-    names, equals = lines.separators[at] + 1, lines.separators[at + 1]
-    irregular = np.flatnonzero(lines.separator_kinds[at + 1] != EQUALS)
-    good[line[irregular]] = False
-    equals[irregular] = names[irregular]
-    starts = equals + 1
-    mark = lines.array[np.minimum(starts, len(lines.array) - 1)]
-    quoted = (mark == QUOTE) | (mark == APOSTROPHE)
-    some = np.flatnonzero(quoted)
-    open_ended = (lines.array[ends[some] - 1] != mark[some]) | (ends[some] - starts[some] < len('""'))
-    good[line[some[open_ended]]] = False
-    keys = spans(lines.data, names, equals, np.ones(len(at), np.bool_), pa.binary()).dictionary_encode()
-    which: Ints = keys.indices.to_numpy()
-    distinct = cast("list[bytes]", keys.dictionary.to_pylist())
-    known = np.array([_is_known(name) and number < MOST_NAMES for number, name in enumerate(distinct)], np.bool_)
-    used = np.array([name.startswith(USED) for name in distinct], np.bool_)[which]
-    table = np.full((min(len(distinct), MOST_NAMES), len(lines.starts)), -1, np.int64)
-    fits = np.arange(len(at)) if known.all() else np.flatnonzero(known[which])
-    table[which[fits], line[fits]] = fits
-    good &= np.count_nonzero(table >= 0, axis=0) == np.bincount(line, minlength=len(lines.starts))
-    fields = {name: table[number] for number, name in enumerate(distinct) if known[number]}
-    return Fields(at, names, starts + quoted, ends - quoted, quoted, fields, used, line), good
-
-
-def _bounds(lines: Lines, chosen: Bools) -> tuple[Ints, Ints, Ints]:
-    """For each attribute of the chosen lines the number of the separator before it, its line, and where it ends.
-
-    One blank at the end of a line (S lines, and E lines of some Torque 6) begins none.
+    Eight bytes are one little-endian word; of what is no digit the highest bit is set, and the first such byte counts. An addition
+    that overflows changes only bytes behind it. What is behind the array is no digit.
     """
-    at, line = _attribute_starts(lines, chosen)
-    if not len(at):
-        return at, line, at
-    ends = lines.separators[np.append(at[1:], 0)]
-    last = np.append(np.flatnonzero(line[1:] != line[:-1]), len(line) - 1)
-    ends[last] = lines.ends[line[last]]
-    blanks = (lines.separator_kinds[at[last]] == BLANK) & (lines.separators[at[last]] + 1 == ends[last])
-    if blanks.any():
-        at, line, ends = (np.delete(a, last[blanks]) for a in (at, line, ends))
-    return at, line, ends
+    words = words_of(array)
+    ones, zeros, rest, high = (np.uint64(byte * 0x0101010101010101) for byte in (0x01, 0x30, 0x76, 0x80))
+    ends = starts.copy()
+    going = np.arange(len(starts))
+    for _ in range(most // 8 + 1):
+        beyond = np.clip(ends[going] - (len(array) - 8), 0, 8)
+        word = words[ends[going] - beyond]
+        word = np.where(beyond < 8, word >> (8 * np.minimum(beyond, 7)).astype(np.uint64), 0) ^ zeros
+        other = ((word + rest) | word) & high
+        before = ((other & (~other + np.uint64(1))) - np.uint64(1)) >> np.uint64(7)
+        ends[going] += (((before & ones) * ones) >> np.uint64(56)).astype(np.int64)
+        going = going[other == 0]
+        if not len(going):
+            break
+    count = ends - starts
+    return ends, (count > 0) & (count <= most)
 
 
-def _attribute_starts(lines: Lines, chosen: Bools) -> tuple[Ints, Ints]:
-    """The separators before each attribute of the chosen lines (the fourth, and every blank after it), and its line."""
-    first = _after(lines.newlines)
-    counts = lines.newlines - first + 1
-    line = np.repeat(np.arange(len(first)), counts)
-    begins = lines.separator_kinds == BLANK
-    begins[first] = False
-    begins[first[chosen] + 3] = True
-    begins &= chosen[line]
-    at = np.flatnonzero(begins)
-    return at, line[at]
-
-
-def _is_known(name: bytes) -> bool:
-    return _NAME.fullmatch(name) is not None and (name in NAMES or name.startswith(FAMILIES))
-
-
-def spans(data: bytes, starts: Ints, ends: Ints, there: Bools, kind: pa.DataType) -> pa.Array[Any]:
+def spans(data: Any, starts: Ints, ends: Ints, there: Bools, kind: pa.DataType) -> pa.Array[Any]:
     """The spans, which ascend and do not overlap, as texts or bytes; null where nothing is there.
 
-    They are every second element of an array that lies over `data` itself.
+    `data` is bytes, or an array of them. They are every second element of an array that lies over `data` itself.
     """
     count = len(starts)
     offsets = np.zeros(2 * count + 1, np.int32)
@@ -267,11 +205,11 @@ def spans(data: bytes, starts: Ints, ends: Ints, there: Bools, kind: pa.DataType
     offsets[1 : 2 * len(starts) : 2] = ends
     offsets[2 * len(starts) :] = ends[-1] if len(ends) else 0
     over = pa.Array.from_buffers(kind, 2 * count, [None, pa.py_buffer(offsets.data), pa.py_buffer(data)])
-    taken: pa.Array[Any] = compute.take(over, which)
+    taken: pa.Array[Any] = compute.take(over, which, boundscheck=False)
     return taken
 
 
-def integers(data: bytes, starts: Ints, ends: Ints) -> tuple[Ints, Bools]:
+def integers(data: Any, starts: Ints, ends: Ints) -> tuple[Ints, Bools]:
     """Numbers of one to sixteen digits, and which spans are that; a span ends sixteen bytes or more after the data begins."""
     if not len(starts):
         return np.zeros(0, np.int64), np.zeros(0, np.bool_)
@@ -286,7 +224,7 @@ def integers(data: bytes, starts: Ints, ends: Ints) -> tuple[Ints, Bools]:
     return np.where(good, numbers, 0), good
 
 
-def _eight_digits(data: bytes, at: Ints, digits: Ints) -> tuple[Ints, Bools]:
+def _eight_digits(data: Any, at: Ints, digits: Ints) -> tuple[Ints, Bools]:
     """The number that the last `digits` (1 to 8) of the eight bytes from each of `at` on spell, and whether they are digits.
 
     The eight bytes are one little-endian word, bytes before the digits set to `0`; then neighbours are joined: 8 digits to 4

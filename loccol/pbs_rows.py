@@ -9,7 +9,9 @@ import numpy as np
 import pyarrow as pa
 
 from batchacct.model import INSTANT, LAST_INSTANT
-from loccol.pbs_lex import Bools, Fields, Ints, Lines, compute, integers
+from loccol.pbs_attributes import Fields
+from loccol.pbs_lex import Bools, Ints, Lines, compute, integers
+from loccol.pbs_slots import MARGIN, Values
 
 LONGEST_SIZE = 15
 """Digits of a size in kb; a longer one is left to the careful lane, which knows what is impossible."""
@@ -27,8 +29,7 @@ class Rows:
 
     def at(self, name: bytes) -> Ints:
         """The number of each line's attribute; -1 where it has none."""
-        at = self.fields.fields.get(name)
-        return np.full(len(self.lines), -1) if at is None else at[self.lines]
+        return self.fields.attribute(name, self.lines)
 
     def keep(self) -> None:
         self.lines = self.lines[self.good]
@@ -36,12 +37,29 @@ class Rows:
 
     def text(self, name: bytes, kind: pa.DataType | None = None) -> pa.Array[Any]:
         """The values; null where empty, or where a line has none."""
+        if not self.fields.has(name):
+            return nulls(len(self.lines), kind or pa.string())
         at = self.at(name)
         starts, ends = self.fields.starts[at], self.fields.ends[at]
         return self.block.text(starts, ends, (at >= 0) & (ends > starts), kind)
 
+    def values(self, name: bytes) -> Values:
+        """The values that are not empty."""
+        at = self.at(name)
+        rows = np.flatnonzero((at >= 0) & (self.fields.ends[at] > self.fields.starts[at]))
+        at = at[rows]
+        texts = self.block.text(self.fields.starts[at], self.fields.ends[at] + 1, np.ones(len(at), np.bool_))
+        offsets, data = cast("list[Any]", texts.buffers()[1:])
+        if not len(at):
+            return Values(np.zeros(2 * MARGIN, np.uint8), at, rows)
+        ends = np.frombuffer(offsets, np.int32, len(at) + 1)[1:] + np.int64(MARGIN - 1)
+        margin = np.zeros(MARGIN, np.uint8)
+        return Values(np.concatenate((margin, np.frombuffer(data, np.uint8), margin)), ends, rows)
+
     def numbers(self, name: bytes, read: Callable[[Lines, Ints, Ints], tuple[Ints, Bools]]) -> tuple[Ints, Bools]:
         """What `read` makes of the values, and which lines have one; a line whose value it cannot read is not good."""
+        if not self.fields.has(name):
+            return np.zeros(len(self.lines), np.int64), np.zeros(len(self.lines), np.bool_)
         at = self.at(name)
         there = at >= 0
         if there.all():
@@ -108,6 +126,12 @@ def read_sizes(lines: Lines, starts: Ints, ends: Ints) -> tuple[Ints, Bools]:
 def is_true(condition: pa.Array[Any]) -> Bools:
     truth: Bools = compute.fill_null(condition, False).to_numpy(zero_copy_only=False)
     return truth
+
+
+def nulls(count: int, kind: pa.DataType) -> pa.Array[Any]:
+    make: Any = pa.nulls
+    column: pa.Array[Any] = make(count, kind)
+    return column
 
 
 def same(text: str | None, count: int) -> pa.Array[Any]:
