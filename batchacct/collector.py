@@ -133,7 +133,7 @@ def _collect_answers(
     parser, source = collector.parser, collector.source
     try:
         for answer in feed.ask(stored_cursor(store, source.name), clock()):
-            origin = Origin(source.name, parser.record_type.name, parser.label, answer.question)
+            origin = Origin(source.name, parser.record_type.name, parser.label, answer.question, asked=True)
             with answer.opened as stream:
                 for parsed in parser.parse(read_blocks(stream, parser.framing), source, workers=PARSE_THREADS):
                     counts, _ = append(store, origin, parsed, clock())

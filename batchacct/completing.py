@@ -31,8 +31,8 @@ from sqlalchemy import (
     exists,
     func,
     insert,
+    or_,
     select,
-    tuple_,
     update,
 )
 
@@ -48,7 +48,7 @@ log = logging.getLogger(__name__)
 ROWS_PER_STEP = 20_000
 """About how many rows are taken into one transaction: what a step holds in memory are their wholes."""
 
-KEYS_PER_QUERY = 500
+KEYS_PER_QUERY = 100
 
 _ORIGIN = ("site", "cluster", "lrms", "native", "source", "source_offset", "parser")
 
@@ -247,12 +247,12 @@ def _changed(connection: Connection, record_type: RecordType, completed: Sequenc
 def _standing(
     connection: Connection, record_type: RecordType, keys: Sequence[tuple[object, object]]
 ) -> dict[tuple[object, object], Row]:
-    """The records in force under some keys, (time, record_key) each."""
+    """The records in force under some keys, (time, record_key) each. (SQLite reads all there are for a list of pairs.)"""
     table = RECORD_TABLES[record_type.name]
     key = (table.c[record_type.time_column], table.c.record_key)
     found: dict[tuple[object, object], Row] = {}
     for first in range(0, len(keys), KEYS_PER_QUERY):
-        some = tuple_(*key).in_(keys[first : first + KEYS_PER_QUERY])
+        some = or_(*(and_(key[0] == at, key[1] == record_key) for at, record_key in keys[first : first + KEYS_PER_QUERY]))
         for row in connection.execute(select(table).where(some, table.c.superseded_by.is_(None))).mappings():
             found[row[record_type.time_column], row["record_key"]] = dict(row)
     return found

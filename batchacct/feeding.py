@@ -8,6 +8,7 @@ So a feed may, and where its system registers things late must, overlap with wha
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from typing import Protocol, TypeVar, cast
 from pydantic import ValidationError
 
 from batchacct.config import Section
-from batchacct.errors import ConfigError
+from batchacct.errors import ConfigError, SourceError
 from batchacct.parsing import Source, registry
 from batchacct.parsing.reading import Readable
 
@@ -47,6 +48,15 @@ class Feed(Protocol):
 
 MakeFeed = Callable[[Source, Sequence[str], Mapping[str, str]], Feed]
 """From the source, its paths and its `feed_options`.  Raises: ConfigError naming the option that is wrong, and what is right."""
+
+
+def cursor_seconds(feed_name: str, cursor: str) -> int:
+    """A cursor that is Unix seconds.  Raises: SourceError for another one."""
+    if not re.fullmatch(r"[0-9]{1,12}", cursor):
+        raise SourceError(
+            f"the stored cursor {cursor!r} is not of the feed {feed_name}, whose cursors are Unix seconds: rename the source"
+        )
+    return int(cursor)
 
 
 OptionsT = TypeVar("OptionsT", bound=Section)

@@ -26,7 +26,7 @@ from pydantic import Field
 from batchacct.clock import shown
 from batchacct.config import Duration, Section, key
 from batchacct.errors import ConfigError, SourceError
-from batchacct.feeding import Answer, checked_options
+from batchacct.feeding import Answer, checked_options, cursor_seconds
 from batchacct.parsing import Source
 from batchacct.parsing.reading import Readable
 
@@ -35,8 +35,9 @@ ROWS_AT_ONCE = 1000
 
 _ENDED = "AAR.EndTime >= ? AND AAR.EndTime < ? AND Status.Name <> 'in-progress'"
 _TABLES = (
-    " FROM AAR JOIN Status ON Status.ID = AAR.StatusID JOIN Endpoints ON Endpoints.ID = AAR.EndpointID"
-    " JOIN Queues ON Queues.ID = AAR.QueueID JOIN Users ON Users.ID = AAR.UserID JOIN WLCGVOs ON WLCGVOs.ID = AAR.VOID"
+    " FROM AAR JOIN Status ON Status.ID = AAR.StatusID LEFT JOIN Endpoints ON Endpoints.ID = AAR.EndpointID"
+    " LEFT JOIN Queues ON Queues.ID = AAR.QueueID LEFT JOIN Users ON Users.ID = AAR.UserID"
+    " LEFT JOIN WLCGVOs ON WLCGVOs.ID = AAR.VOID"
 )
 _COLUMNS = {
     "RecordID": "AAR.RecordID",
@@ -73,7 +74,8 @@ class ArcFeed:
         Raises: SourceError if the database cannot be read.
         """
         with closing(_opened(self.path)) as database, _told(self.path):
-            begin = self._earliest(database, now) if cursor is None else max(int(cursor) - self.options.overlap, 0)
+            reached = None if cursor is None else cursor_seconds("arc-db", cursor)
+            begin = self._earliest(database, now) if reached is None else max(reached - self.options.overlap, 0)
             while begin < now:
                 end = min(begin + self.options.window, now)
                 question = f"{self.path}: jobs that finished {shown(begin)} to {shown(end)}"
@@ -81,7 +83,7 @@ class ArcFeed:
                 begin = end
 
     def _earliest(self, database: sqlite3.Connection, now: int) -> int:
-        (first,) = database.execute("SELECT min(EndTime) FROM AAR WHERE EndTime > 0").fetchone()
+        (first,) = database.execute("SELECT min(EndTime) FROM AAR WHERE typeof(EndTime) = 'integer' AND EndTime > 0").fetchone()
         return now if first is None else int(first)
 
     @contextmanager
@@ -112,7 +114,7 @@ def _lines(database: sqlite3.Connection, begin: int, end: int) -> Iterator[bytes
     columns, tables = dict(_COLUMNS), _TABLES
     if "FQANID" in {row[1] for row in database.execute("PRAGMA table_info(AAR)")}:
         columns["FQAN"] = "FQANs.Name"
-        tables += " JOIN FQANs ON FQANs.ID = AAR.FQANID"
+        tables += " LEFT JOIN FQANs ON FQANs.ID = AAR.FQANID"
     query = f"SELECT {', '.join(columns.values())}{tables} WHERE {_ENDED} ORDER BY AAR.EndTime, AAR.RecordID"
     rows = database.execute(query, (begin, end))
     while some := rows.fetchmany(ROWS_AT_ONCE):
@@ -124,7 +126,7 @@ def _lines(database: sqlite3.Connection, begin: int, end: int) -> Iterator[bytes
                 "AuthTokenAttributes": _pairs(database, "AuthTokenAttributes", "AttrKey, AttrValue", number),
                 "JobExtraInfo": dict(_pairs(database, "JobExtraInfo", "InfoKey, InfoValue", number)),
             }
-            yield json.dumps(told, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n"
+            yield json.dumps(told, ensure_ascii=False, default=str).encode("utf-8", "backslashreplace") + b"\n"
 
 
 def _pairs(database: sqlite3.Connection, table: str, columns: str, number: object) -> list[tuple[object, object]]:
@@ -137,7 +139,9 @@ def _opened(path: Path) -> sqlite3.Connection:
     if not path.is_file():
         raise SourceError(f"{path} does not exist: give the accounting.db below ARC's control directory in the source's `paths`")
     with _told(path):
-        return sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, timeout=BUSY_TIMEOUT_S)
+        database = sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, timeout=BUSY_TIMEOUT_S)
+        database.text_factory = lambda text: text.decode("utf-8", "backslashreplace")
+        return database
 
 
 @contextmanager

@@ -20,7 +20,7 @@ CPU is the sum over the phases, memory the peak.
 from __future__ import annotations
 
 import json
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from itertools import pairwise
@@ -57,7 +57,13 @@ def complete(whole: Whole) -> list[Completed]:
     stated = [record for record in ours if _letter(record) == "E" or (_letter(record) == "R" and record["resources"] is not None)]
     made = [*_attempts(parts, stated), *_never_started(parts, stated), *_amended(parts, stated)]
     keys = {completed.record["record_key"] for completed in made}
-    return made + [_taken_back(record) for record in ours if _letter(record) in "SQ" and record["record_key"] not in keys]
+    made_here = [record for record in ours if _letter(record) in "SQ" or _is_requeue_without_usage(record)]
+    return made + [_taken_back(record) for record in made_here if record["record_key"] not in keys]
+
+
+def _is_requeue_without_usage(record: Row) -> bool:
+    """Whether `_requeued_by_pro` made it, and not an R line with usage."""
+    return _letter(record) == "R" and record["resources"] is None and record["start_at"] is not None
 
 
 def _letter(record: Row) -> str:
@@ -188,17 +194,22 @@ def _left_the_queue(queued: Row, end: int) -> Completed:
 
 def _amended(parts: Parts, stated: Sequence[Row]) -> Iterator[Completed]:
     """E records of jobs that had phases, or were deleted while they ran."""
-    deletions = [_time(part) for part in parts.get("delete", [])]
+    deletions = sorted(_time(part) for part in parts.get("delete", []))
     for record in stated:
         if _letter(record) != "E" or record["start_at"] is None:
             continue
         changes = _of_phases(parts, record) or {}
         last = _time(record, "end_at") + DELETION_GRACE_S
         start = _time(record, "start_at")
-        if _may_be_deleted(record) and any(start <= time <= last for time in deletions):
+        if _may_be_deleted(record) and _has_between(deletions, start, last):
             changes["state"] = "cancelled"
         if changes:
             yield Completed(_own(record) | changes, record)
+
+
+def _has_between(times: Sequence[int], first: int, last: int) -> bool:
+    following = bisect_left(times, first)
+    return following < len(times) and times[following] <= last
 
 
 def _may_be_deleted(record: Row) -> bool:

@@ -45,7 +45,7 @@ from pydantic import AfterValidator, Field
 
 from batchacct.config import Duration, Section, key
 from batchacct.errors import ConfigError, SourceError
-from batchacct.feeding import Answer, checked_options
+from batchacct.feeding import Answer, checked_options, cursor_seconds
 from batchacct.parsing import Source
 from loccol.slurm_feed_call import answering, printed
 from loccol.slurm_sacct_layout import RECOMMENDED
@@ -97,7 +97,7 @@ class SacctFeed:
 
     def ask(self, cursor: str | None, now: int) -> Iterator[Answer]:
         """See `batchacct.feeding.Feed`; the cursor is Unix seconds."""
-        reached = None if cursor is None else min(_instant_of(cursor), now)
+        reached = None if cursor is None else min(cursor_seconds("sacct", cursor), now)
         begin = self._first(now) if reached is None else reached - self.options.overlap
         fields = self._fields()
         for start, end in _windows(max(0, min(begin, now)), now, self.options.window):
@@ -135,14 +135,6 @@ def make_feed(source: Source, paths: Sequence[str], options: Mapping[str, str]) 
             f"source {source.name}: the feed sacct reads no files, leave out paths (those are for sources without feed)"
         )
     return SacctFeed(checked_options(Options, source, options))
-
-
-def _instant_of(cursor: str) -> int:
-    if not re.fullmatch(r"\d{1,12}", cursor):
-        raise SourceError(
-            f"the stored cursor {cursor!r} is not of the feed sacct, whose cursors are Unix seconds: rename the source"
-        )
-    return int(cursor)
 
 
 def _windows(begin: int, end: int, longest: int) -> Iterator[tuple[int, int]]:

@@ -187,7 +187,9 @@ def header_of(line: bytes) -> Layout | None:
     trailing = not names[-1]
     names = names[: len(names) - trailing]
     unknown = set(names) - FIELD_NAMES
-    if not {"jobid", "jobidraw"} & set(names) or len(names) - len(unknown) < 3 or not all(map(_NEW_NAME.fullmatch, unknown)):
+    if not {"jobid", "jobidraw"} & set(names):
+        return None
+    if unknown and (len(names) - len(unknown) < 3 or not all(map(_NEW_NAME.fullmatch, unknown))):
         return None
     return Layout(tuple(_ALIASES.get(name, name) for name in names), delimiter, trailing)
 

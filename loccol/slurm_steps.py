@@ -23,12 +23,11 @@ _LEFT_TO_ORIGIN = frozenset(
 
 def complete(whole: Whole) -> list[Completed]:
     """The records of the runs that have steps among the parts, with what those add."""
-    completed = []
-    for record in whole.records:
-        steps = [_use(part) for part in whole.parts if _run_of(part, whole.records) is record]
-        if steps:
-            completed.append(Completed(amended(_columns(record), steps), record))
-    return completed
+    steps: dict[object, list[StepUse]] = {}
+    for part in whole.parts:
+        if (run := _run_of(part, whole.records)) is not None:
+            steps.setdefault(run["record_key"], []).append(_use(part))
+    return [Completed(amended(_columns(r), steps[r["record_key"]]), r) for r in whole.records if r["record_key"] in steps]
 
 
 def _run_of(part: Row, records: Iterable[Row]) -> Row | None:

@@ -13,7 +13,7 @@ from batchacct.clock import unix_now
 from batchacct.collector import Collected, Collector, collect_once
 from batchacct.completing import Rule, again, complete_parts, rules_of
 from batchacct.config import Config, SourceKeys
-from batchacct.errors import ConfigError, IncompleteError, PluginError
+from batchacct.errors import BatchacctError, ConfigError, IncompleteError, PluginError
 from batchacct.feeding import feed
 from batchacct.parsing import registry
 from batchacct.parsing.reading import expand
@@ -36,7 +36,7 @@ def collect(config: Config, names: tuple[str, ...], once: bool, from_start: tupl
     """Runs the configured collectors, or those NAMED."""
     if not once:
         raise ConfigError("following files comes with a later release: run `batchacct collect --once` from cron for now")
-    collectors = [collector_of(config, keys) for keys in chosen_sources(config, names)]
+    collectors, broken = collectors_of(config, names)
     rules = rules_for(config, {c.source.name for c in collectors})
     there = {path for collector in collectors for path in expand(collector.paths)}
     if strange := [path for path in from_start if path not in there]:
@@ -59,7 +59,7 @@ def collect(config: Config, names: tuple[str, ...], once: bool, from_start: tupl
             )
     if rules:
         click.echo(f"{completed:,} records completed from parts")
-    problems = [error for d in done for error in d.errors]
+    problems = [*broken, *(error for d in done for error in d.errors)]
     if problems:
         for error in problems:
             click.echo(f"batchacct: {error.message}", err=True)
@@ -82,6 +82,18 @@ def collector_of(config: Config, keys: SourceKeys) -> Collector:
     return Collector(registry.parser(keys.parser), source, tuple(keys.paths), asked)
 
 
+def collectors_of(config: Config, names: Collection[str]) -> tuple[list[Collector], list[BatchacctError]]:
+    """The collectors of the sources of these names, or of all; a source that is configured wrongly stops only itself."""
+    collectors: list[Collector] = []
+    broken: list[BatchacctError] = []
+    for keys in chosen_sources(config, tuple(names)):
+        try:
+            collectors.append(collector_of(config, keys))
+        except (ConfigError, PluginError) as error:
+            broken.append(error)
+    return collectors, broken
+
+
 def rules_for(config: Config, names: Collection[str]) -> list[Rule]:
     """The rules by which parts of these sources become records; a family may have parts from other sources, too.
 
@@ -100,7 +112,7 @@ def collected_row(done: Collected) -> tuple[object, ...]:
 
 
 def _files(count: int) -> str:
-    return "1 file was" if count == 1 else f"{count} files were"
+    return "1 file or source was" if count == 1 else f"{count} files or sources were"
 
 
 def _bytes_there(collector: Collector) -> int:

@@ -65,9 +65,9 @@ def replay(config: Config, numbers: tuple[int, ...]) -> None:
 
     Those NUMBERED, or all: after a parser or the configuration was mended.
     """
-    from batchacct.cli.collecting import chosen_sources, collector_of, rules_for  # noqa: PLC0415
+    from batchacct.cli.collecting import collectors_of, rules_for  # noqa: PLC0415
 
-    collectors = {keys.name: collector_of(config, keys) for keys in chosen_sources(config, ())}
+    collectors = {one.source.name: one for one in collectors_of(config, ())[0]}
     with open_store(config) as store:
         wanted = select(reject).where(reject.c.replayed_by.is_(None)).order_by(reject.c.id)
         with store.reading() as connection:

@@ -18,6 +18,7 @@ from batchacct.parsing.contract import (
     batch_or_reject,
     in_order,
     rejected,
+    too_long,
 )
 from batchacct.parsing.framing import LINES, Framing
 
@@ -65,6 +66,8 @@ class GeneratorParser:
         return in_order(lambda block: self._parse_block(block, source), blocks, workers)
 
     def _parse_block(self, block: Block, source: Source) -> Parsed:
+        if block.dropped:
+            return too_long(self.record_type, block)
         units = [(start, block.data[start:end]) for start, end in self.framing.spans(block.data)]
         lines = _Lines(units)
         records: dict[int, Record] = {}
@@ -73,7 +76,8 @@ class GeneratorParser:
             before = lines.taken
             try:
                 for row in self.generator(lines):
-                    self._take(row, lines.taken - 1, records, rejects)
+                    if not self._take(row, lines.taken - 1, records, rejects):
+                        break
             except Reject as reject:
                 rejects[lines.taken - 1] = reject.reason
             except UNFORESEEN as error:
@@ -87,15 +91,18 @@ class GeneratorParser:
         ordered = tuple(sorted(bad, key=lambda reject: reject.offset))
         return Parsed(batch, PART.empty(), ordered, {NO_RECORD: skipped} if skipped else {}, block.offset, block.end_offset)
 
-    def _take(self, row: object, unit: int, records: dict[int, Record], rejects: dict[int, str]) -> None:
+    def _take(self, row: object, unit: int, records: dict[int, Record], rejects: dict[int, str]) -> bool:
+        """Notes what was yielded for a line; whether the generator is to go on, which may yield for ever."""
         if unit < 0:
             raise ConfigError(f"parser {self.name} yields a record before it has taken a line: take one for each record")
         if not isinstance(row, Mapping):
             rejects[unit] = f"the parser yields a {type(row).__name__}, and not a dictionary of column name to value"
         elif unit in records:
             rejects[unit] = "the parser yields two records of one line"
+            return False
         else:
-            records[unit] = dict(row)
+            records[unit] = {str(name): value for name, value in row.items()}
+        return True
 
     def _with_origin(self, row: Record, unit: tuple[int, bytes], block: Block, source: Source) -> Record:
         start, raw = unit

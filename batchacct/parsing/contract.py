@@ -7,8 +7,10 @@ lane) and leaves the rest to the first. A property test holds the two equal.
 
 from __future__ import annotations
 
+import csv
 import datetime as dt
 import fnmatch
+import struct
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -27,7 +29,8 @@ REJECT_BYTES_KEPT = 65_536
 
 
 UNFORESEEN = (
-    ArithmeticError, AssertionError, AttributeError, LookupError, OSError, RuntimeError, StopIteration, TypeError, ValueError
+    ArithmeticError, AssertionError, AttributeError, LookupError, OSError, RuntimeError, StopIteration, TypeError, ValueError,
+    csv.Error, struct.error,
 )  # fmt: skip
 """What a gap in a careful lane raises on an odd unit: the unit is rejected, kept, and replayed once the parser is mended.
 
@@ -243,7 +246,7 @@ class UnitParser:
     def parse_block(self, block: Block, source: Source) -> Parsed:
         """Both lanes over one block: the fast one first, the careful one over what it left."""
         if block.dropped:
-            return self._too_long(block)
+            return too_long(self.record_type, block)
         if self.fast_lane is None:
             return self.parse_spans(block, self.framing.spans(block.data), source)
         regular = self.fast_lane(block, source, self.label)
@@ -307,12 +310,13 @@ class UnitParser:
             "parser": self.label,
         }
 
-    def _too_long(self, block: Block) -> Parsed:
-        length = len(block.data) + block.dropped
-        reject = RejectedUnit(
-            block.offset, length, block.data[:REJECT_BYTES_KEPT], f"a unit of {length} bytes is longer than is read"
-        )
-        return Parsed(self.record_type.empty(), PART.empty(), (reject,), {}, block.offset, block.end_offset)
+
+def too_long(record_type: RecordType, block: Block) -> Parsed:
+    """What becomes of a block that is the beginning of one unit too long to be taken: a reject."""
+    length = len(block.data) + block.dropped
+    kept = block.data[:REJECT_BYTES_KEPT]
+    reject = RejectedUnit(block.offset, length, kept, f"a unit of {length} bytes is longer than is read")
+    return Parsed(record_type.empty(), PART.empty(), (reject,), {}, block.offset, block.end_offset)
 
 
 def batch_or_reject(record_type: RecordType, records: list[Record], rejects: list[RejectedUnit]) -> pa.RecordBatch:

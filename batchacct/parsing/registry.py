@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import inspect
 import logging
+import re
 from importlib.metadata import EntryPoint, entry_points
 from typing import cast
 
@@ -57,15 +58,20 @@ def parser(name: str) -> Parser:
     Raises: PluginError.
     """
     found = _named(name) if ":" in name else load(PARSERS, name)
-    if callable(getattr(found, "parse", None)):
+    if all(hasattr(found, attribute) for attribute in ("name", "label", "record_type", "framing", "parse")):
         return cast("Parser", found)
     if inspect.isgeneratorfunction(found):
         return generator_parser(name.rpartition(":")[2], found)
-    raise PluginError(f"parser {name!r} is neither a UnitParser nor a generator of dictionaries: see docs/how-to/write-a-parser.md")
+    raise PluginError(
+        f"parser {name!r} is neither a UnitParser nor a generator of dictionaries (a function with `yield`): see "
+        "docs/how-to/write-a-parser.md"
+    )
 
 
 def _named(name: str) -> object:
     """What `module:function` names.  Raises: PluginError."""
+    if not re.fullmatch(r"[\w.]+:[\w.]+", name):
+        raise PluginError(f"parser {name!r}: write it as module:function")
     return _import("parser", EntryPoint(name, name, PARSERS))
 
 

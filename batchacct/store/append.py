@@ -20,17 +20,22 @@ from batchacct.parsing import Parsed, RejectedUnit, Row
 from batchacct.store import tables
 from batchacct.store.dialects import Dialect, KnownRecordsError
 from batchacct.store.store import Store
+from batchacct.store.tables import reject
 
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where a load comes from; `position` is None for what is not a followed file (a replay, an insert by hand)."""
+    """Where a load comes from; `position` is None for what is not a followed file (a replay, an insert by hand, an answer).
+
+    `asked`: it is the answer of a feed, which overlaps with earlier ones: a reject that is kept already is known.
+    """
 
     source: str
     record_type: str
     parser: str
     path: str
     position: Position | None = None
+    asked: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,16 +66,17 @@ def append(store: Store, origin: Origin, parsed: Parsed, now: int, moved: Positi
         crash_point("append.after-position")
         records = _append_records(connection, store.dialect, record_type, parsed.records, load_id)
         parts = _append_records(connection, store.dialect, PART, parsed.parts, load_id)
-        _append_rejects(connection, origin, parsed.rejects, load_id)
+        rejects = _new_rejects(connection, origin, parsed.rejects) if origin.asked else parsed.rejects
+        _append_rejects(connection, origin, rejects, load_id)
         counts = Counts(
             load_id,
             units=parsed.units,
             recorded=records.inserted,
             merged=parts.inserted,
-            known=records.known + parts.known,
+            known=records.known + parts.known + len(parsed.rejects) - len(rejects),
             revised=records.revised + parts.revised,
             skipped=sum(parsed.skipped.values()),
-            rejected=len(parsed.rejects),
+            rejected=len(rejects),
         )
         _close_load(connection, counts)
         crash_point("append.before-commit")
@@ -216,9 +222,10 @@ def _supersede(connection: Connection, record_type: RecordType, table: Table, st
         .limit(1)
         .scalar_subquery()
     )
-    revised_keys = select(stage.c.record_key).where(stage.c.revision > 0)
-    revised_times = select(stage.c[time]).where(stage.c.revision > 0)
-    old = and_(table.c[time].in_(revised_times), table.c.record_key.in_(revised_keys), table.c.id != newest_id)
+    earlier = table.alias()
+    same = and_(earlier.c[time] == stage.c[time], earlier.c.record_key == stage.c.record_key)
+    revised = select(earlier.c.id).select_from(stage.join(earlier, same)).where(stage.c.revision > 0)
+    old = and_(table.c.id.in_(revised), table.c.id != newest_id)
     connection.execute(update(table).where(old).values(superseded_by=newest_id))
 
 
@@ -249,6 +256,16 @@ def _close_load(connection: Connection, counts: Counts) -> None:
     values = asdict(counts)
     load_id = values.pop("load_id")
     connection.execute(update(tables.load).where(tables.load.c.id == load_id).values(values))
+
+
+def _new_rejects(connection: Connection, origin: Origin, rejects: Sequence[RejectedUnit]) -> list[RejectedUnit]:
+    """Those that are not kept yet: what is asked for overlaps, and its offsets are none of a file."""
+    new = []
+    for one in rejects:
+        same = (reject.c.source == origin.source, reject.c.unit == one.unit, reject.c.reason == one.reason)
+        if not connection.scalar(select(exists().where(*same))):
+            new.append(one)
+    return new
 
 
 def _append_rejects(connection: Connection, origin: Origin, rejects: Sequence[RejectedUnit], load_id: int) -> None:

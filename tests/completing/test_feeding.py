@@ -8,13 +8,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import pytest
+from sqlalchemy import func, select
 
 from batchacct.collector import Collected, Collector, collect_once
 from batchacct.errors import SourceError
 from batchacct.feeding import Answer
+from batchacct.ledger.books import read_books
 from batchacct.parsing import Source
 from batchacct.parsing.reading import Readable
 from batchacct.store import Store, stored_cursor
+from batchacct.store.tables import reject
 from tests.completing.test_completing import in_force, notes
 
 
@@ -69,3 +72,13 @@ def test_an_answer_that_breaks_off_is_asked_for_again(store: Store) -> None:
 def test_nothing_there_is_no_error(sqlite_store: Store, hours: int) -> None:
     done = collect(sqlite_store, Ledger({}), hours)
     assert (done.errors, done.counts["units"], stored_cursor(sqlite_store, "asked")) == ([], 0, "1" if hours else None)
+
+
+def test_a_reject_of_an_answer_is_kept_once(store: Store) -> None:
+    ledger = Ledger({0: ["1", "2 odd"]})
+    assert collect(store, ledger, 1).counts["rejected"] == 1
+    done = collect(store, ledger, 2)
+    assert (done.counts["rejected"], done.counts["known"], done.counts["units"]) == (0, 2, 2)
+    with store.reading() as connection:
+        assert connection.scalar(select(func.count()).select_from(reject)) == 1
+        assert read_books(connection).problems == []

@@ -98,3 +98,19 @@ def test_another_record_type() -> None:
     people.record_type = "person"  # type: ignore[attr-defined]
     with pytest.raises(ConfigError, match="neither job nor identity"):
         generator_parser("people", people)
+
+
+def test_a_line_too_long_to_be_taken_is_a_reject() -> None:
+    (done,) = PARSER.parse([Block(b"7 100 5" * 10, 0, dropped=10**8)], SOURCE)
+    assert (done.records.num_rows, len(done.rejects)) == (0, 1)
+
+
+def test_a_generator_that_yields_for_ever_or_no_column_names() -> None:
+    def endless(lines: Iterator[str]) -> Iterator[dict[object, object]]:
+        for line in lines:
+            while True:
+                yield {2: line}
+
+    parser = generator_parser("endless", endless)  # type: ignore[arg-type]
+    (done,) = parser.parse([Block(b"a\nb\n", 0)], SOURCE)
+    assert [reject.reason for reject in done.rejects] == ["the parser yields two records of one line"] * 2
