@@ -63,13 +63,14 @@ from batchacct.store.tables import (
 from pub.benchmarks import fitting_benchmark, store_benchmarks
 from pub.requeues import first_submit, note_first_submits
 from pub.requeues import scratch as requeues
-from pub.vo_map import VoMap, patterns_matching, store_mappings, vo_map
+from pub.vo_map import LOCAL, VoMap, patterns_matching, store_mappings, vo_map
 
 RECORDS_PER_STEP = 200_000
 """About how many records are joined in one transaction."""
 
 NO_IDENTITY_YET = "no identity yet"
 SEVERAL_IDENTITIES = "several identities fit equally well"
+NO_VO_TOLD = "nearest identity, which names no VO: by the rules for local jobs"
 NO_IDENTITY_CAME = "no identity came"
 LOCAL_QUEUE = "local queue"
 NO_BENCHMARK = "no benchmark"
@@ -231,6 +232,7 @@ class Joiner:
             (j.end_at.is_(None), ("excluded", "not ended")),
             (unknown_cpu, ("excluded", "unknown CPU time")),
             (j.benchmark_id.is_(None), ("excluded", NO_BENCHMARK)),
+            (and_(j.candidates == 1, j.vo_is_told == 0), ("joined", NO_VO_TOLD)),
             (j.candidates == 1, ("joined", "nearest identity")),
             (j.candidates > 1, ("waiting", SEVERAL_IDENTITIES)),
             (and_(is_grid, released), after_waiting),
@@ -251,6 +253,7 @@ class Joiner:
             vo_mapping.c.issuer == _token(identity.c.token_issuer),
             vo_mapping.c.subject == _token(identity.c.token_subject),
         )
+        vo_is_told = or_(identity.c.vo.is_not(None), identity.c.fqan.is_not(None), ~vo_mapping.c.vo.like(f"{LOCAL}%"))
         matched = job.outerjoin(_match, _match.c.job_id == job.c.id).outerjoin(identity, identity.c.id == _match.c.identity_id)
         return (
             select(
@@ -264,6 +267,7 @@ class Joiner:
                 func.coalesce(_match.c.candidates, 0).label("candidates"),
                 _match.c.identity_id,
                 vo_mapping.c.id.label("mapping_id"),
+                case((vo_is_told, 1), else_=0).label("vo_is_told"),
                 fitting_benchmark(connection).label("benchmark_id"),
             )
             .select_from(matched.outerjoin(vo_mapping, mapping))

@@ -31,6 +31,8 @@ from batchacct.store.tables import (
 
 REJECTS_SEARCHED = 100_000
 
+PIECES_SHOWN = 20
+
 Found = Row[Any]
 
 
@@ -40,10 +42,11 @@ _NAMED = re.compile(r"(.+?)(?:\[(\d+)\]|-(\d+))?")
 
 @dataclass(frozen=True, slots=True)
 class JobId:
-    """A job id as a person types it: `1234`, `1234.server`, and `1234[5]` or `1234-5` for an array element."""
+    """A job id as a person types it: `1234`, `1234.server`, `1234.0` (HTCondor), and `1234[5]` or `1234-5` for an array element."""
 
     join_id: str
     array_index: int | None
+    typed: str
 
     @classmethod
     def of(cls, text: str) -> JobId:
@@ -52,15 +55,12 @@ class JobId:
         if match is None:
             raise ConfigError("give a job id, such as 1234 or 1234[5]")
         index = match[2] or match[3]
-        return cls(match[1], int(index) if index else None)
+        return cls(match[1], int(index) if index else None, text.strip())
 
 
 def why(connection: Connection, job_id: JobId) -> Iterator[str]:
     """The story of every run of a job, line by line; of a job never seen, what was read instead."""
-    jobs = job.c.join_id == job_id.join_id
-    if job_id.array_index is not None:
-        jobs = and_(jobs, job.c.array_index == job_id.array_index)
-    runs = connection.execute(select(job).where(jobs).order_by(job.c.logged_at, job.c.id)).all()
+    runs = _runs(connection, job_id)
     for run in runs:
         yield from _run(connection, run)
     identities = connection.execute(
@@ -83,6 +83,19 @@ def why(connection: Connection, job_id: JobId) -> Iterator[str]:
         yield from _never_seen(connection, job_id)
 
 
+def _runs(connection: Connection, job_id: JobId) -> list[Found]:
+    """Every run of a job, by the id that joins; else by the id that is published, or that is part of it (`schedd#1234.0#time`)."""
+    joins = job.c.join_id == job_id.join_id
+    if job_id.array_index is not None:
+        joins = and_(joins, job.c.array_index == job_id.array_index)
+    published = job.c.lrms_job_id == job_id.typed
+    within = job.c.lrms_job_id.contains(f"#{job_id.typed}#", autoescape=True)
+    for condition in (joins, published, within):
+        if found := connection.execute(select(job).where(condition).order_by(job.c.logged_at, job.c.id)).all():
+            return list(found)
+    return []
+
+
 def _run(connection: Connection, run: Found) -> Iterator[str]:
     yield f"job {_shown_id(run)} on {run.cluster}: {run.state}, user {run.user_name or '-'}, queue {run.queue or '-'}"
     yield f"  submitted {shown(run.submit_at)}, started {shown(run.start_at)}, ended {shown(run.end_at)}"
@@ -90,6 +103,7 @@ def _run(connection: Connection, run: Found) -> Iterator[str]:
     wall = "-" if run.wall_duration_s is None else f"{run.wall_duration_s} s"
     yield f"  wall {wall}, CPU {cpu}, processors {run.processors or '-'}, nodes {run.node_count or '-'}"
     yield f"  read from {_where(connection, run)}"
+    yield from _pieces(connection, run)
     if run.superseded_by is not None:
         yield f"  replaced: the same run was logged again with other content (record {run.superseded_by})"
     for old in connection.execute(select(usage_history).where(usage_history.c.job_id == run.id).order_by(usage_history.c.id)):
@@ -99,6 +113,20 @@ def _run(connection: Connection, run: Found) -> Iterator[str]:
         yield from _outcome(connection, run, now)
     elif run.superseded_by is None:
         yield "  not joined yet: the next `batchacct publish` looks at it"
+
+
+def _pieces(connection: Connection, record: Found) -> Iterator[str]:
+    """The lines that a record was made of, where it was made of parts."""
+    made = select(load.c.completed).where(load.c.id == record.id >> ROWS_PER_LOAD_BITS)
+    if not connection.scalar(made):
+        return
+    origin = select(part).where(part.c.source == record.source, part.c.source_offset == record.source_offset)
+    wholes = {(row.family, row.cluster, row.part_key) for row in connection.execute(origin) if row.native == record.native}
+    for family, cluster, key in sorted(wholes):
+        same = and_(part.c.part_key == key, part.c.family == family, part.c.cluster == cluster, part.c.superseded_by.is_(None))
+        rows = connection.execute(select(part).where(same).order_by(part.c.logged_at, part.c.id).limit(PIECES_SHOWN)).all()
+        for row in rows:
+            yield f"    made with: {row.kind}, {_where(connection, row)}"
 
 
 def _outcome(connection: Connection, run: Found, now: Found) -> Iterator[str]:
@@ -111,9 +139,13 @@ def _outcome(connection: Connection, run: Found, now: Found) -> Iterator[str]:
         same_key = and_(identity.c.join_id == who.join_id, identity.c.superseded_by == who.id)
         for earlier in connection.execute(select(identity).where(same_key).order_by(identity.c.id)):
             yield f"    that line replaced an earlier one: {_who(earlier)}, {_where(connection, earlier)}"
+        yield from _pieces(connection, who)
+        if who.vo is not None or who.fqan is not None:
+            yield f"    VO {who.vo or who.fqan}, as the computing element told it"
+        else:
+            yield f"    no VO was told: {_mapped_vo(connection, now, run)}"
     elif now.mapping_id is not None:
-        mapping = connection.execute(select(vo_mapping).where(vo_mapping.c.id == now.mapping_id)).one()
-        yield f"    VO {mapping.vo} by {mapping.rule} (group {run.group_name or '-'})"
+        yield f"    {_mapped_vo(connection, now, run)}"
     if now.benchmark_id is not None:
         used = connection.execute(select(benchmark).where(benchmark.c.id == now.benchmark_id)).one()
         times = " x host factor" if used.per_host_factor else ""
@@ -127,6 +159,11 @@ def _outcome(connection: Connection, run: Found, now: Found) -> Iterator[str]:
         yield f"    refused for publishing: {refused.reason}"
     elif now.outcome in {"joined", "local"}:
         yield "    not in a message yet: the next `batchacct publish` builds it"
+
+
+def _mapped_vo(connection: Connection, now: Found, run: Found) -> str:
+    mapping = connection.execute(select(vo_mapping).where(vo_mapping.c.id == now.mapping_id)).one_or_none()
+    return "no VO" if mapping is None else f"VO {mapping.vo} by {mapping.rule} (group {run.group_name or '-'})"
 
 
 def _waits_for(connection: Connection) -> Iterator[str]:
@@ -183,7 +220,7 @@ def parts_of_job(connection: Connection, join_id: str, array_index: int | None) 
     key = part.c.part_key
     whole = key == whole_key(join_id, array_index)
     if array_index is None:
-        whole = or_(whole, and_(key > f"{join_id}[", key < f"{join_id}\\"))
+        whole = or_(whole, *(and_(key > f"{join_id}{mark}", key < f"{join_id}{chr(ord(mark) + 1)}") for mark in "[."))
     query = select(part).where(whole, part.c.superseded_by.is_(None), part.c.record_type == JOB.name)
     return list(connection.execute(query.order_by(part.c.logged_at, part.c.id)))
 
@@ -202,9 +239,11 @@ def trace_message(connection: Connection, number: int) -> Iterator[str]:
         run = connection.execute(select(job).where(job.c.id == row.job_id)).one()
         yield f"job {_shown_id(run)}: {row.outcome}{', replaced since' if replaced else ''}"
         yield f"  {_where(connection, run)}"
+        yield from _pieces(connection, run)
         if row.identity_id is not None:
             who = connection.execute(select(identity).where(identity.c.id == row.identity_id)).one()
             yield f"  {_where(connection, who)}"
+            yield from _pieces(connection, who)
 
 
 def usage_in_message(connection: Connection, number: int) -> Iterator[tuple[Found, bool]]:

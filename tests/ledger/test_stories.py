@@ -65,7 +65,7 @@ def trace(store: Store, path: object, offset: int) -> str:
     ],
 )
 def test_a_job_id_as_people_write_it(text: str, join_id: str, index: int | None) -> None:
-    assert JobId.of(text) == JobId(join_id, index)
+    assert JobId.of(text) == JobId(join_id, index, text.strip())
 
 
 def test_no_job_id_is_told(site: Site) -> None:
