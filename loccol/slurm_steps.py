@@ -13,8 +13,9 @@ from batchacct.model import JOB, Record
 from batchacct.parsing import Completed, Completion, Row, Whole
 from loccol.slurm_sacct_rows import StepUse, amended
 
-GRACE_S = 120
-"""A step's times may lie this much outside those of its job (the batch step ends up to a minute later)."""
+GRACE_S = 2
+"""A step begins at most this much after the end of its job (it may end a minute later). More would give the steps of a run that
+follows at once, and whose own row is not there yet, to the run before."""
 
 _LEFT_TO_ORIGIN = frozenset(
     {"content_hash", "site", "cluster", "lrms", "native", "source", "source_offset", "parser"}
