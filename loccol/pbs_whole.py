@@ -143,8 +143,12 @@ def _first_between(places: Sequence[Place], first: Place, last: Place) -> Place 
 
 
 def _stopped(start: int, end: int, state: str) -> Record:
-    """End and wallclock; in the hour that comes twice in a year the end may seem to be before the start."""
-    return {"end_at": max(start, end), "wall_duration_s": max(0, end - start), "state": state}
+    """End and wallclock of an attempt whose end is told in local time alone.
+
+    Where that seems to be before the start, the hour is one that comes twice in a year, or the source's `zone` is not the
+    server's: then how long it ran is not known.
+    """
+    return {"end_at": max(start, end), "wall_duration_s": end - start if end >= start else None, "state": state}
 
 
 def _requeued_by_pro(part: Row) -> Completed:
