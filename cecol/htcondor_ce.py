@@ -15,7 +15,7 @@ first of all one of jobs: name it in the configuration. Which history to give it
 |----------------------|-----------------------------------------------------------------------------------------------------|
 | recorded_at          | CompletionDate where above 0, else EnteredCurrentStatus; Unix seconds; as the job's end               |
 | lrms_job_id, join_id | GridJobId's last word: after its last `/`, as in a BLAH line (`pbs/20160211/3857720` is 3857720); of    |
-|                      | type condor, and without GridJobId, as parser `htcondor` has it: `ClusterId.ProcId`; GlobalJobId with   |
+|                      | type condor `ClusterId.ProcId`. Without GridJobId as parser `htcondor` has them: GlobalJobId; it with   |
 |                      | RoutedFromJobId, else ClusterId (proc 0) or `ClusterId.ProcId`                                        |
 | lrms                 | the type in GridJobId; HTCondor without                                                               |
 | ce_id                | of a routed job `host:9619/host-lrms`, as htcondor-ce-apel writes it; host is the schedd's in GlobalJobId |
@@ -168,7 +168,7 @@ def _batch_job(ad: Ad, global_id: str) -> BatchJob | Skip:
     if number is None or proc is None:
         raise Reject("ClusterId or ProcId is missing")
     routed = ad.get("RoutedFromJobId") is not None
-    return BatchJob(f"{number}.{proc}", global_id if routed else _joined(number, proc), None, HTCONDOR)
+    return BatchJob(global_id, global_id if routed else _joined(number, proc), None, HTCONDOR)
 
 
 def _grid_job(words: list[str]) -> BatchJob | Skip:

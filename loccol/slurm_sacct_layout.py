@@ -189,7 +189,7 @@ def header_of(line: bytes) -> Layout | None:
     unknown = set(names) - FIELD_NAMES
     if not {"jobid", "jobidraw"} & set(names):
         return None
-    if unknown and (len(names) - len(unknown) < 3 or not all(map(_NEW_NAME.fullmatch, unknown))):
+    if unknown and (delimiter == b"," or len(names) - len(unknown) < 3 or not all(map(_NEW_NAME.fullmatch, unknown))):
         return None
     return Layout(tuple(_ALIASES.get(name, name) for name in names), delimiter, trailing)
 

@@ -39,6 +39,7 @@ def fetched(store: Store, rows: list[dict[str, object]]) -> list[dict[str, objec
 @given(rows=st.lists(ROW, max_size=5))
 @example(rows=[{"text": text, "number": 0, "real": None, "note": text} for text in ODD_TEXTS])
 @example(rows=[dict.fromkeys(SCHEMA.names)])
+@example(rows=[dict.fromkeys(SCHEMA.names) | {"text": "\ufeff"}])
 def test_odd_values_come_out_as_they_went_in(store: Store, rows: list[dict[str, object]]) -> None:
     assert fetched(store, rows) == rows
 
