@@ -218,6 +218,16 @@ class Publish(Section):
     )
 
 
+class Collect(Section):
+    """How `batchacct collect` follows: only of concern while it runs, not with --once."""
+
+    watch: Literal["auto", "inotify", "poll"] = key("inotify, polling, or by the file system: polling on NFS and its like", "auto")
+    poll_interval: Duration = key("time between two looks where folders are polled", 1, sample="1s", ge=1)
+    feed_interval: Duration = key("time between two questions to a feed", 300, sample="5m", ge=1)
+    heartbeat: Duration = key("time between two heartbeat lines in the log; 0 for none", 10_800, sample="3h")
+    metrics_address: str | None = key("address and port at which metrics are served by HTTP, such as 127.0.0.1:9105", None)
+
+
 class Config(Section):
     """The whole file."""
 
@@ -225,6 +235,7 @@ class Config(Section):
     database: Database = key("")
     source: list[SourceKeys] = key("", [])
     ce: dict[str, str] = key("CE id patterns to cluster, in order", {}, sample={"ce01.example.org:8443/cream-lsf-*": "lsf1"})
+    collect: Collect = key("", Collect())
     cluster: list[Cluster] = key("", [])
     benchmark: list[Benchmark] = key("", [])
     join: Join = key("", Join())

@@ -114,6 +114,8 @@ source_state = Table(
     Column("read_to_end_at", BigInteger),
     Column("last_error", Text),
     Column("last_error_at", BigInteger),
+    Column("warning", Text),
+    Column("lost_bytes", BigInteger, nullable=False, server_default="0"),
 )
 
 followed_file = Table(

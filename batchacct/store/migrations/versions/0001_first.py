@@ -246,6 +246,8 @@ def upgrade() -> None:
         sa.Column("read_to_end_at", sa.BigInteger(), nullable=True),
         sa.Column("last_error", sa.Text(), nullable=True),
         sa.Column("last_error_at", sa.BigInteger(), nullable=True),
+        sa.Column("warning", sa.Text(), nullable=True),
+        sa.Column("lost_bytes", sa.BigInteger(), server_default="0", nullable=False),
         sa.PrimaryKeyConstraint("name"),
     )
     op.create_table(
