@@ -104,8 +104,8 @@ class _AdvisoryLocks:
     def _lose(self) -> None:
         self._held.clear()
         if self._connection is not None:
-            self._connection.invalidate()
-            self._connection.close()
+            with contextlib.suppress(SQLAlchemyError):
+                self._connection.close()
             self._connection = None
 
 
