@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from io import TextIOWrapper
 from pathlib import Path
 
-from sqlalchemy import func, make_url, select
+from sqlalchemy import and_, func, make_url, select
 from sqlalchemy.exc import ArgumentError
 
 from batchacct import memory
@@ -289,6 +289,8 @@ class _Pulse:
     source: str
     minutes: float
     last_load: int | None = None
+    counted: int = 0
+    """How many records of the last load were there at the last beat: it may have grown since."""
     due_at: float = float("-inf")
 
     def after_block(self, _bytes: int) -> None:
@@ -300,10 +302,12 @@ class _Pulse:
         """Logs a beat when it is time; the first call only notes what is there already."""
         if not self.minutes or time.monotonic() < self.due_at:
             return
-        new = select(func.coalesce(func.sum(load.c.recorded), 0), func.max(load.c.id)).where(load.c.source == self.source)
+        since = and_(load.c.source == self.source, load.c.id >= (self.last_load or 0))
+        new = select(func.coalesce(func.sum(load.c.recorded), 0), func.max(load.c.id)).where(since)
         with self.store.reading() as connection:
-            records, last = connection.execute(new.where(load.c.id > (self.last_load or 0))).one()
+            records, last = connection.execute(new).one()
+            in_last = connection.scalar(select(load.c.recorded).where(load.c.id == last)) or 0
         if self.last_load is not None:
-            log.info("Inserted %d records in the last %g minutes", records, self.minutes)
-        self.last_load = last if last is not None else self.last_load or 0
+            log.info("Inserted %d records in the last %g minutes", records - self.counted, self.minutes)
+        self.last_load, self.counted = last or 0, in_last
         self.due_at = time.monotonic() + 60 * self.minutes
