@@ -420,7 +420,7 @@ on_postgresql = pytest.mark.parametrize("store_url", ["postgresql"], indirect=Tr
 def test_a_collector_does_not_wait_for_a_load_that_is_being_joined(store: Store) -> None:
     file = Followed(store)
     held = file.block(job(1), parts=[part(1)]).load_id
-    with store.writing() as joining, ThreadPoolExecutor(1) as pool:
+    with ThreadPoolExecutor(1) as pool, store.writing() as joining:
         hold(joining, [held])
         added = pool.submit(file.block, job(2), parts=[part(2)]).result(PATIENCE_S).load_id
         made = pool.submit(complete_parts, store, RULES, NOW).result(PATIENCE_S)
