@@ -90,12 +90,16 @@ def rules_of(sources: Iterable[tuple[str, Parser]]) -> list[Rule]:
 def complete_parts(store: Store, rules: Iterable[Rule], now: int, *, enough: Callable[[], bool] = lambda: False) -> int:
     """Completes what can be by now, in steps until it is `enough`; how many records that made or changed.
 
+    What collectors store meanwhile is for the next time: who wanted to complete that as well might never end.
+
     Raises: StoreError; then the step is done next time.
     """
     made = 0
     for rule in rules:
-        while not enough() and (step := _step(store, rule, now)) is not None:
-            made += step
+        is_left = True
+        while is_left and not enough():
+            of_step, is_left = _step(store, rule, now)
+            made += of_step
     return made
 
 
@@ -107,25 +111,25 @@ def again(store: Store, rules: Iterable[Rule]) -> None:
         mark(connection, and_(load.c.source.in_(sources), load.c.units > 0), completed_at=None, completed_to=0)
 
 
-def _step(store: Store, rule: Rule, now: int) -> int | None:
-    """The wholes of the next loads, in one transaction; None if no load is left."""
+def _step(store: Store, rule: Rule, now: int) -> tuple[int, bool]:
+    """The wholes of the next loads, in one transaction: how many records that made, and whether more loads are left."""
     with store.writing() as connection:
         store.dialect.append_alone(connection)
-        loads = _next_loads(connection, rule)
+        loads, is_left = _next_loads(connection, rule)
         if not loads:
-            return None
+            return 0, False
         with _scratch_table(connection):
             for number, first_row in loads.items():
                 _touch(connection, rule, number, first_row)
             made = _complete(store, connection, rule, now)
         mark(connection, load.c.id.in_(loads), completed_at=now, completed_to=load.c.next_row)
-        return made
+        return made, is_left
 
 
-def _next_loads(connection: Connection, rule: Rule) -> dict[int, int]:
-    """The oldest loads not all of whose rows are dealt with, up to ROWS_PER_STEP rows (one load at least): load to first such row.
+def _next_loads(connection: Connection, rule: Rule) -> tuple[dict[int, int], bool]:
+    """The oldest loads with rows not dealt with, up to ROWS_PER_STEP of these (one load at least), and whether more are left.
 
-    Loads of no concern are marked at once.
+    The first such row by the load's number. Loads of no concern are marked at once.
     """
     is_open = and_(load.c.completed_at.is_(None), load.c.source.in_(rule.sources))
     rows = load.c.merged + load.c.recorded if rule.completion.amends else load.c.merged
@@ -136,9 +140,9 @@ def _next_loads(connection: Connection, rule: Rule) -> dict[int, int]:
     for number, first_row, next_row in connection.execute(oldest):
         total += next_row - first_row
         if loads and total > ROWS_PER_STEP:
-            break
+            return loads, True
         loads[number] = first_row
-    return loads
+    return loads, len(loads) == ROWS_PER_STEP
 
 
 @contextmanager

@@ -186,6 +186,20 @@ def test_completing_looks_at_what_is_new_in_a_load_that_grows(store: Store) -> N
         assert read_books(connection).problems == []
 
 
+def test_completing_ends_while_a_collector_goes_on(store: Store) -> None:
+    file = Followed(store)
+    looked_at: list[int] = []
+
+    def collecting_beside() -> bool:
+        """Between steps, a block comes."""
+        file.block(parts=[part(len(looked_at))])
+        looked_at.append(file.position.offset)
+        return False
+
+    assert complete_parts(store, RULES, NOW, enough=collecting_beside) == 1
+    assert looked_at == [100]
+
+
 def test_records_made_after_the_join_begin_another_load(store: Store) -> None:
     file = Followed(store)
     for number in range(3):
