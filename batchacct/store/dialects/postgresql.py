@@ -96,6 +96,8 @@ class _AdvisoryLocks:
 
     def close(self) -> None:
         with self._turn:
+            for name in tuple(self._held):  # a server may take a while to notice that a session has ended
+                self.give(name)
             self._lose()
 
     def _asked(self, question: ColumnElement[bool]) -> bool | None:
