@@ -135,7 +135,7 @@ def test_a_missing_file_and_a_folder_keep_nobody_from_being_read(site: Site) -> 
     assert done.status == 13
     assert f"{site.folder}/none does not exist: check the path, or the source's `paths` in the configuration" in done.err
     assert f"{site.folder}/logs/folder is a folder: name the files in it" in done.err
-    assert "2 files or sources were not read, see above; every other one was" in done.err
+    assert "2 files or sources were not read, see above; what else there is was" in done.err
     assert (site.source("lsf")["recorded"], site.source("ce")["recorded"]) == (1, 1)
     assert site.source("lsf")["read_to_end_at"] is None
     assert "last error: " in site.good("status")
@@ -162,7 +162,7 @@ def test_a_truncated_log_is_refused_until_told(site: Site) -> None:
     site.write(lsf(n) for n in range(1, 11))
     done = site.run("collect", "--once")
     assert done.status == 13
-    assert f"`batchacct collect --once --from-start {site.lsf_log}` does so" in done.err
+    assert f"`batchacct collect --once --from-start {site.lsf_log} lsf` does so" in done.err
     assert site.source("lsf")["recorded"] == 20
     site.good("collect", "--once", "--from-start", site.lsf_log)
     assert (site.source("lsf")["recorded"], site.source("lsf")["known"]) == (20, 10)
