@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Collection
-from pathlib import Path
 
 import click
 
@@ -18,6 +17,7 @@ from batchacct.completing import Rule, again, complete_parts, rules_of
 from batchacct.config import Config, SourceKeys, load_config
 from batchacct.errors import BatchacctError, BusyError, ConfigError, IncompleteError, PluginError
 from batchacct.feeding import feed
+from batchacct.following.files import stamp_of_path
 from batchacct.parsing import registry
 from batchacct.parsing.reading import expand
 from batchacct.scripts import start_logging
@@ -174,4 +174,4 @@ def _files(count: int) -> str:
 
 
 def _bytes_there(collector: Collector) -> int:
-    return sum(Path(p).stat().st_size for p in expand(collector.paths) if Path(p).is_file())
+    return sum(stamp.size for path in expand(collector.paths) if (stamp := stamp_of_path(path)) is not None)

@@ -13,7 +13,6 @@ import os
 import time
 from collections.abc import Callable, Collection
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from batchacct.collector.collecting import PARSE_THREADS, Collected, Collector, Progress, beginning, no_progress, noting_tails
@@ -22,7 +21,7 @@ from batchacct.collector.pending import Pending
 from batchacct.crashpoints import crash_point
 from batchacct.errors import BatchacctError, CheckpointError, ParseError, SourceError, StoreError
 from batchacct.following import KnownPositions, Likeness, MovedOnError, OpenFile, Position, changed, locate_open
-from batchacct.following.files import Stamp, begins_another, folders, stamp_of, stamp_of_path, stamps
+from batchacct.following.files import Stamp, begins_another, folders, is_link, stamp_of, stamp_of_path, stamps
 from batchacct.model import text_of
 from batchacct.parsing import Parsed
 from batchacct.parsing.framing import WholeFiles
@@ -143,7 +142,7 @@ class Follower:
     def _those(self, changed: Collection[str]) -> list[str] | None:
         """Of the files that are there those that changed, under whichever of their names; None if one of them is another file."""
         real = {os.path.realpath(path) for path in changed}
-        paths = [path for path in self._there if path in changed or (Path(path).is_symlink() and os.path.realpath(path) in real)]
+        paths = [path for path in self._there if path in changed or (is_link(path) and os.path.realpath(path) in real)]
         for path in paths:
             old, new = self._there[path], stamp_of_path(path)
             if old is None or new is None or old.place != new.place:

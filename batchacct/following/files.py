@@ -84,9 +84,14 @@ def folders(patterns: Iterable[str], paths: Iterable[str]) -> set[str]:
         found.add(folder or ".")
     for path in paths:
         found.add(str(Path(path).parent))
-        if Path(path).is_symlink():
+        if is_link(path):
             found.add(str(Path(os.path.realpath(path)).parent))
     return found
+
+
+def is_link(path: str) -> bool:
+    """Whether it is a symbolic link; not if it may not be looked at."""
+    return os.path.islink(path)  # noqa: PTH114 - Path raises then
 
 
 def _siblings(path: str) -> list[str]:
