@@ -19,7 +19,7 @@ from batchacct.collector.collecting import PARSE_THREADS, Collected, Collector, 
 from batchacct.collector.kept import KeptFile, KeptFiles
 from batchacct.collector.pending import Pending
 from batchacct.crashpoints import crash_point
-from batchacct.errors import BatchacctError, CheckpointError, ParseError, SourceError, StoreError
+from batchacct.errors import BatchacctError, CheckpointError, ParseError, SourceError
 from batchacct.following import KnownPositions, Likeness, MovedOnError, OpenFile, Position, changed, locate_open
 from batchacct.following.files import Stamp, begins_another, folders, is_link, stamp_of, stamp_of_path, stamps
 from batchacct.model import text_of
@@ -108,7 +108,7 @@ class Follower:
             if whole and done.read_to_end:
                 self._account_for_losses(done)
             self._note_state(done, began if whole and done.read_to_end else None)
-        except StoreError:
+        except Exception:
             self._forget()
             raise
         return done
