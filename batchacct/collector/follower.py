@@ -22,7 +22,7 @@ from batchacct.collector.pending import Pending
 from batchacct.crashpoints import crash_point
 from batchacct.errors import BatchacctError, CheckpointError, ParseError, SourceError, StoreError
 from batchacct.following import KnownPositions, Likeness, MovedOnError, OpenFile, Position, changed, locate_open
-from batchacct.following.files import Stamp, begins_another, folders, stamp_of, stamp_of_path, stamps
+from batchacct.following.files import Stamp, begins_another, folders, may_be_one, stamp_of, stamp_of_path, stamps
 from batchacct.model import text_of
 from batchacct.parsing import Parsed
 from batchacct.parsing.framing import WholeFiles
@@ -134,6 +134,8 @@ class Follower:
     def _list(self) -> list[str]:
         """All files that are there, in reading order."""
         self._there = stamps(self._collector.paths, self._since)
+        if self._since is None:
+            self._since = min((stamp.modified_at for stamp in self._there.values() if stamp is not None), default=None)
         remembered: tuple[dict[str, Any], ...] = (self._settled, self._seen_first, self._failed, self._warned)
         for by_path in remembered:
             for path in by_path.keys() - self._there.keys():
@@ -141,7 +143,11 @@ class Follower:
         return list(self._there)
 
     def _those(self, changed: Collection[str]) -> list[str] | None:
-        """Of the files that are there those that changed, under whichever of their names; None if one of them is another file."""
+        """Of the files that are there those that changed, under whichever of their names; None if one of them is another file, or
+        one that was not there.
+        """
+        if any(path not in self._there and may_be_one(self._collector.paths, path) for path in changed):
+            return None
         real = {os.path.realpath(path) for path in changed}
         paths = [path for path in self._there if path in changed or (Path(path).is_symlink() and os.path.realpath(path) in real)]
         for path in paths:
@@ -161,6 +167,7 @@ class Follower:
             stamp = self._there[path]
             if stamp is not None:
                 if stamp.place in seen:
+                    self._failed.pop(path, None)
                     continue
                 seen.add(stamp.place)
                 if self._settled.get(path) == stamp and path not in self._from_start:
@@ -213,10 +220,9 @@ class Follower:
         done.files += 1
         if file.head and position.offset == file.begin:
             done.held.append(path)
-        if not file.is_compressed:
-            self._pending.note(path, position, stamp.size)
-            if self._clock() - stamp.modified_at < LIVE_S or position.offset < stamp.size:
-                self._kept.keep(file, position, stamp.size, self._ticks())
+        self._pending.note(path, position, position.offset if file.is_compressed else stamp.size, file.head)
+        if not file.is_compressed and (self._clock() - stamp.modified_at < LIVE_S or position.offset < stamp.size):
+            self._kept.keep(file, position, stamp.size, self._ticks())
 
     def _is_complete(self, path: str, stamp: Stamp) -> bool:
         """Whether what is at the end of a file will get no other end."""
@@ -244,6 +250,8 @@ class Follower:
         found = locate_open(self._source.name, file, KnownPositions() if begun_anew else self._known)
         if found.likeness in (Likeness.SHORTER, Likeness.CHANGED):
             return None, self._contradicts(found.position, found.likeness, file, stamp, done)
+        if found.likeness is Likeness.PART and not begun_anew:
+            return replace(found.position, offset=stamp.size), True
         is_young = self._quiet_s(file.path, stamp) < COPY_S
         if found.likeness is Likeness.NEW and is_young and begins_another(file, self._there):
             done.waiting.append(file.path)
@@ -272,6 +280,8 @@ class Follower:
                 self._progress(count)
         except MovedOnError:
             done.again = True
+            if read_on:
+                self._pending.note(file.path, position, stamp.size, file.head)
             return None, False
         if not read_on:
             position = self._placed(position)
@@ -304,6 +314,8 @@ class Follower:
 
         Raises: CheckpointError where it is no copy still being written, nor one made shortly before its original was read on.
         """
+        if likeness is Likeness.SHORTER and self._kept.holds(file):
+            return True  # it has no name any more, and what has its name has its content, and more
         in_place = file.place == (known.device, known.inode)
         if not in_place and self._quiet_s(file.path, stamp) < COPY_S:
             done.waiting.append(file.path)
@@ -340,11 +352,13 @@ class Follower:
             kept.size, kept.grew_at = stamp.size, self._ticks()
         is_deleted = kept.file.state.st_nlink == 0
         is_over = self._ticks() - kept.grew_at >= (COPY_S if is_deleted else UNFINISHED_S)
-        if stamp.size > kept.position.offset:
-            position, _ = self._read(kept.file, stamp, done, final=is_over)
+        assert self._known is not None
+        offset, goes_on = kept.elsewhere(self._known, self._there)
+        if stamp.size > offset:
+            position, _ = self._read(kept.file, stamp, done, final=is_over and not goes_on)
             if position is not None:
                 kept.position = position
-                self._pending.note(kept.file.path, position, stamp.size)
+                self._pending.note(kept.file.path, position, stamp.size, kept.file.head)
         if is_over:
             self._kept.drop(kept.file.place)
 
