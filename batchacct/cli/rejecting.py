@@ -12,8 +12,7 @@ from batchacct.collector import Collector, beginning
 from batchacct.completing import complete_parts
 from batchacct.config import Config
 from batchacct.errors import ConfigError, IncompleteError, SourceError
-from batchacct.following import read_fully
-from batchacct.following.position import HEAD_BYTES
+from batchacct.following import HEAD_BYTES, read_fully
 from batchacct.parsing import Block
 from batchacct.parsing.contract import printable
 from batchacct.parsing.reading import open_stream

@@ -1,5 +1,20 @@
 """Following files: which file is which, and how far it was read."""
 
-from batchacct.following.position import KnownPositions, Position, locate, read_fully, skip, unread_bytes
+from batchacct.following.opened import HEAD_BYTES, TAIL_BYTES, MovedOnError, OpenFile, read_fully, skip
+from batchacct.following.position import KnownPositions, Likeness, Position, changed, locate, locate_open, unread_bytes
 
-__all__ = ["KnownPositions", "Position", "locate", "read_fully", "skip", "unread_bytes"]
+__all__ = [
+    "HEAD_BYTES",
+    "TAIL_BYTES",
+    "KnownPositions",
+    "Likeness",
+    "MovedOnError",
+    "OpenFile",
+    "Position",
+    "changed",
+    "locate",
+    "locate_open",
+    "read_fully",
+    "skip",
+    "unread_bytes",
+]

@@ -8,26 +8,26 @@ equally good candidates is tried first.
 from __future__ import annotations
 
 import contextlib
-import io
+import enum
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO
 
 import xxhash
 
 from batchacct.errors import CheckpointError
+from batchacct.following.opened import HEAD_BYTES, TAIL_BYTES, OpenFile
 from batchacct.model import text_of
-from batchacct.parsing.reading import open_stream
-
-HEAD_BYTES = 4096
-TAIL_BYTES = 256
+from batchacct.parsing.reading import has_compressed_name, source_errors
 
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """How far one file of a source was read; `id` is None until it is stored."""
+    """How far one file of a source was read; `id` is None until it is stored.
+
+    `size` and `modified_at` (Unix seconds) are the file's when it was last looked into; of a compressed one as it is on disk.
+    """
 
     source: str
     path: str
@@ -39,11 +39,12 @@ class Position:
     tail_length: int = 0
     tail_hash: str = ""
     offset: int = 0
+    modified_at: int = 0
     id: int | None = None
 
-    def moved(self, offset: int, head: bytes, tail: bytes) -> Position:
-        """The position after reading on to `offset`; `head` begins the stream, `tail` are its last bytes before `offset`."""
-        head, tail = head[: min(HEAD_BYTES, offset)], tail[-TAIL_BYTES:]
+    def moved(self, offset: int, head: bytes, tail: bytes, *, begin: int = 0) -> Position:
+        """The position after reading on to `offset`; `head` is the content from `begin` on, `tail` what stands before `offset`."""
+        head, tail = head[: min(HEAD_BYTES, offset - begin)], tail[-TAIL_BYTES:]
         return replace(
             self,
             head_length=len(head),
@@ -63,19 +64,21 @@ class KnownPositions:
     """The positions of a source, found by how a file begins: a folder may hold a hundred thousand files."""
 
     def __init__(self, positions: Iterable[Position] = ()) -> None:
+        self._by_id: dict[int | None, Position] = {}
         self._by_head: dict[int, dict[str, list[Position]]] = {}
         for position in positions:
-            self.add(position)
+            self.put(position)
 
-    def add(self, position: Position) -> None:
-        """Takes a position in the place of the one with its number, if there is one."""
-        of_head = self._by_head.setdefault(position.head_length, {}).setdefault(position.head_hash, [])
-        of_head[:] = [*(p for p in of_head if p.id != position.id), position]
+    def put(self, position: Position) -> None:
+        """Takes a position in, in the place of the one with its number, if there is one."""
+        old = self._by_id.get(position.id)
+        if old is not None:
+            self._by_head[old.head_length][old.head_hash].remove(old)
+        self._by_id[position.id] = position
+        self._by_head.setdefault(position.head_length, {}).setdefault(position.head_hash, []).append(position)
 
-    def forget(self, position: Position) -> None:
-        """Takes a position out that has moved: what is known of its file now stands elsewhere."""
-        of_head = self._by_head.get(position.head_length, {}).get(position.head_hash, [])
-        of_head[:] = [p for p in of_head if p.id != position.id]
+    def numbered(self, number: int | None) -> Position | None:
+        return self._by_id.get(number)
 
     def like(self, head: bytes) -> list[Position]:
         """Those of files that begin as `head` does."""
@@ -83,24 +86,62 @@ class KnownPositions:
         return [p for length in lengths for p in self._by_head[length].get(digest(head[:length]), ())]
 
 
+class Likeness(enum.Enum):
+    """What a file is to the positions that are known."""
+
+    KNOWN = "it is the file of a position"
+    NEW = "it begins like none"
+    SHORTER = "it begins like one that was read further than it is long"
+    CHANGED = "it begins like one, and differs from it before the offset"
+
+
+@dataclass(frozen=True, slots=True)
+class Located:
+    """A file's position, where it is KNOWN or NEW; else the position it contradicts. `before` are the bytes before the offset."""
+
+    likeness: Likeness
+    position: Position
+    before: bytes = b""
+
+
+def locate_open(source: str, file: OpenFile, known: KnownPositions) -> Located:
+    """Which of the known positions an open file is of: of several that fit the one furthest on.  Raises: SourceError."""
+    name = text_of(os.fsencode(file.path))
+    candidates = known.like(file.head)
+    candidates.sort(key=lambda p: (p.offset, (p.device, p.inode) == file.place, p.path == name), reverse=True)
+    shorter: Position | None = None
+    for candidate in candidates:
+        before = file.before(candidate.offset, TAIL_BYTES)
+        if len(before) < min(candidate.offset, TAIL_BYTES):
+            shorter = candidate
+        elif digest(before[len(before) - candidate.tail_length :]) == candidate.tail_hash:
+            if shorter is not None and shorter.head_length > candidate.head_length:
+                break  # what both begin with is less than what this file and the longer one do
+            return Located(Likeness.KNOWN, _at(candidate, file), before)
+    if shorter is not None:
+        return Located(Likeness.SHORTER, shorter)
+    if candidates:
+        return Located(Likeness.CHANGED, candidates[0])
+    before = file.before(file.begin, TAIL_BYTES)
+    return Located(Likeness.NEW, _at(Position(source, name, 0, 0, 0, offset=file.begin), file), before)
+
+
+def _at(position: Position, file: OpenFile) -> Position:
+    device, inode = file.place
+    name, state = text_of(os.fsencode(file.path)), file.state
+    return replace(position, path=name, device=device, inode=inode, size=state.st_size, modified_at=int(state.st_mtime))
+
+
 def locate(source: str, path: str, known: Iterable[Position] | KnownPositions) -> Position:
     """The position of the file at `path`: the known one whose content it has, or a new one at its beginning.
 
     Raises: SourceError if it cannot be read; CheckpointError if it begins like a known file and then differs from it.
     """
-    with open_stream(path) as stream:
-        head = read_fully(stream, HEAD_BYTES)
-    state = Path(path).stat()
-    name = text_of(os.fsencode(path))
-    candidates = (known if isinstance(known, KnownPositions) else KnownPositions(known)).like(head)
-    here = (state.st_dev, state.st_ino)
-    candidates.sort(key=lambda p: ((p.device, p.inode) == here, p.path == name, p.offset), reverse=True)
-    for candidate in candidates:
-        if _same_before_offset(path, candidate):
-            return replace(candidate, path=name, device=state.st_dev, inode=state.st_ino, size=state.st_size)
-    if candidates:
-        raise _changed(source, path, candidates[0])
-    return Position(source, name, state.st_dev, state.st_ino, state.st_size)
+    with source_errors(path), contextlib.closing(OpenFile(path)) as file:
+        found = locate_open(source, file, known if isinstance(known, KnownPositions) else KnownPositions(known))
+    if found.likeness in (Likeness.KNOWN, Likeness.NEW):
+        return found.position
+    raise changed(source, path, found.position)
 
 
 def unread_bytes(paths: Iterable[str], known: Iterable[Position]) -> int:
@@ -114,42 +155,17 @@ def unread_bytes(paths: Iterable[str], known: Iterable[Position]) -> int:
         with contextlib.suppress(OSError):
             state = Path(path).stat()
             position = by_place.get((state.st_dev, state.st_ino))
-            compressed = path.endswith((".gz", ".bz2", ".xz", ".zst"))
+            compressed = has_compressed_name(path)
             unread += state.st_size if position is None else 0 if compressed else max(state.st_size - position.offset, 0)
     return unread
 
 
-def _same_before_offset(path: str, position: Position) -> bool:
-    with open_stream(path) as stream:
-        skip(stream, position.offset - max(position.tail_length, 1))
-        before = read_fully(stream, max(position.tail_length, 1))
-        return bool(before) and digest(before[: position.tail_length]) == position.tail_hash
-
-
-def _changed(source: str, path: str, known: Position) -> CheckpointError:
+def changed(source: str, path: str, known: Position) -> CheckpointError:
+    """What is told of a file that contradicts the position it begins like, with the choices there are."""
+    which = "" if text_of(os.fsencode(path)) == known.path else f"begins like {known.path}, which "
     return CheckpointError(
-        f"source {source}: {path} begins like {known.path}, which was read up to byte {known.offset}, but is another file before "
-        f"that byte, or shorter: it was truncated or edited. Nothing of it was read. Restore the file; or, if its content is to "
-        f"be read as new, `batchacct collect --once --from-start {path}` does so (records known already are not doubled)"
+        f"source {source}: {path} {which}was read up to byte {known.offset}, but is another file before that byte, or shorter: it "
+        f"was truncated or edited. Nothing of it was read, and of this source nothing more is. Restore the file; or take it out "
+        f"of the source's `paths`; or, if its content is to be read as new, `batchacct collect --once --from-start {path} "
+        f"{source}` does so (records known already are not doubled)"
     )
-
-
-def skip(stream: IO[bytes], count: int) -> None:
-    """Moves `count` bytes forward, by seeking where the stream can."""
-    if stream.seekable():
-        stream.seek(count, io.SEEK_CUR)
-        return
-    while count > 0:
-        piece = stream.read(min(count, 1 << 20))
-        if not piece:
-            return
-        count -= len(piece)
-
-
-def read_fully(stream: IO[bytes], count: int) -> bytes:
-    """Exactly `count` bytes, fewer only at the end of the stream."""
-    pieces = []
-    while count > 0 and (piece := stream.read(count)):
-        pieces.append(piece)
-        count -= len(piece)
-    return b"".join(pieces)

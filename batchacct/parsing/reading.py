@@ -82,6 +82,8 @@ _MAGIC: tuple[tuple[bytes, Callable[[IO[bytes]], IO[bytes]]], ...] = (
         lambda raw: cast("IO[bytes]", io.BufferedReader(_ZstandardFrames(raw))),
     ),
 )
+MAGIC_BYTES = 6
+"""As much of a file as tells what it is compressed with."""
 _BROKEN = (OSError, EOFError, lzma.LZMAError, zlib.error, zstandard.ZstdError)
 
 
@@ -91,14 +93,20 @@ def open_stream(path: str) -> Iterator[IO[bytes]]:
 
     Raises: SourceError if it cannot be opened, or if what is read from it in the body cannot be decompressed.
     """
+    with source_errors(path), _opened(path) as raw:
+        decompress = decompressor(raw.peek(MAGIC_BYTES))
+        if decompress is None:
+            yield raw
+            return
+        with decompress(raw) as stream:
+            yield stream
+
+
+@contextmanager
+def source_errors(path: str) -> Iterator[None]:
+    """Raises: SourceError for whatever can go wrong with the file at `path` in the body."""
     try:
-        with _opened(path) as raw:
-            decompress = _decompressor(raw.peek(6))
-            if decompress is None:
-                yield raw
-                return
-            with decompress(raw) as stream:
-                yield stream
+        yield
     except IsADirectoryError as error:
         raise SourceError(f"{path} is a folder: name the files in it, or a pattern such as {path}/*") from error
     except FileNotFoundError as error:
@@ -115,13 +123,19 @@ def _opened(path: str) -> AbstractContextManager[io.BufferedReader]:
     return Path(path).open("rb")
 
 
+def has_compressed_name(path: str) -> bool:
+    """Whether a file that may not be there any more was a compressed one, as far as its name tells."""
+    return path.endswith((".gz", ".bz2", ".xz", ".zst"))
+
+
 def is_compressed(path: str) -> bool:
     """Whether the file's first bytes are those of a compression that is understood."""
     with Path(path).open("rb") as raw:
-        return _decompressor(raw.read(6)) is not None
+        return decompressor(raw.read(MAGIC_BYTES)) is not None
 
 
-def _decompressor(head: bytes) -> Callable[[IO[bytes]], IO[bytes]] | None:
+def decompressor(head: bytes) -> Callable[[IO[bytes]], IO[bytes]] | None:
+    """What makes the uncompressed stream of a file that begins so; None for one that is not compressed."""
     return next((decompress for magic, decompress in _MAGIC if head.startswith(magic)), None)
 
 
@@ -204,11 +218,14 @@ def expand(paths: Iterable[str]) -> list[str]:
 
 
 _ROTATED = re.compile(r"\.(\d{1,4})(?:\.(?:gz|bz2|xz|zst))?$")
-_DATED = re.compile(r"[-.]((?:19|20)\d{6}[-_.T\d]*?)(?:\.(?:gz|bz2|xz|zst))?$")
+_DATED = re.compile(r"[-./]((?:19|20)\d{6}[-_.T\d]*?)(?:\.(?:gz|bz2|xz|zst))?$")
 
 
 def reading_order(path: str) -> tuple[str, int, int, str]:
-    """Sort key that puts older files first: `acct.2.gz`, `acct.1`, `acct`; `acct-20260101.gz`, `acct-20260102`, `acct`."""
+    """Sort key that puts older files first: `acct.2.gz`, `acct.1`, `acct`; `acct-20260101.gz`, `acct-20260102`, `acct`.
+
+    Files of one log over time have the first item in common: `acct`, or the folder of `20260101`, `20260102`.
+    """
     if rotated := _ROTATED.search(path):
         return path[: rotated.start()], 0, -int(rotated[1]), path
     if dated := _DATED.search(path):

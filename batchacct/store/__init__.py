@@ -1,7 +1,8 @@
 """The store: tables, dialects, migrations, and appending to them."""
 
-from batchacct.store.append import Counts, Origin, append, append_completed, known_positions, note_place
+from batchacct.store.append import Counts, Origin, append, append_completed
 from batchacct.store.cursors import store_cursor, stored_cursor
+from batchacct.store.positions import known_positions, note_place, note_state
 from batchacct.store.store import Store
 
 __all__ = [
@@ -12,6 +13,7 @@ __all__ = [
     "append_completed",
     "known_positions",
     "note_place",
+    "note_state",
     "store_cursor",
     "stored_cursor",
 ]

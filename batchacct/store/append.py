@@ -10,7 +10,7 @@ from typing import Any, cast
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from sqlalchemy import Column, Connection, Index, MetaData, Table, and_, delete, exists, func, insert, literal, or_, select, update
+from sqlalchemy import Column, Connection, Index, MetaData, Table, and_, delete, exists, func, insert, literal, select, update
 
 from batchacct.crashpoints import crash_point
 from batchacct.errors import CheckpointError
@@ -305,22 +305,3 @@ def _store_position(connection: Connection, old: Position | None, new: Position,
             "nothing was stored twice. Run one collector a source"
         )
     return new
-
-
-def known_positions(store: Store, source: str) -> list[Position]:
-    """Every file of a source that was ever read."""
-    table = tables.followed_file
-    names = list(Position.__dataclass_fields__)
-    with store.reading() as connection:
-        rows = connection.execute(select(*(table.c[n] for n in names)).where(table.c.source == source)).mappings()
-        return [Position(**row) for row in rows]
-
-
-def note_place(store: Store, position: Position) -> None:
-    """Where a known file is now: it may have been renamed or compressed without anything new in it."""
-    table = tables.followed_file
-    place = {"path": position.path, "device": position.device, "inode": position.inode, "size": position.size}
-    elsewhere = or_(*(table.c[name] != value for name, value in place.items()))
-    if position.id is not None:
-        with store.writing() as connection:
-            connection.execute(update(table).where(table.c.id == position.id, elsewhere).values(place))

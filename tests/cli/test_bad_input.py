@@ -162,7 +162,7 @@ def test_a_truncated_log_is_refused_until_told(site: Site) -> None:
     site.write(lsf(n) for n in range(1, 11))
     done = site.run("collect", "--once")
     assert done.status == 13
-    assert f"`batchacct collect --once --from-start {site.lsf_log}` does so" in done.err
+    assert f"`batchacct collect --once --from-start {site.lsf_log} lsf` does so" in done.err
     assert site.source("lsf")["recorded"] == 20
     site.good("collect", "--once", "--from-start", site.lsf_log)
     assert (site.source("lsf")["recorded"], site.source("lsf")["known"]) == (20, 10)

@@ -1,0 +1,385 @@
+"""The files of one source: what is new in them goes into the store, look after look.
+
+Each file that has changed is opened, known again by its content, and read on through that one handle, so that a name which
+changes hands meanwhile is no danger. Files written to lately stay open: one that is renamed beyond the source's patterns, or
+deleted, is drained through its handle. What is seen at a file's end and not read yet (an unfinished unit) is remembered; if the
+file is gone and no other has its content, that much was lost, and is told.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable, Collection
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from batchacct.collector.collecting import PARSE_THREADS, Collected, Collector, Progress, beginning, no_progress, noting_tails
+from batchacct.collector.kept import KeptFile, KeptFiles
+from batchacct.collector.pending import Pending
+from batchacct.crashpoints import crash_point
+from batchacct.errors import BatchacctError, CheckpointError, ParseError, SourceError, StoreError
+from batchacct.following import KnownPositions, Likeness, MovedOnError, OpenFile, Position, changed, locate_open
+from batchacct.following.files import Stamp, begins_another, folders, stamp_of, stamp_of_path, stamps
+from batchacct.model import text_of
+from batchacct.parsing import Parsed
+from batchacct.parsing.framing import WholeFiles
+from batchacct.parsing.reading import BLOCK_BYTES, read_blocks, reading_order, source_errors
+from batchacct.store import Counts, Origin, Store, append, known_positions, note_place, note_state
+
+log = logging.getLogger(__name__)
+
+COPY_S = 60
+"""A file that looks like a copy being written is one no more after it has not changed for so long."""
+UNFINISHED_S = 3600
+"""The unfinished unit at the end of a rotated file is taken as it is once the file has not changed for so long."""
+LIVE_S = 3600
+"""A file written to within this time is kept open."""
+RETRY_S = 30
+"""A file that could not be parsed is tried again after so long, if it does not change before."""
+STATE_S = 10
+"""How often it is noted that the source was read to its end."""
+
+
+class Follower:
+    """`patience`: what is odd may be a copy still being written, and is waited for; without, there is one look and no other.
+
+    `ticks` tells the time between two looks in seconds, and goes on evenly when the clock is set.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        collector: Collector,
+        clock: Callable[[], int],
+        *,
+        from_start: frozenset[str] = frozenset(),
+        progress: Progress = no_progress,
+        ticks: Callable[[], float] = time.monotonic,
+        patience: bool = True,
+    ) -> None:
+        self._store, self._collector, self._clock, self._ticks = store, collector, clock, ticks
+        self._source, self._parser = collector.source, collector.parser
+        self._from_start, self._progress, self._patience = set(from_start), progress, patience
+        self._known: KnownPositions | None = None
+        self._since: int | None = None
+        self._there: dict[str, Stamp | None] = {}
+        self._settled: dict[str, Stamp] = {}
+        self._seen_first: dict[str, tuple[Stamp | None, float]] = {}
+        self._failed: dict[str, tuple[Stamp | None, float, BatchacctError]] = {}
+        self._warned: dict[str, str] = {}
+        self._stopped = False
+        self._kept = KeptFiles()
+        self._pending = Pending()
+        self._noted: tuple[object, ...] | None = None
+        self._noted_at = float("-inf")
+
+    # --- what a daemon asks -----------------------------------------------------------------------------------------------
+
+    @property
+    def folders(self) -> set[str]:
+        """The folders whose changes matter, as of the last whole look."""
+        return folders(self._collector.paths, self._there)
+
+    @property
+    def live(self) -> set[str]:
+        """The files that were written to lately, or of which something is unread."""
+        now = self._clock()
+        return {p for p, s in self._there.items() if s is None or p not in self._settled or now - s.modified_at < LIVE_S}
+
+    def look(self, changed: Collection[str] | None = None) -> Collected:
+        """Reads what is unread, oldest file first, into the store; `changed` are the only paths that may have changed (None: any).
+
+        Raises: StoreError if the database fails: then look again later; what was not stored is still in its file.
+        """
+        done = Collected(self._source.name)
+        began = self._clock()
+        try:
+            if self._known is None:
+                self._remember()
+            paths = None if changed is None or self._stopped or not self._there else self._those(changed)
+            whole = paths is None
+            self._stopped = False
+            if self._drain(done):
+                self._look_at(self._list() if paths is None else paths, done)
+            done.errors += [error for _, _, error in self._failed.values()]
+            done.warnings += self._warned.values()
+            if whole and done.read_to_end:
+                self._account_for_losses(done)
+            self._note_state(done, began if whole and done.read_to_end else None)
+        except StoreError:
+            self._forget()
+            raise
+        return done
+
+    def close(self) -> None:
+        """Closes what was kept open."""
+        self._kept.close()
+
+    # --- which files ------------------------------------------------------------------------------------------------------
+
+    def _remember(self) -> None:
+        positions = known_positions(self._store, self._source.name)
+        self._known, self._pending = KnownPositions(positions), Pending(positions)
+        if self._since is None:
+            self._since = max((position.modified_at for position in positions), default=None)
+
+    def _forget(self) -> None:
+        """After a failure nobody knows what was committed: the positions are read anew, and every file is looked at again."""
+        self._known = None
+        self._settled.clear()
+
+    def _list(self) -> list[str]:
+        """All files that are there, in reading order."""
+        self._there = stamps(self._collector.paths, self._since)
+        remembered: tuple[dict[str, Any], ...] = (self._settled, self._seen_first, self._failed, self._warned)
+        for by_path in remembered:
+            for path in by_path.keys() - self._there.keys():
+                del by_path[path]
+        return list(self._there)
+
+    def _those(self, changed: Collection[str]) -> list[str] | None:
+        """Of the files that are there those that changed, under whichever of their names; None if one of them is another file."""
+        real = {os.path.realpath(path) for path in changed}
+        paths = [path for path in self._there if path in changed or (Path(path).is_symlink() and os.path.realpath(path) in real)]
+        for path in paths:
+            old, new = self._there[path], stamp_of_path(path)
+            if old is None or new is None or old.place != new.place:
+                return None
+            self._there[path] = new
+        return paths
+
+    def _look_at(self, paths: Collection[str], done: Collected) -> None:
+        """Looks at files in turn; one that contradicts its position stops the source."""
+        if not self._there:
+            told = f"no file matches {', '.join(self._collector.paths)}: correct the source's `paths`, or wait for the first file"
+            done.errors.append(SourceError(told))
+        seen: set[tuple[int, int]] = set()
+        for path in paths:
+            stamp = self._there[path]
+            if stamp is not None:
+                if stamp.place in seen:
+                    continue
+                seen.add(stamp.place)
+                if self._settled.get(path) == stamp and path not in self._from_start:
+                    continue
+            failed = self._failed.get(path)
+            if failed is not None and failed[0] == stamp and self._ticks() - failed[1] < RETRY_S and not self._is_stop(failed[2]):
+                continue
+            try:
+                self._look_at_one(path, stamp, done)
+                self._failed.pop(path, None)
+            except (CheckpointError, ParseError, SourceError) as error:
+                self._failed[path] = (stamp, self._ticks(), error)
+                if self._is_stop(error):
+                    self._stopped = True
+                    return
+
+    @staticmethod
+    def _is_stop(error: BatchacctError) -> bool:
+        return isinstance(error, CheckpointError)
+
+    def _look_at_one(self, path: str, stamp: Stamp | None, done: Collected) -> None:
+        if stamp is None and self._patience and self._quiet_s(path, None) < COPY_S:
+            done.waiting.append(path)
+            return
+        with source_errors(path):
+            file = OpenFile(path)
+        try:
+            if stamp is None or file.place != stamp.place:
+                done.again = True
+                return
+            self._look_into(file, stamp_of(file.state), done)
+        finally:
+            if not self._kept.holds(file):
+                file.close()
+
+    def _look_into(self, file: OpenFile, stamp: Stamp, done: Collected) -> None:
+        path = file.path
+        self._warned.pop(path, None)
+        try:
+            position, settled = self._read(file, stamp, done, final=file.is_compressed or self._is_complete(path, stamp))
+        except SourceError:
+            if file.is_compressed and self._patience and self._quiet_s(path, stamp) < COPY_S:
+                done.waiting.append(path)
+                return
+            raise
+        if settled:
+            self._settled[path] = stamp
+        if position is None:
+            return
+        done.files += 1
+        if file.head and position.offset == file.begin:
+            done.held.append(path)
+        if not file.is_compressed:
+            self._pending.note(path, position, stamp.size)
+            if self._clock() - stamp.modified_at < LIVE_S or position.offset < stamp.size:
+                self._kept.keep(file, position, stamp.size, self._ticks())
+
+    def _is_complete(self, path: str, stamp: Stamp) -> bool:
+        """Whether what is at the end of a file will get no other end."""
+        framing = self._parser.framing
+        if isinstance(framing, WholeFiles) and framing.files_are_complete:
+            return True
+        of_log = reading_order(path)
+        newer = any(other != path and (order := reading_order(other))[0] == of_log[0] and order > of_log for other in self._there)
+        return newer and self._quiet_s(path, stamp) >= UNFINISHED_S
+
+    def _quiet_s(self, path: str, stamp: Stamp | None) -> float:
+        """How long a file has not changed, by its own time or by that of the looks at it, whichever is longer."""
+        first = self._seen_first.get(path)
+        if first is None or first[0] != stamp:
+            first = self._seen_first[path] = (stamp, self._ticks())
+        looked = self._ticks() - first[1]
+        return looked if stamp is None else max(looked, self._clock() - stamp.modified_at)
+
+    # --- reading ----------------------------------------------------------------------------------------------------------
+
+    def _read(self, file: OpenFile, stamp: Stamp, done: Collected, *, final: bool) -> tuple[Position | None, bool]:
+        """Reads a file on; its position then (None: it was not read), and whether it need not be looked at until it changes."""
+        assert self._known is not None
+        begun_anew = file.path in self._from_start
+        found = locate_open(self._source.name, file, KnownPositions() if begun_anew else self._known)
+        if found.likeness in (Likeness.SHORTER, Likeness.CHANGED):
+            return None, self._contradicts(found.position, found.likeness, file, stamp, done)
+        is_young = self._quiet_s(file.path, stamp) < COPY_S
+        if found.likeness is Likeness.NEW and is_young and begins_another(file, self._there):
+            done.waiting.append(file.path)
+            return None, False
+        self._from_start.discard(file.path)
+        crash_point("follow.located")
+        position = found.position
+        blocks = read_blocks(file.from_(position.offset, found.before), self._parser.framing, offset=position.offset, final=final)
+        tails: dict[int, bytes] = {}
+        much = file.is_compressed or stamp.size - position.offset > BLOCK_BYTES
+        workers = PARSE_THREADS if much else 1
+        read_on = False
+        crash_point("follow.before-parse")
+        try:
+            marked = noting_tails(blocks, tails, found.before)
+            for parsed in self._parser.parse(marked, beginning(self._source, file.head), workers=workers):
+                crash_point("follow.after-parse")
+                moved = position.moved(parsed.end_offset, file.head, tails.pop(parsed.end_offset), begin=file.begin)
+                origin = Origin(self._source.name, self._parser.record_type.name, self._parser.label, position.path, position)
+                counts, stored = self._append(origin, parsed, moved)
+                self._known.put(stored)
+                crash_point("follow.after-append")
+                count, position, read_on = parsed.end_offset - position.offset, stored, True
+                done.bytes_read += count
+                done.add(counts)
+                self._progress(count)
+        except MovedOnError:
+            done.again = True
+            return None, False
+        if not read_on:
+            position = self._placed(position)
+        return position, file.is_compressed or position.offset >= stamp.size
+
+    def _append(self, origin: Origin, parsed: Parsed, moved: Position) -> tuple[Counts, Position]:
+        try:
+            counts, stored = append(self._store, origin, parsed, self._clock(), moved)
+        except CheckpointError:
+            self._forget()
+            raise
+        assert stored is not None
+        return counts, stored
+
+    def _placed(self, position: Position) -> Position:
+        """Notes where a file is of which nothing new was read; a copy, whose original is where it was, changes nothing."""
+        assert self._known is not None
+        old = self._known.numbered(position.id)
+        if old is None or old == position:
+            return position
+        was_at = (old.device, old.inode)
+        if was_at != (position.device, position.inode) and any(s is not None and s.place == was_at for s in self._there.values()):
+            return old
+        note_place(self._store, position)
+        self._known.put(position)
+        return position
+
+    def _contradicts(self, known: Position, likeness: Likeness, file: OpenFile, stamp: Stamp, done: Collected) -> bool:
+        """A file that is a known one only as far as it begins; whether it need not be looked at until it changes.
+
+        Raises: CheckpointError where it is no copy still being written, nor one made shortly before its original was read on.
+        """
+        in_place = file.place == (known.device, known.inode)
+        if not in_place and self._quiet_s(file.path, stamp) < COPY_S:
+            done.waiting.append(file.path)
+            return False
+        if in_place or likeness is Likeness.CHANGED or known.path == text_of(os.fsencode(file.path)):
+            raise changed(self._source.name, file.path, known)
+        self._warned[file.path] = (
+            f"{file.path} begins like what was read up to byte {known.offset} and has {stamp.size} bytes: it is taken for a copy "
+            f"made before the rest was written, and not read"
+        )
+        return True
+
+    # --- what is no longer where it was ------------------------------------------------------------------------------------
+
+    def _drain(self, done: Collected) -> bool:
+        """Reads on what was kept open and is under no name any more that is looked at; False if that stops the source."""
+        places = {stamp.place for stamp in self._there.values() if stamp is not None}
+        for kept in self._kept.without_name(places):
+            try:
+                self._drain_one(kept, done)
+            except CheckpointError as error:
+                done.errors.append(error)
+                self._stopped = True
+                return False
+            except (ParseError, SourceError) as error:
+                log.warning("source=%s %s", self._source.name, error.message)
+                self._kept.drop(kept.file.place)
+        return True
+
+    def _drain_one(self, kept: KeptFile, done: Collected) -> None:
+        kept.file.refresh()
+        stamp = stamp_of(kept.file.state)
+        if stamp.size != kept.size:
+            kept.size, kept.grew_at = stamp.size, self._ticks()
+        is_deleted = kept.file.state.st_nlink == 0
+        is_over = self._ticks() - kept.grew_at >= (COPY_S if is_deleted else UNFINISHED_S)
+        if stamp.size > kept.position.offset:
+            position, _ = self._read(kept.file, stamp, done, final=is_over)
+            if position is not None:
+                kept.position = position
+                self._pending.note(kept.file.path, position, stamp.size)
+        if is_over:
+            self._kept.drop(kept.file.place)
+
+    def _account_for_losses(self, done: Collected) -> None:
+        """Counts what was seen, not read, and is nowhere any more."""
+        patience_s = COPY_S if self._patience else 0
+        present = [kept.position for kept in self._kept]
+        for position, size in self._pending.lost(self._there, present, self._ticks(), patience_s):
+            count = size - position.offset
+            done.lost_bytes += count
+            log.error(
+                "source=%s %d bytes of %s from byte %d on were destroyed before they could be read: the file was truncated or "
+                "deleted, and no copy of it is among the source's files", self._source.name, count, position.path, position.offset,
+            )  # fmt: skip
+            note_place(self._store, replace(position, size=position.offset))
+
+    # --- the state of the source -------------------------------------------------------------------------------------------
+
+    def _note_state(self, done: Collected, read_to_end_at: int | None) -> None:
+        error = done.errors[-1].message if done.errors else None
+        warning = "; ".join(done.warnings) or None
+        told = (error, warning)
+        if told != self._noted:
+            for message in dict.fromkeys(e.message for e in done.errors):
+                log.error("source=%s %s", self._source.name, message)
+            for message in done.warnings:
+                log.warning("source=%s %s", self._source.name, message)
+        due = self._ticks() - self._noted_at >= STATE_S and read_to_end_at is not None
+        if told == self._noted and not done.lost_bytes and not due:
+            return
+        values: dict[str, object] = {"record_type": self._parser.record_type.name, "last_error": error, "warning": warning}
+        if error is not None:
+            values["last_error_at"] = self._clock()
+        if read_to_end_at is not None:
+            values["read_to_end_at"] = read_to_end_at
+        crash_point("follow.state")
+        note_state(self._store, self._source.name, values, done.lost_bytes)
+        self._noted, self._noted_at = told, self._ticks()

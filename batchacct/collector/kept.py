@@ -1,0 +1,59 @@
+"""Files kept open: what is renamed beyond a source's patterns, or deleted, can still be read through its handle."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+
+from batchacct.following import OpenFile, Position
+from batchacct.following.files import Place
+
+KEPT_OPEN = 32
+"""So many at the most; of more the one that has not grown for the longest is closed."""
+
+
+@dataclass
+class KeptFile:
+    """A file kept open, how far it was read, and when (in ticks) it was last seen to grow."""
+
+    file: OpenFile
+    position: Position
+    size: int
+    grew_at: float
+
+
+class KeptFiles:
+    """At most KEPT_OPEN open files by their place."""
+
+    def __init__(self) -> None:
+        self._by_place: dict[Place, KeptFile] = {}
+
+    def __iter__(self) -> Iterator[KeptFile]:
+        return iter(list(self._by_place.values()))
+
+    def holds(self, file: OpenFile) -> bool:
+        kept = self._by_place.get(file.place)
+        return kept is not None and kept.file is file
+
+    def keep(self, file: OpenFile, position: Position, size: int, now: float) -> None:
+        """Keeps a file open, in the place of an older handle of it."""
+        old = self._by_place.get(file.place)
+        grew_at = now if old is None or old.size != size else old.grew_at
+        self.drop(file.place, but=file)
+        self._by_place[file.place] = KeptFile(file, position, size, grew_at)
+        while len(self._by_place) > KEPT_OPEN:
+            self.drop(min(self._by_place, key=lambda place: self._by_place[place].grew_at))
+
+    def without_name(self, places: Collection[Place]) -> list[KeptFile]:
+        """Those that are at none of the places where there are files."""
+        return [kept for place, kept in self._by_place.items() if place not in places]
+
+    def drop(self, place: Place, *, but: OpenFile | None = None) -> None:
+        """Closes the handle of a file, if it is kept and not `but`."""
+        kept = self._by_place.pop(place, None)
+        if kept is not None and kept.file is not but:
+            kept.file.close()
+
+    def close(self) -> None:
+        for place in list(self._by_place):
+            self.drop(place)

@@ -1,0 +1,116 @@
+"""The files of a source: what there is now, in the order it was written, and the folders in which more may appear."""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from batchacct.following.opened import HEAD_BYTES, OpenFile
+from batchacct.parsing.reading import expand, reading_order
+
+SLACK_S = 60
+"""A sibling counts as written since the last reading also if its file system's clock was set back by so much."""
+
+_SIBLING = re.compile(r"(?:\.\d{1,4}|[-.](?:19|20)\d{6}[-_.T\d]*)(?:\.(?:gz|bz2|xz|zst))?")
+
+
+Place = tuple[int, int]
+"""Device and inode."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """What changes when a file is written to, renamed or replaced."""
+
+    device: int
+    inode: int
+    size: int
+    modified_ns: int
+    changed_ns: int
+
+    @property
+    def place(self) -> Place:
+        return self.device, self.inode
+
+    @property
+    def modified_at(self) -> int:
+        return self.modified_ns // 1_000_000_000
+
+
+def stamp_of(state: os.stat_result) -> Stamp:
+    return Stamp(state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns)
+
+
+def stamp_of_path(path: str) -> Stamp | None:
+    """None where there is no file, or it may not be looked at."""
+    try:
+        return stamp_of(Path(path).stat())
+    except OSError:
+        return None
+
+
+def stamps(patterns: Iterable[str], since: int | None) -> dict[str, Stamp | None]:
+    """The files of a source in reading order, each with its stamp; None where it is not there, or may not be looked at.
+
+    A path without a pattern stands for its rotated siblings, too (`acct.1`, `acct-20261126.gz`), as far as they were written to
+    after `since` (Unix seconds, by the files' own times; None: than the path itself): what is older was read when it had its first
+    name, or was never asked for.
+    """
+    patterns = list(patterns)
+    found = {path: stamp_of_path(path) for path in expand(patterns)}
+    for path in patterns:
+        if not glob.has_magic(path):
+            own = found.get(path)
+            after = since if since is not None else own.modified_at if own is not None else time.time()
+            for sibling in _siblings(path):
+                stamp = stamp_of_path(sibling)
+                if sibling not in found and stamp is not None and stamp.modified_at >= after - SLACK_S:
+                    found[sibling] = stamp
+    return {path: found[path] for path in sorted(found, key=reading_order)}
+
+
+def folders(patterns: Iterable[str], paths: Iterable[str]) -> set[str]:
+    """The folders whose changes matter: of the files, of what links lead to, and those in which a pattern may come to match."""
+    found = set()
+    for pattern in patterns:
+        folder = os.path.dirname(pattern)  # noqa: PTH120 - "" where there is none
+        while folder and glob.has_magic(folder):
+            folder = str(Path(folder).parent)
+        found.add(folder or ".")
+    for path in paths:
+        found.add(str(Path(path).parent))
+        if Path(path).is_symlink():
+            found.add(str(Path(os.path.realpath(path)).parent))
+    return found
+
+
+def _siblings(path: str) -> list[str]:
+    folder, name = os.path.split(path)
+    try:
+        beside = os.listdir(folder or ".")  # noqa: PTH208 - names are all that is asked
+    except OSError:
+        return []
+    return [str(Path(folder) / n) for n in beside if n.startswith(name) and _SIBLING.fullmatch(n, len(name))]
+
+
+def begins_another(file: OpenFile, there: Mapping[str, Stamp | None]) -> bool:
+    """Whether all there is of a short file is how another, longer one of the same log begins: it may be a copy just begun."""
+    if file.is_compressed or not 0 < len(file.head) < HEAD_BYTES:
+        return False
+    log_name = reading_order(file.path)[0]
+    longer = (p for p, s in there.items() if s is not None and s.size > file.state.st_size and s.place != file.place)
+    return any(_holds(path, file.begin, file.head) for path in longer if reading_order(path)[0] == log_name)
+
+
+def _holds(path: str, offset: int, content: bytes) -> bool:
+    try:
+        with Path(path).open("rb") as stream:
+            stream.seek(offset)
+            return stream.read(len(content)) == content
+    except OSError:
+        return False

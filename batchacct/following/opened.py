@@ -1,0 +1,160 @@
+"""A file, opened once: whatever becomes of its name meanwhile, this is what is looked at and read."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO
+
+from batchacct.parsing.reading import MAGIC_BYTES, Readable, decompressor, source_errors
+
+HEAD_BYTES = 4096
+TAIL_BYTES = 256
+_PIECE = 1 << 20
+
+
+class MovedOnError(Exception):
+    """The file was truncated, or written anew, while it was read: it is to be looked at afresh. It never leaves the follower."""
+
+
+class OpenFile:
+    """An open file; `begin` is where its content begins in the uncompressed stream, `head` up to HEAD_BYTES from there.
+
+    Before the content there may be bytes that are NUL: the hole that a writer leaves which goes on at its old place in a file
+    truncated under it (logrotate's copytruncate, and a file not opened for appending).
+    Raises: OSError where it cannot be opened; SourceError from whatever reads it.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._raw = Path(path).open("rb", buffering=0)  # noqa: SIM115 - `close` closes it
+        try:
+            self.state = os.fstat(self._raw.fileno())
+            with source_errors(path):
+                self._decompress: Callable[[IO[bytes]], IO[bytes]] | None = decompressor(self._magic())
+                self.begin, self.head = self._beginning()
+        except BaseException:
+            self._raw.close()
+            raise
+
+    @property
+    def is_compressed(self) -> bool:
+        return self._decompress is not None
+
+    @property
+    def place(self) -> tuple[int, int]:
+        """Device and inode."""
+        return self.state.st_dev, self.state.st_ino
+
+    def refresh(self) -> None:
+        """Looks again at what was open all the while: its state, and how it begins, which may have been less than a head."""
+        self.state = os.fstat(self._raw.fileno())
+        with source_errors(self.path):
+            self.begin, self.head = self._beginning()
+
+    def before(self, offset: int, length: int) -> bytes:
+        """Up to `length` bytes of the uncompressed stream that end at `offset`; fewer, or none, if the stream is shorter."""
+        start = max(offset - length, 0)
+        with source_errors(self.path):
+            if not self.is_compressed:
+                return os.pread(self._raw.fileno(), offset - start, start)
+            stream = self._stream()
+            skip(stream, start)
+            return read_fully(stream, offset - start)
+
+    def from_(self, offset: int, before: bytes) -> Readable:
+        """What follows on `offset`, before which `before` stands.  Raises: MovedOnError from its `read`; SourceError."""
+        if not self.is_compressed:
+            return _Continuous(self._raw.fileno(), self.path, offset, before)
+        return _Decompressed(self._stream, self.path, offset)
+
+    def close(self) -> None:
+        self._raw.close()
+
+    def _magic(self) -> bytes:
+        return os.pread(self._raw.fileno(), MAGIC_BYTES, 0)
+
+    def _stream(self) -> IO[bytes]:
+        self._raw.seek(0)
+        return self._raw if self._decompress is None else self._decompress(self._raw)
+
+    def _beginning(self) -> tuple[int, bytes]:
+        stream = self._stream()
+        begin = 0
+        piece = read_fully(stream, HEAD_BYTES)
+        while piece and not (content := piece.lstrip(b"\0")):
+            begin += len(piece)
+            begin += self._skip_hole(begin)
+            piece = read_fully(stream, _PIECE)
+        if not piece:
+            return begin, b""
+        begin += len(piece) - len(content)
+        head = content[:HEAD_BYTES]
+        return begin, head + read_fully(stream, HEAD_BYTES - len(head))
+
+    def _skip_hole(self, offset: int) -> int:
+        """Moves a plain file's stream on from `offset` to where the file system has data; how far that is."""
+        if self.is_compressed:
+            return 0
+        try:
+            there = os.lseek(self._raw.fileno(), offset, os.SEEK_DATA)
+        except OSError:  # no data behind it
+            there = max(self.state.st_size, offset)
+        self._raw.seek(there)
+        return there - offset
+
+
+class _Continuous:
+    """A plain file from an offset on: each reading takes the bytes before it along, which prove that it follows on the last."""
+
+    def __init__(self, handle: int, path: str, offset: int, before: bytes) -> None:
+        self._handle, self._path, self._offset, self._before = handle, path, offset, before
+
+    def read(self, size: int = -1, /) -> bytes:
+        wanted = _PIECE if size < 0 else size
+        overlap = len(self._before)
+        with source_errors(self._path):
+            content = os.pread(self._handle, wanted + overlap, self._offset - overlap)
+        if content[:overlap] != self._before:
+            raise MovedOnError
+        new = content[overlap:]
+        self._before = content[-TAIL_BYTES:]
+        self._offset += len(new)
+        return new
+
+
+class _Decompressed:
+    """A compressed file's content from an offset on."""
+
+    def __init__(self, open_it: Callable[[], IO[bytes]], path: str, offset: int) -> None:
+        self._path = path
+        with source_errors(path):
+            self._stream = open_it()
+            skip(self._stream, offset)
+
+    def read(self, size: int = -1, /) -> bytes:
+        with source_errors(self._path):
+            return self._stream.read(size)
+
+
+def skip(stream: IO[bytes], count: int) -> None:
+    """Moves `count` bytes forward, by seeking where the stream can."""
+    if stream.seekable():
+        stream.seek(count, io.SEEK_CUR)
+        return
+    while count > 0:
+        piece = stream.read(min(count, _PIECE))
+        if not piece:
+            return
+        count -= len(piece)
+
+
+def read_fully(stream: IO[bytes], count: int) -> bytes:
+    """Exactly `count` bytes, fewer only at the end of the stream."""
+    pieces = []
+    while count > 0 and (piece := stream.read(count)):
+        pieces.append(piece)
+        count -= len(piece)
+    return b"".join(pieces)

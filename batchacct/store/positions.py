@@ -1,0 +1,41 @@
+"""How far the files of a source were read, and what state the source is in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from sqlalchemy import insert, or_, select, update
+
+from batchacct.following import Position
+from batchacct.store.store import Store
+from batchacct.store.tables import followed_file, source_state
+
+
+def known_positions(store: Store, source: str) -> list[Position]:
+    """Every file of a source that was ever read."""
+    table = followed_file
+    names = list(Position.__dataclass_fields__)
+    with store.reading() as connection:
+        rows = connection.execute(select(*(table.c[n] for n in names)).where(table.c.source == source)).mappings()
+        return [Position(**row) for row in rows]
+
+
+def note_place(store: Store, position: Position) -> None:
+    """Where a known file is now: it may have been renamed or compressed without anything new in it."""
+    table = followed_file
+    place: dict[str, object] = {"path": position.path, "device": position.device, "inode": position.inode, "size": position.size}
+    place["modified_at"] = position.modified_at
+    elsewhere = or_(*(table.c[name] != value for name, value in place.items()))
+    if position.id is not None:
+        with store.writing() as connection:
+            connection.execute(update(table).where(table.c.id == position.id, elsewhere).values(place))
+
+
+def note_state(store: Store, source: str, values: Mapping[str, object], lost_bytes: int = 0) -> None:
+    """Sets columns of a source's state, and adds to the bytes that were destroyed before they could be read."""
+    table = source_state
+    with store.writing() as connection:
+        added = {"lost_bytes": table.c.lost_bytes + lost_bytes} if lost_bytes else {}
+        known = connection.execute(update(table).where(table.c.name == source).values({**values, **added}))
+        if not known.rowcount:
+            connection.execute(insert(table).values(name=source, lost_bytes=lost_bytes, **values))
