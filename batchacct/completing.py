@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 import json
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -86,11 +86,14 @@ def rules_of(sources: Iterable[tuple[str, Parser]]) -> list[Rule]:
     return [Rule(completion, tuple(names)) for completion, names in found.values()]
 
 
-def complete_parts(store: Store, rules: Iterable[Rule], now: int) -> int:
-    """Completes what can be by now; how many records that made or changed.  Raises: StoreError; then the step is done next time."""
+def complete_parts(store: Store, rules: Iterable[Rule], now: int, *, enough: Callable[[], bool] = lambda: False) -> int:
+    """Completes what can be by now, in steps until it is `enough`; how many records that made or changed.
+
+    Raises: StoreError; then the step is done next time.
+    """
     made = 0
     for rule in rules:
-        while (step := _step(store, rule, now)) is not None:
+        while not enough() and (step := _step(store, rule, now)) is not None:
             made += step
     return made
 

@@ -2,9 +2,6 @@
 
 These lines and not python-daemon, whose pid files are those of lockfile: that is no longer maintained, and a pid file which
 a killed daemon left is in the way of the next one. Here the lock is the kernel's, and gone with its process.
-
-SIGTERM and SIGINT are blocked in the daemon, which asks for them where it may end (`terminated`): a handler that sets an
-Event can meet that Event's own lock in the thread it interrupts, and then waits for itself for ever.
 """
 
 from __future__ import annotations
@@ -19,26 +16,27 @@ from pathlib import Path
 from typing import NoReturn
 
 from batchacct.errors import BatchacctError, BusyError, ConfigError
+from batchacct.signals import Signals
 
 log = logging.getLogger(__name__)
 
-_TERMINATE = (signal.SIGTERM, signal.SIGINT)
 
+def run_as_daemon(pidfile: Path, body: Callable[[Signals], None]) -> None:
+    """Runs `body` in a daemon, with the signals it is to wait for; this process ends once the pid file is there.
 
-def run_as_daemon(pidfile: Path, body: Callable[[], None]) -> None:
-    """Runs `body` in a daemon; this process ends once the pid file is there, with 0, or with 1 if that failed.
-
+    It ends with 0, or with 1 if the daemon failed before.
     Raises: BusyError if it is running already, ConfigError for a pid file that cannot be written; both before any fork.
     """
     pid_file = PidFile(pidfile.absolute())
     ready = _daemonise()
     try:
-        pid_file.write()
-        os.write(ready, b"+")
-        os.close(ready)
-        log.info("started as process %d", os.getpid())
-        body()
-        log.info("ended")
+        with Signals() as signals:
+            pid_file.write()
+            os.write(ready, b"+")
+            os.close(ready)
+            log.info("started as process %d", os.getpid())
+            body(signals)
+            log.info("ended")
     except BatchacctError:
         raise
     except Exception:
@@ -46,11 +44,6 @@ def run_as_daemon(pidfile: Path, body: Callable[[], None]) -> None:
         sys.exit(1)
     finally:
         pid_file.remove()
-
-
-def terminated(within_s: float) -> bool:
-    """Waits so long for the signal that ends the daemon; True as soon as it is there. Only in a daemon."""
-    return signal.sigtimedwait(_TERMINATE, within_s) is not None
 
 
 def _daemonise() -> int:
@@ -63,7 +56,6 @@ def _daemonise() -> int:
     if os.fork():
         os._exit(0)
     os.close(told)
-    signal.pthread_sigmask(signal.SIG_BLOCK, _TERMINATE)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     os.chdir("/")
     nothing = os.open(os.devnull, os.O_RDWR)

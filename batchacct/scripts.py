@@ -8,55 +8,42 @@ from __future__ import annotations
 
 import argparse
 import fnmatch
-import glob
 import logging
 import logging.handlers
 import os
 import stat
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import TextIOWrapper
 from pathlib import Path
 
-from sqlalchemy import func, make_url, select
+from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError
 
 from batchacct import memory
 from batchacct.clock import unix_now
 from batchacct.collector import Collector, collect_once
+from batchacct.collector.running import lock_name
+from batchacct.collector.service import Plan, Service
 from batchacct.config import default_path, load_config
 from batchacct.connection import database_url
-from batchacct.daemon import run_as_daemon, terminated
-from batchacct.errors import (
-    BatchacctError,
-    CheckpointError,
-    ConfigError,
-    IncompleteError,
-    ParseError,
-    SchemaError,
-    SourceError,
-    Transient,
-)
+from batchacct.daemon import run_as_daemon
+from batchacct.errors import BatchacctError, CheckpointError, ConfigError, IncompleteError, ParseError, SchemaError, SourceError
 from batchacct.following import locate, skip
 from batchacct.parsing import Parser, Source
 from batchacct.parsing.reading import expand, is_compressed, open_stream, read_blocks
 from batchacct.store import Store, known_positions
-from batchacct.store.tables import load
 
 log = logging.getLogger(__name__)
 
 DAEMON_LOGFILE = Path("/tmp/batchacct.log")  # noqa: S108 - the default of 2012; see `_LogFile`
 HEARTBEAT_MINUTES = 180.0
 
-POLL_S = 1
-"""How often a daemon looks whether a file has changed."""
-STATE_S = 60
-"""How often it notes that a source was read to its end, though nothing in it has changed."""
-LONGEST_PAUSE_S = 600
-"""A failing database or file is tried again after 2, 4, 8 ... seconds, and so many at the most."""
+COMPRESSED = ("", ".gz", ".bz2", ".xz", ".zst")
+"""What the name of a rotated file may end with."""
 
 
 # --- one run of a script -------------------------------------------------------------------------------------------------------
@@ -165,14 +152,15 @@ def _minutes(text: str) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Log:
-    """What a script reads: a parser, what it is told, and the files there are now (which change as logs are rotated)."""
+    """What a script reads: a parser, what it is told, and patterns of the files, which change as logs are rotated."""
 
     parser: Parser
     source: Source
-    files: Callable[[], list[str]]
+    paths: tuple[str, ...]
 
-    def collector(self, paths: Iterable[str]) -> Collector:
-        return Collector(self.parser, self.source, tuple(map(glob.escape, paths)))
+    @property
+    def collector(self) -> Collector:
+        return Collector(self.parser, self.source, self.paths)
 
 
 def source_for(parser: str, files: Sequence[str], name: str) -> Source:
@@ -196,9 +184,11 @@ def read_log(store: Store, what: Log, options: argparse.Namespace) -> None:
     """Reads what is there and ends, or with `--pidfile` goes on in a daemon.  Raises: any BatchacctError."""
     if options.pidfile:
         store.close()  # a connection must not be shared across a fork; the daemon opens its own
-        run_as_daemon(options.pidfile, lambda: _watch(store, what, options.heartbeatdelta))
+        plan = Plan([what.collector], heartbeat_s=60 * options.heartbeatdelta)
+        run_as_daemon(options.pidfile, lambda signals: Service(store, plan, unix_now).run(signals))
         return
-    done = collect_once(store, what.collector(what.files()), unix_now)
+    with store.lock(lock_name(what.source.name)):
+        done = collect_once(store, what.collector, unix_now)
     count = done.counts
     log.info(
         "%d files read: inserted %d records, already known %d, skipped %d, rejected %d",
@@ -211,7 +201,7 @@ def dry_run(store: Store, what: Log) -> None:
     """Logs what `read_log` would insert; writes nothing.  Raises: any BatchacctError."""
     errors: list[BatchacctError] = []
     total = 0
-    for path in expand(what.collector(what.files()).paths):
+    for path in expand(what.paths):
         try:
             total += _dry_run_file(store, what, path)
         except (CheckpointError, ParseError, SourceError) as error:
@@ -241,69 +231,3 @@ def _raise_together(errors: Sequence[BatchacctError]) -> None:
         raise errors[0]
     if errors:
         raise IncompleteError(f"{len(errors)} files were not read, see above; all others were")
-
-
-class _Terminated(Exception):  # noqa: N818 - ends the reading between two blocks
-    pass
-
-
-def _watch(store: Store, what: Log, heartbeat_minutes: float) -> None:
-    """Reads what is new, again and again, until SIGTERM.  Raises: what trying again cannot mend."""
-    pulse = _Pulse(store, what.source.name, heartbeat_minutes)
-    seen: dict[str, object] = {}
-    noted_at, pause_s = float("-inf"), POLL_S
-    while not terminated(pause_s if noted_at > float("-inf") else 0):
-        there = {path: _stamp(path) for path in what.files()}
-        changed = [path for path, stamp in there.items() if stamp is None or seen.get(path) != stamp]
-        failed = False
-        try:
-            pulse.beat_if_due()
-            if changed or time.monotonic() - noted_at >= STATE_S:
-                done = collect_once(store, what.collector(changed), unix_now, progress=pulse.after_block)
-                failed, noted_at = bool(done.errors), time.monotonic()
-        except _Terminated:
-            return
-        except BatchacctError as error:
-            if not isinstance(error, Transient):
-                raise
-            log.error("%s", error.message)  # noqa: TRY400
-            failed, noted_at = True, time.monotonic()
-        seen = seen if failed else there
-        pause_s = min(2 * pause_s, LONGEST_PAUSE_S) if failed else POLL_S
-
-
-def _stamp(path: str) -> object:
-    """What changes when a file is written to or replaced; None where it is not there."""
-    try:
-        state = Path(path).stat()
-    except OSError:
-        return None
-    return state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns
-
-
-@dataclass
-class _Pulse:
-    """The heartbeat: how many records came into the store from this source since the last one."""
-
-    store: Store
-    source: str
-    minutes: float
-    last_load: int | None = None
-    due_at: float = float("-inf")
-
-    def after_block(self, _bytes: int) -> None:
-        if terminated(0):
-            raise _Terminated
-        self.beat_if_due()
-
-    def beat_if_due(self) -> None:
-        """Logs a beat when it is time; the first call only notes what is there already."""
-        if not self.minutes or time.monotonic() < self.due_at:
-            return
-        new = select(func.coalesce(func.sum(load.c.recorded), 0), func.max(load.c.id)).where(load.c.source == self.source)
-        with self.store.reading() as connection:
-            records, last = connection.execute(new.where(load.c.id > (self.last_load or 0))).one()
-        if self.last_load is not None:
-            log.info("Inserted %d records in the last %g minutes", records, self.minutes)
-        self.last_load = last if last is not None else self.last_load or 0
-        self.due_at = time.monotonic() + 60 * self.minutes

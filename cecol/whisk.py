@@ -7,6 +7,7 @@ each computing element's own MySQL database, is not in this release.
 from __future__ import annotations
 
 import argparse
+import glob
 import logging
 import re
 import sys
@@ -14,7 +15,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from batchacct.errors import ConfigError, SourceError
-from batchacct.scripts import Log, add_daemon_options, logfile_of, open_store, read_log, run, source_for, start_logging
+from batchacct.parsing.reading import expand
+from batchacct.scripts import COMPRESSED, Log, add_daemon_options, logfile_of, open_store, read_log, run, source_for, start_logging
 from cecol.blah import PARSER
 
 log = logging.getLogger(__name__)
@@ -22,7 +24,6 @@ log = logging.getLogger(__name__)
 SOURCE = "whisk"
 PIDFILE = Path("/var/run/batchacct-cecold.pid")
 
-_BLAH_LOG = re.compile(r"blahp\.log-\d{8}(?:\.(?:gz|bz2|xz|zst))?")
 _SOME_DAY = "blahp.log-20120401"
 _CENTRAL = ("mgrfile", "manager", "cefile", "cetable")
 _SOURCE_NAME = re.compile(r"[A-Za-z0-9_.-]+")
@@ -61,7 +62,7 @@ def _whisk(options: argparse.Namespace) -> None:
         if not files:
             log.warning("folder %s holds no blahp.log-YYYYMMDD yet", folder)
         source = source_for(PARSER.name, files or [str(folder / _SOME_DAY)], options.name)
-        read_log(store, Log(PARSER, source, lambda: blah_files(folder)), options)
+        read_log(store, Log(PARSER, source, _patterns(folder)), options)
 
 
 def _check(options: argparse.Namespace) -> None:
@@ -76,12 +77,18 @@ def _check(options: argparse.Namespace) -> None:
         raise ConfigError(f"--name {options.name!r}: a source's name is letters, digits and . _ - only")
 
 
+def _patterns(folder: Path) -> tuple[str, ...]:
+    name = f"{glob.escape(str(folder))}/blahp.log-{8 * '[0-9]'}"
+    return tuple(name + suffix for suffix in COMPRESSED)
+
+
 def blah_files(folder: Path) -> list[str]:
     """The logs of a folder, `.lock` files and others left out.  Raises: SourceError for a folder that cannot be listed."""
     try:
-        return sorted(str(path) for path in folder.iterdir() if _BLAH_LOG.fullmatch(path.name))
+        next(folder.iterdir(), None)
     except OSError as error:
         raise SourceError(f"folder {folder} cannot be listed: {error.strerror}. Check --acctdir") from error
+    return expand(_patterns(folder))
 
 
 if __name__ == "__main__":

@@ -7,15 +7,16 @@ between the last look and a rotation were lost. It is safe, as a file is known a
 from __future__ import annotations
 
 import argparse
+import glob
 import logging
-import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from batchacct.errors import ConfigError, SourceError
+from batchacct.errors import ConfigError
 from batchacct.parsing.reading import open_stream
 from batchacct.scripts import (
+    COMPRESSED,
     Log,
     add_daemon_options,
     dry_run,
@@ -33,7 +34,8 @@ log = logging.getLogger(__name__)
 SOURCE = "acct"
 PIDFILE = Path("/var/run/batchacctd.pid")
 
-_ROTATED = re.compile(r"\.\d{1,4}(?:\.(?:gz|bz2|xz|zst))?")
+MOST_DIGITS = 4
+"""The number of a rotated file has so many digits at the most."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -61,22 +63,18 @@ def _acct(options: argparse.Namespace) -> None:
     with open_store(options.connfile) as store:
         with open_stream(str(acctfile)):
             pass
-        what = Log(PARSER, source_for(PARSER.name, [str(acctfile)], SOURCE), lambda: acct_files(acctfile))
+        what = Log(PARSER, source_for(PARSER.name, [str(acctfile)], SOURCE), acct_files(acctfile))
         if options.dryrun:
             dry_run(store, what)
         else:
             read_log(store, what, options)
 
 
-def acct_files(acctfile: Path) -> list[str]:
-    """The accounting file, there or not, and what it was rotated to.  Raises: SourceError for a folder that cannot be listed."""
-    name = acctfile.name
-    try:
-        beside = list(acctfile.parent.iterdir())
-    except OSError as error:
-        raise SourceError(f"folder {acctfile.parent} cannot be listed: {error.strerror}") from error
-    rotated = [str(p) for p in beside if p.name.startswith(name) and _ROTATED.fullmatch(p.name, len(name))]
-    return [str(acctfile), *sorted(rotated)]
+def acct_files(acctfile: Path) -> tuple[str, ...]:
+    """The accounting file, and patterns of what it was rotated to."""
+    name = glob.escape(str(acctfile))
+    numbers = (".[0-9]" + digits * "[0-9]" for digits in range(MOST_DIGITS))
+    return (name, *(f"{name}{number}{suffix}" for number in numbers for suffix in COMPRESSED))
 
 
 if __name__ == "__main__":

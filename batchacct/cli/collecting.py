@@ -3,27 +3,35 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Collection
 from pathlib import Path
 
 import click
 
-from batchacct.cli.common import byte_progress, config_option, emit_table, open_store
+from batchacct.cli.common import byte_progress, config_option, config_path, emit_table, open_store
 from batchacct.clock import unix_now
 from batchacct.collector import Collected, Collector, collect_once
+from batchacct.collector.running import lock_name
+from batchacct.collector.service import Plan, Service
 from batchacct.completing import Rule, again, complete_parts, rules_of
-from batchacct.config import Config, SourceKeys
-from batchacct.errors import BatchacctError, ConfigError, IncompleteError, PluginError
+from batchacct.config import Config, SourceKeys, load_config
+from batchacct.errors import BatchacctError, BusyError, ConfigError, IncompleteError, PluginError
 from batchacct.feeding import feed
 from batchacct.parsing import registry
 from batchacct.parsing.reading import expand
+from batchacct.scripts import start_logging
+from batchacct.signals import Signals
+from batchacct.store import Store
+
+log = logging.getLogger(__name__)
 
 COLUMNS = ("source", "files", "units read", "recorded", "merged", "already known", "revised", "skipped", "rejected", "problems")
 
 
 @click.command()
 @click.argument("names", nargs=-1)
-@click.option("--once", is_flag=True, help="Read what is there and end.")
+@click.option("--once", is_flag=True, help="Read what is there and end, rather than follow.")
 @click.option(
     "--from-start",
     multiple=True,
@@ -33,22 +41,39 @@ COLUMNS = ("source", "files", "units read", "recorded", "merged", "already known
 @click.option("--complete-again", is_flag=True, help="Make records of all parts anew: after the rule of a parser was mended.")
 @config_option
 def collect(config: Config, names: tuple[str, ...], once: bool, from_start: tuple[str, ...], complete_again: bool) -> None:
-    """Runs the configured collectors, or those NAMED."""
-    if not once:
-        raise ConfigError("following files comes with a later release: run `batchacct collect --once` from cron for now")
+    """Runs the configured collectors, or those NAMED.
+
+    Follows their files, and asks their feeds, in the foreground until SIGTERM; SIGHUP reads the configuration again.
+    """
     collectors, broken = collectors_of(config, names)
     rules = rules_for(config, {c.source.name for c in collectors})
     there = {path for collector in collectors for path in expand(collector.paths)}
     if strange := [path for path in from_start if path not in there]:
         raise ConfigError(f"--from-start {strange[0]}: no source has this file; write it as `batchacct status` does")
     with open_store(config) as store:
-        done = []
-        for collector in collectors:
-            with byte_progress(collector.source.name, _bytes_there(collector)) as progress:
-                done.append(collect_once(store, collector, unix_now, from_start=frozenset(from_start), progress=progress))
         if complete_again:
             again(store, rules)
-        completed = complete_parts(store, rules, unix_now())
+        if once:
+            _collect_once(store, collectors, rules, broken, frozenset(from_start))
+        else:
+            _follow(store, config, names, frozenset(from_start))
+
+
+def _collect_once(
+    store: Store, collectors: list[Collector], rules: list[Rule], broken: list[BatchacctError], from_start: frozenset[str]
+) -> None:
+    done: list[Collected] = []
+    problems = list(broken)
+    for collector in collectors:
+        try:
+            with (
+                store.lock(lock_name(collector.source.name)),
+                byte_progress(collector.source.name, _bytes_there(collector)) as progress,
+            ):
+                done.append(collect_once(store, collector, unix_now, from_start=from_start, progress=progress))
+        except BusyError as error:
+            problems.append(error)
+    completed = complete_parts(store, rules, unix_now())
     emit_table("Collected", COLUMNS, [collected_row(d) for d in done])
     for one in done:
         if one.held:
@@ -57,13 +82,46 @@ def collect(config: Config, names: tuple[str, ...], once: bool, from_start: tupl
                 "half written. If they are complete, this parser is not for them",
                 err=True,
             )
+        for warning in one.warnings:
+            click.echo(f"source {one.source}: {warning}", err=True)
     if rules:
         click.echo(f"{completed:,} records completed from parts")
-    problems = [*broken, *(error for d in done for error in d.errors)]
+    problems += [error for d in done for error in d.errors]
     if problems:
-        for error in problems:
-            click.echo(f"batchacct: {error.message}", err=True)
-        raise IncompleteError(f"{_files(len(problems))} not read, see above; every other one was")
+        for problem in problems:
+            click.echo(f"batchacct: {problem.message}", err=True)
+        if len(problems) == 1 and isinstance(problems[0], BusyError):
+            raise problems[0]
+        raise IncompleteError(f"{_files(len(problems))} not read, see above; what else there is was")
+
+
+def _follow(store: Store, config: Config, names: tuple[str, ...], from_start: frozenset[str]) -> None:
+    start_logging("batchacct")
+    plan = _plan(config, names, from_start)
+    if not plan.collectors:
+        raise ConfigError("no source can be collected, see above")
+
+    path = config_path().absolute()
+
+    def reload() -> Plan:
+        changed = load_config(path)
+        if changed.database != config.database:
+            log.warning("[database] has changed: that is for the next start")
+        return _plan(changed, names)
+
+    log.info("following %d sources", len(plan.collectors))
+    with Signals() as signals:
+        Service(store, plan, unix_now, reload).run(signals)
+    log.info("ended")
+
+
+def _plan(config: Config, names: tuple[str, ...], from_start: frozenset[str] = frozenset()) -> Plan:
+    collectors, broken = collectors_of(config, names)
+    for error in broken:
+        log.error("%s", error.message)
+    rules = rules_for(config, {c.source.name for c in collectors})
+    known_by = {keys.name: (keys, config.parser_source(keys)) for keys in config.source}
+    return Plan(collectors, rules, config.collect, config.collect.heartbeat, known_by, from_start)
 
 
 def chosen_sources(config: Config, names: tuple[str, ...]) -> list[SourceKeys]:

@@ -42,6 +42,12 @@ def config_option(command: Callable[Concatenate[Config, P], R]) -> Callable[P, R
     return with_config
 
 
+def config_path() -> Path:
+    """Where the running command's configuration came from."""
+    path = click.get_current_context().params.get("config_path")
+    return path if isinstance(path, Path) else default_path()
+
+
 @contextmanager
 def open_store(config: Config) -> Iterator[Store]:
     """The configured store, its schema checked.  Raises: ConfigError, SchemaError, StoreError."""

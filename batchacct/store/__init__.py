@@ -3,10 +3,11 @@
 from batchacct.store.append import Counts, Origin, append, append_completed
 from batchacct.store.cursors import store_cursor, stored_cursor
 from batchacct.store.positions import known_positions, note_place, note_state
-from batchacct.store.store import Store
+from batchacct.store.store import HeldLocks, Store
 
 __all__ = [
     "Counts",
+    "HeldLocks",
     "Origin",
     "Store",
     "append",

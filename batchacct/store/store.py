@@ -36,12 +36,12 @@ class Store:
 
     def create(self) -> bool:
         """Brings the schema to this program's version; True if anything had to be done. Harmless when repeated."""
-        with self._errors():
+        with self.errors():
             return schema.upgrade(self.engine, self.dialect)
 
     def check(self) -> None:
         """Raises: SchemaError unless the schema is there in exactly this program's version."""
-        with self._errors(), self.engine.connect() as connection:
+        with self.errors(), self.engine.connect() as connection:
             found, wanted = schema.current(connection), schema.head()
         if found is None:
             raise SchemaError(f"{self.shown_url} has no batchacct schema: run `batchacct db create`")
@@ -51,30 +51,39 @@ class Store:
     @contextmanager
     def writing(self) -> Iterator[Connection]:
         """A transaction that writes: committed at the end of the body, rolled back if that raises."""
-        with self._errors(), self.engine.execution_options(writing=True).begin() as connection:
+        with self.errors(), self.engine.execution_options(writing=True).begin() as connection:
             yield connection
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
         """A transaction that reads, seeing one state of the database."""
-        with self._errors(), self.engine.begin() as connection:
+        with self.errors(), self.engine.begin() as connection:
             yield connection
 
     @contextmanager
     def lock(self, name: str) -> Iterator[None]:
         """Holds the named work for this process.  Raises: BusyError if another has it."""
-        with self._errors(), self.dialect.lock(self.engine, name):
+        locks = self.locks()
+        try:
+            locks.take(name)
             yield
+        finally:
+            locks.close()
+
+    def locks(self) -> HeldLocks:
+        """Locks on named work, to be held for long."""
+        return HeldLocks(self)
 
     def size_bytes(self) -> int | None:
-        with self._errors():
+        with self.errors():
             return self.dialect.size_bytes(self.engine)
 
     def close(self) -> None:
         self.engine.dispose()
 
     @contextmanager
-    def _errors(self) -> Iterator[None]:
+    def errors(self) -> Iterator[None]:
+        """Raises: StoreError for every database error in the body."""
         try:
             yield
         except DBAPIError as error:
@@ -86,6 +95,32 @@ class Store:
 
     def _told(self, error: BaseException | None) -> StoreError:
         return StoreError(f"database {self.shown_url}: {_first_line(error)}. {_advice(error)}")
+
+
+class HeldLocks:
+    """Named work that this process holds, on every machine that uses the database. For any number of threads."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._locks = store.dialect.locks(store.engine)
+
+    def take(self, name: str) -> None:
+        """Raises: BusyError if another process has it; StoreError."""
+        with self._store.errors():
+            self._locks.take(name)
+
+    def give(self, name: str) -> None:
+        """Gives it back; harmless if it is not held."""
+        self._locks.give(name)
+
+    def holds(self, name: str) -> bool:
+        """Whether it is held still: with a lost connection its locks are lost.  Raises: StoreError."""
+        with self._store.errors():
+            return self._locks.holds(name)
+
+    def close(self) -> None:
+        """Gives everything back."""
+        self._locks.close()
 
 
 def _first_line(error: BaseException | None) -> str:

@@ -135,7 +135,7 @@ def test_a_missing_file_and_a_folder_keep_nobody_from_being_read(site: Site) -> 
     assert done.status == 13
     assert f"{site.folder}/none does not exist: check the path, or the source's `paths` in the configuration" in done.err
     assert f"{site.folder}/logs/folder is a folder: name the files in it" in done.err
-    assert "2 files or sources were not read, see above; every other one was" in done.err
+    assert "2 files or sources were not read, see above; what else there is was" in done.err
     assert (site.source("lsf")["recorded"], site.source("ce")["recorded"]) == (1, 1)
     assert site.source("lsf")["read_to_end_at"] is None
     assert "last error: " in site.good("status")

@@ -154,7 +154,6 @@ def test_config_show_masks_a_password(site: Site) -> None:
 def test_collect_options(site: Site) -> None:
     site.write([lsf(1)], [blah(1)])
     for arguments, status, told in (
-        (["collect"], 3, "run `batchacct collect --once` from cron for now"),
         (["collect", "--once", "nosuch"], 3, "no source is named nosuch; configured are: lsf, ce"),
         (["collect", "--once", "--from-start", "nosuch"], 3, "--from-start nosuch: no source has this file"),
         (["publish"], 3, "run `batchacct publish --once` from cron for now"),

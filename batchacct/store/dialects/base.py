@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
 from typing import Protocol
 
 import pyarrow as pa
@@ -15,6 +14,22 @@ class KnownRecordsError(StoreError):
     """A batch was not inserted because at least one of its keys is in the table already; `Store.append` sorts it out."""
 
     exit_code = 14
+
+
+class Locks(Protocol):
+    """Named work that a process holds: a lock is gone with the process, however that ends. For any number of threads."""
+
+    def take(self, name: str) -> None:
+        """Raises: BusyError if another process has it."""
+
+    def give(self, name: str) -> None:
+        """Gives a lock back; harmless if it is not held."""
+
+    def holds(self, name: str) -> bool:
+        """Whether it is held still: a connection may have been lost, and its locks with it.  Raises: the driver's errors."""
+
+    def close(self) -> None:
+        """Gives everything back."""
 
 
 class Dialect(Protocol):
@@ -41,8 +56,8 @@ class Dialect(Protocol):
     def fetch(self, connection: Connection, query: SelectBase, schema: pa.Schema) -> pa.RecordBatch:
         """The rows of a query as one Arrow batch, by the database's own quickest way out; its columns are those of `schema`."""
 
-    def lock(self, engine: Engine, name: str) -> AbstractContextManager[None]:
-        """Holds the named work for this process, on every machine that uses the database.  Raises: BusyError if it is taken."""
+    def locks(self, engine: Engine) -> Locks:
+        """Locks on named work, on every machine that uses the database; nothing is connected or opened before one is taken."""
 
     def readable_instant(self, column: ColumnElement[int]) -> ColumnElement[object]:
         """An expression that shows Unix seconds to people, as `YYYY-MM-DDTHH:MM:SSZ`."""

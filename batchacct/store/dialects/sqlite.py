@@ -7,8 +7,7 @@ import fcntl
 import itertools
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,7 +18,7 @@ from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from batchacct.errors import BusyError, ConfigError, StoreError
-from batchacct.store.dialects.base import KnownRecordsError
+from batchacct.store.dialects.base import KnownRecordsError, Locks
 from batchacct.store.dialects.csvrows import batch_of_csv
 
 BUSY_TIMEOUT_S = 60
@@ -71,21 +70,8 @@ class SqliteDialect:
         (content,) = driver.execute(rows, parameters).fetchone()
         return batch_of_csv(content or b"", schema, quote="'", null="NULL")
 
-    @contextmanager
-    def lock(self, engine: Engine, name: str) -> Iterator[None]:
-        path = Path(f"{engine.url.database}.{name}.lock")
-        try:
-            handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o640)
-        except OSError as error:
-            raise StoreError(f"lock {path}: {error.strerror}. Give this user write permission on the database's folder") from error
-        try:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                raise BusyError(f"another process is doing `{name}` on this database (lock {path}): wait for it") from error
-            yield
-        finally:
-            os.close(handle)
+    def locks(self, engine: Engine) -> Locks:
+        return _FileLocks(str(engine.url.database))
 
     def readable_instant(self, column: ColumnElement[int]) -> ColumnElement[object]:
         return func.strftime(literal("%Y-%m-%dT%H:%M:%SZ"), column, literal("unixepoch"))
@@ -93,6 +79,38 @@ class SqliteDialect:
     def size_bytes(self, engine: Engine) -> int | None:
         path = Path(engine.url.database or "")
         return sum(p.stat().st_size for p in (path, Path(f"{path}-wal")) if p.exists())
+
+
+class _FileLocks:
+    """A locked file beside the database for each name."""
+
+    def __init__(self, database: str) -> None:
+        self._database = database
+        self._handles: dict[str, int] = {}
+
+    def take(self, name: str) -> None:
+        path = Path(f"{self._database}.{name.replace(' ', '-')}.lock")
+        try:
+            handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        except OSError as error:
+            raise StoreError(f"lock {path}: {error.strerror}. Give this user write permission on the database's folder") from error
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(handle)
+            raise BusyError(f"another process is doing `{name}` on this database (lock {path}): wait for it, or end it") from error
+        self._handles[name] = handle
+
+    def give(self, name: str) -> None:
+        if (handle := self._handles.pop(name, None)) is not None:
+            os.close(handle)
+
+    def holds(self, name: str) -> bool:
+        return name in self._handles
+
+    def close(self) -> None:
+        for name in list(self._handles):
+            self.give(name)
 
 
 def _csv_row(schema: pa.Schema) -> str:
