@@ -127,9 +127,9 @@ class _Kept:
             if time.monotonic() >= self._good_until and not self._is_reading:
                 self._is_reading = True
                 threading.Thread(target=self._read, name="metrics-reading", daemon=True).start()
-            self._changed.wait_for(lambda: not self._is_reading, WAIT_S)
-            is_told = self._text is not None and time.monotonic() < self._good_until + STALE_S
-            return self._text if is_told and self._text is not None else _text(_general(up=False))
+            is_read = self._changed.wait_for(lambda: not self._is_reading, WAIT_S)
+            is_told = is_read or time.monotonic() < self._good_until + STALE_S
+            return _text(_general(up=False)) if self._text is None or not is_told else self._text
 
     def _read(self) -> None:
         began = time.monotonic()

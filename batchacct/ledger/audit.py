@@ -1,7 +1,7 @@
 """The books of a period: what was logged in it, what became of that, what was published, what is missing, whether it adds up.
 
 A record belongs to the period in which the batch system (or the computing element) logged it; of jobs only the newest revision
-counts. Every figure is a sum over the same cells (source, in force, outcome, reason, VO, state of publishing), read at once. What is
+counts. Every figure is a sum over the same cells (source, in force, outcome, reason, VO, publishing), read at once. What is
 checked against them is counted apart: the jobs of the period, and the rows of the ledger. No record may be in a message that is
 not there, or be in one and refused as well. The books as a whole are checked, too.
 """
