@@ -35,7 +35,7 @@ DOUBTFUL_S = 60.0
 
 _WRITTEN = flags.MODIFY | flags.CLOSE_WRITE
 _GONE = flags.DELETE_SELF | flags.MOVE_SELF | flags.UNMOUNT | flags.IGNORED
-_OTHER = flags.ATTRIB | flags.CREATE | flags.MOVED_FROM | flags.MOVED_TO | flags.DELETE_SELF | flags.MOVE_SELF
+_OTHER = flags.ATTRIB | flags.CREATE | flags.DELETE | flags.MOVED_FROM | flags.MOVED_TO | flags.DELETE_SELF | flags.MOVE_SELF
 _LIMITS = {
     errno.EMFILE: "inotify instances, or of open files: raise fs.inotify.max_user_instances by sysctl, or LimitNOFILE= of the unit",
     errno.ENOSPC: "inotify watches: raise fs.inotify.max_user_watches by sysctl",

@@ -18,6 +18,13 @@ from batchacct.store.dialects.csvrows import batch_of_csv
 from batchacct.store.dialects.pgcopy import as_copy_binary
 
 
+LOCK_TIMEOUT_S = 60
+_GONE_WITHIN_A_MINUTE = {
+    "connect_timeout": 10, "keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3, "tcp_user_timeout": 60_000,
+}  # fmt: skip
+"""A server that has vanished without a word (failover, a firewall) is noticed by then."""
+
+
 class PostgresDialect:
     name = "postgresql"
     driver_error: type[Exception] = psycopg.Error
@@ -25,8 +32,9 @@ class PostgresDialect:
     def engine(self, url: URL) -> Engine:
         if url.drivername == "postgresql":
             url = url.set(drivername="postgresql+psycopg")
-        settings = "-c timezone=UTC -c synchronous_commit=on -c jit=off"  # compiling a step of the join costs more than it saves
-        engine = create_engine(url, pool_pre_ping=True, connect_args={"options": settings})
+        # jit: compiling a step of the join costs more than it saves
+        settings = f"-c timezone=UTC -c synchronous_commit=on -c jit=off -c lock_timeout={LOCK_TIMEOUT_S}s"
+        engine = create_engine(url, pool_pre_ping=True, connect_args={"options": settings, **_GONE_WITHIN_A_MINUTE})
         event.listen(engine, "begin", _begin)
         return engine
 
