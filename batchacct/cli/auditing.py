@@ -22,20 +22,21 @@ OF_SUMS = ("jobs", "wall (h)", "wall x processors (h)", "CPU (h)", "CPU unknown"
 
 
 @click.command()
-@click.option("--from", "first", type=A_DAY, metavar="DAY", required=True, help="First day (UTC), such as 2026-11-01.")
-@click.option("--to", "last", type=A_DAY, metavar="DAY", help="Last day, included.  [default: the first]")
+@click.option("--from", "first", type=A_DAY, metavar="DAY", help="First day (UTC).  [default: the first of this month]")
+@click.option("--to", "last", type=A_DAY, metavar="DAY", help="Last day, included.  [default: today]")
 @click.option("--json", "as_json", is_flag=True, help="Everything as one JSON object; times in seconds.")
 @config_option
-def audit(config: Config, first: dt.datetime, last: dt.datetime | None, as_json: bool) -> None:
+def audit(config: Config, first: dt.datetime | None, last: dt.datetime | None, as_json: bool) -> None:
     """Shows the books of a period, and whether they balance.
 
     What was logged in it by source, what became of its jobs, what was published of it, what is missing. The exit status is 13 if
     anything does not add up.
     """
-    since, until = _unix(first), _unix(last or first) + DAY_S
+    now = unix_now()
+    today = dt.datetime.fromtimestamp(now, dt.UTC).replace(hour=0, minute=0, second=0)
+    since, until = _unix(first or today.replace(day=1)), _unix(last or today) + DAY_S
     if until <= since:
         raise ConfigError("--to lies before --from: give the first day, then the last")
-    now = unix_now()
     with open_store(config) as store, store.reading() as connection:
         found = read_audit(connection, watched(config, read_progress(connection, config, now), now), since, until, now)
     if as_json:

@@ -94,11 +94,14 @@ def _spanned(one: tuple[int, int, int], other: tuple[int, int, int]) -> tuple[in
 def _numbered(rows: pa.RecordBatch) -> Iterator[tuple[str, Ints, Ints]]:
     """(series, numbers, submit times) of the jobs whose batch system counts them; a series has one counter.
 
-    Slurm counts array tasks and components of their own: the number is the raw id, which is in the key. HTCondor counts clusters of
-    jobs a schedd. What is submitted when is not known of some: they count as submitted when they started, or were logged.
+    Slurm counts array tasks and components of their own: the number is the raw id, which is in the key, and a task gets it when it
+    is split off the array, to start. HTCondor counts clusters of jobs a schedd. What is not known to have been submitted at some
+    time counts as submitted when it started, or was logged.
     """
     for lrms, _, jobs in _apart(rows, "lrms", "cluster"):
         at = jobs.column("submit_at")
+        if lrms == "Slurm":
+            at = pc.if_else(pc.is_valid(jobs.column("array_index")), pc.coalesce(jobs.column("start_at"), at), at)
         if at.null_count:
             at = pc.coalesce(at, jobs.column("start_at"), jobs.column("logged_at"))
         submitted = _seconds(at)

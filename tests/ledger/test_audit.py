@@ -170,13 +170,17 @@ def test_the_command(cli_site: CliSite) -> None:
     assert text.startswith("Books of 2026-10-01 to 2026-10-29 (UTC, both days included), by when it was logged\n")
     assert "The books balance.\n" in text
     assert "No gaps were found in the period." in text
-    values = json.loads(cli_site.good("audit", "--from", "2026-10-29", "--json"))
+    values = json.loads(cli_site.good("audit", "--from", "2026-10-29", "--to", "2026-10-29", "--json"))
     assert (values["in_force"]["jobs"], values["in_force"]["cpu_s"], values["balanced"]) == (2, 1200, True)
     assert values["until"] - values["since"] == DAY
     assert {o["outcome"]: o["jobs"] for o in values["outcomes"]} == {"joined": 1, "local": 1}
-    assert json.loads(cli_site.good("audit", "--from", "2026-10-30", "--json"))["in_force"]["jobs"] == 0
-    assert [s["rejects"] for s in json.loads(cli_site.good("audit", "--from", "2026-11-01", "--json"))["sources"]] == [0, 1]
-    assert values["since"] + 3 * DAY == NOW // DAY * DAY
+    assert json.loads(cli_site.good("audit", "--from", "2026-10-30", "--to", "2026-10-30", "--json"))["in_force"]["jobs"] == 0
+    assert [
+        s["rejects"] for s in json.loads(cli_site.good("audit", "--from", "2026-11-01", "--to", "2026-11-01", "--json"))["sources"]
+    ] == [0, 1]
+    this_month = json.loads(cli_site.good("audit", "--json"))
+    assert (this_month["since"], this_month["until"]) == (NOW // DAY * DAY, NOW // DAY * DAY + DAY)
+    assert values["since"] + 3 * DAY == this_month["since"]
 
 
 def test_the_status_of_books_that_do_not_balance(cli_site: CliSite) -> None:
@@ -195,7 +199,7 @@ def test_the_status_of_books_that_do_not_balance(cli_site: CliSite) -> None:
     [
         (("--from", "2026-10-30", "--to", "2026-10-29"), 3, "--to lies before --from"),
         (("--from", "yesterday"), 2, "does not match the format"),
-        ((), 2, "Missing option"),
+        (("--to", "2026-10-29"), 3, "--to lies before --from"),
     ],
 )
 def test_a_period_that_is_none(cli_site: CliSite, arguments: tuple[str, ...], status: int, told: str) -> None:

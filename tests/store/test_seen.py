@@ -87,6 +87,17 @@ def test_the_number_is_that_of_the_counter(
     assert numbers(sqlite_store) == (set() if expected is None else {("lsf1", *expected, (LOGGED_AT - 5) // WEEK)})
 
 
+def test_a_task_of_a_slurm_array_is_numbered_when_it_starts(sqlite_store: Store) -> None:
+    """... not when the array was submitted, as other jobs are."""
+    waited = {"lrms": "Slurm", "submit_at": LOGGED_AT - 3 * WEEK, "start_at": LOGGED_AT - 5}
+    task = job(1) | waited | {"array_index": 3, "record_key": "slurm:c1:4711:100:200"}
+    own = job(2) | waited | {"record_key": "slurm:c1:4712:100:200"}
+    unstarted = task | {"start_at": None, "record_key": "slurm:c1:4713::200"}
+    append(sqlite_store, ORIGIN, parsed([task, own, unstarted]), NOW)
+    now, then = (LOGGED_AT - 5) // WEEK, (LOGGED_AT - 3 * WEEK) // WEEK
+    assert numbers(sqlite_store) == {("lsf1", "", 4711, now), ("lsf1", "", 4712, then), ("lsf1", "", 4713, then)}
+
+
 def test_clusters_schedds_and_batch_systems_are_told_apart(sqlite_store: Store) -> None:
     jobs = [
         job(1),
