@@ -41,7 +41,8 @@ from batchacct.model import Record, RecordType, content_hash, whole_key
 from batchacct.parsing import Completed, Completion, Parser, Row, Whole
 from batchacct.parsing.contract import UNFORESEEN
 from batchacct.store import Store, append_completed
-from batchacct.store.tables import RECORD_TABLES, ROWS_PER_LOAD_BITS, load, part
+from batchacct.store.loads import mark
+from batchacct.store.tables import RECORD_TABLES, ROWS_PER_LOAD, ROWS_PER_LOAD_BITS, load, part
 
 log = logging.getLogger(__name__)
 
@@ -89,12 +90,16 @@ def rules_of(sources: Iterable[tuple[str, Parser]]) -> list[Rule]:
 def complete_parts(store: Store, rules: Iterable[Rule], now: int, *, enough: Callable[[], bool] = lambda: False) -> int:
     """Completes what can be by now, in steps until it is `enough`; how many records that made or changed.
 
+    What collectors store meanwhile is for the next time: who wanted to complete that as well might never end.
+
     Raises: StoreError; then the step is done next time.
     """
     made = 0
     for rule in rules:
-        while not enough() and (step := _step(store, rule, now)) is not None:
-            made += step
+        is_left = True
+        while is_left and not enough():
+            of_step, is_left = _step(store, rule, now)
+            made += of_step
     return made
 
 
@@ -102,37 +107,42 @@ def again(store: Store, rules: Iterable[Rule]) -> None:
     """Has all parts, and the records they amend, looked at anew: what comes out as it stands is left alone."""
     sources = {name for rule in rules for name in rule.sources}
     with store.writing() as connection:
-        connection.execute(update(load).where(load.c.source.in_(sources), load.c.units > 0).values(completed_at=None))
+        store.dialect.append_alone(connection)
+        mark(connection, and_(load.c.source.in_(sources), load.c.units > 0), completed_at=None, completed_to=0)
 
 
-def _step(store: Store, rule: Rule, now: int) -> int | None:
-    """The wholes of the next loads, in one transaction; None if no load is left."""
+def _step(store: Store, rule: Rule, now: int) -> tuple[int, bool]:
+    """The wholes of the next loads, in one transaction: how many records that made, and whether more loads are left."""
     with store.writing() as connection:
         store.dialect.append_alone(connection)
-        loads = _next_loads(connection, rule)
+        loads, is_left = _next_loads(connection, rule)
         if not loads:
-            return None
+            return 0, False
         with _scratch_table(connection):
-            for number in loads:
-                _touch(connection, rule, number)
+            for number, first_row in loads.items():
+                _touch(connection, rule, number, first_row)
             made = _complete(store, connection, rule, now)
-        connection.execute(update(load).where(load.c.id.in_(loads)).values(completed_at=now))
-        return made
+        mark(connection, load.c.id.in_(loads), completed_at=now, completed_to=load.c.next_row)
+        return made, is_left
 
 
-def _next_loads(connection: Connection, rule: Rule) -> list[int]:
-    """The oldest loads that are not dealt with, up to ROWS_PER_STEP rows (one at least); those of no concern are marked at once."""
+def _next_loads(connection: Connection, rule: Rule) -> tuple[dict[int, int], bool]:
+    """The oldest loads with rows not dealt with, up to ROWS_PER_STEP of these (one load at least), and whether more are left.
+
+    The first such row by the load's number. Loads of no concern are marked at once.
+    """
     is_open = and_(load.c.completed_at.is_(None), load.c.source.in_(rule.sources))
     rows = load.c.merged + load.c.recorded if rule.completion.amends else load.c.merged
-    connection.execute(update(load).where(is_open, rows == 0).values(completed_at=load.c.loaded_at))
-    loads: list[int] = []
+    mark(connection, and_(is_open, rows == 0), completed_at=load.c.loaded_at, completed_to=load.c.next_row)
+    loads: dict[int, int] = {}
     total = 0
-    for number, count in connection.execute(select(load.c.id, rows).where(is_open).order_by(load.c.id).limit(ROWS_PER_STEP)):
-        total += count
+    oldest = select(load.c.id, load.c.completed_to, load.c.next_row).where(is_open).order_by(load.c.id).limit(ROWS_PER_STEP)
+    for number, first_row, next_row in connection.execute(oldest):
+        total += next_row - first_row
         if loads and total > ROWS_PER_STEP:
-            break
-        loads.append(number)
-    return loads
+            return loads, True
+        loads[number] = first_row
+    return loads, len(loads) == ROWS_PER_STEP
 
 
 @contextmanager
@@ -142,19 +152,20 @@ def _scratch_table(connection: Connection) -> Iterator[None]:
     _touched.drop(connection)
 
 
-def _rows_of(table: Table, load_id: int) -> ColumnElement[bool]:
-    return table.c.id.between(load_id << ROWS_PER_LOAD_BITS, ((load_id + 1) << ROWS_PER_LOAD_BITS) - 1)
+def _rows_of(table: Table, load_id: int, first_row: int) -> ColumnElement[bool]:
+    first_id = load_id << ROWS_PER_LOAD_BITS
+    return table.c.id.between(first_id + first_row, first_id + ROWS_PER_LOAD - 1)
 
 
-def _touch(connection: Connection, rule: Rule, load_id: int) -> None:
-    """Notes the wholes that the parts of a load belong to, and, where the rule amends records, those its records belong to."""
+def _touch(connection: Connection, rule: Rule, load_id: int, first_row: int) -> None:
+    """Notes the wholes that the newer parts of a load belong to, and, where the rule amends records, those of its newer records."""
     completion = rule.completion
     noted = exists().where(_touched.c.cluster == part.c.cluster, _touched.c.part_key == part.c.part_key)
     of_family = and_(part.c.family == completion.family, ~noted)
     columns = (part.c.cluster, part.c.part_key, func.min(part.c.join_id), cast(0, SmallInteger))
     group = (part.c.cluster, part.c.part_key)
     names = ["cluster", "part_key", "join_id", "is_used"]
-    parts = select(*columns).where(_rows_of(part, load_id), of_family).group_by(*group)
+    parts = select(*columns).where(_rows_of(part, load_id, first_row), of_family).group_by(*group)
     connection.execute(insert(_touched).from_select(names, parts))
     if completion.amends:
         table = RECORD_TABLES[completion.record_type.name]
@@ -163,7 +174,7 @@ def _touch(connection: Connection, rule: Rule, load_id: int) -> None:
             else_=table.c.join_id + "[" + cast(table.c.array_index, String) + "]",
         )
         amended = and_(part.c.part_key == key, part.c.cluster == table.c.cluster)
-        records = select(*columns).select_from(table.join(part, amended)).where(_rows_of(table, load_id), of_family)
+        records = select(*columns).select_from(table.join(part, amended)).where(_rows_of(table, load_id, first_row), of_family)
         connection.execute(insert(_touched).from_select(names, records.group_by(*group)))
 
 

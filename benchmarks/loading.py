@@ -8,16 +8,16 @@ tables before the clock started, into tables of the same columns, keys and index
 from __future__ import annotations
 
 import sqlite3
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 
 import psycopg
-from sqlalchemy import make_url, select
+from sqlalchemy import make_url
 
 from batchacct.following import Position
 from batchacct.parsing import Parsed, registry
 from batchacct.store import Origin, Store, append
-from batchacct.store.tables import ROWS_PER_LOAD_BITS, job, load
+from batchacct.store.tables import ROWS_PER_LOAD_BITS, job
 from benchmarks.farm import POSTGRESQL, Databases, Logs, now
 from benchmarks.figures import Figures, Stopwatch, alternating
 from benchmarks.parse import parsed_file
@@ -35,26 +35,34 @@ class _Loading:
     logs: Logs
     batches: list[Parsed]
     prepared: list[bytes] | list[list[tuple[object, ...]]] | None = None
+    commits: list[tuple[int, int]] = field(default_factory=list)
+    """The first and the last job id of each batch."""
 
     def ours_s(self) -> float:
         with self.databases.empty(self.kind, self.logs) as site:
             watch = Stopwatch()
+            self.commits.clear()
             with watch.running():
                 self._append_all(site.store)
             if self.prepared is None:
-                self.prepared = _copied_out(site.store) if self.kind == POSTGRESQL else _selected(site.store)
+                copied = _copied_out if self.kind == POSTGRESQL else _selected
+                self.prepared = copied(site.store, self.commits)
         return watch.elapsed_s
 
     def _append_all(self, store: Store) -> None:
         parser = registry.parser("lsf")
         position: Position | None = Position("lsf-master", str(self.logs.acct), 0, 0, self.logs.acct.stat().st_size)
         head = tail = self.batches[0].records.column("native")[0].as_py()
+        next_id = 0
         for parsed in self.batches:
             assert position is not None
             origin = Origin("lsf-master", "job", parser.label, str(self.logs.acct), position)
             counts, position = append(store, origin, parsed, now(), position.moved(parsed.end_offset, head, tail))
             if counts.recorded != parsed.records.num_rows:
                 raise RuntimeError(f"of {parsed.records.num_rows} new jobs {counts.recorded} were recorded")
+            first = max(next_id, counts.load_id << ROWS_PER_LOAD_BITS)  # a load may take several batches
+            next_id = first + counts.recorded
+            self.commits.append((first, next_id - 1))
 
     def reference_s(self) -> float:
         assert self.prepared is not None
@@ -106,28 +114,21 @@ def _batches(logs: Logs) -> list[Parsed]:
     return list(islice(parsed_file(registry.parser("lsf"), logs.acct, 2), blocks))
 
 
-def _loads(store: Store) -> list[tuple[int, int]]:
-    """The range of job ids of each load."""
-    with store.reading() as connection:
-        numbers = connection.scalars(select(load.c.id).order_by(load.c.id)).all()
-    return [(n << ROWS_PER_LOAD_BITS, ((n + 1) << ROWS_PER_LOAD_BITS) - 1) for n in numbers]
-
-
-def _copied_out(store: Store) -> list[bytes]:
-    """The rows of each load as PostgreSQL itself writes them, bytes in its shorter spelling."""
+def _copied_out(store: Store, commits: list[tuple[int, int]]) -> list[bytes]:
+    """The rows of each batch as PostgreSQL itself writes them, bytes in its shorter spelling."""
     pieces = []
     with psycopg.connect(store.engine.url.set(drivername="postgresql").render_as_string(hide_password=False)) as connection:
         connection.execute("SET bytea_output = 'escape'")
-        for first, last in _loads(store):
+        for first, last in commits:
             rows = f"COPY (SELECT * FROM job WHERE id BETWEEN {first} AND {last} ORDER BY id) TO STDOUT (FORMAT csv)"
             with connection.cursor() as cursor, cursor.copy(rows) as stream:
                 pieces.append(b"".join(bytes(piece) for piece in stream))
     return pieces
 
 
-def _selected(store: Store) -> list[list[tuple[object, ...]]]:
+def _selected(store: Store, commits: list[tuple[int, int]]) -> list[list[tuple[object, ...]]]:
     connection = sqlite3.connect(store.engine.url.database or "")
     query = "SELECT * FROM job WHERE id BETWEEN ? AND ? ORDER BY id"
-    rows = [connection.execute(query, bounds).fetchall() for bounds in _loads(store)]
+    rows = [connection.execute(query, bounds).fetchall() for bounds in commits]
     connection.close()
     return rows

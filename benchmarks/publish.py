@@ -19,7 +19,7 @@ from benchmarks.farm import Databases, Logs, Site, now
 from benchmarks.figures import Figures, Stopwatch, seconds
 from pub.command import publish_once
 from pub.formats.contract import Format
-from pub.joining import Joiner
+from pub.joining import Joiner, newest_load
 from pub.outbox import Outbox, Published, keep_template
 from pub.sending import build_and_send, send
 from pub.transports.ssm_directory import SsmDirectory
@@ -70,7 +70,7 @@ def _join(site: Site) -> float:
             joiner.begin(connection)
         while True:
             with site.store.writing() as connection:
-                if joiner.step(connection) is None:
+                if joiner.step(connection, newest_load(connection)) is None:
                     break
     return watch.elapsed_s
 

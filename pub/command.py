@@ -19,7 +19,7 @@ from batchacct.parsing import registry
 from batchacct.store import Store
 from batchacct.store.tables import source_state
 from pub.formats.contract import Format
-from pub.joining import Joiner
+from pub.joining import Joiner, newest_load
 from pub.outbox import Outbox, Published, keep_template, retry_refused
 from pub.sending import build_and_send
 from pub.transports.contract import Transport
@@ -65,10 +65,10 @@ def publish_once(
         with store.writing() as connection:
             keep_template(connection, config.publish, clock())
             retry_refused(connection)
-            joined = joiner.begin(connection)
+            joined, last_load = joiner.begin(connection), newest_load(connection)
         while True:
             with store.writing() as connection:
-                counts = joiner.step(connection)
+                counts = joiner.step(connection, last_load)
             if counts is None:
                 break
             joined += counts
@@ -86,8 +86,8 @@ def dry_publish(store: Store, config: Config, now: int) -> tuple[Joined, Publish
                 joiner, outbox = Joiner.of(config, now), Outbox(config, store.dialect, _format(config), now)
                 keep_template(connection, config.publish, now)
                 retry_refused(connection)
-                joined = joiner.begin(connection)
-                while (counts := joiner.step(connection)) is not None:
+                joined, last_load = joiner.begin(connection), newest_load(connection)
+                while (counts := joiner.step(connection, last_load)) is not None:
                     joined += counts
                 for batch in outbox.batches(lambda: nullcontext(connection)):
                     outbox.store(connection, batch, done)

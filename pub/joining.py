@@ -42,12 +42,12 @@ from sqlalchemy import (
     null,
     or_,
     select,
-    update,
 )
 
 from batchacct.config import Config
 from batchacct.model import IDENTITY
 from batchacct.parsing import registry
+from batchacct.store.loads import hold, mark
 from batchacct.store.tables import (
     ROWS_PER_LOAD_BITS,
     BigKey,
@@ -134,16 +134,17 @@ class Joiner:
             _fill_todo(connection, in_force)
             return self._decide(connection)
 
-    def step(self, connection: Connection) -> Counter[tuple[str, str]] | None:
-        """Joins the next loads, identities before jobs; counts as `_decide`. None if none are left."""
+    def step(self, connection: Connection, last_load: int) -> Counter[tuple[str, str]] | None:
+        """Joins the next loads up to `last_load`, identities before jobs; counts as `_decide`. None if none are left."""
         for record_type in ("identity", "job"):
-            loads = _next_loads(connection, record_type)
+            loads = _next_loads(connection, record_type, last_load)
             if loads:
+                hold(connection, loads)
                 with _scratch_tables(connection):
                     for number in loads:
                         _fill_todo(connection, self._concerned(record_type, number))
                     counts = self._decide(connection)
-                connection.execute(update(load).where(load.c.id.in_(loads)).values(joined_at=self.now))
+                mark(connection, load.c.id.in_(loads), joined_at=self.now)
                 return counts
         return None
 
@@ -356,11 +357,16 @@ def _token(column: Column[str]) -> ColumnElement[str]:
     return case((and_(identity.c.vo.is_(None), identity.c.fqan.is_(None)), func.coalesce(column, "")), else_="")
 
 
-def _next_loads(connection: Connection, record_type: str) -> list[int]:
+def newest_load(connection: Connection) -> int:
+    """Where a run of the join ends: collectors go on meanwhile, and a run that wanted to join all of it might never end."""
+    return connection.scalar(select(func.max(load.c.id))) or 0
+
+
+def _next_loads(connection: Connection, record_type: str, last_load: int) -> list[int]:
     """The oldest loads that are not joined yet, as many as hold about `RECORDS_PER_STEP` records."""
     waiting = (
         select(load.c.id, load.c.recorded + load.c.completed)
-        .where(load.c.joined_at.is_(None), load.c.record_type == record_type)
+        .where(load.c.joined_at.is_(None), load.c.record_type == record_type, load.c.id <= last_load)
         .order_by(load.c.id)
         .limit(1000)
     )

@@ -265,7 +265,8 @@ def trace_unit(connection: Connection, path: str, offset: int, files: Collection
     if not loads:
         yield f"{path}, byte {offset}: no load has read it (`batchacct status` shows how far each file was read)"
     for row in loads:
-        yield f"load {row.id} of source {row.source} read bytes {row.start_offset} to {row.end_offset} at {shown(row.loaded_at)}"
+        span = f"bytes {row.start_offset} to {row.end_offset}"
+        yield f"load {row.id} of source {row.source} read {span}, the last of them at {shown(row.loaded_at)}"
         yield from _unit_in_load(connection, row, offset)
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, cast
 
@@ -19,6 +18,7 @@ from batchacct.model import INSTANT, PART, REAL, RECORD_TYPES, TEXT, Record, Rec
 from batchacct.parsing import Parsed, RejectedUnit, Row
 from batchacct.store import tables
 from batchacct.store.dialects import Dialect, KnownRecordsError
+from batchacct.store.loads import OpenLoad, close_load, open_load
 from batchacct.store.seen import note_seen
 from batchacct.store.store import Store
 from batchacct.store.tables import reject
@@ -41,7 +41,10 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """The books of one load: units = recorded + merged + known + skipped + rejected; `revised` is a part of recorded."""
+    """The books of one block, and the load it went into.
+
+    units = recorded + merged + known + skipped + rejected; `revised` is a part of recorded.
+    """
 
     load_id: int
     units: int
@@ -62,15 +65,16 @@ def append(store: Store, origin: Origin, parsed: Parsed, now: int, moved: Positi
     with store.writing() as connection:
         store.dialect.append_alone(connection)
         stored = _store_position(connection, origin.position, moved, now) if moved else None
-        load_id = _new_load(connection, origin, parsed, stored, now)
+        rows = max(parsed.records.num_rows, parsed.parts.num_rows)
+        of = open_load(connection, _of_block(origin, parsed, stored), rows)
         record_type = RECORD_TYPES[origin.record_type]
         crash_point("append.after-position")
-        records = _append_records(connection, store.dialect, record_type, parsed.records, load_id)
-        parts = _append_records(connection, store.dialect, PART, parsed.parts, load_id)
+        records = _append_records(connection, store.dialect, record_type, parsed.records, of)
+        parts = _append_records(connection, store.dialect, PART, parsed.parts, of)
         rejects = _new_rejects(connection, origin, parsed.rejects) if origin.asked else parsed.rejects
-        _append_rejects(connection, origin, rejects, load_id)
+        _append_rejects(connection, origin, rejects, of.id)
         counts = Counts(
-            load_id,
+            of.id,
             units=parsed.units,
             recorded=records.inserted,
             merged=parts.inserted,
@@ -79,7 +83,7 @@ def append(store: Store, origin: Origin, parsed: Parsed, now: int, moved: Positi
             skipped=sum(parsed.skipped.values()),
             rejected=len(rejects),
         )
-        _close_load(connection, counts)
+        _close(connection, of, rows, now, parsed=parsed, counts=counts, record_type=record_type)
         crash_point("append.before-commit")
     crash_point("append.after-commit")
     return counts, stored
@@ -88,9 +92,9 @@ def append(store: Store, origin: Origin, parsed: Parsed, now: int, moved: Positi
 def append_completed(
     store: Store, connection: Connection, record_type: RecordType, records: Sequence[tuple[Record, Row]], now: int
 ) -> int:
-    """Stores records made of parts, each with the stored row whose origin it bears, in a load a file; returns how many are new.
+    """Stores records made of parts, each with the stored row whose origin it bears, in loads by file; returns how many are new.
 
-    Such a load has read no units: it says which file its records lead to, and how many they are.
+    Such a load has read no units: it says which file its records lead to, and how many they are. It grows, as others do.
     """
     by_load = _loads_of(connection, {cast("int", origin["id"]) >> tables.ROWS_PER_LOAD_BITS for _, origin in records})
     by_file: dict[tuple[object, ...], list[Record]] = {}
@@ -101,12 +105,12 @@ def append_completed(
     for (source, path, file_id), together in by_file.items():
         batch = record_type.batch(together)
         values = {"source": source, "record_type": record_type.name, "file_id": file_id, "path": path}
-        values |= {"start_offset": 0, "end_offset": 0, "completed_at": now}
-        values["last_record_at"] = max(cast("int", record[record_type.time_column]) for record in together)
-        load_id = _insert_load(connection, values, now)
-        inserted = _append_records(connection, store.dialect, record_type, batch, load_id)
-        changed = {"completed": inserted.inserted, "revised": inserted.revised}
-        connection.execute(update(tables.load).where(tables.load.c.id == load_id).values(changed))
+        of = open_load(connection, values | {"start_offset": 0, "end_offset": 0}, len(together))
+        inserted = _append_records(connection, store.dialect, record_type, batch, of)
+        added = {"completed": inserted.inserted, "revised": inserted.revised}
+        last = max(cast("int", record[record_type.time_column]) for record in together)
+        looked_at = {"completed_at": now, "completed_to": of.first_row + len(together)}
+        close_load(connection, of, len(together), now, added, last_record_at=last, **looked_at)
         total += inserted.inserted
     return total
 
@@ -126,13 +130,13 @@ class _Inserted:
 
 
 def _append_records(
-    connection: Connection, dialect: Dialect, record_type: RecordType, batch: pa.RecordBatch, load_id: int
+    connection: Connection, dialect: Dialect, record_type: RecordType, batch: pa.RecordBatch, of: OpenLoad
 ) -> _Inserted:
     if not batch.num_rows:
         return _Inserted(0)
     note_seen(connection, record_type, batch)
     table = tables.RECORD_TABLES[record_type.name]
-    numbered = _numbered(batch, load_id)
+    numbered = _numbered(batch, of)
     savepoint = connection.begin_nested()
     try:
         dialect.bulk_insert(connection, table, numbered)
@@ -143,11 +147,11 @@ def _append_records(
     return _Inserted(batch.num_rows)
 
 
-def _numbered(batch: pa.RecordBatch, load_id: int) -> pa.RecordBatch:
+def _numbered(batch: pa.RecordBatch, of: OpenLoad) -> pa.RecordBatch:
     """The batch as its table has it: an `id` before it, instants as Unix seconds."""
-    if batch.num_rows > tables.ROWS_PER_LOAD:
+    if of.first_row + batch.num_rows > tables.ROWS_PER_LOAD:
         raise ValueError(f"a load holds {tables.ROWS_PER_LOAD} rows at most, not {batch.num_rows}: append smaller batches")
-    first = load_id << tables.ROWS_PER_LOAD_BITS
+    first = (of.id << tables.ROWS_PER_LOAD_BITS) + of.first_row
     ids = pa.array(np.arange(first, first + batch.num_rows, dtype=np.int64))
     columns = [_as_stored(column) for column in batch.columns]
     return pa.RecordBatch.from_arrays([ids, *columns], ["id", *batch.schema.names])
@@ -231,33 +235,26 @@ def _supersede(connection: Connection, record_type: RecordType, table: Table, st
     connection.execute(update(table).where(old).values(superseded_by=newest_id))
 
 
-def _new_load(connection: Connection, origin: Origin, parsed: Parsed, position: Position | None, now: int) -> int:
-    record_type = RECORD_TYPES[origin.record_type]
-    last = pc.max(parsed.records.column(record_type.time_column).cast(pa.int64())).as_py() if parsed.records.num_rows else None
-    values = {
+def _of_block(origin: Origin, parsed: Parsed, position: Position | None) -> dict[str, object]:
+    """What a block's rows are of, as `open_load` asks for it."""
+    return {
         "source": origin.source,
         "record_type": origin.record_type,
         "file_id": position.id if position else None,
         "path": origin.path,
         "start_offset": parsed.start_offset,
         "end_offset": parsed.end_offset,
-        "skip_reasons": json.dumps(dict(parsed.skipped), sort_keys=True) if parsed.skipped else None,
-        "last_record_at": last,
     }
-    return _insert_load(connection, values, now)
 
 
-def _insert_load(connection: Connection, values: Mapping[str, object], now: int) -> int:
-    counts = dict.fromkeys(("units", "recorded", "merged", "completed", "known", "revised", "skipped", "rejected"), 0)
-    key = connection.execute(insert(tables.load).values(counts | dict(values) | {"loaded_at": now})).inserted_primary_key
-    assert key is not None
-    return int(key[0])
-
-
-def _close_load(connection: Connection, counts: Counts) -> None:
-    values = asdict(counts)
-    load_id = values.pop("load_id")
-    connection.execute(update(tables.load).where(tables.load.c.id == load_id).values(values))
+def _close(
+    connection: Connection, of: OpenLoad, rows: int, now: int, *, parsed: Parsed, counts: Counts, record_type: RecordType
+) -> None:
+    times = parsed.records.column(record_type.time_column)
+    values = {"end_offset": parsed.end_offset, "skip_reasons": parsed.skipped} | ({"completed_at": None} if rows else {})
+    values["last_record_at"] = pc.max(times.cast(pa.int64())).as_py() if rows else None
+    added = {name: count for name, count in asdict(counts).items() if name != "load_id"}
+    close_load(connection, of, rows, now, added, **values)
 
 
 def _new_rejects(connection: Connection, origin: Origin, rejects: Sequence[RejectedUnit]) -> list[RejectedUnit]:

@@ -1,7 +1,8 @@
 """The tables, derived from the record types; migrations bring a database to them, and a test holds the two equal.
 
 A record's `id` is `load * 2^20 + position in its load`: it leads to the load (which file, which bytes, when), the rows of a load
-are one range of the primary key, and no sequence has to be asked for each row.
+are one range of the primary key, and no sequence has to be asked for each row. A load grows (see `store.loads`): `next_row` is the
+position of the next row, `loaded_at` when it last grew, and completing has looked at what is before `completed_to`.
 
 A part's `used_at` says when a record was first made of its whole; it is null while the whole waits for others.
 
@@ -108,9 +109,12 @@ load = Table(
     Column("skip_reasons", Text),
     Column("last_record_at", BigInteger),
     Column("loaded_at", BigInteger, nullable=False),
+    Column("next_row", Integer, nullable=False),
+    Column("completed_to", Integer, nullable=False),
     Column("completed_at", BigInteger),
     Column("joined_at", BigInteger),
     Index("load_source", "source", "id"),
+    Index("load_file", "file_id", "id"),
     Index("load_completed", "completed_at", "source", "id"),
     Index("load_joined", "joined_at", "record_type", "id"),
 )

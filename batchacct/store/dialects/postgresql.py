@@ -17,7 +17,6 @@ from batchacct.store.dialects.base import KnownRecordsError, Locks
 from batchacct.store.dialects.csvrows import batch_of_csv
 from batchacct.store.dialects.pgcopy import as_copy_binary
 
-
 LOCK_TIMEOUT_S = 60
 _GONE_WITHIN_A_MINUTE = {
     "connect_timeout": 10, "keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3, "tcp_user_timeout": 60_000,
@@ -97,6 +96,8 @@ class _AdvisoryLocks:
 
     def close(self) -> None:
         with self._turn:
+            for name in tuple(self._held):  # a server may take a while to notice that a session has ended
+                self.give(name)
             self._lose()
 
     def _asked(self, question: ColumnElement[bool]) -> bool | None:

@@ -13,7 +13,7 @@ from typing import Any, cast
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from sqlalchemy import URL, ColumnElement, Connection, Engine, SelectBase, Table, create_engine, event, func, insert, literal
+from sqlalchemy import URL, ColumnElement, Connection, Engine, SelectBase, Table, create_engine, event, func, literal
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.pool import ConnectionPoolEntry
 
@@ -50,7 +50,8 @@ class SqliteDialect:
         filled = [name for name in batch.schema.names if batch.column(name).null_count < batch.num_rows]
         if not filled:
             return
-        statement = str(insert(table).values(dict.fromkeys(filled)).compile(dialect=connection.dialect))
+        columns = ", ".join(f'"{name}"' for name in filled)
+        statement = f'INSERT INTO "{table.name}" ({columns}) VALUES ({", ".join("?" * len(filled))})'  # noqa: S608 - names of columns
         driver = connection.connection.driver_connection
         assert isinstance(driver, sqlite3.Connection)
         rows = zip(*(_values(batch.column(name)) for name in filled), strict=False)

@@ -159,11 +159,14 @@ def upgrade() -> None:
         sa.Column("skip_reasons", sa.Text(), nullable=True),
         sa.Column("last_record_at", sa.BigInteger(), nullable=True),
         sa.Column("loaded_at", sa.BigInteger(), nullable=False),
+        sa.Column("next_row", sa.Integer(), nullable=False),
+        sa.Column("completed_to", sa.Integer(), nullable=False),
         sa.Column("completed_at", sa.BigInteger(), nullable=True),
         sa.Column("joined_at", sa.BigInteger(), nullable=True),
         sa.PrimaryKeyConstraint("id"),
     )
     op.create_index("load_completed", "load", ["completed_at", "source", "id"], unique=False)
+    op.create_index("load_file", "load", ["file_id", "id"], unique=False)
     op.create_index("load_joined", "load", ["joined_at", "record_type", "id"], unique=False)
     op.create_index("load_source", "load", ["source", "id"], unique=False)
     op.create_table(
