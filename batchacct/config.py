@@ -53,6 +53,19 @@ def _url(value: str) -> str:
         raise ValueError(error.message) from error
 
 
+def host_and_port(address: str) -> tuple[str, int]:
+    """`127.0.0.1:9105`, `[::1]:9105`, apart.  Raises: ValueError for what is no such address."""
+    host, _, port = address.rpartition(":")
+    if not (host and port.isascii() and port.isdigit() and int(port) < 65536):
+        raise ValueError(f"{address!r} is no address and port, such as 127.0.0.1:9105")
+    return host.removeprefix("[").removesuffix("]"), int(port)
+
+
+def _address(value: str) -> str:
+    host_and_port(value)
+    return value
+
+
 def _template(must: str, *may: str) -> AfterValidator:
     """A template of just these names in braces, the first of them required."""
     known = [f"{{{name}}}" for name in (*must.split(), *may)]
@@ -124,6 +137,9 @@ class SourceKeys(Section):
     cluster: str | None = key("cluster whose jobs it tells of; may be left out where [ce] decides", None, sample="lsf1")
     site: str | None = key("site, where it is not the one above", None)
     zone: Zone = key("time zone of the host that writes it, for formats that do not say", "UTC")
+    longest_silence: Duration | None = key(
+        "silent for longer than this is a warning; default: twice its longest silence of eight weeks", None
+    )
 
     @model_validator(mode="after")
     def _followed_or_asked(self) -> SourceKeys:
@@ -225,7 +241,9 @@ class Collect(Section):
     poll_interval: Duration = key("time between two looks where folders are polled", 1, sample="1s", ge=1)
     feed_interval: Duration = key("time between two questions to a feed", 300, sample="5m", ge=1)
     heartbeat: Duration = key("time between two heartbeat lines in the log; 0 for none", 10_800, sample="3h")
-    metrics_address: str | None = key("address and port at which metrics are served by HTTP, such as 127.0.0.1:9105", None)
+    metrics_address: Annotated[str, AfterValidator(_address)] | None = key(
+        "address and port at which metrics are served by HTTP, such as 127.0.0.1:9105", None
+    )
 
 
 class Config(Section):

@@ -105,14 +105,23 @@ def _follow(store: Store, config: Config, names: tuple[str, ...], from_start: fr
 
     def reload() -> Plan:
         changed = load_config(path)
-        if changed.database != config.database:
-            log.warning("[database] has changed: that is for the next start")
+        if (changed.database, changed.collect.metrics_address) != (config.database, config.collect.metrics_address):
+            log.warning("[database] or metrics_address has changed: that is for the next start")
         return _plan(changed, names)
 
     log.info("following %d sources", len(plan.collectors))
-    with Signals() as signals:
+    with _metrics(store, config), Signals() as signals:
         Service(store, plan, unix_now, reload).run(signals)
     log.info("ended")
+
+
+def _metrics(store: Store, config: Config) -> contextlib.AbstractContextManager[object]:
+    """Serves the metrics, where an address is configured."""
+    if config.collect.metrics_address is None:
+        return contextlib.nullcontext()
+    from batchacct.metrics import metrics_text, serve  # noqa: PLC0415 - only who asks for metrics needs it
+
+    return contextlib.closing(serve(config.collect.metrics_address, lambda: metrics_text(store, config)))
 
 
 def _plan(config: Config, names: tuple[str, ...], from_start: frozenset[str] = frozenset()) -> Plan:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
+
 import click
-from sqlalchemy import func, select, update
+from sqlalchemy import and_, func, select, true, update
 
 from batchacct.cli.common import NUMBER, config_option, emit_table, open_store
 from batchacct.cli.parsing import raw_text
@@ -13,11 +15,14 @@ from batchacct.completing import complete_parts
 from batchacct.config import Config
 from batchacct.errors import ConfigError, IncompleteError, SourceError
 from batchacct.following import HEAD_BYTES, read_fully
+from batchacct.model import text_of
 from batchacct.parsing import Block
 from batchacct.parsing.contract import printable
 from batchacct.parsing.reading import open_stream
 from batchacct.store import Origin, Store, append
 from batchacct.store.tables import load, reject
+
+LISTED = ("id", "source", "path", "source_offset", "length", "reason", "parser")
 
 
 @click.group()
@@ -27,13 +32,24 @@ def rejects() -> None:
 
 @rejects.command("list")
 @click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True, help="At most so many, newest first.")
+@click.option("--source", "name", metavar="NAME", help="Only those of this source.")
+@click.option("--json", "as_json", is_flag=True, help="As one JSON object, the units as text (bytes that are none as \\xNN).")
 @config_option
-def list_(config: Config, limit: int) -> None:
+def list_(config: Config, limit: int, name: str | None, as_json: bool) -> None:
     """Lists the rejects that were not replayed, newest first."""
-    open_ones = reject.c.replayed_by.is_(None)
+    wanted = and_(reject.c.replayed_by.is_(None), true() if name is None else reject.c.source == name)
     with open_store(config) as store, store.reading() as connection:
-        rows = connection.execute(select(reject).where(open_ones).order_by(reject.c.id.desc()).limit(limit)).all()
-        total = connection.scalar(select(func.count()).where(open_ones)) or 0
+        if name is not None and name not in {keys.name for keys in config.source}:
+            sources = connection.scalars(select(reject.c.source).distinct().order_by(reject.c.source)).all()
+            if name not in sources:
+                there = sorted({*sources, *(keys.name for keys in config.source)})
+                raise ConfigError(f"no source is named {name}; there are: {', '.join(there) or 'none'}")
+        rows = connection.execute(select(reject).where(wanted).order_by(reject.c.id.desc()).limit(limit)).all()
+        total = connection.scalar(select(func.count()).where(wanted)) or 0
+    if as_json:
+        listed = [{column: getattr(r, column) for column in LISTED} | {"unit": text_of(r.unit)} for r in rows]
+        click.echo(json.dumps({"total": total, "rejects": listed}, indent=2))
+        return
     shown = [(r.id, r.source, r.path, r.source_offset, r.reason, printable(r.unit, 40)) for r in rows]
     emit_table(f"Rejects, {len(rows)} of {total}", ("id", "source", "file", "byte", "reason", "begins"), shown)
 
@@ -87,7 +103,7 @@ def _replay_one(store: Store, collector: Collector | None, number: int) -> str |
     """Parses one reject again; None if it is a record, part or skip now (stored, and the reject marked, in that order).
 
     The record's key makes a repetition harmless, should the mark not come to be written. In the books the unit moves from the load
-    that rejected it to the one that replays it. Else why it is still rejected.
+    that rejected it to the one that replays it, once, however many replay it at a time. Else why it is still rejected.
     """
     with store.reading() as connection:
         row = connection.execute(select(reject).where(reject.c.id == number)).one()
@@ -103,9 +119,10 @@ def _replay_one(store: Store, collector: Collector | None, number: int) -> str |
     origin = Origin(row.source, parser.record_type.name, parser.label, row.path)
     counts, _ = append(store, origin, parsed, unix_now())
     with store.writing() as connection:
-        connection.execute(update(reject).where(reject.c.id == number).values(replayed_by=counts.load_id))
+        still = and_(reject.c.id == number, reject.c.replayed_by.is_(None))
         moved = {"units": load.c.units - 1, "rejected": load.c.rejected - 1}
-        connection.execute(update(load).where(load.c.id == row.load_id).values(moved))
+        if connection.execute(update(reject).where(still).values(replayed_by=counts.load_id)).rowcount:
+            connection.execute(update(load).where(load.c.id == row.load_id).values(moved))
     return None
 
 

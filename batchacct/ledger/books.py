@@ -12,7 +12,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, and_, exists, func, select
+from sqlalchemy import ColumnElement, Connection, Row, Select, and_, case, exists, func, select
 
 from batchacct.store import tables
 from batchacct.store.tables import (
@@ -35,7 +35,11 @@ UNIT_COUNTS = ("units", "recorded", "merged", "completed", "known", "revised", "
 
 @dataclass(frozen=True, slots=True)
 class SourceBooks:
-    """One source: sums over its loads, and how far its files were read. `completed`: records made of parts, which are no units."""
+    """One source: sums over its loads, and how far its files were read. `completed`: records made of parts, which are no units.
+
+    `rejected` are the units that still are; `rejects` those that ever were, `open_rejects` those of them that were not replayed.
+    `lost_bytes` were destroyed before anybody could read them.
+    """
 
     name: str
     record_type: str
@@ -47,6 +51,8 @@ class SourceBooks:
     revised: int
     skipped: int
     rejected: int
+    rejects: int
+    open_rejects: int
     files: int
     bytes_read: int
     newest_file: str | None
@@ -55,6 +61,9 @@ class SourceBooks:
     last_record_at: int | None
     read_to_end_at: int | None
     last_error: str | None
+    last_error_at: int | None
+    warning: str | None
+    lost_bytes: int
 
     @property
     def balanced(self) -> bool:
@@ -114,13 +123,17 @@ class DestinationBooks:
 
 @dataclass(frozen=True, slots=True)
 class Books:
-    """Everything `status` shows. `parts_waiting`: parts of which there is no record yet, by family and kind (`pbs start`)."""
+    """Everything there is in the books.
+
+    `parts_waiting`: parts of which there is no record yet, by family and kind (`pbs start`), and when the oldest was logged.
+    """
 
     sources: list[SourceBooks]
     jobs: JobBooks
     destination: DestinationBooks
     records_by_type: dict[str, tuple[int, int]]
     parts_waiting: dict[str, int]
+    parts_oldest_at: dict[str, int]
     open_rejects: int
     problems: list[str] = field(default_factory=list)
 
@@ -142,7 +155,8 @@ def read_books(connection: Connection) -> Books:
         problems.append("jobs: outcomes do not add up to the records in force")
     if not destination.balanced:
         problems.append("publishing: messages do not add up to the records to publish")
-    return Books(sources, jobs, destination, counted, parts_waiting(connection), open_rejects, problems)
+    waiting, oldest_at = _parts_waiting(connection)
+    return Books(sources, jobs, destination, counted, waiting, oldest_at, open_rejects, problems)
 
 
 def _sources(connection: Connection) -> list[SourceBooks]:
@@ -160,16 +174,28 @@ def _sources(connection: Connection) -> list[SourceBooks]:
     files: dict[str, list[Found]] = {}
     for row in connection.execute(select(followed_file).order_by(followed_file.c.updated_at, followed_file.c.id)):
         files.setdefault(row.source, []).append(row)
-    return [_source(name, kind, row, states.get(name), files.get(name, [])) for (name, kind), row in sorted(loads.items())]
+    is_open = func.sum(case((reject.c.replayed_by.is_(None), 1), else_=0))
+    rejected = {
+        row[0]: (int(row[1]), int(row[2]))
+        for row in connection.execute(select(reject.c.source, func.count(), is_open).group_by(reject.c.source))
+    }
+    return [
+        _source(name, kind, row, states.get(name), files=files.get(name, []), rejects=rejected.get(name, (0, 0)))
+        for (name, kind), row in sorted(loads.items())
+    ]
 
 
-def _source(name: str, kind: str, row: Found | None, state: Found | None, files: list[Found]) -> SourceBooks:
+def _source(
+    name: str, kind: str, row: Found | None, state: Found | None, *, files: list[Found], rejects: tuple[int, int]
+) -> SourceBooks:
     newest = files[-1] if files else None
     units: dict[str, int] = {count: int(getattr(row, count)) if row else 0 for count in UNIT_COUNTS}
     return SourceBooks(
         name=name,
         record_type=kind,
         **units,
+        rejects=rejects[0],
+        open_rejects=rejects[1],
         files=len(files),
         bytes_read=sum(f.offset for f in files),
         newest_file=newest.path if newest else None,
@@ -178,6 +204,9 @@ def _source(name: str, kind: str, row: Found | None, state: Found | None, files:
         last_record_at=row.last_record_at if row else None,
         read_to_end_at=state.read_to_end_at if state else None,
         last_error=state.last_error if state else None,
+        last_error_at=state.last_error_at if state else None,
+        warning=state.warning if state else None,
+        lost_bytes=state.lost_bytes if state else 0,
     )
 
 
@@ -238,9 +267,16 @@ def _destination(connection: Connection) -> DestinationBooks:
 
 def parts_waiting(connection: Connection) -> dict[str, int]:
     """How many parts of which there is no record yet, by family and kind."""
-    waiting = select(part.c.family, part.c.kind, func.count()).where(part.c.used_at.is_(None), part.c.superseded_by.is_(None))
-    rows = connection.execute(waiting.group_by(part.c.family, part.c.kind).order_by(part.c.family, part.c.kind))
-    return {f"{family} {kind}": count for family, kind, count in rows}
+    return _parts_waiting(connection)[0]
+
+
+def _parts_waiting(connection: Connection) -> tuple[dict[str, int], dict[str, int]]:
+    """... and when the oldest was logged."""
+    columns = (part.c.family, part.c.kind, func.count(), func.min(part.c.logged_at))
+    waiting = select(*columns).where(part.c.used_at.is_(None), part.c.superseded_by.is_(None))
+    rows = connection.execute(waiting.group_by(part.c.family, part.c.kind).order_by(part.c.family, part.c.kind)).all()
+    names = [f"{family} {kind}" for family, kind, _, _ in rows]
+    return dict(zip(names, (row[2] for row in rows), strict=True)), dict(zip(names, (row[3] for row in rows), strict=True))
 
 
 def _counts_of(connection: Connection, record_type: str) -> tuple[int, int]:

@@ -19,6 +19,7 @@ from batchacct.parsing import Parsed, RejectedUnit, Row
 from batchacct.store import tables
 from batchacct.store.dialects import Dialect, KnownRecordsError
 from batchacct.store.loads import OpenLoad, close_load, open_load
+from batchacct.store.seen import note_seen
 from batchacct.store.store import Store
 from batchacct.store.tables import reject
 
@@ -132,6 +133,7 @@ def _append_records(
 ) -> _Inserted:
     if not batch.num_rows:
         return _Inserted(0)
+    note_seen(connection, record_type, batch)
     table = tables.RECORD_TABLES[record_type.name]
     numbered = _numbered(batch, of)
     savepoint = connection.begin_nested()

@@ -180,9 +180,8 @@ def test_status_json(site: Site) -> None:
     site.good("publish", "--once")
     books = site.status()
     assert set(books) == {
-        "sources", "jobs", "destination", "records_by_type", "parts_waiting", "open_rejects", "problems", "balanced",
-        "database_bytes",
-        "unread_bytes",
+        "sources", "jobs", "destination", "records_by_type", "parts_waiting", "parts_oldest_at", "open_rejects", "problems",
+        "balanced", "now", "following", "unread_bytes", "gaps", "warnings", "database_bytes",
     }  # fmt: skip
     assert (books["balanced"], books["problems"], books["open_rejects"]) == (True, [], 1)
     assert books["jobs"]["outcomes"] == [{"outcome": "joined", "reason": "nearest identity", "jobs": 1}]

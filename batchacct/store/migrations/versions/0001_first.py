@@ -238,6 +238,26 @@ def upgrade() -> None:
     )
     op.create_index("reject_source", "reject", ["source", "source_offset"], unique=False)
     op.create_table(
+        "seen_hour",
+        sa.Column("source", sa.Text(), nullable=False),
+        sa.Column("cluster", sa.Text(), nullable=False),
+        sa.Column("hour", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("first_at", sa.BigInteger(), nullable=False),
+        sa.Column("last_at", sa.BigInteger(), nullable=False),
+        sa.Column("longest_s", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("source", "cluster", "hour"),
+    )
+    op.create_table(
+        "seen_ids",
+        sa.Column("week", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("cluster", sa.Text(), nullable=False),
+        sa.Column("series", sa.Text(), nullable=False),
+        sa.Column("block", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("seen", sa.LargeBinary(), nullable=False),
+        sa.Column("submitted", sa.LargeBinary(), nullable=False),
+        sa.PrimaryKeyConstraint("week", "cluster", "series", "block"),
+    )
+    op.create_table(
         "setting",
         sa.Column("name", sa.Text(), nullable=False),
         sa.Column("value", sa.Text(), nullable=False),

@@ -1,0 +1,86 @@
+"""`batchacct audit`: the books of a period, for whoever has to defend its numbers."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import json
+
+import click
+
+from batchacct.cli.common import config_option, emit_table, open_store
+from batchacct.clock import shown, unix_now
+from batchacct.config import Config
+from batchacct.errors import ConfigError, IncompleteError
+from batchacct.ledger.audit import Audit, Sums, read_audit
+from batchacct.ledger.progress import read_progress, watched
+
+DAY_S = 86_400
+HOUR_S = 3600
+A_DAY = click.DateTime(["%Y-%m-%d"])
+OF_SUMS = ("jobs", "wall (h)", "wall x processors (h)", "CPU (h)", "CPU unknown")
+
+
+@click.command()
+@click.option("--from", "first", type=A_DAY, metavar="DAY", help="First day (UTC).  [default: the first of this month]")
+@click.option("--to", "last", type=A_DAY, metavar="DAY", help="Last day, included.  [default: today]")
+@click.option("--json", "as_json", is_flag=True, help="Everything as one JSON object; times in seconds.")
+@config_option
+def audit(config: Config, first: dt.datetime | None, last: dt.datetime | None, as_json: bool) -> None:
+    """Shows the books of a period, and whether they balance.
+
+    What was logged in it by source, what became of its jobs, what was published of it, what is missing. The exit status is 13 if
+    anything does not add up.
+    """
+    now = unix_now()
+    today = dt.datetime.fromtimestamp(now, dt.UTC).replace(hour=0, minute=0, second=0)
+    since, until = _unix(first or today.replace(day=1)), _unix(last or today) + DAY_S
+    if until <= since:
+        raise ConfigError("--to lies before --from: give the first day, then the last")
+    with open_store(config) as store, store.reading() as connection:
+        found = read_audit(connection, watched(config, read_progress(connection, config, now), now), since, until, now)
+    if as_json:
+        click.echo(json.dumps(_as_values(found), indent=2))
+    else:
+        _show(found)
+    if not found.balanced:
+        raise IncompleteError("the books do not balance: " + "; ".join(found.problems))
+
+
+def _unix(day: dt.datetime) -> int:
+    return int(day.replace(tzinfo=dt.UTC).timestamp())
+
+
+def _as_values(found: Audit) -> dict[str, object]:
+    outcomes = [{"outcome": outcome, "reason": reason} | dataclasses.asdict(s) for (outcome, reason), s in found.outcomes.items()]
+    told = {**dataclasses.asdict(dataclasses.replace(found, outcomes={})), "outcomes": outcomes}
+    return {**told, "balanced": found.balanced, "warnings": found.gaps.told}
+
+
+def _show(found: Audit) -> None:
+    days = [dt.datetime.fromtimestamp(at, dt.UTC).date().isoformat() for at in (found.since, found.until - 1)]
+    click.echo(f"Books of {days[0]} to {days[1]} (UTC, both days included), by when it was logged")
+    emit_table(
+        "Records",
+        ("source", "type", "records", "replaced by newer", "first", "last", "rejects read in the period"),
+        [(s.name, s.record_type, s.records, s.replaced, shown(s.first_at), shown(s.last_at), s.rejects) for s in found.sources],
+    )
+    rows = [(outcome, reason, *_cells(sums)) for (outcome, reason), sums in found.outcomes.items()]
+    emit_table("Jobs in force", ("outcome", "why", *OF_SUMS), [*rows, ("together", "", *_cells(found.in_force))])
+    if found.vos:
+        emit_table("Jobs to publish, by VO", ("VO", *OF_SUMS), [(vo, *_cells(sums)) for vo, sums in found.vos.items()])
+    emit_table("Publishing", ("state", "records"), list(found.published.items()))
+    for why, count in found.corrections.items():
+        click.echo(f"corrections made in the period: {why} ({count:,})")
+    for source in found.sources:
+        if source.lost_bytes:
+            click.echo(f"source {source.name}: {source.lost_bytes:,} bytes were destroyed before they could be read (since ever)")
+    for gap in found.gaps.told:
+        click.echo(f"GAP: {gap}")
+    if not found.gaps.told:
+        click.echo("No gaps were found in the period.")
+    click.echo("The books balance." if found.balanced else "THE BOOKS DO NOT BALANCE: " + "; ".join(found.problems))
+
+
+def _cells(sums: Sums) -> tuple[object, ...]:
+    return (sums.jobs, sums.wall_s / HOUR_S, sums.core_s / HOUR_S, sums.cpu_s / HOUR_S, sums.unknown_cpu)

@@ -1,0 +1,242 @@
+"""The books of a period: what was logged in it, what became of that, what was published, what is missing, whether it adds up.
+
+A record belongs to the period in which the batch system (or the computing element) logged it; of jobs only the newest revision
+counts. Every figure is a sum over the same cells (source, in force, outcome, reason, VO, publishing), read at once. What is
+checked against them is counted apart: the jobs of the period, and the rows of the ledger. No record may be in a message that is
+not there, or be in one and refused as well. The books as a whole are checked, too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from sqlalchemy import ColumnElement, Connection, Select, and_, case, func, literal_column, select
+
+from batchacct.ledger.books import read_books
+from batchacct.ledger.gaps import Gaps, Watched, gaps_between
+from batchacct.store.tables import (
+    identity,
+    job,
+    load,
+    message,
+    refusal,
+    reject,
+    source_state,
+    usage,
+    usage_history,
+    vo_mapping,
+)
+
+NOT_JOINED = "not joined yet"
+NO_VO = "(none)"
+KeyT = TypeVar("KeyT")
+STATES = ("confirmed", "unsent", "refused", "not in a message yet")
+LOST = "in a message that is not there"
+TWICE = "in a message and refused"
+
+
+@dataclass(frozen=True, slots=True)
+class Sums:
+    """Jobs and their times in seconds; `core_s` is wallclock times processors (one, where nobody says how many).
+
+    `unknown_cpu`: jobs that ran and whose CPU time is not known.
+    """
+
+    jobs: int
+    wall_s: int
+    core_s: int
+    cpu_s: int
+    unknown_cpu: int
+
+    def __add__(self, other: Sums) -> Sums:
+        return Sums(
+            self.jobs + other.jobs,
+            self.wall_s + other.wall_s,
+            self.core_s + other.core_s,
+            self.cpu_s + other.cpu_s,
+            self.unknown_cpu + other.unknown_cpu,
+        )
+
+
+NOTHING = Sums(0, 0, 0, 0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class SourceAudit:
+    """One source: its records of the period, those replaced by newer ones among them, its rejects, and bytes lost for ever.
+
+    `rejects` are units that no parser could read yet, of loads stored in the period; when they were logged nobody can say.
+    """
+
+    name: str
+    record_type: str
+    records: int
+    replaced: int
+    first_at: int | None
+    last_at: int | None
+    rejects: int
+    lost_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """The books of the period from `since` to before `until` (Unix seconds); `problems` are what does not add up."""
+
+    since: int
+    until: int
+    sources: list[SourceAudit]
+    in_force: Sums
+    outcomes: dict[tuple[str, str], Sums]
+    vos: dict[str, Sums]
+    published: dict[str, int]
+    corrections: dict[str, int]
+    gaps: Gaps
+    problems: list[str] = field(default_factory=list)
+
+    @property
+    def balanced(self) -> bool:
+        return not self.problems
+
+
+@dataclass(frozen=True, slots=True)
+class _Cell:
+    """Jobs that have everything in common that is told apart; `state` is None for what does not go out."""
+
+    source: str
+    is_replaced: bool
+    outcome: str | None
+    reason: str
+    vo: str
+    state: str | None
+    first_at: int
+    last_at: int
+    sums: Sums
+
+
+def read_audit(connection: Connection, watched: Sequence[Watched], since: int, until: int, now: int) -> Audit:
+    """The books of a period, from one state of the database; gaps are looked for in the `watched` sources."""
+    cells = _cells(connection, since, until)
+    in_force = [cell for cell in cells if not cell.is_replaced]
+    going_out = [cell for cell in in_force if cell.state is not None]
+    states = {state: sums.jobs for state, sums in _by(going_out, lambda cell: cell.state or "").items()}
+    corrected = select(usage_history.c.why, func.count()).where(usage_history.c.replaced_at.between(since, until - 1))
+    return Audit(
+        since,
+        until,
+        _sources(connection, cells, since, until),
+        sum((cell.sums for cell in in_force), NOTHING),
+        _by(in_force, lambda cell: (cell.outcome or NOT_JOINED, cell.reason)),
+        _by(going_out, lambda cell: cell.vo),
+        dict.fromkeys(STATES, 0) | states,
+        {row[0]: int(row[1]) for row in connection.execute(corrected.group_by(usage_history.c.why).order_by(usage_history.c.why))},
+        gaps_between(connection, watched, since, until, now),
+        _problems(connection, cells, states, since, until),
+    )
+
+
+_WALL = func.coalesce(job.c.wall_duration_s, 0)
+_GOES_OUT = usage.c.outcome.in_(["joined", "local"])
+_IS_SENT, _IS_REFUSED = message.c.id.is_not(None), refusal.c.job_id.is_not(None)
+_STATE = case(
+    (usage.c.outcome.is_(None), None),
+    (~_GOES_OUT, None),
+    (and_(_IS_SENT, _IS_REFUSED), TWICE),
+    (and_(_IS_SENT, message.c.confirmed_at.is_not(None)), "confirmed"),
+    (_IS_SENT, "unsent"),
+    (usage.c.message_id.is_not(None), LOST),
+    (_IS_REFUSED, "refused"),
+    else_="not in a message yet",
+)
+
+
+def _cells(connection: Connection, since: int, until: int) -> list[_Cell]:
+    keys: tuple[ColumnElement[Any], ...] = (
+        job.c.source.label("source"),
+        job.c.superseded_by.is_not(None).label("is_replaced"),
+        usage.c.outcome.label("outcome"),
+        func.coalesce(usage.c.reason, "").label("reason"),
+        func.coalesce(identity.c.vo, vo_mapping.c.vo, NO_VO).label("vo"),
+        _STATE.label("state"),
+    )
+    sums: tuple[ColumnElement[Any], ...] = (
+        func.count(job.c.id).label("jobs"),
+        func.sum(_WALL).label("wall_s"),
+        func.sum(_WALL * func.coalesce(job.c.processors, 1)).label("core_s"),
+        func.sum(func.coalesce(job.c.cpu_duration_s, 0)).label("cpu_s"),
+        func.sum(case((and_(job.c.cpu_duration_s.is_(None), job.c.start_at.is_not(None)), 1), else_=0)).label("unknown_cpu"),
+        func.min(job.c.logged_at).label("first_at"),
+        func.max(job.c.logged_at).label("last_at"),
+    )
+    joined = (
+        job.outerjoin(usage, usage.c.job_id == job.c.id)
+        .outerjoin(identity, identity.c.id == usage.c.identity_id)
+        .outerjoin(vo_mapping, vo_mapping.c.id == usage.c.mapping_id)
+        .outerjoin(message, message.c.id == usage.c.message_id)
+        .outerjoin(refusal, refusal.c.job_id == job.c.id)
+    )
+    places: list[ColumnElement[Any]] = [literal_column(str(place)) for place in range(1, len(keys) + 1)]
+    query = select(*keys, *sums).select_from(joined).where(job.c.logged_at.between(since, until - 1)).group_by(*places)
+    names = ("jobs", "wall_s", "core_s", "cpu_s", "unknown_cpu")
+    return [
+        _Cell(
+            row.source, bool(row.is_replaced), row.outcome, row.reason, row.vo, row.state, row.first_at, row.last_at,
+            Sums(*(int(getattr(row, name)) for name in names)),
+        )
+        for row in connection.execute(query)
+    ]  # fmt: skip
+
+
+def _by(cells: Sequence[_Cell], key: Callable[[_Cell], KeyT]) -> dict[KeyT, Sums]:
+    """The sums of cells by what they have in common, in order."""
+    found: dict[KeyT, Sums] = {}
+    for cell in cells:
+        found[key(cell)] = found.get(key(cell), NOTHING) + cell.sums
+    return dict(sorted(found.items(), key=lambda pair: str(pair[0])))
+
+
+def _sources(connection: Connection, cells: Sequence[_Cell], since: int, until: int) -> list[SourceAudit]:
+    states = {row.name: row for row in connection.execute(select(source_state))}
+    rejects = select(load.c.source, load.c.record_type, func.count()).join(reject, reject.c.load_id == load.c.id)
+    rejects = rejects.where(load.c.loaded_at.between(since, until - 1), reject.c.replayed_by.is_(None))
+    grouped = connection.execute(rejects.group_by(load.c.source, load.c.record_type))
+    unread = {(row[0], row[1]): int(row[2]) for row in grouped}
+    records: dict[tuple[str, str], tuple[int, int, int | None, int | None]] = dict.fromkeys(
+        [*unread, *((state.name, state.record_type) for state in states.values())], (0, 0, None, None)
+    )
+    for cell in cells:
+        count, replaced, first, last = records.get((cell.source, "job"), (0, 0, None, None))
+        records[cell.source, "job"] = (
+            count + cell.sums.jobs,
+            replaced + cell.sums.jobs * cell.is_replaced,
+            cell.first_at if first is None else min(first, cell.first_at),
+            cell.last_at if last is None else max(last, cell.last_at),
+        )
+    replaced_ones = func.sum(case((identity.c.superseded_by.is_not(None), 1), else_=0))
+    at = identity.c.recorded_at
+    of_period = select(identity.c.source, func.count(), replaced_ones, func.min(at), func.max(at))
+    for row in connection.execute(of_period.where(at.between(since, until - 1)).group_by(identity.c.source)):
+        records[row[0], "identity"] = (row[1], int(row[2]), row[3], row[4])
+    return [
+        SourceAudit(name, kind, *told, unread.get((name, kind), 0), states[name].lost_bytes if name in states else 0)
+        for (name, kind), told in sorted(records.items())
+    ]
+
+
+def _problems(connection: Connection, cells: Sequence[_Cell], states: Mapping[str, int], since: int, until: int) -> list[str]:
+    problems = []
+    jobs = sum(cell.sums.jobs for cell in cells)
+    there = _one(connection, select(func.count()).where(job.c.logged_at.between(since, until - 1)))
+    if jobs != there:
+        problems.append(f"of {there:,} job records of the period {jobs:,} are accounted for")
+    ledger = sum(cell.sums.jobs for cell in cells if cell.outcome is not None)
+    rows = _one(connection, select(func.count()).where(usage.c.logged_at.between(since, until - 1)))
+    if rows != ledger:
+        problems.append(f"the ledger has {rows:,} rows of the period, of which {ledger:,} are of jobs that there are")
+    problems += [f"{count:,} records are {state}" for state, count in states.items() if state not in STATES]
+    return problems + [f"the books as a whole: {problem}" for problem in read_books(connection).problems]
+
+
+def _one(connection: Connection, query: Select[Any]) -> int:
+    return int(connection.scalar(query) or 0)
