@@ -142,6 +142,7 @@ class Runner(threading.Thread, abc.ABC):
             done = collect()
         except StoreError as error:
             self._around.outage.noticed(error)
+            self._around.store.close()  # a connection that failed may lead to what is no longer there
             self._checked_at = float("-inf")
             self.trouble = "waits for the database"
             return None
