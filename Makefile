@@ -8,6 +8,8 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 # What the tests start servers of, besides PostgreSQL: a Slurm cluster with its accounting database.
 CLUSTER_PACKAGES = mariadb-server munge slurm-wlm slurmdbd
+# What judges the units; no systemd has to run.
+UNIT_PACKAGES = systemd
 FUZZ ?= 1000000
 PYTEST = $(BIN)/python -m pytest -q -n 2 --dist loadfile
 
@@ -56,6 +58,6 @@ $(VENV)/ready: setup.cfg pyproject.toml | $(VENV)/bin/python
 	@touch $@
 
 $(VENV)/ready-test: setup.cfg pyproject.toml tools/system-packages | $(VENV)/ready
-	@./tools/system-packages postgresql $(CLUSTER_PACKAGES)
+	@./tools/system-packages postgresql $(CLUSTER_PACKAGES) $(UNIT_PACKAGES)
 	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[postgres,test,dev]'
 	@touch $@

@@ -106,15 +106,13 @@ def complete_parts(store: Store, rules: Iterable[Rule], now: int, *, enough: Cal
 def again(store: Store, rules: Iterable[Rule]) -> None:
     """Has all parts, and the records they amend, looked at anew: what comes out as it stands is left alone."""
     sources = {name for rule in rules for name in rule.sources}
-    with store.writing() as connection:
-        store.dialect.append_alone(connection)
+    with store.appending() as connection:
         mark(connection, and_(load.c.source.in_(sources), load.c.units > 0), completed_at=None, completed_to=0)
 
 
 def _step(store: Store, rule: Rule, now: int) -> tuple[int, bool]:
     """The wholes of the next loads, in one transaction: how many records that made, and whether more loads are left."""
-    with store.writing() as connection:
-        store.dialect.append_alone(connection)
+    with store.appending() as connection:
         loads, is_left = _next_loads(connection, rule)
         if not loads:
             return 0, False

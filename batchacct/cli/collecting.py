@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Collection
-from pathlib import Path
 
 import click
 
@@ -18,6 +17,7 @@ from batchacct.completing import Rule, again, complete_parts, rules_of
 from batchacct.config import Config, SourceKeys, load_config
 from batchacct.errors import BatchacctError, BusyError, ConfigError, IncompleteError, PluginError
 from batchacct.feeding import feed
+from batchacct.following.files import stamp_of_path
 from batchacct.parsing import registry
 from batchacct.parsing.reading import expand
 from batchacct.scripts import start_logging
@@ -105,14 +105,23 @@ def _follow(store: Store, config: Config, names: tuple[str, ...], from_start: fr
 
     def reload() -> Plan:
         changed = load_config(path)
-        if changed.database != config.database:
-            log.warning("[database] has changed: that is for the next start")
+        if (changed.database, changed.collect.metrics_address) != (config.database, config.collect.metrics_address):
+            log.warning("[database] or metrics_address has changed: that is for the next start")
         return _plan(changed, names)
 
     log.info("following %d sources", len(plan.collectors))
-    with Signals() as signals:
+    with _metrics(store, config), Signals() as signals:
         Service(store, plan, unix_now, reload).run(signals)
     log.info("ended")
+
+
+def _metrics(store: Store, config: Config) -> contextlib.AbstractContextManager[object]:
+    """Serves the metrics, where an address is configured."""
+    if config.collect.metrics_address is None:
+        return contextlib.nullcontext()
+    from batchacct.metrics import metrics_text, serve  # noqa: PLC0415 - only who asks for metrics needs it
+
+    return contextlib.closing(serve(config.collect.metrics_address, lambda: metrics_text(store, config)))
 
 
 def _plan(config: Config, names: tuple[str, ...], from_start: frozenset[str] = frozenset()) -> Plan:
@@ -174,4 +183,4 @@ def _files(count: int) -> str:
 
 
 def _bytes_there(collector: Collector) -> int:
-    return sum(Path(p).stat().st_size for p in expand(collector.paths) if Path(p).is_file())
+    return sum(stamp.size for path in expand(collector.paths) if (stamp := stamp_of_path(path)) is not None)

@@ -13,21 +13,21 @@ import os
 import time
 from collections.abc import Callable, Collection
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from batchacct.collector.collecting import PARSE_THREADS, Collected, Collector, Progress, beginning, no_progress, noting_tails
 from batchacct.collector.kept import KeptFile, KeptFiles
 from batchacct.collector.pending import Pending
+from batchacct.collector.state import SourceState
 from batchacct.crashpoints import crash_point
-from batchacct.errors import BatchacctError, CheckpointError, ParseError, SourceError, StoreError
+from batchacct.errors import BatchacctError, CheckpointError, ParseError, SourceError
 from batchacct.following import KnownPositions, Likeness, MovedOnError, OpenFile, Position, changed, locate_open
-from batchacct.following.files import Stamp, begins_another, folders, stamp_of, stamp_of_path, stamps
+from batchacct.following.files import Stamp, begins_another, folders, is_link, may_be_one, stamp_of, stamp_of_path, stamps
 from batchacct.model import text_of
 from batchacct.parsing import Parsed
 from batchacct.parsing.framing import WholeFiles
 from batchacct.parsing.reading import BLOCK_BYTES, read_blocks, reading_order, source_errors
-from batchacct.store import Counts, Origin, Store, append, known_positions, note_place, note_state
+from batchacct.store import Counts, Origin, Store, append, known_positions, note_place
 
 log = logging.getLogger(__name__)
 
@@ -39,8 +39,6 @@ LIVE_S = 3600
 """A file written to within this time is kept open."""
 RETRY_S = 30
 """A file that could not be parsed is tried again after so long, if it does not change before."""
-STATE_S = 10
-"""How often it is noted that the source was read to its end."""
 
 
 class Follower:
@@ -73,8 +71,7 @@ class Follower:
         self._stopped = False
         self._kept = KeptFiles()
         self._pending = Pending()
-        self._noted: tuple[object, ...] | None = None
-        self._noted_at = float("-inf")
+        self._state = SourceState(store, collector)
 
     # --- what a daemon asks -----------------------------------------------------------------------------------------------
 
@@ -108,8 +105,9 @@ class Follower:
             done.warnings += self._warned.values()
             if whole and done.read_to_end:
                 self._account_for_losses(done)
-            self._note_state(done, began if whole and done.read_to_end else None)
-        except StoreError:
+            at_end = began if whole and done.read_to_end else None
+            self._state.note(done, at_end, now=self._clock(), ticks=self._ticks())
+        except Exception:
             self._forget()
             raise
         return done
@@ -134,6 +132,8 @@ class Follower:
     def _list(self) -> list[str]:
         """All files that are there, in reading order."""
         self._there = stamps(self._collector.paths, self._since)
+        if self._since is None:
+            self._since = min((stamp.modified_at for stamp in self._there.values() if stamp is not None), default=None)
         remembered: tuple[dict[str, Any], ...] = (self._settled, self._seen_first, self._failed, self._warned)
         for by_path in remembered:
             for path in by_path.keys() - self._there.keys():
@@ -141,9 +141,13 @@ class Follower:
         return list(self._there)
 
     def _those(self, changed: Collection[str]) -> list[str] | None:
-        """Of the files that are there those that changed, under whichever of their names; None if one of them is another file."""
+        """Of the files that are there those that changed, under whichever of their names; None if one of them is another file, or
+        one that was not there.
+        """
+        if any(path not in self._there and may_be_one(self._collector.paths, path) for path in changed):
+            return None
         real = {os.path.realpath(path) for path in changed}
-        paths = [path for path in self._there if path in changed or (Path(path).is_symlink() and os.path.realpath(path) in real)]
+        paths = [path for path in self._there if path in changed or (is_link(path) and os.path.realpath(path) in real)]
         for path in paths:
             old, new = self._there[path], stamp_of_path(path)
             if old is None or new is None or old.place != new.place:
@@ -161,6 +165,7 @@ class Follower:
             stamp = self._there[path]
             if stamp is not None:
                 if stamp.place in seen:
+                    self._failed.pop(path, None)
                     continue
                 seen.add(stamp.place)
                 if self._settled.get(path) == stamp and path not in self._from_start:
@@ -213,19 +218,23 @@ class Follower:
         done.files += 1
         if file.head and position.offset == file.begin:
             done.held.append(path)
-        if not file.is_compressed:
-            self._pending.note(path, position, stamp.size)
-            if self._clock() - stamp.modified_at < LIVE_S or position.offset < stamp.size:
-                self._kept.keep(file, position, stamp.size, self._ticks())
+        self._pending.note(path, position, position.offset if file.is_compressed else stamp.size, file.head)
+        if not file.is_compressed and (self._clock() - stamp.modified_at < LIVE_S or position.offset < stamp.size):
+            self._kept.keep(file, position, stamp.size, self._ticks())
 
     def _is_complete(self, path: str, stamp: Stamp) -> bool:
         """Whether what is at the end of a file will get no other end."""
-        framing = self._parser.framing
-        if isinstance(framing, WholeFiles) and framing.files_are_complete:
+        if self._is_written_aside:
             return True
         of_log = reading_order(path)
         newer = any(other != path and (order := reading_order(other))[0] == of_log[0] and order > of_log for other in self._there)
         return newer and self._quiet_s(path, stamp) >= UNFINISHED_S
+
+    @property
+    def _is_written_aside(self) -> bool:
+        """Whether files are complete as soon as they are there. (There may be a million, and none is ever seen half copied.)"""
+        framing = self._parser.framing
+        return isinstance(framing, WholeFiles) and framing.files_are_complete
 
     def _quiet_s(self, path: str, stamp: Stamp | None) -> float:
         """How long a file has not changed, by its own time or by that of the looks at it, whichever is longer."""
@@ -244,6 +253,8 @@ class Follower:
         found = locate_open(self._source.name, file, KnownPositions() if begun_anew else self._known)
         if found.likeness in (Likeness.SHORTER, Likeness.CHANGED):
             return None, self._contradicts(found.position, found.likeness, file, stamp, done)
+        if found.likeness is Likeness.PART and not begun_anew:
+            return replace(found.position, offset=stamp.size), True
         is_young = self._quiet_s(file.path, stamp) < COPY_S
         if found.likeness is Likeness.NEW and is_young and begins_another(file, self._there):
             done.waiting.append(file.path)
@@ -262,6 +273,7 @@ class Follower:
             for parsed in self._parser.parse(marked, beginning(self._source, file.head), workers=workers):
                 crash_point("follow.after-parse")
                 moved = position.moved(parsed.end_offset, file.head, tails.pop(parsed.end_offset), begin=file.begin)
+                moved = replace(moved, head=b"") if self._is_written_aside else moved
                 origin = Origin(self._source.name, self._parser.record_type.name, self._parser.label, position.path, position)
                 counts, stored = self._append(origin, parsed, moved)
                 self._known.put(stored)
@@ -272,6 +284,8 @@ class Follower:
                 self._progress(count)
         except MovedOnError:
             done.again = True
+            if read_on:
+                self._pending.note(file.path, position, stamp.size, file.head)
             return None, False
         if not read_on:
             position = self._placed(position)
@@ -304,6 +318,8 @@ class Follower:
 
         Raises: CheckpointError where it is no copy still being written, nor one made shortly before its original was read on.
         """
+        if likeness is Likeness.SHORTER and self._kept.holds(file):
+            return True  # it has no name any more, and what has its name has its content, and more
         in_place = file.place == (known.device, known.inode)
         if not in_place and self._quiet_s(file.path, stamp) < COPY_S:
             done.waiting.append(file.path)
@@ -340,11 +356,13 @@ class Follower:
             kept.size, kept.grew_at = stamp.size, self._ticks()
         is_deleted = kept.file.state.st_nlink == 0
         is_over = self._ticks() - kept.grew_at >= (COPY_S if is_deleted else UNFINISHED_S)
-        if stamp.size > kept.position.offset:
-            position, _ = self._read(kept.file, stamp, done, final=is_over)
+        assert self._known is not None
+        offset, goes_on = kept.elsewhere(self._known, self._there)
+        if stamp.size > offset:
+            position, _ = self._read(kept.file, stamp, done, final=is_over and not goes_on)
             if position is not None:
                 kept.position = position
-                self._pending.note(kept.file.path, position, stamp.size)
+                self._pending.note(kept.file.path, position, stamp.size, kept.file.head)
         if is_over:
             self._kept.drop(kept.file.place)
 
@@ -360,26 +378,3 @@ class Follower:
                 "deleted, and no copy of it is among the source's files", self._source.name, count, position.path, position.offset,
             )  # fmt: skip
             note_place(self._store, replace(position, size=position.offset))
-
-    # --- the state of the source -------------------------------------------------------------------------------------------
-
-    def _note_state(self, done: Collected, read_to_end_at: int | None) -> None:
-        error = done.errors[-1].message if done.errors else None
-        warning = "; ".join(done.warnings) or None
-        told = (error, warning)
-        if told != self._noted:
-            for message in dict.fromkeys(e.message for e in done.errors):
-                log.error("source=%s %s", self._source.name, message)
-            for message in done.warnings:
-                log.warning("source=%s %s", self._source.name, message)
-        due = self._ticks() - self._noted_at >= STATE_S and read_to_end_at is not None
-        if told == self._noted and not done.lost_bytes and not due:
-            return
-        values: dict[str, object] = {"record_type": self._parser.record_type.name, "last_error": error, "warning": warning}
-        if error is not None:
-            values["last_error_at"] = self._clock()
-        if read_to_end_at is not None:
-            values["read_to_end_at"] = read_to_end_at
-        crash_point("follow.state")
-        note_state(self._store, self._source.name, values, done.lost_bytes)
-        self._noted, self._noted_at = told, self._ticks()

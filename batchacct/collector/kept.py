@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
-from batchacct.following import OpenFile, Position
-from batchacct.following.files import Place
+from batchacct.following import KnownPositions, OpenFile, Position
+from batchacct.following.files import Place, Stamp, begins_another
 
 KEPT_OPEN = 32
 """So many at the most; of more the one that has not grown for the longest is closed."""
@@ -20,6 +20,16 @@ class KeptFile:
     position: Position
     size: int
     grew_at: float
+
+    def elsewhere(self, known: KnownPositions, there: Mapping[str, Stamp | None]) -> tuple[int, bool]:
+        """How far the content was read, by whatever name, and whether a file that has a name has it, too, and may go on with it."""
+        if begins_another(self.file, there, as_long=True):
+            return self.file.state.st_size, True
+        position = known.numbered(self.position.id)
+        if position is None or not self.position.begins(self.file.head):
+            return 0, False
+        place = (position.device, position.inode)
+        return position.offset, place != self.file.place and any(s is not None and s.place == place for s in there.values())
 
 
 class KeptFiles:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
 
 from batchacct.following import Position
 from batchacct.parsing.reading import has_compressed_name
@@ -10,27 +11,38 @@ from batchacct.parsing.reading import has_compressed_name
 _Key = int | tuple[int, int]
 
 
+@dataclass
+class _Seen:
+    """A position, the size up to which its file was seen, and how that begins (only where the position has no number yet)."""
+
+    position: Position
+    size: int
+    head: bytes
+
+
 class Pending:
     """Positions behind which bytes are known to stand, and the paths at which the content of each position was last found."""
 
     def __init__(self, positions: Iterable[Position] = ()) -> None:
-        self._sizes: dict[_Key, tuple[Position, int]] = {}
+        self._seen: dict[_Key, _Seen] = {}
         self._at: dict[str, _Key] = {}
         self._missing_since: dict[_Key, float] = {}
         for position in positions:
             if position.size > position.offset and not has_compressed_name(position.path):
-                self._sizes[_key(position)] = (position, position.size)
+                self._seen[_key(position)] = _Seen(position, position.size, b"")
 
-    def note(self, path: str, position: Position, size: int) -> None:
-        """A file of that size was read up to there."""
+    def note(self, path: str, position: Position, size: int, head: bytes) -> None:
+        """A file of that size (compressed: of so many bytes of content), which begins with `head`, was read up to there."""
         key = _key(position)
         self._at[path] = key
-        self._sizes.pop((position.device, position.inode), None)
+        known_now = [k for k, seen in self._seen.items() if seen.head and head.startswith(seen.head)]
+        for old in known_now:
+            self._forget(old)
         if size > position.offset:
-            self._sizes[key] = (position, size)
+            self._seen[key] = _Seen(position, size, b"" if isinstance(key, int) else head)
+            self._missing_since.pop(key, None)
         else:
-            self._sizes.pop(key, None)
-        self._missing_since.pop(key, None)
+            self._forget(key)
 
     def lost(
         self, paths: Collection[str], kept: Iterable[Position], now: float, patience_s: float
@@ -38,10 +50,15 @@ class Pending:
         """What is at none of these paths, nor kept open, and was not for so long: each (position, size), once."""
         self._at = {path: key for path, key in self._at.items() if path in paths}
         present = {*self._at.values(), *map(_key, kept)}
-        for key in [key for key in self._sizes if key not in present]:
+        for key in [key for key in self._seen if key not in present]:
             if now - self._missing_since.setdefault(key, now) >= patience_s:
-                del self._missing_since[key]
-                yield self._sizes.pop(key)
+                lost = self._seen[key]
+                self._forget(key)
+                yield lost.position, lost.size
+
+    def _forget(self, key: _Key) -> None:
+        self._seen.pop(key, None)
+        self._missing_since.pop(key, None)
 
 
 def _key(position: Position) -> _Key:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import contextlib
 import functools
 import logging
 import math
@@ -18,7 +19,7 @@ from batchacct.collector.once import ask
 from batchacct.config import Collect
 from batchacct.errors import BusyError, CheckpointError, StoreError
 from batchacct.following.watching import Watch
-from batchacct.store import HeldLocks, Store
+from batchacct.store import HeldLocks, Store, note_state
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +61,7 @@ class Outage:
                 self._since = None
 
 
-class _Ended(Exception):  # noqa: N818 - ends the reading between two blocks
+class _Ended(BaseException):
     pass
 
 
@@ -101,20 +102,34 @@ class Runner(threading.Thread, abc.ABC):
         self._ended.set()
 
     def run(self) -> None:
-        """The thread."""
+        """The thread. What nobody foresaw in one source is told, and tried again: the others go on meanwhile."""
+        pause_s = LONGEST_PAUSE_S
         try:
-            self._collect()
+            while not self._ended.is_set():
+                try:
+                    self._collect()
+                except Exception as error:
+                    log.exception("source=%s: an error that was not foreseen; it is tried again", self.source)
+                    self._stopped_by(
+                        f"an error that was not foreseen, please report it with the log: {type(error).__name__}: {error}"
+                    )
+                    self._pause(pause_s)
+                    pause_s *= 2
         except _Ended:
             pass
-        except Exception:
-            log.exception("source=%s ended by an error that was not foreseen", self.source)
-            self.trouble = "ended by an error that was not foreseen: see the log"
         finally:
             self._close()
             self._around.locks.give(lock_name(self.source))
 
     @abc.abstractmethod
-    def _collect(self) -> None: ...
+    def _collect(self) -> None:
+        """Collects until `end`.  Raises: _Ended between two blocks, once it is time to."""
+
+    def _stopped_by(self, trouble: str) -> None:
+        self.trouble = trouble
+        state = {"record_type": self._collector.parser.record_type.name, "last_error": trouble}
+        with contextlib.suppress(StoreError):
+            note_state(self._around.store, self.source, state | {"last_error_at": self._around.clock()})
 
     def _close(self) -> None:
         """Gives back what it holds."""
@@ -171,6 +186,7 @@ class FileRunner(Runner):
         super().__init__(collector, around)
         self._watch = Watch(around.settings.watch, around.settings.poll_interval)
         self._follower = Follower(around.store, collector, around.clock, from_start=from_start, progress=self._after_block)
+        self._followed: set[str] = set()
         self._folders: dict[str, int | None] = {}
 
     def end(self) -> None:
@@ -196,7 +212,8 @@ class FileRunner(Runner):
             pause_s = 1.0
             if is_whole:
                 whole_at = time.monotonic()
-                self._watch.follow(self._follower.folders)
+                self._followed = self._follower.folders
+                self._watch.follow(self._followed)
             if any(isinstance(error, CheckpointError) for error in done.errors):
                 self._unlock()  # `collect --once --from-start` is to be possible
             changed = None if done.again else self._next_change(whole_at + WHOLE_LOOK_S)
@@ -213,8 +230,8 @@ class FileRunner(Runner):
         return None if time.monotonic() >= at_the_latest else changed
 
     def _told(self, changed: Collection[str] | None) -> Collection[str] | None:
-        """What to look at; where folders are polled, the files that are alive, as long as there are no others in the folders."""
-        if changed is not None or not self._watch.polled:
+        """What to look at; where all folders are polled, the files that are alive, as long as the folders hold no others."""
+        if changed is not None or set(self._watch.polled) != self._followed:
             return changed
         before, self._folders = self._folders, {folder: _modified_ns(folder) for folder in self._watch.polled}
         return self._follower.live if self._folders == before else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import glob
 import os
 import re
@@ -74,6 +75,11 @@ def stamps(patterns: Iterable[str], since: int | None) -> dict[str, Stamp | None
     return {path: found[path] for path in sorted(found, key=reading_order)}
 
 
+def may_be_one(patterns: Iterable[str], path: str) -> bool:
+    """Whether a file at `path` might be one of a source, by its name."""
+    return any(fnmatch.fnmatch(path, p) or (path.startswith(p) and _SIBLING.fullmatch(path, len(p))) for p in patterns)
+
+
 def folders(patterns: Iterable[str], paths: Iterable[str]) -> set[str]:
     """The folders whose changes matter: of the files, of what links lead to, and those in which a pattern may come to match."""
     found = set()
@@ -84,9 +90,14 @@ def folders(patterns: Iterable[str], paths: Iterable[str]) -> set[str]:
         found.add(folder or ".")
     for path in paths:
         found.add(str(Path(path).parent))
-        if Path(path).is_symlink():
+        if is_link(path):
             found.add(str(Path(os.path.realpath(path)).parent))
     return found
+
+
+def is_link(path: str) -> bool:
+    """Whether it is a symbolic link; not if it may not be looked at."""
+    return os.path.islink(path)  # noqa: PTH114 - Path raises then
 
 
 def _siblings(path: str) -> list[str]:
@@ -98,12 +109,15 @@ def _siblings(path: str) -> list[str]:
     return [str(Path(folder) / n) for n in beside if n.startswith(name) and _SIBLING.fullmatch(n, len(name))]
 
 
-def begins_another(file: OpenFile, there: Mapping[str, Stamp | None]) -> bool:
-    """Whether all there is of a short file is how another, longer one of the same log begins: it may be a copy just begun."""
+def begins_another(file: OpenFile, there: Mapping[str, Stamp | None], *, as_long: bool = False) -> bool:
+    """Whether all there is of a short file is how another, longer (or as long) one of the same log begins: it may be a copy of
+    that, just begun.
+    """
     if file.is_compressed or not 0 < len(file.head) < HEAD_BYTES:
         return False
     log_name = reading_order(file.path)[0]
-    longer = (p for p, s in there.items() if s is not None and s.size > file.state.st_size and s.place != file.place)
+    least = file.state.st_size + (not as_long)
+    longer = (p for p, s in there.items() if s is not None and s.size >= least and s.place != file.place)
     return any(_holds(path, file.begin, file.head) for path in longer if reading_order(path)[0] == log_name)
 
 

@@ -65,9 +65,11 @@ class OpenFile:
             return read_fully(stream, offset - start)
 
     def from_(self, offset: int, before: bytes) -> Readable:
-        """What follows on `offset`, before which `before` stands.  Raises: MovedOnError from its `read`; SourceError."""
+        """What follows on `offset`, before which `before` stands: of a plain file what there was of it when it was looked at, as
+        `head` is that of then.  Raises: MovedOnError from its `read`; SourceError.
+        """
         if not self.is_compressed:
-            return _Continuous(self._raw.fileno(), self.path, offset, before)
+            return _Continuous(self._raw.fileno(), self.path, offset, before, self.state.st_size)
         return _Decompressed(self._stream, self.path, offset)
 
     def close(self) -> None:
@@ -107,13 +109,13 @@ class OpenFile:
 
 
 class _Continuous:
-    """A plain file from an offset on: each reading takes the bytes before it along, which prove that it follows on the last."""
+    """A plain file from `offset` to `end`: each reading takes the bytes before along, which prove that it follows on the last."""
 
-    def __init__(self, handle: int, path: str, offset: int, before: bytes) -> None:
-        self._handle, self._path, self._offset, self._before = handle, path, offset, before
+    def __init__(self, handle: int, path: str, offset: int, before: bytes, end: int) -> None:
+        self._handle, self._path, self._offset, self._before, self._end = handle, path, offset, before, end
 
     def read(self, size: int = -1, /) -> bytes:
-        wanted = _PIECE if size < 0 else size
+        wanted = max(min(_PIECE if size < 0 else size, self._end - self._offset), 0)
         overlap = len(self._before)
         with source_errors(self._path):
             content = os.pread(self._handle, wanted + overlap, self._offset - overlap)

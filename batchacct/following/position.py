@@ -7,6 +7,7 @@ equally good candidates is tried first.
 
 from __future__ import annotations
 
+import bisect
 import contextlib
 import enum
 import os
@@ -27,6 +28,7 @@ class Position:
     """How far one file of a source was read; `id` is None until it is stored.
 
     `size` and `modified_at` (Unix seconds) are the file's when it was last looked into; of a compressed one as it is on disk.
+    `head`: how it begins, head_length bytes; b"" where that is known by its hash alone, as it is of a file of long ago.
     """
 
     source: str
@@ -40,6 +42,7 @@ class Position:
     tail_hash: str = ""
     offset: int = 0
     modified_at: int = 0
+    head: bytes = b""
     id: int | None = None
 
     def moved(self, offset: int, head: bytes, tail: bytes, *, begin: int = 0) -> Position:
@@ -47,12 +50,17 @@ class Position:
         head, tail = head[: min(HEAD_BYTES, offset - begin)], tail[-TAIL_BYTES:]
         return replace(
             self,
+            head=head,
             head_length=len(head),
             head_hash=digest(head),
             tail_length=len(tail),
             tail_hash=digest(tail),
             offset=offset,
         )
+
+    def begins(self, head: bytes) -> bool:
+        """Whether a file that begins as `head` does begins like this one's."""
+        return len(head) >= self.head_length and digest(head[: self.head_length]) == self.head_hash
 
 
 def digest(content: bytes) -> str:
@@ -66,6 +74,7 @@ class KnownPositions:
     def __init__(self, positions: Iterable[Position] = ()) -> None:
         self._by_id: dict[int | None, Position] = {}
         self._by_head: dict[int, dict[str, list[Position]]] = {}
+        self._heads: list[tuple[bytes, int]] = []
         for position in positions:
             self.put(position)
 
@@ -74,6 +83,10 @@ class KnownPositions:
         old = self._by_id.get(position.id)
         if old is not None:
             self._by_head[old.head_length][old.head_hash].remove(old)
+            if old.head:
+                del self._heads[bisect.bisect_left(self._heads, (old.head, old.id or 0))]
+        if position.head:
+            bisect.insort(self._heads, (position.head, position.id or 0))
         self._by_id[position.id] = position
         self._by_head.setdefault(position.head_length, {}).setdefault(position.head_hash, []).append(position)
 
@@ -85,19 +98,30 @@ class KnownPositions:
         lengths = (length for length in self._by_head if 0 < length <= len(head))
         return [p for length in lengths for p in self._by_head[length].get(digest(head[:length]), ())]
 
+    def hold(self, content: bytes, but: tuple[int, int]) -> bool:
+        """Whether a file that is not at the place `but` begins with all of `content`, and was read as far."""
+        at = bisect.bisect_left(self._heads, (content, 0))
+        while at < len(self._heads) and self._heads[at][0].startswith(content):
+            holder = self._by_id[self._heads[at][1] or None]
+            if (holder.device, holder.inode) != but:
+                return True
+            at += 1
+        return False
+
 
 class Likeness(enum.Enum):
     """What a file is to the positions that are known."""
 
     KNOWN = "it is the file of a position"
     NEW = "it begins like none"
+    PART = "it is no more than how one begins, and was read there"
     SHORTER = "it begins like one that was read further than it is long"
     CHANGED = "it begins like one, and differs from it before the offset"
 
 
 @dataclass(frozen=True, slots=True)
 class Located:
-    """A file's position, where it is KNOWN or NEW; else the position it contradicts. `before` are the bytes before the offset."""
+    """A file's position, if it is KNOWN, NEW or a PART; else the one it contradicts. `before` are the bytes before the offset."""
 
     likeness: Likeness
     position: Position
@@ -123,7 +147,9 @@ def locate_open(source: str, file: OpenFile, known: KnownPositions) -> Located:
     if candidates:
         return Located(Likeness.CHANGED, candidates[0])
     before = file.before(file.begin, TAIL_BYTES)
-    return Located(Likeness.NEW, _at(Position(source, name, 0, 0, 0, offset=file.begin), file), before)
+    is_part = 0 < len(file.head) < HEAD_BYTES and known.hold(file.head, file.place)
+    position = _at(Position(source, name, 0, 0, 0, offset=file.begin), file)
+    return Located(Likeness.PART if is_part else Likeness.NEW, position, before)
 
 
 def _at(position: Position, file: OpenFile) -> Position:
@@ -139,7 +165,7 @@ def locate(source: str, path: str, known: Iterable[Position] | KnownPositions) -
     """
     with source_errors(path), contextlib.closing(OpenFile(path)) as file:
         found = locate_open(source, file, known if isinstance(known, KnownPositions) else KnownPositions(known))
-    if found.likeness in (Likeness.KNOWN, Likeness.NEW):
+    if found.likeness in (Likeness.KNOWN, Likeness.NEW, Likeness.PART):
         return found.position
     raise changed(source, path, found.position)
 

@@ -8,6 +8,7 @@ import glob
 import gzip
 import io
 import lzma
+import os
 import re
 import sys
 import zlib
@@ -207,14 +208,26 @@ def _unit_end(framing: Framing, buffer: bytes) -> int:
 def expand(paths: Iterable[str]) -> list[str]:
     """Paths and patterns to existing files, oldest first, each once (see `reading_order`).
 
-    A path without a pattern is kept though it does not exist, so that its absence is told when it is opened.
+    A path without a pattern is kept though it does not exist, and a pattern whose folder may not be entered is kept as it is, so
+    that this is told when it is opened.
     """
     found: dict[str, None] = {}
     for path in paths:
-        is_pattern = glob.has_magic(path) and not Path(path).exists()
+        is_pattern = glob.has_magic(path) and _is_missing(path)
         matches = sorted(glob.glob(path)) if is_pattern else [path]  # noqa: PTH207 - absolute patterns
-        found.update(dict.fromkeys(m for m in matches if m == path or Path(m).is_file()))
+        found.update(dict.fromkeys(m for m in matches if m == path or os.path.isfile(m)))  # noqa: PTH113 - False if forbidden
     return sorted(found, key=reading_order)
+
+
+def _is_missing(path: str) -> bool:
+    """Whether there is certainly no file of this name: where its folder may not be entered, nobody knows."""
+    try:
+        Path(path).stat()
+    except PermissionError:
+        return False
+    except (OSError, ValueError):
+        return True
+    return False
 
 
 _ROTATED = re.compile(r"\.(\d{1,4})(?:\.(?:gz|bz2|xz|zst))?$")

@@ -62,8 +62,7 @@ def append(store: Store, origin: Origin, parsed: Parsed, now: int, moved: Positi
     A record whose key and hash are known is counted and skipped; one whose key is known with another hash becomes a revision.
     Raises: StoreError, CheckpointError if another process has moved the position meanwhile; then nothing of it is stored.
     """
-    with store.writing() as connection:
-        store.dialect.append_alone(connection)
+    with store.appending() as connection:
         stored = _store_position(connection, origin.position, moved, now) if moved else None
         rows = max(parsed.records.num_rows, parsed.parts.num_rows)
         of = open_load(connection, _of_block(origin, parsed, stored), rows)

@@ -4,19 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from sqlalchemy import insert, or_, select, update
+from sqlalchemy import case, func, insert, literal, or_, select, update
 
 from batchacct.following import Position
 from batchacct.store.store import Store
 from batchacct.store.tables import followed_file, source_state
 
+COPIED_S = 86_400
+"""Of a file that was written to within this time before the last that was, a copy that is shorter may turn up."""
+
 
 def known_positions(store: Store, source: str) -> list[Position]:
-    """Every file of a source that was ever read."""
+    """Every file of a source that was ever read; with the bytes of their heads those that were written to lately."""
     table = followed_file
-    names = list(Position.__dataclass_fields__)
+    of_source = table.c.source == source
+    names = [name for name in Position.__dataclass_fields__ if name != "head"]
+    newest = select(func.max(table.c.modified_at)).where(of_source).scalar_subquery()
+    head = case((table.c.modified_at > newest - COPIED_S, table.c.head), else_=literal(b"")).label("head")
     with store.reading() as connection:
-        rows = connection.execute(select(*(table.c[n] for n in names)).where(table.c.source == source)).mappings()
+        rows = connection.execute(select(*(table.c[n] for n in names), head).where(of_source)).mappings()
         return [Position(**row) for row in rows]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import re
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -23,6 +24,7 @@ class Store:
     """A database by its SQLAlchemy URL; connecting happens at the first use, and every database error is a StoreError."""
 
     def __init__(self, url: str) -> None:
+        self._turn = threading.Lock()
         try:
             parsed = make_url(check_url(url))
             self.dialect = dialect_of(parsed)
@@ -52,6 +54,13 @@ class Store:
     def writing(self) -> Iterator[Connection]:
         """A transaction that writes: committed at the end of the body, rolled back if that raises."""
         with self.errors(), self.engine.execution_options(writing=True).begin() as connection:
+            yield connection
+
+    @contextmanager
+    def appending(self) -> Iterator[Connection]:
+        """A transaction that appends records: one at a time, in this process (where threads take turns) and in the database."""
+        with self._turn, self.writing() as connection:
+            self.dialect.append_alone(connection)
             yield connection
 
     @contextmanager

@@ -146,6 +146,7 @@ followed_file = Table(
     Column("offset", BigInteger, nullable=False),
     Column("size", BigInteger, nullable=False),
     Column("modified_at", BigInteger, nullable=False),
+    Column("head", LargeBinary, nullable=False),
     Column("updated_at", BigInteger, nullable=False),
     Index("followed_file_head", "source", "head_hash"),
 )

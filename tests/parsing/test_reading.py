@@ -7,7 +7,9 @@ import gzip
 import io
 import json
 import lzma
-from collections.abc import Callable
+import os
+import pwd
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from batchacct.errors import SourceError
+from batchacct.following.files import folders, stamps
 from batchacct.parsing import LINES, Block, Framing
 from batchacct.parsing.json_framing import JsonElements
 from batchacct.parsing.reading import LONGEST_UNIT_BYTES, expand, is_compressed, open_stream, read_blocks, reading_order
@@ -235,3 +238,30 @@ def test_patterns_and_paths_name_each_file_once(tmp_path: Path) -> None:
     assert expand([f"{tmp_path}/none*"]) == []
     assert expand([f"{tmp_path}/none"]) == [f"{tmp_path}/none"], "a path is named though it is missing, so that this is told"
     assert expand([f"{tmp_path}/odd[1]"]) == [f"{tmp_path}/odd[1]"], "a file that is there is no pattern"
+
+
+@pytest.fixture
+def forbidden(tmp_path: Path) -> Iterator[Path]:
+    """A folder that this process may not enter, with a log in it: root becomes nobody for a while."""
+    folder = tmp_path / "logs"
+    folder.mkdir()
+    (folder / "acct").touch()
+    folder.chmod(0)
+    was = os.geteuid()
+    if was == 0:
+        os.seteuid(pwd.getpwnam("nobody").pw_uid)
+    try:
+        yield folder
+    finally:
+        os.seteuid(was)
+        folder.chmod(0o700)
+
+
+@pytest.mark.parametrize("name", ["acct", "acct*", "a[bc]*"])
+def test_what_may_not_be_looked_at_is_named_and_told_when_it_is_opened(forbidden: Path, name: str) -> None:
+    path = f"{forbidden}/{name}"
+    assert expand([path]) == [path]
+    assert stamps([path], None) == {path: None}
+    assert str(forbidden) in folders([path], [path])
+    with pytest.raises(SourceError, match="may not be read by this user"), open_stream(path):
+        pass

@@ -1,0 +1,82 @@
+"""A database for many histories: emptied quickly, and made to fail as a real one does."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+from pathlib import Path
+
+from sqlalchemy import create_engine, text
+
+from batchacct.store import Store
+from batchacct.store.tables import metadata
+
+
+class SqliteFile:
+    """An SQLite file, which another connection locks; the store must not wait for that long (BUSY_TIMEOUT_S)."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.chmod(0o777)
+        self._path, self._pristine = folder / "batchacct.db", folder / "pristine.db"
+        store = Store(f"sqlite:///{self._pristine}")
+        store.create()
+        store.close()
+        self._other: sqlite3.Connection | None = None
+
+    def emptied(self) -> str:
+        for path in (Path(f"{self._path}-wal"), Path(f"{self._path}-shm")):
+            path.unlink(missing_ok=True)
+        shutil.copyfile(self._pristine, self._path)
+        self._path.chmod(0o666)
+        return f"sqlite:///{self._path}"
+
+    def hinder(self) -> bool:
+        other = sqlite3.connect(self._path, timeout=0, isolation_level=None)
+        try:
+            other.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError:
+            other.close()
+            return False
+        self._other = other
+        return True
+
+    def release(self) -> None:
+        if self._other is not None:
+            self._other.close()
+            self._other = None
+
+    def close(self) -> None:
+        """Nothing is left open."""
+
+
+class PostgresServer:
+    """A PostgreSQL database, whose connections are cut; it does not wait for the disk, as nobody kills the server."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        store = Store(url)
+        store.create()
+        store.close()
+        self._engine = create_engine(url, isolation_level="AUTOCOMMIT")
+        self._do("ALTER SYSTEM SET fsync = off", "SELECT pg_reload_conf()")
+
+    def emptied(self) -> str:
+        self._do("; ".join(f'DELETE FROM "{name}"' for name in metadata.tables))
+        return self._url
+
+    def hinder(self) -> bool:
+        in_a_transaction = "FROM pg_stat_activity WHERE datname = current_database() AND state = 'idle in transaction'"
+        with self._engine.connect() as connection:
+            return bool(connection.execute(text(f"SELECT pg_terminate_backend(pid, 1000) {in_a_transaction}")).all())
+
+    def release(self) -> None:
+        """What was cut can be made anew."""
+
+    def close(self) -> None:
+        self._do("ALTER SYSTEM RESET fsync", "SELECT pg_reload_conf()")
+        self._engine.dispose()
+
+    def _do(self, *statements: str) -> None:
+        with self._engine.connect() as connection:
+            for statement in statements:
+                connection.execute(text(statement))

@@ -1,0 +1,129 @@
+"""The units: systemd takes them, they are hardened, and what they run is what the commands are."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
+
+import click
+import pytest
+
+from batchacct.cli.main import group
+from batchacct.errors import ConfigError, PluginError, SchemaError, StoreError
+from tests.servers import REQUIRED
+
+ROOT = Path(__file__).parents[2]
+UNITS = sorted((ROOT / "rpm/systemd").iterdir())
+SERVICES = [path for path in UNITS if path.suffix == ".service"]
+COMMAND = "/usr/bin/batchacct"
+EXPOSED_AT_MOST = {"batchacct-collect.service": 1.2, "batchacct-publish.service": 1.4}
+"""Of 10, as `systemd-analyze security` counts; what is left is the network, the host's own folders and users."""
+
+
+def names(paths: list[Path]) -> list[str]:
+    return [path.name for path in paths]
+
+
+def lines(path: Path, section: str) -> dict[str, list[str]]:
+    """The values of each key of a section, in order: a key may stand several times."""
+    text = path.read_text(encoding="utf-8")
+    (found,) = re.findall(rf"^\[{section}\]\n(.*?)(?=^\[|\Z)", text, re.MULTILINE | re.DOTALL)
+    values: dict[str, list[str]] = {}
+    for line in found.splitlines():
+        if line and not line.startswith("#"):
+            key, _, value = line.partition("=")
+            values.setdefault(key, []).append(value)
+    return values
+
+
+@pytest.fixture
+def analyze() -> str:
+    program = shutil.which("systemd-analyze")
+    if program is None:
+        if REQUIRED:
+            pytest.fail("systemd-analyze is not installed: apt-get install systemd")
+        pytest.skip("systemd-analyze is not installed: apt-get install systemd")
+    return program
+
+
+@pytest.fixture
+def installed(tmp_path: Path) -> dict[str, Path]:
+    """Copies of the units whose command exists: /usr/bin/batchacct may not."""
+    true = shutil.which("true")
+    for unit in UNITS:
+        copy = unit.read_text(encoding="utf-8").replace(COMMAND, f"{true}")
+        (tmp_path / unit.name).write_text(copy, encoding="utf-8")
+    return {unit.name: tmp_path / unit.name for unit in UNITS}
+
+
+def run(*command: str | Path) -> subprocess.CompletedProcess[str]:
+    environment = {"PATH": "/usr/bin:/bin", "SYSTEMD_COLORS": "0", "LC_ALL": "C.UTF-8"}
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120, env=environment)
+
+
+def test_what_units_there_are() -> None:
+    assert names(UNITS) == ["batchacct-collect.service", "batchacct-publish.service", "batchacct-publish.timer"]
+
+
+def test_systemd_takes_them(analyze: str, installed: dict[str, Path]) -> None:
+    done = run(analyze, "verify", "--man=no", *installed.values())
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_systemd_would_tell_of_a_mistake(analyze: str, installed: dict[str, Path]) -> None:
+    unit = installed["batchacct-collect.service"]
+    unit.write_text(unit.read_text(encoding="utf-8").replace("NoNewPrivileges=", "NoNewPriveleges="), encoding="utf-8")
+    assert "NoNewPriveleges" in run(analyze, "verify", "--man=no", unit).stderr
+
+
+@pytest.mark.parametrize("name", names(SERVICES))
+def test_they_are_hardened(analyze: str, installed: dict[str, Path], name: str) -> None:
+    done = run(analyze, "security", "--offline=true", "--no-pager", "--threshold=15", installed[name])
+    if "unrecognized option" in done.stderr:
+        pytest.skip("this systemd cannot judge units that are not installed: from 250 on it can")
+    level = re.search(r"Overall exposure level for \S+: (\d+\.\d)", done.stdout)
+    assert level is not None, done
+    assert float(level[1]) <= EXPOSED_AT_MOST[name], done.stdout
+    assert done.returncode == 0
+
+
+@pytest.mark.parametrize("unit", SERVICES, ids=names(SERVICES))
+def test_what_they_run_is_a_command(unit: Path) -> None:
+    (start,) = lines(unit, "Service")["ExecStart"]
+    program, *words = shlex.split(start)
+    assert program == COMMAND
+    command = group.get_command(click.Context(group), words[0])
+    assert command is not None
+    command.make_context(words[0], words[1:], parent=click.Context(group, info_name="batchacct"))
+
+
+def test_what_only_a_person_can_mend_is_not_tried_again() -> None:
+    (statuses,) = lines(ROOT / "rpm/systemd/batchacct-collect.service", "Service")["RestartPreventExitStatus"]
+    wrong_usage = click.UsageError.exit_code
+    assert set(map(int, statuses.split())) == {wrong_usage, ConfigError.exit_code, SchemaError.exit_code, PluginError.exit_code}
+    assert str(StoreError.exit_code) not in statuses.split(), "a database comes back"
+
+
+@pytest.mark.parametrize("unit", SERVICES, ids=names(SERVICES))
+def test_what_they_may_write(unit: Path) -> None:
+    service = lines(unit, "Service")
+    assert (service["ProtectSystem"], service["StateDirectory"]) == (["strict"], ["batchacct"])
+    written = [path for value in service.get("ReadWritePaths", []) for path in value.split()]
+    assert written == (["-/var/spool/apel/outgoing"] if "publish" in unit.name else [])
+
+
+@pytest.mark.parametrize("unit", SERVICES, ids=names(SERVICES))
+def test_their_user_is_made(unit: Path) -> None:
+    users = (ROOT / "rpm/sysusers.d/batchacct.conf").read_text(encoding="utf-8")
+    made = [shlex.split(line)[1] for line in users.splitlines() if line.startswith("u ")]
+    assert lines(unit, "Service")["User"] == made
+
+
+def test_the_timer_starts_the_publisher() -> None:
+    timer = ROOT / "rpm/systemd/batchacct-publish.timer"
+    assert "Unit" not in lines(timer, "Timer"), "it is that of the timer's own name"
+    assert timer.with_suffix(".service") in SERVICES
+    assert lines(timer, "Timer")["Persistent"] == ["yes"]
