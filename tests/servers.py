@@ -19,26 +19,58 @@ class MissingServerError(Exception):
     """The server's programs are not installed; the message names the package."""
 
 
-@contextmanager
-def postgresql() -> Iterator[str]:
-    """A running PostgreSQL with one empty database; yields its SQLAlchemy URL.
+class PostgresServer:
+    """A PostgreSQL of its own, with one empty database at `url`; `port` stays the same from start to start.
 
     PostgreSQL refuses to run as root: then it runs as `postgres` (or `nobody`) in a folder that user owns and can enter.
     """
-    programs = _postgres_programs()
+
+    def __init__(self, folder: Path) -> None:
+        self._programs = _postgres_programs()
+        self._folder = folder
+        self._user = _server_user(folder)
+        self.port = free_port()
+        self.url = f"postgresql+psycopg://batchacct@127.0.0.1:{self.port}/postgres"
+        _run(
+            self._user, self._programs / "initdb", "-D", folder / "data", "-A", "trust", "-U", "batchacct", "--encoding=UTF8",
+            "--locale=C",
+        )  # fmt: skip
+
+    def start(self) -> None:
+        """Returns when it takes connections."""
+        settings = f"-p {self.port} -k {self._folder} -c listen_addresses=127.0.0.1"
+        self._control("-l", self._folder / "log", "-w", "-t", "60", "-o", settings, "start")
+
+    def stop(self, mode: str = "immediate") -> None:
+        """`immediate`: as if it crashed; `fast`: connections are told, and closed."""
+        self._control("-m", mode, "-w", "stop")
+
+    def _control(self, *arguments: object) -> None:
+        _run(self._user, self._programs / "pg_ctl", "-D", self._folder / "data", *arguments)
+
+
+@contextmanager
+def postgres_server() -> Iterator[PostgresServer]:
+    """A running PostgreSQL that may be stopped, and started again."""
+    _postgres_programs()
     folder = Path(tempfile.mkdtemp(prefix="batchacct-pg-", dir="/tmp"))
-    user = _server_user(folder)
-    port = free_port()
-    settings = f"-p {port} -k {folder} -c listen_addresses=127.0.0.1"
     try:
-        _run(user, programs / "initdb", "-D", folder / "data", "-A", "trust", "-U", "batchacct", "--encoding=UTF8", "--locale=C")
-        _run(user, programs / "pg_ctl", "-D", folder / "data", "-l", folder / "log", "-w", "-t", "60", "-o", settings, "start")
+        server = PostgresServer(folder)
+        server.start()
         try:
-            yield f"postgresql+psycopg://batchacct@127.0.0.1:{port}/postgres"
+            yield server
         finally:
-            _run(user, programs / "pg_ctl", "-D", folder / "data", "-m", "immediate", "-w", "stop")
+            if (folder / "data" / "postmaster.pid").exists():
+                server.stop()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def postgresql() -> Iterator[str]:
+    """A running PostgreSQL with one empty database; yields its SQLAlchemy URL."""
+    with postgres_server() as server:
+        yield server.url
 
 
 def free_port() -> int:

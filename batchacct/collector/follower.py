@@ -64,6 +64,7 @@ class Follower:
         self._known: KnownPositions | None = None
         self._since: int | None = None
         self._there: dict[str, Stamp | None] = {}
+        self._newest: dict[str, tuple[str, int, int, str]] = {}
         self._settled: dict[str, Stamp] = {}
         self._seen_first: dict[str, tuple[Stamp | None, float]] = {}
         self._failed: dict[str, tuple[Stamp | None, float, BatchacctError]] = {}
@@ -132,6 +133,7 @@ class Follower:
     def _list(self) -> list[str]:
         """All files that are there, in reading order."""
         self._there = stamps(self._collector.paths, self._since)
+        self._newest = {order[0]: order for order in map(reading_order, self._there)}
         if self._since is None:
             self._since = min((stamp.modified_at for stamp in self._there.values() if stamp is not None), default=None)
         remembered: tuple[dict[str, Any], ...] = (self._settled, self._seen_first, self._failed, self._warned)
@@ -227,8 +229,7 @@ class Follower:
         if self._is_written_aside:
             return True
         of_log = reading_order(path)
-        newer = any(other != path and (order := reading_order(other))[0] == of_log[0] and order > of_log for other in self._there)
-        return newer and self._quiet_s(path, stamp) >= UNFINISHED_S
+        return self._newest[of_log[0]] > of_log and self._quiet_s(path, stamp) >= UNFINISHED_S
 
     @property
     def _is_written_aside(self) -> bool:

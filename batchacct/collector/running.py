@@ -31,6 +31,8 @@ CHECK_S = 10.0
 """How often it is asked whether the lock on the source is held still."""
 LONGEST_PAUSE_S = 60.0
 """A failing database is tried again after 1, 2, 4 ... seconds, and so many at the most; a failing feed likewise."""
+LONGEST_PAUSE_AFTER_ERROR_S = 3600.0
+"""What nobody foresaw is tried again after a minute, two, four, and so long at the most."""
 DRAIN_S = 2.0
 """When it is told to end, a runner stores what it can within this time."""
 
@@ -114,7 +116,7 @@ class Runner(threading.Thread, abc.ABC):
                         f"an error that was not foreseen, please report it with the log: {type(error).__name__}: {error}"
                     )
                     self._pause(pause_s)
-                    pause_s *= 2
+                    pause_s = min(2 * pause_s, LONGEST_PAUSE_AFTER_ERROR_S)
         except _Ended:
             pass
         finally:
@@ -142,6 +144,7 @@ class Runner(threading.Thread, abc.ABC):
             done = collect()
         except StoreError as error:
             self._around.outage.noticed(error)
+            self._around.store.close()  # a connection that failed may lead to what is no longer there
             self._checked_at = float("-inf")
             self.trouble = "waits for the database"
             return None

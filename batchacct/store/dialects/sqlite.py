@@ -89,8 +89,11 @@ class _FileLocks:
         self._database = database
         self._handles: dict[str, int] = {}
 
+    def _path(self, name: str) -> Path:
+        return Path(f"{self._database}.{name.replace(' ', '-')}.lock")
+
     def take(self, name: str) -> None:
-        path = Path(f"{self._database}.{name.replace(' ', '-')}.lock")
+        path = self._path(name)
         try:
             handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
         except OSError as error:
@@ -107,7 +110,17 @@ class _FileLocks:
             os.close(handle)
 
     def holds(self, name: str) -> bool:
-        return name in self._handles
+        """Not if the file was deleted, or its file system unmounted: another process may have made, and locked, another."""
+        handle = self._handles.get(name)
+        if handle is None:
+            return False
+        try:
+            is_there = os.path.samestat(os.fstat(handle), self._path(name).stat())
+        except OSError:
+            is_there = False
+        if not is_there:
+            self.give(name)
+        return is_there
 
     def close(self) -> None:
         for name in list(self._handles):

@@ -1,0 +1,32 @@
+"""A server that forks processes, for all tests of a worker; a farm with an empty database of each kind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.faults.farm import Farm
+from tests.faults.forks import Forks, forking
+
+
+@pytest.fixture(scope="session")
+def forks() -> Iterator[Forks]:
+    with forking() as server:
+        yield server
+
+
+@pytest.fixture
+def farm(tmp_path: Path, store_url: str, forks: Forks) -> Iterator[Farm]:
+    """A farm with a database of each kind."""
+    made = Farm(tmp_path / "farm", store_url, forks)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def sqlite_farm(tmp_path: Path, sqlite_url: str, forks: Forks) -> Iterator[Farm]:
+    made = Farm(tmp_path / "farm", sqlite_url, forks)
+    yield made
+    made.close()
