@@ -45,6 +45,7 @@ _OTHERS: tuple[tuple[int, Callable[[random.Random], list[str]]], ...] = (
     (1, lambda r: ["deny", *_late(r), "allow"]),
     (3, lambda r: [f"pause {r.choice((1, 10, 40, 61, 70, 300))}"]),
     (1, lambda r: [f"pause {r.choice((3500, 3700, 90_000))}"]),
+    (1, lambda r: [f"clock {r.choice((-90_000, -3700, -70, 70, 3700, 90_000))}"]),
 )
 
 

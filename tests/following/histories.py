@@ -85,6 +85,7 @@ class Play:
         self.collector = Collector(numbered, Source("farm"), (pattern,))
         self._held: dict[File, tuple[int, float]] = {}
         self._draining: dict[File, int] = {}
+        self._seen: dict[Log, int] = {}
         self.store, self.follower = self._new()
 
     def run(self) -> Counter[str]:
@@ -143,6 +144,7 @@ class Play:
                 raise
             self.counts["database failures"] += 1
             self._held.clear()
+            self._seen.clear()
             return None
         finally:
             self.database.release()
@@ -169,22 +171,25 @@ class Play:
         for file, length in self._draining.items():
             if file in self._held:
                 file.log.due = max(file.log.due, length)
+        for file in self.folder.names.values():
+            if self._is_named(file) and not (file.compressed or file.denied or file in waiting):
+                self._seen[file.log] = max(file.length, self._seen.get(file.log, 0))
         self._draining = through_handles
         self._hold(waiting)
         self.folder.touched.clear()
 
     def _hold(self, waiting: Collection[File | None]) -> None:
         """Notes which files the collector has open by now."""
-        now = self.folder.now
+        now, ticks = self.folder.now, self.folder.ticks
         for file in self.folder.names.values():
             if file in waiting:
                 continue
             if file.length and not file.compressed and not file.denied and self._is_named(file) and now - file.modified < LIVE_S:
-                self._held.setdefault(file, (-1, now))
+                self._held.setdefault(file, (-1, ticks))
         for file, (length, grew_at) in list(self._held.items()):
             if file.length != length:
-                self._held[file] = (file.length, now)
-            elif not self._is_named(file) and now - grew_at > QUIET_S:
+                self._held[file] = (file.length, ticks)
+            elif not self._is_named(file) and ticks - grew_at > QUIET_S:
                 del self._held[file]
 
     def _is_named(self, file: File) -> bool:
@@ -198,11 +203,12 @@ class Play:
         self.store.close()
         self._held.clear()
         self._draining = {}
+        self._seen.clear()
         self.store, self.follower = self._new()
 
     def _new(self) -> tuple[Store, Follower]:
-        store, began = Store(self.url), self.folder.now
-        clock, ticks = (lambda: int(self.folder.now)), (lambda: self.folder.now - began)
+        store, began = Store(self.url), self.folder.ticks
+        clock, ticks = (lambda: int(self.folder.now)), (lambda: self.folder.ticks - began)
         return store, Follower(store, self.collector, clock, ticks=ticks)
 
     def _kill(self) -> bool:
@@ -240,7 +246,7 @@ class Play:
         assert done is not None
         if done.errors or done.waiting or done.again:
             raise Fault(f"after hours, it still waits for {done.waiting}, or failed: {done.errors}")
-        compared = compare(self.store, folder.logs, folder.kept())
+        compared = compare(self.store, folder.logs, folder.kept(), self._seen)
         if compared.faults:
             raise Fault("; ".join(compared.faults))
         self.counts["lines"] = compared.lines
@@ -273,6 +279,7 @@ DONE_TO_FILES: dict[str, Callable[..., None]] = {
     "deny": Folder.deny,
     "allow": Folder.allow,
     "pause": Folder.pause,
+    "clock": Folder.set_clock,
 }
 
 
