@@ -7,12 +7,14 @@ as a test. What cannot be done as things stand is passed over: any part of a his
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Protocol
 
 import pytest
@@ -41,10 +43,12 @@ class Fault(AssertionError):  # noqa: N818 - it is found, not made
 
 
 class Database(Protocol):
-    """One database for many histories."""
+    """One database for many histories. (One store, too: what it has made of its statements is half the work of a history.)"""
 
-    def emptied(self) -> str:
-        """Its URL, with the schema in it and nothing else."""
+    store: Store
+
+    def empty(self) -> None:
+        """Leaves the schema in it and nothing else."""
 
     def hinder(self) -> bool:
         """Makes what is done next fail, as a server does that goes away; whether that was possible."""
@@ -79,14 +83,14 @@ class Play:
         self.database, self.history = database, history
         path.mkdir(mode=0o755)
         self.folder = Folder(path, float(NOW), appends="appends" in history.options, header="header" in history.options)
-        self.url = database.emptied()
+        database.empty()
         self.counts: Counter[str] = Counter(histories=1)
         pattern = f"{path}/{NAME}*" if "glob" in history.options else f"{path}/{NAME}"
         self.collector = Collector(numbered, Source("farm"), (pattern,))
         self._held: dict[File, tuple[int, float]] = {}
         self._draining: dict[File, int] = {}
         self._seen: dict[Log, int] = {}
-        self.store, self.follower = self._new()
+        self.follower = self._new()
 
     def run(self) -> Counter[str]:
         """Plays it to its end.  Raises: Fault where the store is not what the model says; whatever the collector raises."""
@@ -100,7 +104,7 @@ class Play:
         finally:
             self.folder.close()
             self.follower.close()
-            self.store.close()
+            self.database.store.close()
         return self.counts
 
     def act(self, action: str) -> None:
@@ -198,18 +202,18 @@ class Play:
     # --- what happens to the collector ----------------------------------------------------------------------------------------
 
     def _start(self) -> None:
-        """A new process: nothing is known but what is in the database."""
+        """A new process: its connections are new, and nothing is known but what is in the database."""
         self.follower.close()
-        self.store.close()
+        self.database.store.close()
         self._held.clear()
         self._draining = {}
         self._seen.clear()
-        self.store, self.follower = self._new()
+        self.follower = self._new()
 
-    def _new(self) -> tuple[Store, Follower]:
-        store, began = Store(self.url), self.folder.ticks
+    def _new(self) -> Follower:
+        began = self.folder.ticks
         clock, ticks = (lambda: int(self.folder.now)), (lambda: self.folder.ticks - began)
-        return store, Follower(store, self.collector, clock, ticks=ticks)
+        return Follower(self.database.store, self.collector, clock, ticks=ticks)
 
     def _kill(self) -> bool:
         self.counts["kills"] += 1
@@ -246,7 +250,7 @@ class Play:
         assert done is not None
         if done.errors or done.waiting or done.again:
             raise Fault(f"after hours, it still waits for {done.waiting}, or failed: {done.errors}")
-        compared = compare(self.store, folder.logs, folder.kept(), self._seen)
+        compared = compare(self.database.store, folder.logs, folder.kept(), self._seen)
         if compared.faults:
             raise Fault("; ".join(compared.faults))
         self.counts["lines"] = compared.lines
@@ -283,12 +287,16 @@ DONE_TO_FILES: dict[str, Callable[..., None]] = {
 }
 
 
+@functools.cache
+def _with_crash_points() -> list[ModuleType]:
+    return [module for name, module in sys.modules.items() if name.startswith("batchacct.") and hasattr(module, "crash_point")]
+
+
 @contextlib.contextmanager
 def crash_points(point: Callable[[str], None]) -> Iterator[None]:
     """Calls `point` at each crash point of whatever module."""
-    modules = [m for name, m in list(sys.modules.items()) if name.startswith("batchacct.") and hasattr(m, "crash_point")]
     with pytest.MonkeyPatch.context() as patch:
-        for module in modules:
+        for module in _with_crash_points():
             patch.setattr(module, "crash_point", point)
         yield
 
