@@ -52,7 +52,7 @@ _OTHERS: tuple[tuple[int, Callable[[random.Random], list[str]]], ...] = (
 def random_history(number: int) -> History:
     """A history of ten to sixty actions; most of one style of rotation, some of all."""
     chance = random.Random(number)
-    odds = {"glob": 0.6, "appends": 0.7, "header": 0.2, "small": 0.4}
+    odds = {"glob": 0.6, "appends": 0.7, "header": 0.2, "small": 0.4, "cron": 0.15}
     options = frozenset(name for name, odd in odds.items() if chance.random() < odd)
     styles = list(_STYLES) if chance.random() < 0.3 else [chance.choice(list(_STYLES))]
     actions: list[str] = []

@@ -58,10 +58,13 @@ class Writer:
 
 
 class Folder:
-    """`appends`: the writer opens for appending; else it goes on at its old place in a file that was truncated under it."""
+    """`appends`: the writer opens for appending; else it goes on at its old place in a file that was truncated under it.
 
-    def __init__(self, path: Path, now: float, *, appends: bool, header: bool) -> None:
-        self.path, self.now, self.ticks, self.appends, self.header = path, now, 0.0, appends, header
+    `hours`: half a line may stand for hours in the file that has the name, and the clock may be set.
+    """
+
+    def __init__(self, path: Path, now: float, *, appends: bool, header: bool, hours: bool) -> None:
+        self.path, self.now, self.ticks, self.appends, self.header, self.hours = path, now, 0.0, appends, header, hours
         self.names: dict[str, File] = {}
         self.logs: list[Log] = []
         self.touched: set[str] = set()
@@ -106,11 +109,11 @@ class Folder:
     def pause(self, seconds: float) -> None:
         """Time goes on; what is half done is done before anybody could take it for all there will be.
 
-        Only half a line in the file that has the name may wait for hours.
+        Only half a line in the file that has the name may wait for longer.
         """
         if self.ticks + seconds - self._since > PATIENCE_S:
             self._finish()
-            if self.writer is not None and self.writer.file is not self.names.get(NAME):
+            if not self.hours or (self.writer is not None and self.writer.file is not self.names.get(NAME)):
                 self.rest()
             self._since = self.ticks
         self.now += seconds
@@ -118,7 +121,8 @@ class Folder:
 
     def set_clock(self, seconds: int) -> None:
         """The clock is set, forward or back."""
-        self.now += seconds
+        if self.hours:
+            self.now += seconds
 
     def settle(self) -> None:
         """Does what is half done: the rest of a line, a copy, a compression."""
