@@ -24,6 +24,7 @@ from batchacct.crashpoints import crash_point
 from batchacct.errors import BatchacctError, CheckpointError, ParseError, SourceError
 from batchacct.following import KnownPositions, Likeness, MovedOnError, OpenFile, Position, changed, locate_open
 from batchacct.following.files import (
+    SLACK_S,
     Stamp,
     begins_another,
     folders,
@@ -134,7 +135,8 @@ class Follower:
         positions = known_positions(self._store, self._source.name)
         self._known, self._pending = KnownPositions(positions), Pending(positions)
         if self._old is None:
-            last = max((position.modified_at for position in positions), default=None)
+            now = self._clock() + SLACK_S  # a later one is of before the clock was set back
+            last = max((p.modified_at for p in positions if p.modified_at <= now), default=None)
             self._old = old_siblings(self._collector.paths, last)
 
     def _forget(self) -> None:

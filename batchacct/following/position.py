@@ -135,6 +135,7 @@ def locate_open(source: str, file: OpenFile, known: KnownPositions) -> Located:
     name = text_of(os.fsencode(file.path))
     candidates = known.like(file.head)
     candidates.sort(key=lambda p: (p.offset, (p.device, p.inode) == file.place, p.path == name), reverse=True)
+    is_part = 0 < len(file.head) < HEAD_BYTES and known.hold(file.head, file.place)
     shorter: Position | None = None
     for candidate in candidates:
         before = file.before(candidate.offset, TAIL_BYTES)
@@ -143,13 +144,14 @@ def locate_open(source: str, file: OpenFile, known: KnownPositions) -> Located:
         elif digest(before[len(before) - candidate.tail_length :]) == candidate.tail_hash:
             if shorter is not None and shorter.head_length > candidate.head_length:
                 break  # what both begin with is less than what this file and the longer one do
+            if is_part and candidate.offset < file.begin + len(file.head):
+                break  # likewise
             return Located(Likeness.KNOWN, _at(candidate, file), before)
     if shorter is not None:
         return Located(Likeness.SHORTER, shorter)
-    if candidates:
+    if candidates and not is_part:
         return Located(Likeness.CHANGED, candidates[0])
     before = file.before(file.begin, TAIL_BYTES)
-    is_part = 0 < len(file.head) < HEAD_BYTES and known.hold(file.head, file.place)
     position = _at(Position(source, name, 0, 0, 0, offset=file.begin), file)
     return Located(Likeness.PART if is_part else Likeness.NEW, position, before)
 
