@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -47,6 +48,7 @@ _OTHERS: tuple[tuple[int, Callable[[random.Random], list[str]]], ...] = (
     (1, lambda r: [f"pause {r.choice((3500, 3700, 90_000))}"]),
     (1, lambda r: [f"clock {r.choice((-90_000, -3700, -70, 70, 3700, 90_000))}"]),
 )
+BACK = re.compile(r"clock -\d+")
 
 
 def random_history(number: int) -> History:
@@ -66,6 +68,8 @@ def random_history(number: int) -> History:
             actions += _STYLES[chance.choice(styles)](chance)
         else:
             actions += _one(chance, _OTHERS)
+    if "glob" not in options:  # what is new beside a path is told by its time, when the collector starts
+        actions = [BACK.sub("clock -50", action) for action in actions]
     return History(options, tuple(actions))
 
 

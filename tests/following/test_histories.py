@@ -46,6 +46,7 @@ FAILED_ONCE = {
     "compressed with the rest of a line": "appends: part 50; look; rotate 1 0; reopen 1; zip 0 100; step; step; look",
     "a short copy, whose original was read on": "appends glob: bad; copy 100 2; step; write 2; look; truncate; look; restart",
     "a short copy beside its original, after a restart": "glob header: during 8 copy 0 4; write 3; link 1; bad; look; kill 3",
+    "a short copy, a like header": "glob header: write 2; copy 100 4; step; write 1; look; newday 1; part 50; look; restart",
     "a rotated file of a path, found long after the first look": "appends: newday 1; write 60; pause 90000",
     "a file that was missing is a link to one that was read": "appends: copy 0 2; write 8; during 2 moveout; link 1",
     "a file begins like another and is deleted": "header: delete; reopen 1; look; write 2; delete",
