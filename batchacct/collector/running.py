@@ -31,6 +31,8 @@ CHECK_S = 10.0
 """How often it is asked whether the lock on the source is held still."""
 LONGEST_PAUSE_S = 60.0
 """A failing database is tried again after 1, 2, 4 ... seconds, and so many at the most; a failing feed likewise."""
+LONGEST_PAUSE_AFTER_ERROR_S = 3600.0
+"""What nobody foresaw is tried again after a minute, two, four, and so long at the most."""
 DRAIN_S = 2.0
 """When it is told to end, a runner stores what it can within this time."""
 
@@ -114,7 +116,7 @@ class Runner(threading.Thread, abc.ABC):
                         f"an error that was not foreseen, please report it with the log: {type(error).__name__}: {error}"
                     )
                     self._pause(pause_s)
-                    pause_s *= 2
+                    pause_s = min(2 * pause_s, LONGEST_PAUSE_AFTER_ERROR_S)
         except _Ended:
             pass
         finally:
@@ -224,16 +226,16 @@ class FileRunner(Runner):
     def _next_change(self, at_the_latest: float) -> Collection[str] | None:
         """Waits for the next change, and gathers those that follow at once; None when it is time to look at all files."""
         self.turn_at = time.monotonic()
-        changed = self._told(self._watch.wait(max(at_the_latest - self.turn_at, 0)))
+        changed = self._watch.wait(max(at_the_latest - self.turn_at, 0))
         if changed and not self._ended.wait(GATHER_S):
-            more = self._told(self._watch.wait(0))
-            changed = None if more is None else {*changed, *more}
-        return None if time.monotonic() >= at_the_latest else changed
+            more = self._watch.wait(0)
+            changed = None if more is None else changed | more
+        if time.monotonic() >= at_the_latest:
+            return None
+        return self._alive() if changed is None and set(self._watch.polled) == self._followed else changed
 
-    def _told(self, changed: Collection[str] | None) -> Collection[str] | None:
-        """What to look at; where all folders are polled, the files that are alive, as long as the folders hold no others."""
-        if changed is not None or set(self._watch.polled) != self._followed:
-            return changed
+    def _alive(self) -> Collection[str] | None:
+        """Where all folders are polled: the files that are alive, as long as the folders hold no others."""
         before, self._folders = self._folders, {folder: _modified_ns(folder) for folder in self._watch.polled}
         return self._follower.live if self._folders == before else None
 

@@ -15,6 +15,8 @@ from batchacct.ledger.silence import HOUR, REMEMBERED_S, Rhythm, Silence, merged
 from batchacct.store.seen import WEEK
 from batchacct.store.tables import IDS_PER_BLOCK, IDS_PER_TIME, seen_hour, seen_ids, source_state
 
+MOST_NUMBERS = 1_000_000
+"""Of a counter with more numbers in the time that is looked at, every second, third, ... number is looked at."""
 LONGEST_JOB_S = 180 * 86_400
 """What took longer from its submission to the log than half a year has a wrong time in it, and is no measure for others."""
 
@@ -140,16 +142,23 @@ def _holes(connection: Connection, settled: dict[str, int], since: int) -> Itera
     weeks = select(*columns).where(seen_ids.c.week >= (since - REMEMBERED_S) // WEEK, seen_ids.c.cluster.in_(settled))
     rows = connection.execute(weeks.order_by(seen_ids.c.cluster, seen_ids.c.series, seen_ids.c.week, seen_ids.c.block))
     for (cluster, series), blocks in itertools.groupby(rows, lambda row: (row.cluster, row.series)):
-        numbers, submitted = _expanded([(row.block, bytes(row.seen), bytes(row.submitted)) for row in blocks])
+        numbers, submitted, every = _expanded([(row.block, bytes(row.seen), bytes(row.submitted)) for row in blocks])
         for span in find_holes(numbers, submitted, settled[cluster]):
             if span.before_at >= since:
-                yield Hole(cluster, series, span)
+                yield Hole(cluster, series, span.of_every(every))
 
 
-def _expanded(blocks: list[tuple[int, bytes, bytes]]) -> tuple[Ints, Ints]:
-    """The numbers seen, and about when each was submitted."""
-    seen = np.unpackbits(np.frombuffer(b"".join(bits for _, bits, _ in blocks), np.uint8))
-    times = np.frombuffer(b"".join(times for _, _, times in blocks), "<u4")
-    places = np.flatnonzero(seen)
-    first = np.array([number for number, _, _ in blocks], np.int64) * IDS_PER_BLOCK
-    return first[places // IDS_PER_BLOCK] + places % IDS_PER_BLOCK, times[places // IDS_PER_TIME].astype(np.int64)
+def _expanded(blocks: list[tuple[int, bytes, bytes]]) -> tuple[Ints, Ints, int]:
+    """The numbers seen, about when each was submitted, and of how many one was taken: of many millions a part tells as much.
+
+    Where one in `every` was taken, they are divided by it.
+    """
+    every = -(-sum(int.from_bytes(seen).bit_count() for _, seen, _ in blocks) // MOST_NUMBERS) or 1
+    numbers, submitted = [], []
+    for block, seen, times in blocks:
+        first = block * IDS_PER_BLOCK
+        places = np.flatnonzero(np.unpackbits(np.frombuffer(seen, np.uint8))[-first % every :: every]) * every + -first % every
+        numbers.append((first + places) // every)
+        submitted.append(np.frombuffer(times, "<u4")[places // IDS_PER_TIME].astype(np.int64))
+    nothing = np.array([], np.int64)
+    return np.concatenate([nothing, *numbers]), np.concatenate([nothing, *submitted]), every

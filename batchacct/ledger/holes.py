@@ -39,13 +39,21 @@ JUMP_FACTOR = 10
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """Numbers `first` to `last`, of which `missing` were never seen; submitted between two instants (Unix seconds)."""
+    """Numbers `first` to `last`, of which `missing` were never seen; submitted between two instants (Unix seconds).
+
+    All is about so where only some of the numbers were looked at.
+    """
 
     first: int
     last: int
     missing: int
     after_at: int
     before_at: int
+
+    def of_every(self, every: int) -> Span:
+        """The same of all numbers, if one in `every` was looked at, divided by it."""
+        first, last = (self.first - 1) * every + 1, (self.last + 1) * every - 1
+        return Span(first, last, self.missing * every, self.after_at, self.before_at)
 
 
 def find_holes(numbers: Ints, submitted: Ints, settled_at: int) -> list[Span]:

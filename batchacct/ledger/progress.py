@@ -29,8 +29,8 @@ class Progress:
     """A source now. `file` is the one that is read next, or was read last; what is in the others comes after it.
 
     `unread_bytes` are those of whole units, in `unread_files` files (compressed ones as they are on disk); `unfinished_bytes` an
-    unfinished unit at the end of the last one, which waits for its rest. `lag_s`: for how long there has been something unread,
-    None where it is not known; of a feed, the time since it last answered.
+    unfinished unit at the end of the last one, which waits for its rest. `lag_s`: for how long there has been something unread (of
+    a source that never was read to its end: how long at least); of a feed, the time since it last answered, None if it never did.
     """
 
     source: str
@@ -103,12 +103,18 @@ def _followed(keys: SourceKeys, state: Row[Any] | None, known: Sequence[Row[Any]
         stamp = there[unread[0]]
         position = by_place.get(stamp.place)
         values |= {"file": text_of(os.fsencode(unread[0])), "offset": position.offset if position else 0, "size": stamp.size}
-        ends = [k.updated_at for k in known if k.offset == k.size]
-        complete = max([*ends, (state and state.read_to_end_at) or 0])
-        values["lag_s"] = max(now - complete, 0) if complete else None
+        values["lag_s"] = max(now - _complete_at(state, stamp, position), 0)
     elif last_read is not None:
         values |= {"file": last_read.path, "offset": last_read.offset, "size": last_read.size}
     return _progress(keys, state, **values)
+
+
+def _complete_at(state: Row[Any] | None, stamp: Stamp, position: Row[Any] | None) -> int:
+    """When nothing was unread, as far as that is known, for what is unread in a file now; else when it was last written to."""
+    known = [state.read_to_end_at] if state is not None and state.read_to_end_at is not None else []
+    if position is not None and position.offset == position.size:
+        known.append(position.updated_at)
+    return max(known, default=stamp.modified_at)
 
 
 def _unread(path: str, stamp: Stamp, position: Row[Any] | None) -> int:

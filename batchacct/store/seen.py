@@ -30,6 +30,22 @@ _SLURM = r":(?P<number>[0-9]{1,18})(?:_[0-9]+)?(?:\+[0-9]+)?:[0-9]*:[0-9]+(?::.*
 _HTCONDOR = r"^(?P<series>[^#]*)#(?P<number>[0-9]{1,18})[.]"
 _LEADING = r"^(?P<number>[0-9]{1,18})(?:[^0-9].*)?$"
 
+# Built once: a line that comes alone is noted, too, and building a statement takes longer than running it.
+_OF_HOUR = and_(seen_hour.c.source == bindparam("of_source"), seen_hour.c.cluster == bindparam("of_cluster"))
+_HOURS_THERE = select(seen_hour.c.hour, seen_hour.c.first_at, seen_hour.c.last_at, seen_hour.c.longest_s).where(
+    _OF_HOUR, seen_hour.c.hour.between(bindparam("first_hour"), bindparam("last_hour"))
+)
+_NEW_HOUR = insert(seen_hour)
+_CHANGED_HOUR = update(seen_hour).where(_OF_HOUR, seen_hour.c.hour == bindparam("of_hour"))
+_OF_IDS = and_(seen_ids.c.cluster == bindparam("of_cluster"), seen_ids.c.series == bindparam("of_series"))
+_IDS_THERE = select(seen_ids.c.week, seen_ids.c.block, seen_ids.c.seen, seen_ids.c.submitted).where(
+    _OF_IDS,
+    seen_ids.c.week.in_(bindparam("weeks", expanding=True)),
+    seen_ids.c.block.in_(bindparam("blocks", expanding=True)),
+)
+_NEW_IDS = insert(seen_ids)
+_CHANGED_IDS = update(seen_ids).where(_OF_IDS, seen_ids.c.week == bindparam("of_week"), seen_ids.c.block == bindparam("of_block"))
+
 
 def note_seen(connection: Connection, record_type: RecordType, batch: pa.RecordBatch) -> None:
     """Notes the records (or parts) of a batch."""
@@ -72,9 +88,8 @@ def _note_hours(connection: Connection, record_type: RecordType, source: str, cl
         int(hour): (int(begin), int(end), int(most))
         for hour, begin, end, most in zip(hours, at[first], at[last], longest, strict=True)
     }
-    where = and_(seen_hour.c.source == source, seen_hour.c.cluster == cluster)
-    columns = (seen_hour.c.hour, seen_hour.c.first_at, seen_hour.c.last_at, seen_hour.c.longest_s)
-    there = connection.execute(select(*columns).where(where, seen_hour.c.hour.between(min(wanted), max(wanted))))
+    place: dict[str, object] = {"of_source": source, "of_cluster": cluster}
+    there = connection.execute(_HOURS_THERE, place | {"first_hour": min(wanted), "last_hour": max(wanted)})
     known = {row.hour: (row.first_at, row.last_at, row.longest_s) for row in there if row.hour in wanted}
     merged = {hour: _spanned(values, known.get(hour, values)) for hour, values in wanted.items()}
     names = ("first_at", "last_at", "longest_s")
@@ -82,9 +97,9 @@ def _note_hours(connection: Connection, record_type: RecordType, source: str, cl
     other = {hour: values for hour, values in merged.items() if known.get(hour, values) != values}
     changed = [dict(zip(names, values, strict=True)) | {"of_hour": hour} for hour, values in other.items()]
     if new:
-        connection.execute(insert(seen_hour), [row | {"source": source, "cluster": cluster} for row in new])
+        connection.execute(_NEW_HOUR, [row | {"source": source, "cluster": cluster} for row in new])
     if changed:
-        connection.execute(update(seen_hour).where(where, seen_hour.c.hour == bindparam("of_hour")), changed)
+        connection.execute(_CHANGED_HOUR, [row | place for row in changed])
 
 
 def _spanned(one: tuple[int, int, int], other: tuple[int, int, int]) -> tuple[int, int, int]:
@@ -160,11 +175,9 @@ def _note_ids(connection: Connection, cluster: str, series: str, numbers: Ints, 
         if merged != old:
             changed.append(dict(zip(names, merged, strict=True)) | {"of_week": place[0], "of_block": place[1]})
     if new:
-        connection.execute(insert(seen_ids), new)
+        connection.execute(_NEW_IDS, new)
     if changed:
-        of_series = and_(seen_ids.c.cluster == cluster, seen_ids.c.series == series)
-        place_of = and_(seen_ids.c.week == bindparam("of_week"), seen_ids.c.block == bindparam("of_block"))
-        connection.execute(update(seen_ids).where(of_series, place_of), changed)
+        connection.execute(_CHANGED_IDS, [row | {"of_cluster": cluster, "of_series": series} for row in changed])
 
 
 def _stored(
@@ -172,11 +185,10 @@ def _stored(
 ) -> dict[tuple[int, int], tuple[bytes, bytes]]:
     """What is noted already of some (week, block)."""
     found = {}
-    columns = (seen_ids.c.week, seen_ids.c.block, seen_ids.c.seen, seen_ids.c.submitted)
-    of_series = select(*columns).where(seen_ids.c.cluster == cluster, seen_ids.c.series == series)
     for first in range(0, len(places), BLOCKS_PER_QUERY):
         some = places[first : first + BLOCKS_PER_QUERY]
         weeks, blocks = ({place[side] for place in some} for side in (0, 1))
-        for row in connection.execute(of_series.where(seen_ids.c.week.in_(weeks), seen_ids.c.block.in_(blocks))):
+        wanted = {"of_cluster": cluster, "of_series": series, "weeks": sorted(weeks), "blocks": sorted(blocks)}
+        for row in connection.execute(_IDS_THERE, wanted):
             found[row.week, row.block] = bytes(row.seen), bytes(row.submitted)
     return found

@@ -7,9 +7,9 @@ position of the next row, `loaded_at` when it last grew, and completing has look
 A part's `used_at` says when a record was first made of its whole; it is null while the whole waits for others.
 
 `seen_hour` has a row an hour (Unix seconds / 3600) in which a source told of something: the first and last time in it, and the
-longest time from submission to the log (0 for what is no job). `seen_ids` has a row for 2048 job numbers of a cluster of which some
-were submitted in a week (Unix seconds / 604,800), `block` being number / 2048: `seen` is a bit a number, the first one the highest
-of its byte, `submitted` a time for each 16 of them, the latest of theirs, as unsigned 32-bit Unix seconds, little-endian; `series`
+longest time from submission to the log (0 for what is no job). `seen_ids` has a row for 4096 job numbers of a cluster of which some
+were submitted in a week (Unix seconds / 604,800), `block` being number / 4096: `seen` is a bit a number, the first one the highest
+of its byte, `submitted` a time for each 32 of them, the latest of theirs, as unsigned 32-bit Unix seconds, little-endian; `series`
 tells counters of one cluster apart (HTCondor's schedds).
 
 `usage` is the ledger: one narrow row a job, saying which identity and which rule made it what it is, and which message took it
@@ -41,8 +41,8 @@ from batchacct.model import BYTES, IDENTITY, INSTANT, INTEGER, JOB, PART, REAL, 
 ROWS_PER_LOAD_BITS = 20
 ROWS_PER_LOAD = 1 << ROWS_PER_LOAD_BITS
 
-IDS_PER_BLOCK = 2048
-IDS_PER_TIME = 16
+IDS_PER_BLOCK = 4096
+IDS_PER_TIME = 32
 
 metadata = MetaData()
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -34,10 +36,11 @@ def table(text: str, title: str) -> list[list[str]]:
 
 def test_a_source_that_was_never_read(site: Site) -> None:
     site.write([lsf(1)], [blah(1)])
+    os.utime(site.lsf_log, (NOW - 500, NOW - 500))
     told = following(site)
     size = len(lsf(1))
     assert (told["file"], told["offset"], told["size"]) == (str(site.lsf_log), 0, size)
-    assert (told["unread_bytes"], told["unread_files"], told["lag_s"], told["read_to_end_at"]) == (size, 1, None, None)
+    assert (told["unread_bytes"], told["unread_files"], told["lag_s"], told["read_to_end_at"]) == (size, 1, 500, None)
     assert table(site.good("status"), "Sources, in bytes")[0][-2:] == ["never", "reading"]
 
 
@@ -94,9 +97,24 @@ def test_catching_up_through_rotations(site: Site) -> None:
     row = table(site.run("status", now=NOW + HOUR).out, "Sources, in bytes")[0]
     assert row[:6] == ["lsf", str(oldest), f"{read:,}", f"{left:,}", "6", "1 h"]
     assert row[-1] == "reading"
-    site.good("collect", "--once")
+    _collect_one_file_more(site)
+    told = following(site, now=NOW + HOUR)
+    assert (told["file"], told["offset"], told["unread_files"]) == (str(oldest.with_suffix(".4")), 0, 5)
+    assert told["lag_s"] == HOUR, "the oldest file is read, and nothing else"
+    assert site.run("collect", "--once", now=NOW + HOUR).status == 0
     told = following(site, now=NOW + HOUR)
     assert (told["file"], told["unread_bytes"], told["unread_files"], told["lag_s"]) == (str(site.lsf_log), 0, 0, 0)
+
+
+def _collect_one_file_more(site: Site) -> None:
+    """As a collector does that is stopped when it has read the oldest file."""
+    whole = site.config.read_text()
+    site.config.write_text(whole.replace("lsb.acct*", "lsb.acct.5"))
+    site.run("collect", "--once", "lsf", now=NOW + HOUR)
+    with sqlite3.connect(site.folder / "batchacct.db") as database:
+        database.execute("UPDATE source_state SET read_to_end_at = ? WHERE name = 'lsf'", (NOW,))
+    database.close()
+    site.config.write_text(whole)
 
 
 def _rotate(path: Path) -> None:

@@ -7,25 +7,31 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from batchacct.ledger import gaps
 from batchacct.ledger.holes import Bools, Ints, Span, find_holes
+from batchacct.store import Store, append
+from batchacct.store.positions import note_state
 from batchacct.store.seen import WEEK
 from batchacct.store.tables import IDS_PER_TIME
 from tests.ledger.farms import BEGIN, DAY, HOUR, PATTERNS, Farm, farm
+from tests.records import ORIGIN, job, parsed
 
 
 def holes(jobs: Farm, lost: Bools | None = None, now: int | None = None) -> list[Span]:
     """What is found of a farm at a moment, by default the last submission, if `lost` of its log never came."""
-    now = int(jobs.submitted[-1]) if now is None else now
+    if now is None:
+        now = int(jobs.submitted[-1]) if len(jobs.submitted) else BEGIN
     seen = jobs.is_logged & (jobs.logged <= now)
     seen &= ~lost if lost is not None else True
-    numbers, submitted = jobs.numbers[seen], jobs.submitted[seen]
+    as_kept = np.lexsort((jobs.numbers[seen], jobs.submitted[seen] // WEEK))
+    numbers, submitted = jobs.numbers[seen][as_kept], jobs.submitted[seen][as_kept]
     if not len(numbers):
         return find_holes(numbers, submitted, now)
-    return find_holes(numbers, _as_kept(numbers, submitted), now - int((jobs.logged - jobs.submitted)[seen].max()) - HOUR)
+    return find_holes(numbers, _latest_of_group(numbers, submitted), now - int((jobs.logged - jobs.submitted)[seen].max()) - HOUR)
 
 
-def _as_kept(numbers: Ints, submitted: Ints) -> Ints:
-    """The time the store keeps: the latest of sixteen numbers of a week."""
+def _latest_of_group(numbers: Ints, submitted: Ints) -> Ints:
+    """The time the store keeps: the latest of some neighbours of a week."""
     _, group = np.unique((submitted // WEEK << 50) | (numbers // IDS_PER_TIME), return_inverse=True)
     latest = np.zeros(int(group.max()) + 1, np.int64)
     np.maximum.at(latest, group, submitted)
@@ -51,8 +57,11 @@ def test_nothing_is_lost_nothing_is_told(keys: dict[str, int]) -> None:
 @settings(max_examples=100, deadline=None)
 @given(st.fixed_dictionaries(FARMS), st.integers(5, 40))
 def test_a_counter_that_begins_anew_is_no_hole(keys: dict[str, int], round_days: int) -> None:
-    last_number = max(keys["jobs_a_day"] * round_days, 600)
-    assert holes(farm(**keys, last_number=last_number)) == []  # type: ignore[arg-type]
+    """(In the first two days of all, a counter of a few hundred numbers that begins anew in one burst may look like one.)"""
+    jobs = farm(**keys, last_number=max(keys["jobs_a_day"] * round_days, 600))  # type: ignore[arg-type]
+    anew = jobs.submitted[1:][np.diff(jobs.numbers) < 0]
+    assume(not len(anew) or anew[0] > jobs.submitted[0] + 2 * DAY)
+    assert holes(jobs) == []
 
 
 @settings(max_examples=100, deadline=None)
@@ -148,3 +157,28 @@ def test_too_few_numbers_say_nothing() -> None:
     jobs = _steady(days=1, jobs_a_day=190)
     assert holes(jobs, (jobs.numbers > 40) & (jobs.numbers < 100)) == []
     assert find_holes(np.array([], np.int64), np.array([], np.int64), BEGIN) == []
+
+
+@pytest.mark.parametrize("most", [10**6, 3000])
+def test_of_many_numbers_some_are_looked_at(sqlite_store: Store, monkeypatch: pytest.MonkeyPatch, most: int) -> None:
+    """Through the store, whole and in part: the same hole, about."""
+    monkeypatch.setattr(gaps, "MOST_NUMBERS", most)
+    jobs = _steady(jobs_a_day=500)
+    lost = (jobs.logged > BEGIN + 10 * DAY) & (jobs.logged < BEGIN + 11 * DAY)
+    rows = [
+        job(n, record_key=str(n), submit_at=at, logged_at=logged)
+        for n, at, logged in zip(
+            jobs.numbers[~lost].tolist(), jobs.submitted[~lost].tolist(), jobs.logged[~lost].tolist(), strict=True
+        )
+    ]
+    append(sqlite_store, ORIGIN, parsed(rows), BEGIN)
+    now = BEGIN + 31 * DAY
+    note_state(sqlite_store, "lsf-master", {"record_type": "job", "read_to_end_at": now})
+    with sqlite_store.reading() as connection:
+        found = gaps.gaps_now(connection, [gaps.Watched("lsf-master", now)], now)
+    (hole,) = found.holes
+    missing = jobs.numbers[lost]
+    assert (hole.cluster, hole.series) == ("lsf1", "")
+    assert abs(hole.span.first - missing.min()) < 60
+    assert abs(hole.span.last - missing.max()) < 60
+    assert abs(hole.span.missing - len(missing)) < 0.1 * len(missing)

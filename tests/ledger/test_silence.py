@@ -31,7 +31,7 @@ def spans_of(times: np.ndarray[tuple[int], np.dtype[np.int64]]) -> list[Span]:
 def test_a_farm_at_its_rhythm_is_never_silent(seed: int, days: int, jobs_a_day: int, pattern: str) -> None:
     """Idle nights and weekends are rhythm: neither in hindsight nor at any hour does it warn."""
     jobs = farm(seed, days=days, jobs_a_day=jobs_a_day, pattern=pattern, run_h=0.3)
-    spans = spans_of(jobs.logged)
+    spans = spans_of(jobs.logged[jobs.logged < BEGIN + days * DAY])
     assert silences("s", spans, 0) == []
     begin = spans[0][0]
     for until in range(begin + 9 * DAY, begin + days * DAY, 7 * HOUR):
