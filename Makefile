@@ -37,7 +37,7 @@ types: $(VENV)/ready-test
 	$(BIN)/mypy
 
 second-zone: $(VENV)/ready-test
-	TZ=Pacific/Chatham $(PYTEST) -m "not slow" --ignore=tests/crash
+	TZ=Pacific/Chatham $(PYTEST) -m "not slow" --ignore=tests/crash --ignore=tests/faults --ignore=tests/following/test_histories.py
 
 bench: $(VENV)/ready-test ## Measure, and print ratios (BENCH_JOBS=, BENCH_UNITS=, APEL_SRC= for the comparison with an APEL checkout)
 	$(BIN)/python -m benchmarks
