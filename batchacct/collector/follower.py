@@ -18,11 +18,22 @@ from typing import Any
 from batchacct.collector.collecting import PARSE_THREADS, Collected, Collector, Progress, beginning, no_progress, noting_tails
 from batchacct.collector.kept import KeptFile, KeptFiles
 from batchacct.collector.pending import Pending
+from batchacct.collector.quiet import Quiet
 from batchacct.collector.state import SourceState
 from batchacct.crashpoints import crash_point
 from batchacct.errors import BatchacctError, CheckpointError, ParseError, SourceError
 from batchacct.following import KnownPositions, Likeness, MovedOnError, OpenFile, Position, changed, locate_open
-from batchacct.following.files import Stamp, begins_another, folders, is_link, may_be_one, stamp_of, stamp_of_path, stamps
+from batchacct.following.files import (
+    Stamp,
+    begins_another,
+    folders,
+    is_link,
+    may_be_one,
+    old_siblings,
+    stamp_of,
+    stamp_of_path,
+    stamps,
+)
 from batchacct.model import text_of
 from batchacct.parsing import Parsed
 from batchacct.parsing.framing import WholeFiles
@@ -62,11 +73,11 @@ class Follower:
         self._source, self._parser = collector.source, collector.parser
         self._from_start, self._progress, self._patience = set(from_start), progress, patience
         self._known: KnownPositions | None = None
-        self._since: int | None = None
+        self._old: set[int] | None = None
         self._there: dict[str, Stamp | None] = {}
         self._newest: dict[str, tuple[str, int, int, str]] = {}
         self._settled: dict[str, Stamp] = {}
-        self._seen_first: dict[str, tuple[Stamp | None, float]] = {}
+        self._quiet = Quiet(clock, ticks)
         self._failed: dict[str, tuple[Stamp | None, float, BatchacctError]] = {}
         self._warned: dict[str, str] = {}
         self._stopped = False
@@ -122,8 +133,9 @@ class Follower:
     def _remember(self) -> None:
         positions = known_positions(self._store, self._source.name)
         self._known, self._pending = KnownPositions(positions), Pending(positions)
-        if self._since is None:
-            self._since = max((position.modified_at for position in positions), default=None)
+        if self._old is None:
+            last = max((position.modified_at for position in positions), default=None)
+            self._old = old_siblings(self._collector.paths, last)
 
     def _forget(self) -> None:
         """After a failure nobody knows what was committed: the positions are read anew, and every file is looked at again."""
@@ -132,14 +144,13 @@ class Follower:
 
     def _list(self) -> list[str]:
         """All files that are there, in reading order."""
-        self._there = stamps(self._collector.paths, self._since)
+        self._there = stamps(self._collector.paths, self._old or set())
         self._newest = {order[0]: order for order in map(reading_order, self._there)}
-        if self._since is None:
-            self._since = min((stamp.modified_at for stamp in self._there.values() if stamp is not None), default=None)
-        remembered: tuple[dict[str, Any], ...] = (self._settled, self._seen_first, self._failed, self._warned)
+        remembered: tuple[dict[str, Any], ...] = (self._settled, self._failed, self._warned)
         for by_path in remembered:
             for path in by_path.keys() - self._there.keys():
                 del by_path[path]
+        self._quiet.keep_only(self._there.keys())
         return list(self._there)
 
     def _those(self, changed: Collection[str]) -> list[str] | None:
@@ -189,7 +200,7 @@ class Follower:
         return isinstance(error, CheckpointError)
 
     def _look_at_one(self, path: str, stamp: Stamp | None, done: Collected) -> None:
-        if stamp is None and self._patience and self._quiet_s(path, None) < COPY_S:
+        if stamp is None and self._patience and self._quiet.seconds(path, None) < COPY_S:
             done.waiting.append(path)
             return
         with source_errors(path):
@@ -209,7 +220,7 @@ class Follower:
         try:
             position, settled = self._read(file, stamp, done, final=file.is_compressed or self._is_complete(path, stamp))
         except SourceError:
-            if file.is_compressed and self._patience and self._quiet_s(path, stamp) < COPY_S:
+            if file.is_compressed and self._patience and self._quiet.seconds(path, stamp) < COPY_S:
                 done.waiting.append(path)
                 return
             raise
@@ -229,21 +240,16 @@ class Follower:
         if self._is_written_aside:
             return True
         of_log = reading_order(path)
-        return self._newest[of_log[0]] > of_log and self._quiet_s(path, stamp) >= UNFINISHED_S
+        if self._newest[of_log[0]] <= of_log:
+            return False
+        quiet_s = self._quiet.turned_seconds(path, stamp) if self._patience else self._quiet.seconds(path, stamp)
+        return quiet_s >= UNFINISHED_S
 
     @property
     def _is_written_aside(self) -> bool:
         """Whether files are complete as soon as they are there. (There may be a million, and none is ever seen half copied.)"""
         framing = self._parser.framing
         return isinstance(framing, WholeFiles) and framing.files_are_complete
-
-    def _quiet_s(self, path: str, stamp: Stamp | None) -> float:
-        """How long a file has not changed, by its own time or by that of the looks at it, whichever is longer."""
-        first = self._seen_first.get(path)
-        if first is None or first[0] != stamp:
-            first = self._seen_first[path] = (stamp, self._ticks())
-        looked = self._ticks() - first[1]
-        return looked if stamp is None else max(looked, self._clock() - stamp.modified_at)
 
     # --- reading ----------------------------------------------------------------------------------------------------------
 
@@ -256,7 +262,7 @@ class Follower:
             return None, self._contradicts(found.position, found.likeness, file, stamp, done)
         if found.likeness is Likeness.PART and not begun_anew:
             return replace(found.position, offset=stamp.size), True
-        is_young = self._quiet_s(file.path, stamp) < COPY_S
+        is_young = self._quiet.seconds(file.path, stamp) < COPY_S
         if found.likeness is Likeness.NEW and is_young and begins_another(file, self._there):
             done.waiting.append(file.path)
             return None, False
@@ -322,7 +328,7 @@ class Follower:
         if likeness is Likeness.SHORTER and self._kept.holds(file):
             return True  # it has no name any more, and what has its name has its content, and more
         in_place = file.place == (known.device, known.inode)
-        if not in_place and self._quiet_s(file.path, stamp) < COPY_S:
+        if not in_place and self._quiet.seconds(file.path, stamp) < COPY_S:
             done.waiting.append(file.path)
             return False
         if in_place or likeness is Likeness.CHANGED or known.path == text_of(os.fsencode(file.path)):
@@ -353,10 +359,10 @@ class Follower:
     def _drain_one(self, kept: KeptFile, done: Collected) -> None:
         kept.file.refresh()
         stamp = stamp_of(kept.file.state)
-        if stamp.size != kept.size:
-            kept.size, kept.grew_at = stamp.size, self._ticks()
+        if stamp.size != kept.size or kept.has_name:
+            kept.size, kept.has_name, kept.changed_at = stamp.size, False, self._ticks()
         is_deleted = kept.file.state.st_nlink == 0
-        is_over = self._ticks() - kept.grew_at >= (COPY_S if is_deleted else UNFINISHED_S)
+        is_over = self._ticks() - kept.changed_at >= (COPY_S if is_deleted else UNFINISHED_S)
         assert self._known is not None
         offset, goes_on = kept.elsewhere(self._known, self._there)
         if stamp.size > offset:

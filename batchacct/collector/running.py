@@ -226,16 +226,16 @@ class FileRunner(Runner):
     def _next_change(self, at_the_latest: float) -> Collection[str] | None:
         """Waits for the next change, and gathers those that follow at once; None when it is time to look at all files."""
         self.turn_at = time.monotonic()
-        changed = self._told(self._watch.wait(max(at_the_latest - self.turn_at, 0)))
+        changed = self._watch.wait(max(at_the_latest - self.turn_at, 0))
         if changed and not self._ended.wait(GATHER_S):
-            more = self._told(self._watch.wait(0))
-            changed = None if more is None else {*changed, *more}
-        return None if time.monotonic() >= at_the_latest else changed
+            more = self._watch.wait(0)
+            changed = None if more is None else changed | more
+        if time.monotonic() >= at_the_latest:
+            return None
+        return self._alive() if changed is None and set(self._watch.polled) == self._followed else changed
 
-    def _told(self, changed: Collection[str] | None) -> Collection[str] | None:
-        """What to look at; where all folders are polled, the files that are alive, as long as the folders hold no others."""
-        if changed is not None or set(self._watch.polled) != self._followed:
-            return changed
+    def _alive(self) -> Collection[str] | None:
+        """Where all folders are polled: the files that are alive, as long as the folders hold no others."""
         before, self._folders = self._folders, {folder: _modified_ns(folder) for folder in self._watch.polled}
         return self._follower.live if self._folders == before else None
 

@@ -59,8 +59,10 @@ class Position:
         )
 
     def begins(self, head: bytes) -> bool:
-        """Whether a file that begins as `head` does begins like this one's."""
-        return len(head) >= self.head_length and digest(head[: self.head_length]) == self.head_hash
+        """Whether a file that begins as `head` does begins like this one's, as far as both go."""
+        if len(head) < self.head_length:
+            return self.head.startswith(head)
+        return digest(head[: self.head_length]) == self.head_hash
 
 
 def digest(content: bytes) -> str:

@@ -138,7 +138,7 @@ def test_a_missing_file_and_a_folder_keep_nobody_from_being_read(site: Site) -> 
     assert "2 files or sources were not read, see above; what else there is was" in done.err
     assert (site.source("lsf")["recorded"], site.source("ce")["recorded"]) == (1, 1)
     assert site.source("lsf")["read_to_end_at"] is None
-    assert "last error: " in site.good("status")
+    assert f"{site.folder}/none does not exist: check the path" in site.good("status")
 
 
 def test_a_job_id_below_one(site: Site) -> None:

@@ -49,6 +49,12 @@ FAILED_ONCE = {
     "a rotated file of a path, found long after the first look": "appends: newday 1; write 60; pause 90000",
     "a file that was missing is a link to one that was read": "appends: copy 0 2; write 8; during 2 moveout; link 1",
     "a file begins like another and is deleted": "header: delete; reopen 1; look; write 2; delete",
+    "a header alone, then another file that begins with it": "glob header: told; write 1; delete",
+    "replaced by its like, and moved away, with half a line": "appends: part 30; edit; told; moveout",
+    "half a line for hours, in a file that is then renamed": "appends: part 50; look; pause 3700; rotate 3 1; look; rest; reopen 1",
+    "half a line for a minute, in a file that is then deleted": "appends: part 50; look; pause 70; delete; look; look; rest; look",
+    "half a line when the clock is set": "appends: part 50; look; rotate 3 1; look; clock 4000; look; rest; reopen 1",
+    "a path is rotated when the clock was set back": "appends: clock -70; write 20; copy 100 4; truncate",
     "truncated behind what was read": "appends: part 95; copy 0 1; truncate; part 99; told; pause 3700; during 10 truncate",
 }
 
