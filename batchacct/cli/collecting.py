@@ -109,7 +109,7 @@ def _follow(store: Store, config: Config, names: tuple[str, ...], from_start: fr
             log.warning("[database] or metrics_address has changed: that is for the next start")
         return _plan(changed, names)
 
-    log.info("following %d sources", len(plan.collectors))
+    log.info("following %s", ", ".join(c.source.name for c in plan.collectors))
     with _metrics(store, config), Signals() as signals:
         Service(store, plan, unix_now, reload).run(signals)
     log.info("ended")

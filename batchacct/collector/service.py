@@ -151,7 +151,8 @@ class Service:
         now = time.monotonic()
         troubled = [f"{name}: {r.trouble}" for name, r in self._runners.items() if r.trouble]
         troubled += [f"{name}: its file system does not answer" for name, r in self._runners.items() if self._hangs(r, now)]
-        text = f"{len(self._runners)} sources, {self.recorded} records" + "".join(f"; {told}" for told in troubled)
+        sources = "1 source" if len(self._runners) == 1 else f"{len(self._runners)} sources"
+        text = f"{sources}, {self.recorded} records" + "".join(f"; {told}" for told in troubled)
         if text != self._said:
             self._notifier.status(text)
             self._said = text
