@@ -137,7 +137,8 @@ class Follower:
         if self._old is None:
             now = self._clock() + SLACK_S  # a later one is of before the clock was set back
             last = max((p.modified_at for p in positions if p.modified_at <= now), default=None)
-            self._old = old_siblings(self._collector.paths, last)
+            unfinished = {(p.device, p.inode) for p in positions if p.offset < p.size}
+            self._old = old_siblings(self._collector.paths, last, unfinished)
 
     def _forget(self) -> None:
         """After a failure nobody knows what was committed: the positions are read anew, and every file is looked at again."""
@@ -316,7 +317,8 @@ class Follower:
         if old is None or old == position:
             return position
         was_at = (old.device, old.inode)
-        if was_at != (position.device, position.inode) and any(s is not None and s.place == was_at for s in self._there.values()):
+        there = [path for path, stamp in self._there.items() if stamp is not None and stamp.place == was_at]
+        if was_at != (position.device, position.inode) and any(self._pending.may_be_at(path, old) for path in there):
             return old
         note_place(self._store, position)
         self._known.put(position)
@@ -371,7 +373,7 @@ class Follower:
             position, _ = self._read(kept.file, stamp, done, final=is_over and not goes_on)
             if position is not None:
                 kept.position = position
-                self._pending.note(kept.file.path, position, stamp.size, kept.file.head)
+                self._pending.note(None, position, stamp.size, kept.file.head)
         if is_over:
             self._kept.drop(kept.file.place)
 

@@ -7,7 +7,7 @@ import glob
 import os
 import re
 import time
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Collection, Iterable, Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -71,9 +71,10 @@ def stamps(patterns: Iterable[str], old: Set[int]) -> dict[str, Stamp | None]:
     return {path: found[path] for path in sorted(found, key=reading_order)}
 
 
-def old_siblings(patterns: Iterable[str], since: int | None) -> set[int]:
+def old_siblings(patterns: Iterable[str], since: int | None, unfinished: Collection[Place] = ()) -> set[int]:
     """When those rotated siblings of paths were written to that were not after `since` (Unix seconds, by the files' own times;
-    None: than the path itself): they were read when they had their first names, or were never asked for.
+    None: than the path itself): they were read when they had their first names, or were never asked for. Those that are
+    `unfinished` are none of them.
 
     They are known by that time when they are renamed or compressed; what is written while the clock is set back is none of them.
     """
@@ -83,7 +84,7 @@ def old_siblings(patterns: Iterable[str], since: int | None) -> set[int]:
         after = since if since is not None else own.modified_at if own is not None else time.time()
         for sibling in () if glob.has_magic(path) else _siblings(path):
             stamp = stamp_of_path(sibling)
-            if stamp is not None and stamp.modified_at < after - SLACK_S:
+            if stamp is not None and stamp.modified_at < after - SLACK_S and stamp.place not in unfinished:
                 found.add(stamp.modified_at)
     return found
 
