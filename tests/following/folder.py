@@ -19,7 +19,7 @@ from pathlib import Path
 
 import zstandard
 
-from tests.following.model import HEADER, Log
+from tests.following.model import HEADER, File, Log
 
 NAME = "acct"
 COMPRESSIONS: tuple[tuple[str, Callable[[bytes], bytes]], ...] = (
@@ -34,18 +34,6 @@ _TELLING = 11
 """So many bytes of a line name its number."""
 PATIENCE_S = 45
 """Nothing stays half done for longer: what is waited for (a copy, the rest of a line) comes within a minute."""
-
-
-@dataclass(eq=False)
-class File:
-    """An inode: which log, how much of it, since when; a compressed one is `whole` or cut short, a denied one may not be read."""
-
-    log: Log
-    length: int = 0
-    modified: float = 0
-    compressed: bool = False
-    whole: bool = True
-    denied: bool = False
 
 
 @dataclass
@@ -76,16 +64,13 @@ class Folder:
         (path / "out").mkdir()
         self.reopen(flush=True)
 
-    # --- what can be read ---------------------------------------------------------------------------------------------------
-
-    def readable(self) -> dict[Log, int]:
-        """How much of each log stands in files of the source: of a compressed one all, of others what is whole lines."""
-        found: dict[Log, int] = {}
-        for name, file in self.names.items():
-            if name.startswith(NAME) and file.whole and not file.denied:
-                length = file.length if file.compressed else file.log.whole_lines(file.length)
-                found[file.log] = max(length, found.get(file.log, 0))
-        return found
+    def readable(self) -> list[tuple[str, Log, int]]:
+        """The files of the source that can be read: path, log, how much of that: of a compressed one all, else whole lines."""
+        return [
+            (str(self.path / name), file.log, file.length if file.compressed else file.log.whole_lines(file.length))
+            for name, file in self.names.items()
+            if name.startswith(NAME) and file.whole and not file.denied
+        ]
 
     def kept(self) -> dict[Log, int]:
         """How much of each log is there, at the end of a history: half a line, too."""

@@ -23,8 +23,8 @@ from batchacct.collector import Collected, Collector, Follower, collect_once
 from batchacct.errors import CheckpointError, StoreError
 from batchacct.parsing import Source
 from batchacct.store import Store
-from tests.following.folder import NAME, File, Folder
-from tests.following.model import Log, compare, numbered
+from tests.following.folder import NAME, Folder
+from tests.following.model import File, Log, compare, numbered
 from tests.records import NOW
 
 STEP_S = 0.37
@@ -172,6 +172,7 @@ class Play:
         if adds_only:
             self._must_have(done, readable, through_handles)
         if event is None:
+            self._note_seen(done)
             self.folder.touched.clear()
         if event == self._kill:
             self.counts["kills"] += 1
@@ -189,36 +190,40 @@ class Play:
                 raise Fault(f"it stopped, or could not read: {error.message}")
         self.counts["bytes told to be lost"] += done.lost_bytes
 
-    def _must_have(self, done: Collected, readable: dict[Log, int], through_handles: dict[File, int]) -> None:
+    def _must_have(self, done: Collected, readable: list[tuple[str, Log, int]], through_handles: dict[File, int]) -> None:
         """After a look that was completed: what could be read must be in the store."""
         if self.is_cron and done.errors:
             return
-        waiting = {self.folder.names.get(Path(path).name) for path in done.waiting}
-        for log, length in readable.items():
-            if log not in {file.log for file in waiting if file is not None}:
+        for path, log, length in readable:
+            if path not in done.waiting:
                 log.due = max(log.due, length)
         for file, length in self._draining.items():
             if file in self._held:
                 file.log.due = max(file.log.due, length)
         if not self.is_cron:
             self._draining = through_handles
-            self._hold(waiting)
+            self._hold({self.folder.names.get(Path(path).name) for path in done.waiting})
 
     def _hold(self, waiting: Collection[File | None]) -> None:
-        """Notes which files the collector has open by now, and how much of each it has seen."""
+        """Notes which files the collector has open by now."""
         now, ticks = self.folder.now, self.folder.ticks
         for file in self.folder.names.values():
             if file in waiting:
                 continue
-            if not (file.compressed or file.denied) and self._is_named(file):
-                self._seen[file.log] = max(file.length, self._seen.get(file.log, 0))
-                if file.length and now - file.modified < LIVE_S:
-                    self._held.setdefault(file, (-1, ticks))
+            if file.length and not (file.compressed or file.denied) and self._is_named(file) and now - file.modified < LIVE_S:
+                self._held.setdefault(file, (-1, ticks))
         for file, (length, grew_at) in list(self._held.items()):
             if file.length != length:
                 self._held[file] = (file.length, ticks)
             elif not self._is_named(file) and ticks - grew_at > QUIET_S:
                 del self._held[file]
+
+    def _note_seen(self, done: Collected) -> None:
+        """Notes how much of each log the collector knows there was: half a line, too."""
+        for name, file in self.folder.names.items():
+            is_looked_at = name.startswith(NAME) and not (file.compressed or file.denied or self.is_cron)
+            if is_looked_at and str(self.folder.path / name) not in done.waiting:
+                self._seen[file.log] = max(file.length, self._seen.get(file.log, 0))
 
     def _is_named(self, file: File) -> bool:
         return any(other is file and name.startswith(NAME) for name, other in self.folder.names.items())

@@ -74,6 +74,18 @@ class Log:
             start = end + 1
 
 
+@dataclass(eq=False)
+class File:
+    """An inode: which log, how much of it, since when; a compressed one is `whole` or cut short, a denied one may not be read."""
+
+    log: Log
+    length: int = 0
+    modified: float = 0
+    compressed: bool = False
+    whole: bool = True
+    denied: bool = False
+
+
 Stored = tuple[str, int, bytes, int]
 """What a unit is in the store: job or reject, its offset, its bytes (the first ones, if it is too long), its length."""
 
@@ -141,13 +153,13 @@ def compare(store: Store, logs: Iterable[Log], kept: Mapping[Log, int], seen: Ma
             stored = next((variant for variant in slot.variants if there[variant]), None)
             if stored is not None:
                 there[stored] -= 1
-                reached = max(reached, stored[1] + stored[3] + 1)
+                reached = max(reached, stored[1] + stored[3])
             elif slot.required:
                 found.lost.append(_told(slot.variants[0]))
             else:
                 found.destroyed += 1
         found.destroyed_bytes += max(log.end - reached, 0)
-        must_tell += 0 if log in kept else max(seen.get(log, 0) - max(reached, log.due), 0)
+        must_tell += 0 if log in kept else max(seen.get(log, 0) - max(reached + 1, log.due), 0)
     found.doubled += [f"{count} x {_told(stored)}" for stored, count in (+there).items()]
     found.wrong += _books(store, comments)
     with store.reading() as connection:
