@@ -272,6 +272,7 @@ class Follower:
         self._from_start.discard(file.path)
         crash_point("follow.located")
         position = found.position
+        final = final and (file.is_compressed or not self._goes_on_elsewhere(file, position, stamp))
         blocks = read_blocks(file.from_(position.offset, found.before), self._parser.framing, offset=position.offset, final=final)
         tails: dict[int, bytes] = {}
         much = file.is_compressed or stamp.size - position.offset > BLOCK_BYTES
@@ -300,6 +301,11 @@ class Follower:
         if not read_on:
             position = self._placed(position)
         return position, file.is_compressed or position.offset >= stamp.size
+
+    def _goes_on_elsewhere(self, file: OpenFile, position: Position, stamp: Stamp) -> bool:
+        """Whether another file has all of this one and more: the rest of the unit at its end is there."""
+        others = (self._there.get(path) for path in self._pending.also_at(file.path, position))
+        return any(s is not None and s.size > stamp.size for s in others) or begins_another(file, self._there)
 
     def _append(self, origin: Origin, parsed: Parsed, moved: Position) -> tuple[Counts, Position]:
         try:

@@ -51,6 +51,10 @@ class Pending:
         """Whether the content of a position was last found at a path, or nothing is known of that."""
         return self._at.get(path, _key(position)) == _key(position)
 
+    def also_at(self, path: str, position: Position) -> list[str]:
+        """The other paths at which the content of a position was last found."""
+        return [other for other, key in self._at.items() if key == position.id and other != path]
+
     def lost(
         self, paths: Collection[str], kept: Iterable[Position], now: float, patience_s: float
     ) -> Iterator[tuple[Position, int]]:
