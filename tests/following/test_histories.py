@@ -48,6 +48,7 @@ FAILED_ONCE = {
     "a short copy beside its original, after a restart": "glob header: during 8 copy 0 4; write 3; link 1; bad; look; kill 3",
     "a short copy, a like header": "glob header: write 2; copy 100 4; step; write 1; look; newday 1; part 50; look; restart",
     "half a line in a copy, and a restart": ": part 70; copydate 40; truncate; pause 3500; write 3; look; kill 3",
+    "two copies, the first with half a line": "glob: part 40; copy 100 4; step; part 50; copy 100 4; step; truncate; look",
     "what was deleted had the name of another": ": part 99; part 99; during 2 part 95; copy 0 3; truncate; look; copy 0 1",
     "a rotated file of a path, found long after the first look": "appends: newday 1; write 60; pause 90000",
     "a file that was missing is a link to one that was read": "appends: copy 0 2; write 8; during 2 moveout; link 1",
