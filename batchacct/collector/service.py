@@ -25,7 +25,7 @@ COMPLETE_S = 20.0
 TICK_S = 1.0
 SILENT_S = 300.0
 """A source that has neither looked nor stored anything for so long hangs: its file system does not answer."""
-END_S = DRAIN_S + 3.0
+END_S = DRAIN_S + 8.0
 """Runners that have not ended by then (their file system or database hangs) are left behind: nothing half done is committed."""
 
 
