@@ -22,7 +22,7 @@ from batchacct.collector.quiet import Quiet
 from batchacct.collector.state import SourceState
 from batchacct.crashpoints import crash_point
 from batchacct.errors import BatchacctError, CheckpointError, ParseError, SourceError
-from batchacct.following import KnownPositions, Likeness, MovedOnError, OpenFile, Position, changed, locate_open
+from batchacct.following import KnownPositions, Likeness, MovedOnError, OpenFile, Position, changed, locate_open, shorter_copy
 from batchacct.following.files import (
     SLACK_S,
     Stamp,
@@ -36,10 +36,9 @@ from batchacct.following.files import (
     stamps,
 )
 from batchacct.model import text_of
-from batchacct.parsing import Parsed
 from batchacct.parsing.framing import WholeFiles
 from batchacct.parsing.reading import BLOCK_BYTES, read_blocks, reading_order, source_errors
-from batchacct.store import Counts, Origin, Store, append, known_positions, note_place
+from batchacct.store import Origin, Store, append, known_positions, note_place
 
 log = logging.getLogger(__name__)
 
@@ -81,10 +80,11 @@ class Follower:
         self._quiet = Quiet(clock, ticks)
         self._failed: dict[str, tuple[Stamp | None, float, BatchacctError]] = {}
         self._warned: dict[str, str] = {}
+        self._were_there: set[str] = set()
         self._stopped = False
         self._kept = KeptFiles()
         self._pending = Pending()
-        self._state = SourceState(store, collector)
+        self._state = SourceState(store, collector, logging.ERROR if patience else logging.INFO)
 
     # --- what a daemon asks -----------------------------------------------------------------------------------------------
 
@@ -111,9 +111,10 @@ class Follower:
                 self._remember()
             paths = None if changed is None or self._stopped or not self._there else self._those(changed)
             whole = paths is None
+            paths = self._list() if paths is None else paths
             self._stopped = False
             if self._drain(done):
-                self._look_at(self._list() if paths is None else paths, done)
+                self._look_at(paths, done)
             done.errors += [error for _, _, error in self._failed.values()]
             done.warnings += self._warned.values()
             if whole and done.read_to_end:
@@ -124,6 +125,11 @@ class Follower:
             self._forget()
             raise
         return done
+
+    def forget_positions(self) -> None:
+        """Another process may have read the files meanwhile: how far they were read is asked of the store anew."""
+        self._known = None
+        self._state.forget()
 
     def close(self) -> None:
         """Closes what was kept open."""
@@ -148,6 +154,7 @@ class Follower:
     def _list(self) -> list[str]:
         """All files that are there, in reading order."""
         self._there = stamps(self._collector.paths, self._old or set())
+        self._were_there |= {path for path in self._collector.paths if self._there.get(path) is not None}
         self._newest = {order[0]: order for order in map(reading_order, self._there)}
         remembered: tuple[dict[str, Any], ...] = (self._settled, self._failed, self._warned)
         for by_path in remembered:
@@ -187,24 +194,20 @@ class Follower:
                 if self._settled.get(path) == stamp and path not in self._from_start:
                     continue
             failed = self._failed.get(path)
-            if failed is not None and failed[0] == stamp and self._ticks() - failed[1] < RETRY_S and not self._is_stop(failed[2]):
+            if failed is not None and failed[0] == stamp and self._ticks() - failed[1] < _retry_s(failed[2]):
                 continue
             try:
                 self._look_at_one(path, stamp, done)
                 self._failed.pop(path, None)
             except (CheckpointError, ParseError, SourceError) as error:
                 self._failed[path] = (stamp, self._ticks(), error)
-                if self._is_stop(error):
+                if isinstance(error, CheckpointError):
                     self._stopped = True
                     return
 
-    @staticmethod
-    def _is_stop(error: BatchacctError) -> bool:
-        return isinstance(error, CheckpointError)
-
     def _look_at_one(self, path: str, stamp: Stamp | None, done: Collected) -> None:
-        if stamp is None and self._patience and self._quiet.seconds(path, None) < COPY_S:
-            done.waiting.append(path)
+        if stamp is None and self._patience and path in self._were_there and self._quiet.seconds(path, None) < COPY_S:
+            done.waiting.append(path)  # it is being rotated, as far as one knows
             return
         with source_errors(path):
             file = OpenFile(path)
@@ -286,8 +289,11 @@ class Follower:
                 moved = position.moved(parsed.end_offset, file.head, tails.pop(parsed.end_offset), begin=file.begin)
                 moved = replace(moved, head=b"") if self._is_written_aside else moved
                 origin = Origin(self._source.name, self._parser.record_type.name, self._parser.label, position.path, position)
-                counts, stored = self._append(origin, parsed, moved)
+                counts, stored = append(self._store, origin, parsed, self._clock(), moved)
+                assert stored is not None
                 self._known.put(stored)
+                if position.id is None:
+                    log.info("source=%s begins %s", self._source.name, position.path)
                 crash_point("follow.after-append")
                 count, position, read_on = parsed.end_offset - position.offset, stored, True
                 done.bytes_read += count
@@ -306,15 +312,6 @@ class Follower:
         """Whether another file has all of this one and more: the rest of the unit at its end is there."""
         others = (self._there.get(path) for path in self._pending.also_at(file.path, position))
         return any(s is not None and s.size > stamp.size for s in others) or begins_another(file, self._there)
-
-    def _append(self, origin: Origin, parsed: Parsed, moved: Position) -> tuple[Counts, Position]:
-        try:
-            counts, stored = append(self._store, origin, parsed, self._clock(), moved)
-        except CheckpointError:
-            self._forget()
-            raise
-        assert stored is not None
-        return counts, stored
 
     def _placed(self, position: Position) -> Position:
         """Notes where a file is of which nothing new was read; a copy, whose original is where it was, changes nothing."""
@@ -343,10 +340,7 @@ class Follower:
             return False
         if in_place or likeness is Likeness.CHANGED or known.path == text_of(os.fsencode(file.path)):
             raise changed(self._source.name, file.path, known)
-        self._warned[file.path] = (
-            f"{file.path} begins like what was read up to byte {known.offset} and has {stamp.size} bytes: it is taken for a copy "
-            f"made before the rest was written, and not read"
-        )
+        self._warned[file.path] = shorter_copy(file.path, stamp.size, known)
         return True
 
     # --- what is no longer where it was ------------------------------------------------------------------------------------
@@ -390,8 +384,12 @@ class Follower:
         for position, size in self._pending.lost(self._there, present, self._ticks(), patience_s):
             count = size - position.offset
             done.lost_bytes += count
-            log.error(
-                "source=%s %d bytes of %s from byte %d on were destroyed before they could be read: the file was truncated or "
-                "deleted, and no copy of it is among the source's files", self._source.name, count, position.path, position.offset,
-            )  # fmt: skip
+            told = (
+                "source=%s %d bytes of %s from byte %d on were destroyed before they could be read: no file of the source has them"
+            )
+            log.error(told, self._source.name, count, position.path, position.offset)
             note_place(self._store, replace(position, size=position.offset))
+
+
+def _retry_s(error: BatchacctError) -> int:
+    return 0 if isinstance(error, CheckpointError) else RETRY_S
