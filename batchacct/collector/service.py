@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import logging
 import math
+import resource
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from batchacct.collector.collecting import Collector
+from batchacct.collector.kept import KEPT_OPEN
 from batchacct.collector.running import DRAIN_S, FeedRunner, FileRunner, Outage, Runner, Surroundings, lock_name
 from batchacct.completing import Rule, complete_parts
 from batchacct.config import Collect
@@ -23,6 +26,11 @@ log = logging.getLogger(__name__)
 COMPLETE_S = 20.0
 """Time between two completions of records from parts, where parts came in."""
 TICK_S = 1.0
+MOST_OPEN = 16_384
+KEPT_SHARE = 4
+"""Of the files that may be open at most one in so many is kept open for its reading."""
+SERVE_S = 30
+"""An address at which metrics could not be served is tried again after so long."""
 SILENT_S = 300.0
 """A source that has neither looked nor stored anything for so long hangs: its file system does not answer."""
 END_S = DRAIN_S + 8.0
@@ -44,10 +52,27 @@ class Plan:
     from_start: frozenset[str] = frozenset()
 
 
-class Service:
-    """`reload` makes another plan of the configuration as it is then.  Raises from it: any BatchacctError; the old plan stays."""
+class Closeable(Protocol):
+    """What can be closed."""
 
-    def __init__(self, store: Store, plan: Plan, clock: Callable[[], int], reload: Callable[[], Plan] | None = None) -> None:
+    def close(self) -> None:
+        """Ends it."""
+
+
+class Service:
+    """`reload` makes another plan of the configuration as it is then; if that raises a BatchacctError, the old plan stays.
+
+    `serve_metrics` begins to serve them.  Raises from it: a BatchacctError; then it is tried again.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        plan: Plan,
+        clock: Callable[[], int],
+        reload: Callable[[], Plan] | None = None,
+        serve_metrics: Callable[[], Closeable] | None = None,
+    ) -> None:
         self._plan, self._clock, self._reload = plan, clock, reload
         self._store, self._locks, self._outage = store, store.locks(), Outage()
         self._runners: dict[str, Runner] = {}
@@ -57,21 +82,28 @@ class Service:
         self._beat_at = time.monotonic()
         self._beat_count = 0
         self._said = ""
+        self._serve_metrics, self._serve_at = serve_metrics, 0.0
+        self._endpoint: Closeable | None = None
 
     def run(self, signals: Signals) -> None:
         """Follows until SIGTERM or SIGINT.  Raises: BusyError if one of the sources is followed by another process already."""
         try:
             for collector in self._plan.collectors:
                 self._locks.take(lock_name(collector.source.name))
+            log.info("following %s", ", ".join(collector.source.name for collector in self._plan.collectors))
             self._start(self._plan.collectors)
             self._completer.start()
             self._notifier.ready()
             self._follow(signals)
         finally:
             self._notifier.stopping()
+            if self._endpoint is not None:
+                self._endpoint.close()
             self._end(list(self._runners))
             self._completer.end()
-            self._locks.close()
+            closing = threading.Thread(target=self._locks.close, name="give locks back", daemon=True)
+            closing.start()
+            closing.join(DRAIN_S)  # a database that hangs does not hinder the end: the locks end with the process
 
     @property
     def recorded(self) -> int:
@@ -88,14 +120,16 @@ class Service:
             if number is not None:
                 self._take_over_configuration()
             self._notifier.watchdog()
+            self._serve()
             self._say()
             self._beat()
 
     # --- runners ----------------------------------------------------------------------------------------------------------
 
     def _start(self, collectors: Sequence[Collector]) -> None:
+        kept_open = max(min(_most_open_files() // KEPT_SHARE // max(len(self._plan.collectors), 1), KEPT_OPEN), 1)
         around = Surroundings(
-            self._store, self._plan.settings, self._clock, self._locks, self._outage, self._completer.something_came
+            self._store, self._plan.settings, self._clock, self._locks, self._outage, kept_open, self._completer.something_came
         )
         for collector in collectors:
             if collector.feed is None:
@@ -125,7 +159,8 @@ class Service:
         except BatchacctError as error:
             log.error("the configuration stays as it was: %s", error.message)  # noqa: TRY400 - told to people
         else:
-            same_settings = plan.settings == self._plan.settings
+            of_sources = {"watch", "poll_interval", "feed_interval"}
+            same_settings = plan.settings.model_dump(include=of_sources) == self._plan.settings.model_dump(include=of_sources)
             kept = {n for n in self._runners if same_settings and n in plan.known_by and plan.known_by[n] == self._plan.known_by[n]}
             ended = [name for name in self._runners if name not in kept]
             begun = [collector for collector in plan.collectors if collector.source.name not in kept]
@@ -137,6 +172,17 @@ class Service:
         self._notifier.ready()
 
     # --- what is told -----------------------------------------------------------------------------------------------------
+
+    def _serve(self) -> None:
+        """Serves metrics once the address is free: that somebody else listens there keeps nothing from being collected."""
+        if self._serve_metrics is None or self._endpoint is not None or time.monotonic() < self._serve_at:
+            return
+        try:
+            self._endpoint = self._serve_metrics()
+        except BatchacctError as error:
+            if self._serve_at == 0:
+                log.error("%s. It is tried again every %d s", error.message, SERVE_S)  # noqa: TRY400 - told to people
+            self._serve_at = time.monotonic() + SERVE_S
 
     def _beat(self) -> None:
         every_s = self._plan.heartbeat_s
@@ -162,6 +208,15 @@ class Service:
         return isinstance(runner, FileRunner) and now - runner.turn_at > SILENT_S
 
 
+def _most_open_files() -> int:
+    """How many files the process may have open, once it has taken what it may."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = MOST_OPEN if hard == resource.RLIM_INFINITY else min(hard, MOST_OPEN)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    return most
+
+
 class _Completer(threading.Thread):
     """Makes records of the parts that came in, every COMPLETE_S."""
 
@@ -180,6 +235,8 @@ class _Completer(threading.Thread):
         self._came.set()
         while not self._ended.wait(COMPLETE_S):
             self._complete()
+        if not self._outage.lasts:
+            self._complete()
 
     def end(self) -> None:
         """Completes what came last, as far as there is time, and ends."""
@@ -187,8 +244,6 @@ class _Completer(threading.Thread):
         self._ended.set()
         if self.is_alive():
             self.join(END_S)
-        if not (self.is_alive() or self._outage.lasts):
-            self._complete()
 
     def _complete(self) -> None:
         if not (self._came.is_set() and self.rules):
@@ -200,3 +255,6 @@ class _Completer(threading.Thread):
         except StoreError as error:
             self._came.set()
             self._outage.noticed(error)
+        except Exception:
+            log.exception("records could not be completed from parts, by an error that was not foreseen; it is tried again")
+            self._came.set()

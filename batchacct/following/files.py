@@ -50,7 +50,7 @@ def stamp_of(state: os.stat_result) -> Stamp:
 def stamp_of_path(path: str) -> Stamp | None:
     """None where there is no file, or it may not be looked at."""
     try:
-        return stamp_of(Path(path).stat())
+        return stamp_of(os.stat(path))  # noqa: PTH116 - there may be a hundred thousand
     except OSError:
         return None
 
@@ -64,9 +64,9 @@ def stamps(patterns: Iterable[str], old: Set[int]) -> dict[str, Stamp | None]:
     patterns = list(patterns)
     found = {path: stamp_of_path(path) for path in expand(patterns)}
     for path in patterns:
-        for sibling in () if glob.has_magic(path) else _siblings(path):
+        for sibling in _siblings(path):
             stamp = stamp_of_path(sibling)
-            if sibling not in found and stamp is not None and stamp.modified_at not in old:
+            if sibling not in found and stamp is not None and stamp.modified_at not in old and os.path.isfile(sibling):  # noqa: PTH113
                 found[sibling] = stamp
     return {path: found[path] for path in sorted(found, key=reading_order)}
 
@@ -82,7 +82,7 @@ def old_siblings(patterns: Iterable[str], since: int | None, unfinished: Collect
     for path in patterns:
         own = stamp_of_path(path)
         after = since if since is not None else own.modified_at if own is not None else time.time()
-        for sibling in () if glob.has_magic(path) else _siblings(path):
+        for sibling in _siblings(path):
             stamp = stamp_of_path(sibling)
             if stamp is not None and stamp.modified_at < after - SLACK_S and stamp.place not in unfinished:
                 found.add(stamp.modified_at)
@@ -95,18 +95,14 @@ def may_be_one(patterns: Iterable[str], path: str) -> bool:
 
 
 def folders(patterns: Iterable[str], paths: Iterable[str]) -> set[str]:
-    """The folders whose changes matter: of the files, of what links lead to, and those in which a pattern may come to match."""
+    """The folders whose changes matter: those of the files, and those in which a pattern may come to match."""
     found = set()
     for pattern in patterns:
         folder = os.path.dirname(pattern)  # noqa: PTH120 - "" where there is none
         while folder and glob.has_magic(folder):
             folder = str(Path(folder).parent)
         found.add(folder or ".")
-    for path in paths:
-        found.add(str(Path(path).parent))
-        if is_link(path):
-            found.add(str(Path(os.path.realpath(path)).parent))
-    return found
+    return found | {os.path.dirname(path) or "." for path in paths}  # noqa: PTH120 - there may be a hundred thousand
 
 
 def is_link(path: str) -> bool:
@@ -115,7 +111,10 @@ def is_link(path: str) -> bool:
 
 
 def _siblings(path: str) -> list[str]:
+    """What a path may have been rotated to; of a pattern there is none. (A name may hold brackets, though, and be no pattern.)"""
     folder, name = os.path.split(path)
+    if "*" in name or "?" in name:
+        return []
     try:
         beside = os.listdir(folder or ".")  # noqa: PTH208 - names are all that is asked
     except OSError:
@@ -142,3 +141,14 @@ def _holds(path: str, offset: int, content: bytes) -> bool:
             return stream.read(len(content)) == content
     except OSError:
         return False
+
+
+def nothing_there(patterns: Iterable[str]) -> str:
+    """What is told where no file matches: that a folder cannot be listed, else that there is none."""
+    patterns = list(patterns)
+    for folder in folders(patterns, ()):
+        try:
+            os.listdir(folder)  # noqa: PTH208 - only whether it can be
+        except OSError as error:
+            return f"folder {folder} cannot be listed: {error.strerror}. Its files are read once it can be"
+    return f"no file matches {', '.join(patterns)}: correct the source's `paths`, or wait for the first file"

@@ -194,8 +194,16 @@ def changed(source: str, path: str, known: Position) -> CheckpointError:
     """What is told of a file that contradicts the position it begins like, with the choices there are."""
     which = "" if text_of(os.fsencode(path)) == known.path else f"begins like {known.path}, which "
     return CheckpointError(
-        f"source {source}: {path} {which}was read up to byte {known.offset}, but is another file before that byte, or shorter: it "
+        f"{path} {which}was read up to byte {known.offset}, but is another file before that byte, or shorter: it "
         f"was truncated or edited. Nothing of it was read, and of this source nothing more is. Restore the file; or take it out "
         f"of the source's `paths`; or, if its content is to be read as new, `batchacct collect --once --from-start {path} "
         f"{source}` does so (records known already are not doubled)"
+    )
+
+
+def shorter_copy(path: str, size: int, known: Position) -> str:
+    """What is told of a file that is taken for a copy of what was read further than it is long."""
+    return (
+        f"{path} begins like what was read up to byte {known.offset} and has {size} bytes: it is taken for a copy made before the "
+        f"rest was written, and not read"
     )

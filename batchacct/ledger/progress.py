@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +69,10 @@ def read_progress(connection: Connection, config: Config, now: int) -> list[Prog
         else:
             of_source = select(followed_file).where(followed_file.c.source == keys.name).order_by(followed_file.c.id)
             found.append(_followed(keys, state, connection.execute(of_source).all(), now))
+        try:
+            registry.parser(keys.parser)
+        except PluginError as error:
+            found[-1] = replace(found[-1], last_error=f"it is not collected: {error.message}")
     return found
 
 
