@@ -15,7 +15,9 @@ from batchacct.following.opened import HEAD_BYTES, OpenFile
 from batchacct.parsing.reading import expand, reading_order
 
 SLACK_S = 60
-"""A sibling counts as written since the last reading also if its file system's clock was set back by so much."""
+"""The clocks of two file systems may differ by so much."""
+WAITING_S = 3600 + SLACK_S
+"""A sibling counts as written since the last reading if it was no longer before it than half a line at its end is waited for."""
 
 _SIBLING = re.compile(r"(?:\.\d{1,4}|[-.](?:19|20)\d{6}[-_.T\d]*)(?:\.(?:gz|bz2|xz|zst))?")
 
@@ -74,17 +76,19 @@ def stamps(patterns: Iterable[str], old: Set[int]) -> dict[str, Stamp | None]:
 def old_siblings(patterns: Iterable[str], since: int | None, unfinished: Collection[Place] = ()) -> set[int]:
     """When those rotated siblings of paths were written to that were not after `since` (Unix seconds, by the files' own times;
     None: than the path itself): they were read when they had their first names, or were never asked for. Those that are
-    `unfinished` are none of them.
+    `unfinished` are none of them, nor those in which half a line, and nothing else, may have waited for its end (WAITING_S).
 
     They are known by that time when they are renamed or compressed; what is written while the clock is set back is none of them.
     """
     found = set()
     for path in patterns:
         own = stamp_of_path(path)
-        after = since if since is not None else own.modified_at if own is not None else time.time()
+        after = own.modified_at - SLACK_S if own is not None else time.time() - SLACK_S
+        if since is not None:
+            after = since - WAITING_S
         for sibling in _siblings(path):
             stamp = stamp_of_path(sibling)
-            if stamp is not None and stamp.modified_at < after - SLACK_S and stamp.place not in unfinished:
+            if stamp is not None and stamp.modified_at < after and stamp.place not in unfinished:
                 found.add(stamp.modified_at)
     return found
 
