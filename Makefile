@@ -13,7 +13,7 @@ UNIT_PACKAGES = systemd
 FUZZ ?= 1000000
 PYTEST = $(BIN)/python -m pytest -q -n 2 --dist loadfile
 
-.PHONY: help demo test check lint types docs-fresh second-zone bench fuzz docs clean
+.PHONY: help demo test check lint types docs-fresh second-zone bench soak fuzz docs clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -35,10 +35,13 @@ types: $(VENV)/ready-test
 	$(BIN)/mypy
 
 second-zone: $(VENV)/ready-test
-	TZ=Pacific/Chatham $(PYTEST) -m "not slow" --ignore=tests/crash
+	TZ=Pacific/Chatham $(PYTEST) -m "not slow" --ignore=tests/crash --ignore=tests/faults
 
 bench: $(VENV)/ready-test ## Measure, and print ratios (BENCH_JOBS=, BENCH_UNITS=, APEL_SRC= for the comparison with an APEL checkout)
 	$(BIN)/python -m benchmarks
+
+soak: $(VENV)/ready-test ## A collector under load for SOAK_SECONDS= (1200) into SOAK_DATABASE= (sqlite, postgresql), and at rest
+	$(BIN)/python -m benchmarks.soak
 
 fuzz: $(VENV)/ready-test ## The long fuzz run: FUZZ= damaged excerpts (a million) through every parser; hours
 	BATCHACCT_FUZZ=$(FUZZ) $(PYTEST) -k "fuzz or mutated or lanes"
