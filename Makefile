@@ -11,9 +11,11 @@ CLUSTER_PACKAGES = mariadb-server munge slurm-wlm slurmdbd
 # What judges the units; no systemd has to run.
 UNIT_PACKAGES = systemd
 FUZZ ?= 1000000
+HISTORIES ?= 2000
+KILLS ?= 500
 PYTEST = $(BIN)/python -m pytest -q -n 2 --dist loadfile
 
-.PHONY: help demo test check lint types docs-fresh second-zone bench soak fuzz docs clean
+.PHONY: help demo test check lint types docs-fresh second-zone bench soak fuzz crash docs clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -35,7 +37,7 @@ types: $(VENV)/ready-test
 	$(BIN)/mypy
 
 second-zone: $(VENV)/ready-test
-	TZ=Pacific/Chatham $(PYTEST) -m "not slow" --ignore=tests/crash --ignore=tests/faults
+	TZ=Pacific/Chatham $(PYTEST) -m "not slow" --ignore=tests/crash --ignore=tests/faults --ignore=tests/following/test_histories.py
 
 bench: $(VENV)/ready-test ## Measure, and print ratios (BENCH_JOBS=, BENCH_UNITS=, APEL_SRC= for the comparison with an APEL checkout)
 	$(BIN)/python -m benchmarks
@@ -45,6 +47,9 @@ soak: $(VENV)/ready-test ## A collector under load for SOAK_SECONDS= (1200) into
 
 fuzz: $(VENV)/ready-test ## The long fuzz run: FUZZ= damaged excerpts (a million) through every parser; hours
 	BATCHACCT_FUZZ=$(FUZZ) $(PYTEST) -k "fuzz or mutated or lanes"
+
+crash: $(VENV)/ready-test ## HISTORIES= random histories of logs on each database, KILLS= kills under load; the better part of an hour
+	BATCHACCT_HISTORIES=$(HISTORIES) BATCHACCT_KILLS=$(KILLS) $(PYTEST) tests/following/test_histories.py tests/crash
 
 docs: $(VENV)/ready ## Write the generated pages of docs/reference anew
 	$(BIN)/python -m docs.generate

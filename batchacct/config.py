@@ -138,7 +138,7 @@ class SourceKeys(Section):
     site: str | None = key("site, where it is not the one above", None)
     zone: Zone = key("time zone of the host that writes it, for formats that do not say", "UTC")
     longest_silence: Duration | None = key(
-        "silent for longer than this is a warning; default: twice its longest silence of eight weeks", None
+        "silent for longer than this is a warning; default: twice the longest of eight weeks, and 2h", None
     )
 
     @model_validator(mode="after")

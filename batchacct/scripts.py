@@ -183,6 +183,8 @@ def source_for(parser: str, files: Sequence[str], name: str) -> Source:
 def read_log(store: Store, what: Log, options: argparse.Namespace) -> None:
     """Reads what is there and ends, or with `--pidfile` goes on in a daemon.  Raises: any BatchacctError."""
     if options.pidfile:
+        with store.lock(lock_name(what.source.name)):
+            pass  # who follows it already is told here, where the exit status says so
         store.close()  # a connection must not be shared across a fork; the daemon opens its own
         plan = Plan([what.collector], heartbeat_s=60 * options.heartbeatdelta)
         run_as_daemon(options.pidfile, lambda signals: Service(store, plan, unix_now).run(signals))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 import click
 
@@ -12,7 +12,7 @@ from batchacct.cli.common import byte_progress, config_option, config_path, emit
 from batchacct.clock import unix_now
 from batchacct.collector import Collected, Collector, collect_once
 from batchacct.collector.running import lock_name
-from batchacct.collector.service import Plan, Service
+from batchacct.collector.service import Closeable, Plan, Service
 from batchacct.completing import Rule, again, complete_parts, rules_of
 from batchacct.config import Config, SourceKeys, load_config
 from batchacct.errors import BatchacctError, BusyError, ConfigError, IncompleteError, PluginError
@@ -74,7 +74,8 @@ def _collect_once(
         except BusyError as error:
             problems.append(error)
     completed = complete_parts(store, rules, unix_now())
-    emit_table("Collected", COLUMNS, [collected_row(d) for d in done])
+    if done:
+        emit_table("Collected", COLUMNS, [collected_row(d) for d in done])
     for one in done:
         if one.held:
             click.echo(
@@ -97,40 +98,46 @@ def _collect_once(
 
 def _follow(store: Store, config: Config, names: tuple[str, ...], from_start: frozenset[str]) -> None:
     start_logging("batchacct")
-    plan = _plan(config, names, from_start)
+    plan, broken = _plan(config, names, from_start)
+    for error in broken:
+        log.error("%s. The other sources are followed", error.message)
     if not plan.collectors:
-        raise ConfigError("no source can be collected, see above")
+        raise broken[0]
 
     path = config_path().absolute()
 
     def reload() -> Plan:
         changed = load_config(path)
-        if (changed.database, changed.collect.metrics_address) != (config.database, config.collect.metrics_address):
-            log.warning("[database] or metrics_address has changed: that is for the next start")
-        return _plan(changed, names)
+        if changed.database != config.database:
+            log.warning("[database] has changed: that is for the next start")
+        if changed.collect.metrics_address != config.collect.metrics_address:
+            log.warning("[collect] metrics_address has changed: that is for the next start")
+        changed_plan, wrong = _plan(changed, names)
+        if wrong:
+            raise ConfigError("; ".join(error.message for error in wrong))
+        return changed_plan
 
-    log.info("following %d sources", len(plan.collectors))
-    with _metrics(store, config), Signals() as signals:
-        Service(store, plan, unix_now, reload).run(signals)
+    with Signals() as signals:
+        Service(store, plan, unix_now, reload, _metrics(store, config)).run(signals)
     log.info("ended")
 
 
-def _metrics(store: Store, config: Config) -> contextlib.AbstractContextManager[object]:
-    """Serves the metrics, where an address is configured."""
-    if config.collect.metrics_address is None:
-        return contextlib.nullcontext()
+def _metrics(store: Store, config: Config) -> Callable[[], Closeable] | None:
+    """What serves the metrics, where an address is configured."""
+    address = config.collect.metrics_address
+    if address is None:
+        return None
     from batchacct.metrics import metrics_text, serve  # noqa: PLC0415 - only who asks for metrics needs it
 
-    return contextlib.closing(serve(config.collect.metrics_address, lambda: metrics_text(store, config)))
+    return lambda: serve(address, lambda: metrics_text(store, config))
 
 
-def _plan(config: Config, names: tuple[str, ...], from_start: frozenset[str] = frozenset()) -> Plan:
+def _plan(config: Config, names: tuple[str, ...], from_start: frozenset[str] = frozenset()) -> tuple[Plan, list[BatchacctError]]:
+    """What to follow, and what is wrong with sources that cannot be."""
     collectors, broken = collectors_of(config, names)
-    for error in broken:
-        log.error("%s", error.message)
     rules = rules_for(config, {c.source.name for c in collectors})
     known_by = {keys.name: (keys, config.parser_source(keys)) for keys in config.source}
-    return Plan(collectors, rules, config.collect, config.collect.heartbeat, known_by, from_start)
+    return Plan(collectors, rules, config.collect, config.collect.heartbeat, known_by, from_start), broken
 
 
 def chosen_sources(config: Config, names: tuple[str, ...]) -> list[SourceKeys]:

@@ -11,6 +11,7 @@ from typing import Concatenate, ParamSpec, TypeVar
 
 import click
 from rich.console import Console
+from rich.measure import Measurement
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 from rich.table import Table
 from rich.text import Text
@@ -66,7 +67,7 @@ def console() -> Console:
 
 
 def emit_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """A table on standard output; numbers to the right, with thousands apart."""
+    """A table on standard output, numbers to the right, with thousands apart; a line a value where it is too wide."""
     table = Table()
     numeric = [all(isinstance(row[i], (int, float)) for row in rows) and bool(rows) for i in range(len(columns))]
     for name, right in zip(columns, numeric, strict=True):
@@ -75,7 +76,13 @@ def emit_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[objec
         table.add_row(*(_cell(value) for value in row))
     out = console()
     out.print(Text(title, style="bold"))
-    out.print(table)
+    if Measurement.get(out, out.options.update(max_width=5000), table).maximum <= out.width:
+        out.print(table)
+        return
+    for row in rows:
+        for name, value in zip(columns, row, strict=True):
+            out.print(Text(f"  {name}: ") + _cell(value))
+        out.print()
 
 
 def _cell(value: object) -> Text:

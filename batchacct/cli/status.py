@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import click
 
@@ -69,7 +70,8 @@ def _show_following(state: State) -> None:
         left = ("-", "-") if one.unread_bytes is None else (one.unread_bytes, one.unread_files)
         lag = "-" if one.lag_s is None else duration(one.lag_s)
         to_end = "never" if one.read_to_end_at is None else f"{duration(max(state.now - one.read_to_end_at, 0))} ago"
-        rows.append((one.source, one.file or "-", one.offset, *left, lag, shown(last_at), to_end, _state(state, one)))
+        file = "-" if one.file is None else Path(one.file).name
+        rows.append((one.source, file, one.offset, *left, lag, shown(last_at), to_end, _state(state, one)))
     emit_table("Sources, in bytes", columns, rows)
 
 

@@ -18,16 +18,27 @@ from typing import Any
 from batchacct.collector.collecting import PARSE_THREADS, Collected, Collector, Progress, beginning, no_progress, noting_tails
 from batchacct.collector.kept import KeptFile, KeptFiles
 from batchacct.collector.pending import Pending
+from batchacct.collector.quiet import Quiet
 from batchacct.collector.state import SourceState
 from batchacct.crashpoints import crash_point
 from batchacct.errors import BatchacctError, CheckpointError, ParseError, SourceError
-from batchacct.following import KnownPositions, Likeness, MovedOnError, OpenFile, Position, changed, locate_open
-from batchacct.following.files import Stamp, begins_another, folders, is_link, may_be_one, stamp_of, stamp_of_path, stamps
+from batchacct.following import KnownPositions, Likeness, MovedOnError, OpenFile, Position, changed, locate_open, shorter_copy
+from batchacct.following.files import (
+    SLACK_S,
+    Stamp,
+    begins_another,
+    folders,
+    is_link,
+    may_be_one,
+    old_siblings,
+    stamp_of,
+    stamp_of_path,
+    stamps,
+)
 from batchacct.model import text_of
-from batchacct.parsing import Parsed
 from batchacct.parsing.framing import WholeFiles
 from batchacct.parsing.reading import BLOCK_BYTES, read_blocks, reading_order, source_errors
-from batchacct.store import Counts, Origin, Store, append, known_positions, note_place
+from batchacct.store import Origin, Store, append, known_positions, note_place
 
 log = logging.getLogger(__name__)
 
@@ -62,17 +73,18 @@ class Follower:
         self._source, self._parser = collector.source, collector.parser
         self._from_start, self._progress, self._patience = set(from_start), progress, patience
         self._known: KnownPositions | None = None
-        self._since: int | None = None
+        self._old: set[int] | None = None
         self._there: dict[str, Stamp | None] = {}
         self._newest: dict[str, tuple[str, int, int, str]] = {}
         self._settled: dict[str, Stamp] = {}
-        self._seen_first: dict[str, tuple[Stamp | None, float]] = {}
+        self._quiet = Quiet(clock, ticks)
         self._failed: dict[str, tuple[Stamp | None, float, BatchacctError]] = {}
         self._warned: dict[str, str] = {}
+        self._were_there: set[str] = set()
         self._stopped = False
         self._kept = KeptFiles()
         self._pending = Pending()
-        self._state = SourceState(store, collector)
+        self._state = SourceState(store, collector, logging.ERROR if patience else logging.INFO)
 
     # --- what a daemon asks -----------------------------------------------------------------------------------------------
 
@@ -99,9 +111,10 @@ class Follower:
                 self._remember()
             paths = None if changed is None or self._stopped or not self._there else self._those(changed)
             whole = paths is None
+            paths = self._list() if paths is None else paths
             self._stopped = False
             if self._drain(done):
-                self._look_at(self._list() if paths is None else paths, done)
+                self._look_at(paths, done)
             done.errors += [error for _, _, error in self._failed.values()]
             done.warnings += self._warned.values()
             if whole and done.read_to_end:
@@ -113,6 +126,11 @@ class Follower:
             raise
         return done
 
+    def forget_positions(self) -> None:
+        """Another process may have read the files meanwhile: how far they were read is asked of the store anew."""
+        self._known = None
+        self._state.forget()
+
     def close(self) -> None:
         """Closes what was kept open."""
         self._kept.close()
@@ -122,8 +140,11 @@ class Follower:
     def _remember(self) -> None:
         positions = known_positions(self._store, self._source.name)
         self._known, self._pending = KnownPositions(positions), Pending(positions)
-        if self._since is None:
-            self._since = max((position.modified_at for position in positions), default=None)
+        if self._old is None:
+            now = self._clock() + SLACK_S  # a later one is of before the clock was set back
+            last = max((p.modified_at for p in positions if p.modified_at <= now), default=None)
+            unfinished = {(p.device, p.inode) for p in positions if p.offset < p.size}
+            self._old = old_siblings(self._collector.paths, last, unfinished)
 
     def _forget(self) -> None:
         """After a failure nobody knows what was committed: the positions are read anew, and every file is looked at again."""
@@ -132,14 +153,14 @@ class Follower:
 
     def _list(self) -> list[str]:
         """All files that are there, in reading order."""
-        self._there = stamps(self._collector.paths, self._since)
+        self._there = stamps(self._collector.paths, self._old or set())
+        self._were_there |= {path for path in self._collector.paths if self._there.get(path) is not None}
         self._newest = {order[0]: order for order in map(reading_order, self._there)}
-        if self._since is None:
-            self._since = min((stamp.modified_at for stamp in self._there.values() if stamp is not None), default=None)
-        remembered: tuple[dict[str, Any], ...] = (self._settled, self._seen_first, self._failed, self._warned)
+        remembered: tuple[dict[str, Any], ...] = (self._settled, self._failed, self._warned)
         for by_path in remembered:
             for path in by_path.keys() - self._there.keys():
                 del by_path[path]
+        self._quiet.keep_only(self._there.keys())
         return list(self._there)
 
     def _those(self, changed: Collection[str]) -> list[str] | None:
@@ -173,24 +194,20 @@ class Follower:
                 if self._settled.get(path) == stamp and path not in self._from_start:
                     continue
             failed = self._failed.get(path)
-            if failed is not None and failed[0] == stamp and self._ticks() - failed[1] < RETRY_S and not self._is_stop(failed[2]):
+            if failed is not None and failed[0] == stamp and self._ticks() - failed[1] < _retry_s(failed[2]):
                 continue
             try:
                 self._look_at_one(path, stamp, done)
                 self._failed.pop(path, None)
             except (CheckpointError, ParseError, SourceError) as error:
                 self._failed[path] = (stamp, self._ticks(), error)
-                if self._is_stop(error):
+                if isinstance(error, CheckpointError):
                     self._stopped = True
                     return
 
-    @staticmethod
-    def _is_stop(error: BatchacctError) -> bool:
-        return isinstance(error, CheckpointError)
-
     def _look_at_one(self, path: str, stamp: Stamp | None, done: Collected) -> None:
-        if stamp is None and self._patience and self._quiet_s(path, None) < COPY_S:
-            done.waiting.append(path)
+        if stamp is None and self._patience and path in self._were_there and self._quiet.seconds(path, None) < COPY_S:
+            done.waiting.append(path)  # it is being rotated, as far as one knows
             return
         with source_errors(path):
             file = OpenFile(path)
@@ -209,7 +226,7 @@ class Follower:
         try:
             position, settled = self._read(file, stamp, done, final=file.is_compressed or self._is_complete(path, stamp))
         except SourceError:
-            if file.is_compressed and self._patience and self._quiet_s(path, stamp) < COPY_S:
+            if file.is_compressed and self._patience and self._quiet.seconds(path, stamp) < COPY_S:
                 done.waiting.append(path)
                 return
             raise
@@ -229,21 +246,16 @@ class Follower:
         if self._is_written_aside:
             return True
         of_log = reading_order(path)
-        return self._newest[of_log[0]] > of_log and self._quiet_s(path, stamp) >= UNFINISHED_S
+        if self._newest[of_log[0]] <= of_log:
+            return False
+        quiet_s = self._quiet.turned_seconds(path, stamp) if self._patience else self._quiet.seconds(path, stamp)
+        return quiet_s >= UNFINISHED_S
 
     @property
     def _is_written_aside(self) -> bool:
         """Whether files are complete as soon as they are there. (There may be a million, and none is ever seen half copied.)"""
         framing = self._parser.framing
         return isinstance(framing, WholeFiles) and framing.files_are_complete
-
-    def _quiet_s(self, path: str, stamp: Stamp | None) -> float:
-        """How long a file has not changed, by its own time or by that of the looks at it, whichever is longer."""
-        first = self._seen_first.get(path)
-        if first is None or first[0] != stamp:
-            first = self._seen_first[path] = (stamp, self._ticks())
-        looked = self._ticks() - first[1]
-        return looked if stamp is None else max(looked, self._clock() - stamp.modified_at)
 
     # --- reading ----------------------------------------------------------------------------------------------------------
 
@@ -256,13 +268,14 @@ class Follower:
             return None, self._contradicts(found.position, found.likeness, file, stamp, done)
         if found.likeness is Likeness.PART and not begun_anew:
             return replace(found.position, offset=stamp.size), True
-        is_young = self._quiet_s(file.path, stamp) < COPY_S
+        is_young = self._quiet.seconds(file.path, stamp) < COPY_S
         if found.likeness is Likeness.NEW and is_young and begins_another(file, self._there):
             done.waiting.append(file.path)
             return None, False
         self._from_start.discard(file.path)
         crash_point("follow.located")
         position = found.position
+        final = final and (file.is_compressed or not self._goes_on_elsewhere(file, position, stamp))
         blocks = read_blocks(file.from_(position.offset, found.before), self._parser.framing, offset=position.offset, final=final)
         tails: dict[int, bytes] = {}
         much = file.is_compressed or stamp.size - position.offset > BLOCK_BYTES
@@ -276,8 +289,11 @@ class Follower:
                 moved = position.moved(parsed.end_offset, file.head, tails.pop(parsed.end_offset), begin=file.begin)
                 moved = replace(moved, head=b"") if self._is_written_aside else moved
                 origin = Origin(self._source.name, self._parser.record_type.name, self._parser.label, position.path, position)
-                counts, stored = self._append(origin, parsed, moved)
+                counts, stored = append(self._store, origin, parsed, self._clock(), moved)
+                assert stored is not None
                 self._known.put(stored)
+                if position.id is None:
+                    log.info("source=%s begins %s", self._source.name, position.path)
                 crash_point("follow.after-append")
                 count, position, read_on = parsed.end_offset - position.offset, stored, True
                 done.bytes_read += count
@@ -292,14 +308,10 @@ class Follower:
             position = self._placed(position)
         return position, file.is_compressed or position.offset >= stamp.size
 
-    def _append(self, origin: Origin, parsed: Parsed, moved: Position) -> tuple[Counts, Position]:
-        try:
-            counts, stored = append(self._store, origin, parsed, self._clock(), moved)
-        except CheckpointError:
-            self._forget()
-            raise
-        assert stored is not None
-        return counts, stored
+    def _goes_on_elsewhere(self, file: OpenFile, position: Position, stamp: Stamp) -> bool:
+        """Whether another file has all of this one and more: the rest of the unit at its end is there."""
+        others = (self._there.get(path) for path in self._pending.also_at(file.path, position))
+        return any(s is not None and s.size > stamp.size for s in others) or begins_another(file, self._there)
 
     def _placed(self, position: Position) -> Position:
         """Notes where a file is of which nothing new was read; a copy, whose original is where it was, changes nothing."""
@@ -308,7 +320,8 @@ class Follower:
         if old is None or old == position:
             return position
         was_at = (old.device, old.inode)
-        if was_at != (position.device, position.inode) and any(s is not None and s.place == was_at for s in self._there.values()):
+        there = [path for path, stamp in self._there.items() if stamp is not None and stamp.place == was_at]
+        if was_at != (position.device, position.inode) and any(self._pending.may_be_at(path, old) for path in there):
             return old
         note_place(self._store, position)
         self._known.put(position)
@@ -322,15 +335,12 @@ class Follower:
         if likeness is Likeness.SHORTER and self._kept.holds(file):
             return True  # it has no name any more, and what has its name has its content, and more
         in_place = file.place == (known.device, known.inode)
-        if not in_place and self._quiet_s(file.path, stamp) < COPY_S:
+        if not in_place and self._quiet.seconds(file.path, stamp) < COPY_S:
             done.waiting.append(file.path)
             return False
         if in_place or likeness is Likeness.CHANGED or known.path == text_of(os.fsencode(file.path)):
             raise changed(self._source.name, file.path, known)
-        self._warned[file.path] = (
-            f"{file.path} begins like what was read up to byte {known.offset} and has {stamp.size} bytes: it is taken for a copy "
-            f"made before the rest was written, and not read"
-        )
+        self._warned[file.path] = shorter_copy(file.path, stamp.size, known)
         return True
 
     # --- what is no longer where it was ------------------------------------------------------------------------------------
@@ -353,17 +363,17 @@ class Follower:
     def _drain_one(self, kept: KeptFile, done: Collected) -> None:
         kept.file.refresh()
         stamp = stamp_of(kept.file.state)
-        if stamp.size != kept.size:
-            kept.size, kept.grew_at = stamp.size, self._ticks()
+        if stamp.size != kept.size or kept.has_name:
+            kept.size, kept.has_name, kept.changed_at = stamp.size, False, self._ticks()
         is_deleted = kept.file.state.st_nlink == 0
-        is_over = self._ticks() - kept.grew_at >= (COPY_S if is_deleted else UNFINISHED_S)
+        is_over = self._ticks() - kept.changed_at >= (COPY_S if is_deleted else UNFINISHED_S)
         assert self._known is not None
         offset, goes_on = kept.elsewhere(self._known, self._there)
         if stamp.size > offset:
             position, _ = self._read(kept.file, stamp, done, final=is_over and not goes_on)
             if position is not None:
                 kept.position = position
-                self._pending.note(kept.file.path, position, stamp.size, kept.file.head)
+                self._pending.note(None, position, stamp.size, kept.file.head)
         if is_over:
             self._kept.drop(kept.file.place)
 
@@ -374,8 +384,12 @@ class Follower:
         for position, size in self._pending.lost(self._there, present, self._ticks(), patience_s):
             count = size - position.offset
             done.lost_bytes += count
-            log.error(
-                "source=%s %d bytes of %s from byte %d on were destroyed before they could be read: the file was truncated or "
-                "deleted, and no copy of it is among the source's files", self._source.name, count, position.path, position.offset,
-            )  # fmt: skip
+            told = (
+                "source=%s %d bytes of %s from byte %d on were destroyed before they could be read: no file of the source has them"
+            )
+            log.error(told, self._source.name, count, position.path, position.offset)
             note_place(self._store, replace(position, size=position.offset))
+
+
+def _retry_s(error: BatchacctError) -> int:
+    return 0 if isinstance(error, CheckpointError) else RETRY_S

@@ -14,22 +14,23 @@ KEPT_OPEN = 32
 
 @dataclass
 class KeptFile:
-    """A file kept open, how far it was read, and when (in ticks) it was last seen to grow."""
+    """A file kept open, how far it was read, and when (in ticks) it was last seen to grow, or to lose its name."""
 
     file: OpenFile
     position: Position
     size: int
-    grew_at: float
+    changed_at: float
+    has_name: bool = True
 
     def elsewhere(self, known: KnownPositions, there: Mapping[str, Stamp | None]) -> tuple[int, bool]:
-        """How far the content was read, by whatever name, and whether a file that has a name has it, too, and may go on with it."""
+        """How far the content was read, by whatever name, and whether another file has it, too, and may go on with it."""
         if begins_another(self.file, there, as_long=True):
             return self.file.state.st_size, True
         position = known.numbered(self.position.id)
-        if position is None or not self.position.begins(self.file.head):
+        if position is None or not position.begins(self.file.head):
             return 0, False
         place = (position.device, position.inode)
-        return position.offset, place != self.file.place and any(s is not None and s.place == place for s in there.values())
+        return position.offset, place != self.file.place
 
 
 class KeptFiles:
@@ -48,11 +49,11 @@ class KeptFiles:
     def keep(self, file: OpenFile, position: Position, size: int, now: float) -> None:
         """Keeps a file open, in the place of an older handle of it."""
         old = self._by_place.get(file.place)
-        grew_at = now if old is None or old.size != size else old.grew_at
+        changed_at = now if old is None or old.size != size else old.changed_at
         self.drop(file.place, but=file)
-        self._by_place[file.place] = KeptFile(file, position, size, grew_at)
+        self._by_place[file.place] = KeptFile(file, position, size, changed_at)
         while len(self._by_place) > KEPT_OPEN:
-            self.drop(min(self._by_place, key=lambda place: self._by_place[place].grew_at))
+            self.drop(min(self._by_place, key=lambda place: self._by_place[place].changed_at))
 
     def without_name(self, places: Collection[Place]) -> list[KeptFile]:
         """Those that are at none of the places where there are files."""

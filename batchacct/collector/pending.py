@@ -31,10 +31,13 @@ class Pending:
             if position.size > position.offset and not has_compressed_name(position.path):
                 self._seen[_key(position)] = _Seen(position, position.size, b"")
 
-    def note(self, path: str, position: Position, size: int, head: bytes) -> None:
-        """A file of that size (compressed: of so many bytes of content), which begins with `head`, was read up to there."""
+    def note(self, path: str | None, position: Position, size: int, head: bytes) -> None:
+        """A file of that size (compressed: of so many bytes of content), which begins with `head`, was read up to there; `path`
+        is None of one that has no name any more.
+        """
         key = _key(position)
-        self._at[path] = key
+        if path is not None:
+            self._at[path] = key
         known_now = [k for k, seen in self._seen.items() if seen.head and head.startswith(seen.head)]
         for old in known_now:
             self._forget(old)
@@ -43,6 +46,14 @@ class Pending:
             self._missing_since.pop(key, None)
         else:
             self._forget(key)
+
+    def may_be_at(self, path: str, position: Position) -> bool:
+        """Whether the content of a position was last found at a path, or nothing is known of that."""
+        return self._at.get(path, _key(position)) == _key(position)
+
+    def also_at(self, path: str, position: Position) -> list[str]:
+        """The other paths at which the content of a position was last found."""
+        return [other for other, key in self._at.items() if key == position.id and other != path]
 
     def lost(
         self, paths: Collection[str], kept: Iterable[Position], now: float, patience_s: float

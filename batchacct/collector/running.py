@@ -142,6 +142,9 @@ class Runner(threading.Thread, abc.ABC):
         try:
             self._lock()
             done = collect()
+            if self._around.outage.lasts:
+                with self._around.store.writing():
+                    pass  # looking at files does not prove that the database takes anything
         except StoreError as error:
             self._around.outage.noticed(error)
             self._around.store.close()  # a connection that failed may lead to what is no longer there
@@ -150,7 +153,7 @@ class Runner(threading.Thread, abc.ABC):
             return None
         except BusyError as error:
             if self.trouble != error.message:
-                log.error("source=%s %s", self.source, error.message)  # noqa: TRY400 - told to people, who need no traceback
+                log.warning("source=%s waits: %s", self.source, error.message)
             self.trouble = error.message
             return None
         self._around.outage.over()
@@ -166,7 +169,11 @@ class Runner(threading.Thread, abc.ABC):
         name = lock_name(self.source)
         if not self._around.locks.holds(name):
             self._around.locks.take(name)
+            self._took_over()
         self._checked_at = time.monotonic()
+
+    def _took_over(self) -> None:
+        """The source was not locked for a while: another process may have collected from it."""
 
     def _unlock(self) -> None:
         self._around.locks.give(lock_name(self.source))
@@ -195,6 +202,9 @@ class FileRunner(Runner):
     def end(self) -> None:
         super().end()
         self._watch.wake()
+
+    def _took_over(self) -> None:
+        self._follower.forget_positions()
 
     def _close(self) -> None:
         self._follower.close()

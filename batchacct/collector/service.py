@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from batchacct.collector.collecting import Collector
 from batchacct.collector.running import DRAIN_S, FeedRunner, FileRunner, Outage, Runner, Surroundings, lock_name
@@ -23,9 +24,11 @@ log = logging.getLogger(__name__)
 COMPLETE_S = 20.0
 """Time between two completions of records from parts, where parts came in."""
 TICK_S = 1.0
+SERVE_S = 30
+"""An address at which metrics could not be served is tried again after so long."""
 SILENT_S = 300.0
 """A source that has neither looked nor stored anything for so long hangs: its file system does not answer."""
-END_S = DRAIN_S + 3.0
+END_S = DRAIN_S + 8.0
 """Runners that have not ended by then (their file system or database hangs) are left behind: nothing half done is committed."""
 
 
@@ -44,10 +47,27 @@ class Plan:
     from_start: frozenset[str] = frozenset()
 
 
-class Service:
-    """`reload` makes another plan of the configuration as it is then.  Raises from it: any BatchacctError; the old plan stays."""
+class Closeable(Protocol):
+    """What can be closed."""
 
-    def __init__(self, store: Store, plan: Plan, clock: Callable[[], int], reload: Callable[[], Plan] | None = None) -> None:
+    def close(self) -> None:
+        """Ends it."""
+
+
+class Service:
+    """`reload` makes another plan of the configuration as it is then; if that raises a BatchacctError, the old plan stays.
+
+    `serve_metrics` begins to serve them.  Raises from it: a BatchacctError; then it is tried again.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        plan: Plan,
+        clock: Callable[[], int],
+        reload: Callable[[], Plan] | None = None,
+        serve_metrics: Callable[[], Closeable] | None = None,
+    ) -> None:
         self._plan, self._clock, self._reload = plan, clock, reload
         self._store, self._locks, self._outage = store, store.locks(), Outage()
         self._runners: dict[str, Runner] = {}
@@ -57,18 +77,23 @@ class Service:
         self._beat_at = time.monotonic()
         self._beat_count = 0
         self._said = ""
+        self._serve_metrics, self._serve_at = serve_metrics, 0.0
+        self._endpoint: Closeable | None = None
 
     def run(self, signals: Signals) -> None:
         """Follows until SIGTERM or SIGINT.  Raises: BusyError if one of the sources is followed by another process already."""
         try:
             for collector in self._plan.collectors:
                 self._locks.take(lock_name(collector.source.name))
+            log.info("following %s", ", ".join(collector.source.name for collector in self._plan.collectors))
             self._start(self._plan.collectors)
             self._completer.start()
             self._notifier.ready()
             self._follow(signals)
         finally:
             self._notifier.stopping()
+            if self._endpoint is not None:
+                self._endpoint.close()
             self._end(list(self._runners))
             self._completer.end()
             self._locks.close()
@@ -88,6 +113,7 @@ class Service:
             if number is not None:
                 self._take_over_configuration()
             self._notifier.watchdog()
+            self._serve()
             self._say()
             self._beat()
 
@@ -125,7 +151,8 @@ class Service:
         except BatchacctError as error:
             log.error("the configuration stays as it was: %s", error.message)  # noqa: TRY400 - told to people
         else:
-            same_settings = plan.settings == self._plan.settings
+            of_sources = {"watch", "poll_interval", "feed_interval"}
+            same_settings = plan.settings.model_dump(include=of_sources) == self._plan.settings.model_dump(include=of_sources)
             kept = {n for n in self._runners if same_settings and n in plan.known_by and plan.known_by[n] == self._plan.known_by[n]}
             ended = [name for name in self._runners if name not in kept]
             begun = [collector for collector in plan.collectors if collector.source.name not in kept]
@@ -137,6 +164,17 @@ class Service:
         self._notifier.ready()
 
     # --- what is told -----------------------------------------------------------------------------------------------------
+
+    def _serve(self) -> None:
+        """Serves metrics once the address is free: that somebody else listens there keeps nothing from being collected."""
+        if self._serve_metrics is None or self._endpoint is not None or time.monotonic() < self._serve_at:
+            return
+        try:
+            self._endpoint = self._serve_metrics()
+        except BatchacctError as error:
+            if self._serve_at == 0:
+                log.error("%s. It is tried again every %d s", error.message, SERVE_S)  # noqa: TRY400 - told to people
+            self._serve_at = time.monotonic() + SERVE_S
 
     def _beat(self) -> None:
         every_s = self._plan.heartbeat_s
@@ -151,7 +189,8 @@ class Service:
         now = time.monotonic()
         troubled = [f"{name}: {r.trouble}" for name, r in self._runners.items() if r.trouble]
         troubled += [f"{name}: its file system does not answer" for name, r in self._runners.items() if self._hangs(r, now)]
-        text = f"{len(self._runners)} sources, {self.recorded} records" + "".join(f"; {told}" for told in troubled)
+        sources = "1 source" if len(self._runners) == 1 else f"{len(self._runners)} sources"
+        text = f"{sources}, {self.recorded} records" + "".join(f"; {told}" for told in troubled)
         if text != self._said:
             self._notifier.status(text)
             self._said = text

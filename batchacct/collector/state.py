@@ -15,29 +15,39 @@ STATE_S = 10
 
 
 class SourceState:
-    """Written when something changes, else every STATE_S; what is wrong is logged once."""
+    """Written when something changes, else every STATE_S; each error is logged once, at `level`, until it is over."""
 
-    def __init__(self, store: Store, collector: Collector) -> None:
+    def __init__(self, store: Store, collector: Collector, level: int) -> None:
         self._store, self._name, self._record_type = store, collector.source.name, collector.parser.record_type.name
-        self._told: tuple[str | None, str | None] | None = None
+        self._level = level
+        self._written: tuple[str | None, str | None] | None = None
         self._noted_at = float("-inf")
+        self._logged: set[str] = set()
+
+    def forget(self) -> None:
+        """Another process may have written it meanwhile."""
+        self._written = None
 
     def note(self, done: Collected, read_to_end_at: int | None, *, now: int, ticks: float) -> None:
         """`read_to_end_at`: when that was, if it was (Unix seconds).  Raises: StoreError."""
-        told = (done.errors[-1].message if done.errors else None, "; ".join(done.warnings) or None)
-        if told != self._told:
-            for message in dict.fromkeys(e.message for e in done.errors):
-                log.error("source=%s %s", self._name, message)
-            for message in done.warnings:
-                log.warning("source=%s %s", self._name, message)
+        self._log(done)
+        state = (done.errors[-1].message if done.errors else None, "; ".join(done.warnings) or None)
         is_due = read_to_end_at is not None and ticks - self._noted_at >= STATE_S
-        if told == self._told and not done.lost_bytes and not is_due:
+        if state == self._written and not done.lost_bytes and not is_due:
             return
-        values: dict[str, object] = {"record_type": self._record_type, "last_error": told[0], "warning": told[1]}
-        if told[0] is not None:
-            values["last_error_at"] = now
+        values: dict[str, object] = {"record_type": self._record_type, "last_error": state[0], "warning": state[1]}
+        values["last_error_at"] = None if state[0] is None else now
         if read_to_end_at is not None:
             values["read_to_end_at"] = read_to_end_at
         crash_point("follow.state")
         note_state(self._store, self._name, values, done.lost_bytes)
-        self._told, self._noted_at = told, ticks
+        self._written, self._noted_at = state, ticks
+
+    def _log(self, done: Collected) -> None:
+        told = {error.message: self._level for error in done.errors} | dict.fromkeys(done.warnings, logging.WARNING)
+        for message, level in told.items():
+            if message not in self._logged:
+                log.log(level, "source=%s %s", self._name, message)
+        if self._logged and not told:
+            log.info("source=%s is read again", self._name)
+        self._logged = set(told)

@@ -1,7 +1,16 @@
 """Following files: which file is which, and how far it was read."""
 
 from batchacct.following.opened import HEAD_BYTES, TAIL_BYTES, MovedOnError, OpenFile, read_fully, skip
-from batchacct.following.position import KnownPositions, Likeness, Position, changed, locate, locate_open, unread_bytes
+from batchacct.following.position import (
+    KnownPositions,
+    Likeness,
+    Position,
+    changed,
+    locate,
+    locate_open,
+    shorter_copy,
+    unread_bytes,
+)
 
 __all__ = [
     "HEAD_BYTES",
@@ -15,6 +24,7 @@ __all__ = [
     "locate",
     "locate_open",
     "read_fully",
+    "shorter_copy",
     "skip",
     "unread_bytes",
 ]

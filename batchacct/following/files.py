@@ -7,7 +7,7 @@ import glob
 import os
 import re
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,24 +55,38 @@ def stamp_of_path(path: str) -> Stamp | None:
         return None
 
 
-def stamps(patterns: Iterable[str], since: int | None) -> dict[str, Stamp | None]:
+def stamps(patterns: Iterable[str], old: Set[int]) -> dict[str, Stamp | None]:
     """The files of a source in reading order, each with its stamp; None where it is not there, or may not be looked at.
 
-    A path without a pattern stands for its rotated siblings, too (`acct.1`, `acct-20261126.gz`), as far as they were written to
-    after `since` (Unix seconds, by the files' own times; None: than the path itself): what is older was read when it had its first
-    name, or was never asked for.
+    A path without a pattern stands for its rotated siblings, too (`acct.1`, `acct-20261126.gz`), but those that were
+    last written to at one of the instants `old` (see `old_siblings`).
     """
     patterns = list(patterns)
     found = {path: stamp_of_path(path) for path in expand(patterns)}
     for path in patterns:
-        if not glob.has_magic(path):
-            own = found.get(path)
-            after = since if since is not None else own.modified_at if own is not None else time.time()
-            for sibling in _siblings(path):
-                stamp = stamp_of_path(sibling)
-                if sibling not in found and stamp is not None and stamp.modified_at >= after - SLACK_S:
-                    found[sibling] = stamp
+        for sibling in () if glob.has_magic(path) else _siblings(path):
+            stamp = stamp_of_path(sibling)
+            if sibling not in found and stamp is not None and stamp.modified_at not in old:
+                found[sibling] = stamp
     return {path: found[path] for path in sorted(found, key=reading_order)}
+
+
+def old_siblings(patterns: Iterable[str], since: int | None, unfinished: Collection[Place] = ()) -> set[int]:
+    """When those rotated siblings of paths were written to that were not after `since` (Unix seconds, by the files' own times;
+    None: than the path itself): they were read when they had their first names, or were never asked for. Those that are
+    `unfinished` are none of them.
+
+    They are known by that time when they are renamed or compressed; what is written while the clock is set back is none of them.
+    """
+    found = set()
+    for path in patterns:
+        own = stamp_of_path(path)
+        after = since if since is not None else own.modified_at if own is not None else time.time()
+        for sibling in () if glob.has_magic(path) else _siblings(path):
+            stamp = stamp_of_path(sibling)
+            if stamp is not None and stamp.modified_at < after - SLACK_S and stamp.place not in unfinished:
+                found.add(stamp.modified_at)
+    return found
 
 
 def may_be_one(patterns: Iterable[str], path: str) -> bool:

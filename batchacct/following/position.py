@@ -59,8 +59,10 @@ class Position:
         )
 
     def begins(self, head: bytes) -> bool:
-        """Whether a file that begins as `head` does begins like this one's."""
-        return len(head) >= self.head_length and digest(head[: self.head_length]) == self.head_hash
+        """Whether a file that begins as `head` does begins like this one's, as far as both go."""
+        if len(head) < self.head_length:
+            return self.head.startswith(head)
+        return digest(head[: self.head_length]) == self.head_hash
 
 
 def digest(content: bytes) -> str:
@@ -133,6 +135,7 @@ def locate_open(source: str, file: OpenFile, known: KnownPositions) -> Located:
     name = text_of(os.fsencode(file.path))
     candidates = known.like(file.head)
     candidates.sort(key=lambda p: (p.offset, (p.device, p.inode) == file.place, p.path == name), reverse=True)
+    is_part = 0 < len(file.head) < HEAD_BYTES and known.hold(file.head, file.place)
     shorter: Position | None = None
     for candidate in candidates:
         before = file.before(candidate.offset, TAIL_BYTES)
@@ -141,13 +144,14 @@ def locate_open(source: str, file: OpenFile, known: KnownPositions) -> Located:
         elif digest(before[len(before) - candidate.tail_length :]) == candidate.tail_hash:
             if shorter is not None and shorter.head_length > candidate.head_length:
                 break  # what both begin with is less than what this file and the longer one do
+            if is_part and candidate.offset < file.begin + len(file.head):
+                break  # likewise
             return Located(Likeness.KNOWN, _at(candidate, file), before)
     if shorter is not None:
         return Located(Likeness.SHORTER, shorter)
-    if candidates:
+    if candidates and not is_part:
         return Located(Likeness.CHANGED, candidates[0])
     before = file.before(file.begin, TAIL_BYTES)
-    is_part = 0 < len(file.head) < HEAD_BYTES and known.hold(file.head, file.place)
     position = _at(Position(source, name, 0, 0, 0, offset=file.begin), file)
     return Located(Likeness.PART if is_part else Likeness.NEW, position, before)
 
@@ -190,8 +194,16 @@ def changed(source: str, path: str, known: Position) -> CheckpointError:
     """What is told of a file that contradicts the position it begins like, with the choices there are."""
     which = "" if text_of(os.fsencode(path)) == known.path else f"begins like {known.path}, which "
     return CheckpointError(
-        f"source {source}: {path} {which}was read up to byte {known.offset}, but is another file before that byte, or shorter: it "
+        f"{path} {which}was read up to byte {known.offset}, but is another file before that byte, or shorter: it "
         f"was truncated or edited. Nothing of it was read, and of this source nothing more is. Restore the file; or take it out "
         f"of the source's `paths`; or, if its content is to be read as new, `batchacct collect --once --from-start {path} "
         f"{source}` does so (records known already are not doubled)"
+    )
+
+
+def shorter_copy(path: str, size: int, known: Position) -> str:
+    """What is told of a file that is taken for a copy of what was read further than it is long."""
+    return (
+        f"{path} begins like what was read up to byte {known.offset} and has {size} bytes: it is taken for a copy made before the "
+        f"rest was written, and not read"
     )

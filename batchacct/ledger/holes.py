@@ -29,10 +29,13 @@ MOST_USUAL = 0.9
 TIMES = 64
 """Numbers, in the order they were submitted, over which it is judged whether the counter began anew."""
 MOST_ROUNDS = 12
+LEAST_ROUND = 5000
+"""No batch system begins anew after fewer numbers."""
 NEIGHBOURS = 16
 FOREVER = 2**62
 HOUR = 3600
 DAY = 86_400
+WEEK = 7 * DAY
 JUMP = 10_000
 JUMP_FACTOR = 10
 
@@ -60,23 +63,23 @@ def find_holes(numbers: Ints, submitted: Ints, settled_at: int) -> list[Span]:
     """The holes of one counter, by the numbers seen and about when each was submitted, as far as they are settled."""
     if len(numbers) < NUMBERS_NEEDED:
         return []
-    order = np.argsort(submitted, kind="stable")
+    # of numbers submitted at one time the highest come before the lowest: if it has both, the counter began anew between them
+    quarter = int(numbers.max()) // 4 if numbers.max() >= LEAST_ROUND else 0
+    order = np.lexsort(((numbers < quarter).astype(np.int8) - (numbers > 3 * quarter), submitted))
     numbers, submitted = numbers[order], submitted[order]
     bounds = _rounds(numbers)
     if len(bounds) - 1 > MOST_ROUNDS:
         return []
     holes: list[Span] = []
-    taken = -1
+    later: tuple[Ints, Ints] | None = None
     for begin, end in reversed(list(itertools.pairwise(bounds))):
         if begin == end:
             continue
         known, at, is_stray = _in_order(numbers[begin:end], submitted[begin:end])
-        # numbers of an earlier round up to `taken` were given again since, and may be gone for that reason
-        first = int(np.searchsorted(known, taken, side="right"))
         settled = int(np.searchsorted(at, settled_at, side="right"))
-        if settled - first >= NUMBERS_NEEDED:
-            holes += _holes(known[first:settled], at[first:settled], is_stray[first:settled])
-        taken = max(taken, int(known[-1]))
+        if settled >= NUMBERS_NEEDED and (later is None or _is_kept_apart(known, at, *later)):
+            holes += _holes(known[:settled], at[:settled], is_stray[:settled])
+        later = known, at
     return sorted(holes, key=lambda hole: (hole.after_at, hole.first))
 
 
@@ -87,7 +90,7 @@ def _rounds(numbers: Ints) -> list[int]:
     """
     whole = len(numbers) // TIMES * TIMES
     middle = np.median(numbers[:whole].reshape(-1, TIMES), axis=1)
-    fell = np.flatnonzero((middle[2:] < middle[:-2] / 2) & (middle[:-2] - middle[2:] > TIMES))
+    fell = np.flatnonzero((middle[2:] < middle[:-2] / 2) & (middle[:-2] > LEAST_ROUND / 2))
     bounds = [0]
     for run in np.split(fell, np.flatnonzero(np.diff(fell) > 1) + 1) if len(fell) else ():
         before, behind = int(run[0]), int(run[-1]) + 2
@@ -96,6 +99,12 @@ def _rounds(numbers: Ints) -> list[int]:
         wrong = np.cumsum(np.where(is_new, 1, -1))
         bounds.append(first + int(np.argmin(wrong)) + 1)
     return [*bounds, len(numbers)]
+
+
+def _is_kept_apart(known: Ints, at: Ints, later: Ints, later_at: Ints) -> bool:
+    """Whether the next round came to the same numbers so late that the store has both: it keeps one of a number and week."""
+    again = int(np.searchsorted(later, known[0]))
+    return again == len(later) or int(later_at[again] - at[0]) > WEEK + DAY
 
 
 def _in_order(numbers: Ints, submitted: Ints) -> tuple[Ints, Ints, Bools]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Row, select
 
 from batchacct.config import Config, SourceKeys
 from batchacct.errors import PluginError
-from batchacct.following.files import Place, Stamp, stamps
+from batchacct.following.files import Place, Stamp, old_siblings, stamps
 from batchacct.ledger.gaps import Watched
 from batchacct.model import text_of
 from batchacct.parsing import registry
@@ -69,6 +69,10 @@ def read_progress(connection: Connection, config: Config, now: int) -> list[Prog
         else:
             of_source = select(followed_file).where(followed_file.c.source == keys.name).order_by(followed_file.c.id)
             found.append(_followed(keys, state, connection.execute(of_source).all(), now))
+        try:
+            registry.parser(keys.parser)
+        except PluginError as error:
+            found[-1] = replace(found[-1], last_error=f"it is not collected: {error.message}")
     return found
 
 
@@ -89,7 +93,8 @@ def _progress(keys: SourceKeys, state: Row[Any] | None, **values: Any) -> Progre
 
 
 def _followed(keys: SourceKeys, state: Row[Any] | None, known: Sequence[Row[Any]], now: int) -> Progress:
-    there = {p: s for p, s in stamps(keys.paths, max((k.modified_at for k in known), default=None)).items() if s is not None}
+    old = old_siblings(keys.paths, max((k.modified_at for k in known), default=None))
+    there = {p: s for p, s in stamps(keys.paths, old).items() if s is not None}
     by_place: Mapping[Place, Row[Any]] = {(k.device, k.inode): k for k in known}
     left = {path: _unread(path, stamp, by_place.get(stamp.place)) for path, stamp in there.items()}
     unread = [path for path, count in left.items() if count]

@@ -1,8 +1,9 @@
 """Silence: a source that tells of nothing for longer than its own rhythm explains.
 
 The rhythm is what the eight weeks before a silence had: the longest silence in them, nights, weekends and holidays included. Twice
-that is allowed, and two hours at least. What is too new for a rhythm (less than eight days, so that a weekend may be missing), or
-tells too little (fewer than a hundred hours with anything in them), is never called silent. docs/explanation/gaps.md says why.
+that and two hours are allowed, thrice while less than four weeks are known. What is too new for a rhythm (less than eight days, so
+that a weekend may be missing), or tells too little (fewer than a hundred hours with anything in them), is never called silent.
+docs/explanation/gaps.md says why.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ DAY = 86_400
 REMEMBERED_S = 56 * DAY
 KNOWN_AFTER_S = 8 * DAY
 HOURS_NEEDED = 100
-FACTOR = 2
+WELL_KNOWN_AFTER_S = 28 * DAY
 SHORTEST_S = 2 * HOUR
 
 Span = tuple[int, int]
@@ -91,7 +92,8 @@ def _allowed_s(spans: Sequence[Span], last: int) -> int | None:
     """How long the silence behind span number `last` may be; None where no rhythm is known yet."""
     end = spans[last][1]
     first = bisect_left(spans, (end - REMEMBERED_S, 0))
-    if end - spans[first][0] < KNOWN_AFTER_S or last + 1 - first < HOURS_NEEDED:
+    known_s = end - spans[first][0]
+    if known_s < KNOWN_AFTER_S or last + 1 - first < HOURS_NEEDED:
         return None
     longest = max(spans[i + 1][0] - spans[i][1] for i in range(first, last))
-    return max(FACTOR * longest, SHORTEST_S)
+    return (2 if known_s >= WELL_KNOWN_AFTER_S else 3) * longest + SHORTEST_S

@@ -39,10 +39,13 @@ class Store:
     def create(self) -> bool:
         """Brings the schema to this program's version; True if anything had to be done. Harmless when repeated."""
         with self.errors():
+            self.dialect.prepare(self.engine)
             return schema.upgrade(self.engine, self.dialect)
 
     def check(self) -> None:
         """Raises: SchemaError unless the schema is there in exactly this program's version."""
+        if not self.dialect.is_there(self.engine):
+            raise SchemaError(f"{self.shown_url} does not exist: run `batchacct db create`")
         with self.errors(), self.engine.connect() as connection:
             found, wanted = schema.current(connection), schema.head()
         if found is None:
@@ -149,7 +152,7 @@ _ADVICE = (
     ("does not exist", "Create it, or correct the database URL"),
     ("refused|could not connect|connection failed|closed the connection", "Is the server running, and the address right?"),
     ("readonly|read-only|permission denied|unable to open", "Give this user write permission on the database and its folder"),
-    ("disk is full|no space left", "Make room; nothing was lost, the next run goes on where this one stopped"),
-    ("locked", "Another process holds the database; the next run goes on where this one stopped"),
+    ("disk is full|no space left", "Make room; nothing was lost, it goes on where it stopped"),
+    ("locked", "Another process holds the database; nothing was lost, it goes on where it stopped"),
     ("not a database|malformed", "The file is something else, or damaged: restore it from a backup, or name another"),
 )

@@ -101,7 +101,7 @@ def created(unit: Unit) -> Unit:
 def test_it_says_that_it_is_ready_that_it_lives_and_that_it_ends(created: Unit) -> None:
     process = created.start(WATCHDOG_USEC="400000")
     until(lambda: created.hears("READY=1"))
-    until(lambda: created.hears("STATUS=1 sources, 0 records"))
+    until(lambda: created.hears("STATUS=1 source, 0 records"))
     for _ in range(3):
         until(lambda: created.hears("WATCHDOG=1"))
     status, log = created.end(process)
@@ -110,7 +110,7 @@ def test_it_says_that_it_is_ready_that_it_lives_and_that_it_ends(created: Unit) 
 
 def test_it_reads_its_configuration_again(created: Unit) -> None:
     process = created.start()
-    until(lambda: created.hears("STATUS=1 sources, 0 records"))
+    until(lambda: created.hears("STATUS=1 source, 0 records"))
     created.configure("one", "two")
     process.send_signal(signal.SIGHUP)
     for told in ("RELOADING=1", "READY=1", "STATUS=2 sources, 0 records"):

@@ -170,11 +170,11 @@ def test_a_silent_source_is_a_warning_and_no_failure(site: Site) -> None:
     site.write(_hourly(15), [blah(1)])
     site.good("collect", "--once")
     assert "has been silent" not in site.good("status")
-    late = site.run("status", now=NOW + 3 * HOUR)
+    late = site.run("status", now=NOW + 6 * HOUR)
     assert late.status == 0
     assert table(late.out, "Sources, in bytes")[0][-1] == "silent"
     assert (
-        "WARNING: source lsf has been silent for 3 h, since 2026-11-01 12:00:00Z; its rhythm explains 2 h: does the batch system "
+        "WARNING: source lsf has been silent for 6 h, since 2026-11-01 12:00:00Z; its rhythm explains 5 h: does the batch system "
         "still write this log?" in late.out
     )
 
@@ -193,7 +193,7 @@ def test_a_source_with_something_unread_is_not_called_silent(site: Site) -> None
     site.good("collect", "--once")
     with site.lsf_log.open("ab") as stream:
         stream.write(lsf(9000))
-    assert "has been silent" not in site.run("status", now=NOW + 3 * HOUR).out
+    assert "has been silent" not in site.run("status", now=NOW + 6 * HOUR).out
 
 
 @pytest.mark.parametrize("lost", [False, True])

@@ -82,7 +82,7 @@ def test_a_database_without_room(tmp_path: Path, logs: Path, uninterrupted: tupl
         status, told = site.run("collect")
         assert status == StoreError.exit_code
         assert "Traceback" not in told
-        assert "full. Make room; nothing was lost, the next run goes on where this one stopped" in told
+        assert "full. Make room; nothing was lost, it goes on where it stopped" in told
         make_larger(folder)
         status, told = site.run()
         assert status == 0, told

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -45,13 +46,15 @@ _OTHERS: tuple[tuple[int, Callable[[random.Random], list[str]]], ...] = (
     (1, lambda r: ["deny", *_late(r), "allow"]),
     (3, lambda r: [f"pause {r.choice((1, 10, 40, 61, 70, 300))}"]),
     (1, lambda r: [f"pause {r.choice((3500, 3700, 90_000))}"]),
+    (1, lambda r: [f"clock {r.choice((-90_000, -3700, -70, 70, 3700, 90_000))}"]),
 )
+BACK = re.compile(r"clock -\d+")
 
 
 def random_history(number: int) -> History:
     """A history of ten to sixty actions; most of one style of rotation, some of all."""
     chance = random.Random(number)
-    odds = {"glob": 0.6, "appends": 0.7, "header": 0.2, "small": 0.4}
+    odds = {"glob": 0.6, "appends": 0.7, "header": 0.2, "small": 0.4, "cron": 0.15}
     options = frozenset(name for name, odd in odds.items() if chance.random() < odd)
     styles = list(_STYLES) if chance.random() < 0.3 else [chance.choice(list(_STYLES))]
     actions: list[str] = []
@@ -65,6 +68,8 @@ def random_history(number: int) -> History:
             actions += _STYLES[chance.choice(styles)](chance)
         else:
             actions += _one(chance, _OTHERS)
+    if "glob" not in options:  # what is new beside a path is told by its time, when the collector starts
+        actions = [BACK.sub("clock -50", action) for action in actions]
     return History(options, tuple(actions))
 
 

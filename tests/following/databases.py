@@ -18,17 +18,18 @@ class SqliteFile:
     def __init__(self, folder: Path) -> None:
         folder.chmod(0o777)
         self._path, self._pristine = folder / "batchacct.db", folder / "pristine.db"
-        store = Store(f"sqlite:///{self._pristine}")
-        store.create()
-        store.close()
+        pristine = Store(f"sqlite:///{self._pristine}")
+        pristine.create()
+        pristine.close()
+        self.store = Store(f"sqlite:///{self._path}")
         self._other: sqlite3.Connection | None = None
 
-    def emptied(self) -> str:
+    def empty(self) -> None:
+        self.store.close()
         for path in (Path(f"{self._path}-wal"), Path(f"{self._path}-shm")):
             path.unlink(missing_ok=True)
         shutil.copyfile(self._pristine, self._path)
         self._path.chmod(0o666)
-        return f"sqlite:///{self._path}"
 
     def hinder(self) -> bool:
         other = sqlite3.connect(self._path, timeout=0, isolation_level=None)
@@ -46,23 +47,20 @@ class SqliteFile:
             self._other = None
 
     def close(self) -> None:
-        """Nothing is left open."""
+        self.store.close()
 
 
 class PostgresServer:
     """A PostgreSQL database, whose connections are cut; it does not wait for the disk, as nobody kills the server."""
 
     def __init__(self, url: str) -> None:
-        self._url = url
-        store = Store(url)
-        store.create()
-        store.close()
+        self.store = Store(url)
+        self.store.create()
         self._engine = create_engine(url, isolation_level="AUTOCOMMIT")
         self._do("ALTER SYSTEM SET fsync = off", "SELECT pg_reload_conf()")
 
-    def emptied(self) -> str:
+    def empty(self) -> None:
         self._do("; ".join(f'DELETE FROM "{name}"' for name in metadata.tables))
-        return self._url
 
     def hinder(self) -> bool:
         in_a_transaction = "FROM pg_stat_activity WHERE datname = current_database() AND state = 'idle in transaction'"
@@ -73,6 +71,7 @@ class PostgresServer:
         """What was cut can be made anew."""
 
     def close(self) -> None:
+        self.store.close()
         self._do("ALTER SYSTEM RESET fsync", "SELECT pg_reload_conf()")
         self._engine.dispose()
 

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import zstandard
 
-from tests.following.model import HEADER, Log
+from tests.following.model import HEADER, File, Log
 
 NAME = "acct"
 COMPRESSIONS: tuple[tuple[str, Callable[[bytes], bytes]], ...] = (
@@ -36,18 +36,6 @@ PATIENCE_S = 45
 """Nothing stays half done for longer: what is waited for (a copy, the rest of a line) comes within a minute."""
 
 
-@dataclass(eq=False)
-class File:
-    """An inode: which log, how much of it, since when; a compressed one is `whole` or cut short, a denied one may not be read."""
-
-    log: Log
-    length: int = 0
-    modified: float = 0
-    compressed: bool = False
-    whole: bool = True
-    denied: bool = False
-
-
 @dataclass
 class Writer:
     """The program that writes the log: it keeps its file open, whatever becomes of the name, until it is told to open it anew."""
@@ -58,10 +46,13 @@ class Writer:
 
 
 class Folder:
-    """`appends`: the writer opens for appending; else it goes on at its old place in a file that was truncated under it."""
+    """`appends`: the writer opens for appending; else it goes on at its old place in a file that was truncated under it.
 
-    def __init__(self, path: Path, now: float, *, appends: bool, header: bool) -> None:
-        self.path, self.now, self.appends, self.header = path, now, appends, header
+    `hours`: half a line may stand for hours in the file that has the name, and the clock may be set.
+    """
+
+    def __init__(self, path: Path, now: float, *, appends: bool, header: bool, hours: bool) -> None:
+        self.path, self.now, self.ticks, self.appends, self.header, self.hours = path, now, 0.0, appends, header, hours
         self.names: dict[str, File] = {}
         self.logs: list[Log] = []
         self.touched: set[str] = set()
@@ -69,20 +60,17 @@ class Folder:
         self._rest = b""
         self._numbers = self._days = 0
         self._half_done: list[Callable[[], None]] = []
-        self._since = now
+        self._since = 0.0
         (path / "out").mkdir()
         self.reopen(flush=True)
 
-    # --- what can be read ---------------------------------------------------------------------------------------------------
-
-    def readable(self) -> dict[Log, int]:
-        """How much of each log stands in files of the source: of a compressed one all, of others what is whole lines."""
-        found: dict[Log, int] = {}
-        for name, file in self.names.items():
-            if name.startswith(NAME) and file.whole and not file.denied:
-                length = file.length if file.compressed else file.log.whole_lines(file.length)
-                found[file.log] = max(length, found.get(file.log, 0))
-        return found
+    def readable(self) -> list[tuple[str, Log, int]]:
+        """The files of the source that can be read: path, log, how much of that: of a compressed one all, else whole lines."""
+        return [
+            (str(self.path / name), file.log, file.length if file.compressed else file.log.whole_lines(file.length))
+            for name, file in self.names.items()
+            if name.startswith(NAME) and file.whole and not file.denied
+        ]
 
     def kept(self) -> dict[Log, int]:
         """How much of each log is there, at the end of a history: half a line, too."""
@@ -104,16 +92,27 @@ class Folder:
     # --- time ---------------------------------------------------------------------------------------------------------------
 
     def pause(self, seconds: float) -> None:
-        """Time goes on; what is half done is done before anybody could take it for all there will be."""
-        if self.now + seconds - self._since > PATIENCE_S:
-            self.settle()
+        """Time goes on; what is half done is done before anybody could take it for all there will be.
+
+        Only half a line in the file that has the name may wait for longer.
+        """
+        if self.ticks + seconds - self._since > PATIENCE_S:
+            self._finish()
+            if not self.hours or (self.writer is not None and self.writer.file is not self.names.get(NAME)):
+                self.rest()
+            self._since = self.ticks
         self.now += seconds
+        self.ticks += seconds
+
+    def set_clock(self, seconds: int) -> None:
+        """The clock is set, forward or back."""
+        if self.hours:
+            self.now += seconds
 
     def settle(self) -> None:
         """Does what is half done: the rest of a line, a copy, a compression."""
         self.rest()
         self._finish()
-        self._since = self.now
 
     def _finish(self) -> None:
         while self._half_done:
@@ -121,7 +120,7 @@ class Folder:
 
     def _begun(self) -> None:
         if not (self._half_done or self._rest):
-            self._since = self.now
+            self._since = self.ticks
 
     # --- writing ------------------------------------------------------------------------------------------------------------
 
@@ -138,7 +137,7 @@ class Folder:
         """Some of the line that is begun, or of a new one; a log begins with so much that it cannot be taken for another."""
         self._begun()
         whole = self._rest or self._line("job")
-        is_first = self.writer is not None and not self.writer.file.log.content
+        is_first = self.writer is not None and self.writer.file.log.content in (b"", HEADER + b"\n")
         count = max(len(whole) * percent // 100, _TELLING if is_first else 1)
         self._rest = whole[count:]
         self._write(whole[:count])
@@ -380,11 +379,13 @@ class Folder:
     def _move(self, name: str, to: str) -> None:
         (self.path / name).rename(self.path / to)
         self.names[to] = self.names.pop(name)
+        self._since = self.ticks
         self._touch(name, to)
 
     def _unlink(self, name: str) -> None:
         (self.path / name).unlink()
         del self.names[name]
+        self._since = self.ticks
         self._touch(name)
 
     def _names_of(self, file: File) -> list[str]:

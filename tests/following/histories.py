@@ -7,22 +7,24 @@ as a test. What cannot be done as things stand is passed over: any part of a his
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Protocol
 
 import pytest
 
-from batchacct.collector import Collected, Collector, Follower
+from batchacct.collector import Collected, Collector, Follower, collect_once
 from batchacct.errors import CheckpointError, StoreError
 from batchacct.parsing import Source
 from batchacct.store import Store
-from tests.following.folder import NAME, File, Folder
-from tests.following.model import Log, compare, numbered
+from tests.following.folder import NAME, Folder
+from tests.following.model import File, Log, compare, numbered
 from tests.records import NOW
 
 STEP_S = 0.37
@@ -41,10 +43,12 @@ class Fault(AssertionError):  # noqa: N818 - it is found, not made
 
 
 class Database(Protocol):
-    """One database for many histories."""
+    """One database for many histories. (One store, too: what it has made of its statements is half the work of a history.)"""
 
-    def emptied(self) -> str:
-        """Its URL, with the schema in it and nothing else."""
+    store: Store
+
+    def empty(self) -> None:
+        """Leaves the schema in it and nothing else."""
 
     def hinder(self) -> bool:
         """Makes what is done next fail, as a server does that goes away; whether that was possible."""
@@ -58,7 +62,9 @@ class Database(Protocol):
 
 @dataclass(frozen=True)
 class History:
-    """`options`: glob (else the path alone is configured), appends (else the writer is stale), header, small (blocks)."""
+    """`options`: glob (else the path alone is configured), appends (else the writer is stale), header, small (blocks), cron
+    (each look is a run of its own, `collect --once`).
+    """
 
     options: frozenset[str]
     actions: tuple[str, ...]
@@ -76,16 +82,19 @@ class Play:
     """One history as it is played, on one database in one folder."""
 
     def __init__(self, history: History, database: Database, path: Path) -> None:
-        self.database, self.history = database, history
+        self.database, self.history, self.is_cron = database, history, "cron" in history.options
         path.mkdir(mode=0o755)
-        self.folder = Folder(path, float(NOW), appends="appends" in history.options, header="header" in history.options)
-        self.url = database.emptied()
+        self.folder = Folder(
+            path, float(NOW), appends="appends" in history.options, header="header" in history.options, hours=not self.is_cron
+        )
+        database.empty()
         self.counts: Counter[str] = Counter(histories=1)
         pattern = f"{path}/{NAME}*" if "glob" in history.options else f"{path}/{NAME}"
         self.collector = Collector(numbered, Source("farm"), (pattern,))
         self._held: dict[File, tuple[int, float]] = {}
         self._draining: dict[File, int] = {}
-        self.store, self.follower = self._new()
+        self._seen: dict[Log, int] = {}
+        self.follower = self._new()
 
     def run(self) -> Counter[str]:
         """Plays it to its end.  Raises: Fault where the store is not what the model says; whatever the collector raises."""
@@ -99,7 +108,7 @@ class Play:
         finally:
             self.folder.close()
             self.follower.close()
-            self.store.close()
+            self.database.store.close()
         return self.counts
 
     def act(self, action: str) -> None:
@@ -107,9 +116,10 @@ class Play:
         self.folder.pause(STEP_S)
         self.counts["actions"] += 1
         self.counts["restarts"] += name == "restart"
-        if name in ("kill", "fail", "during"):
-            at, event = int(words[0]), words[1:]
-            self.look(None, at, {"kill": self._kill, "fail": self._hinder}.get(name) or (lambda: self._meanwhile(event)))
+        if name in ("kill", "fail"):
+            self.look(None, int(words[0]), self._kill if name == "kill" else self._hinder)
+        elif name == "during":
+            self.look(None, int(words[0]), lambda: self._meanwhile(words[1:]), adds_only=words[1] in WRITING)
         elif name in ("look", "told"):
             self.look(frozenset(self.folder.touched) if name == "told" else None)
         elif name == "restart":
@@ -119,8 +129,18 @@ class Play:
 
     # --- looks --------------------------------------------------------------------------------------------------------------
 
-    def look(self, changed: frozenset[str] | None, at: int = 0, event: Callable[[], bool] | None = None) -> Collected | None:
-        """One look; at its crash point number `at`, whichever that is, and at the next ones until it returns True, the event."""
+    def look(
+        self,
+        changed: frozenset[str] | None,
+        at: int = 0,
+        event: Callable[[], bool] | None = None,
+        *,
+        adds_only: bool = True,
+    ) -> Collected | None:
+        """One look; at its crash point number `at`, whichever that is, and at the next ones until it returns True, the event.
+
+        `adds_only`: whatever it does, what could be read before can be read where it was.
+        """
         readable, odd = self.folder.readable(), self.folder.is_odd
         through_handles = {file: file.log.whole_lines(file.length) for file in self._held if not self._is_named(file)}
         self.counts["looks"] += 1
@@ -134,7 +154,7 @@ class Play:
 
         try:
             with crash_points(point), acting_as(NOBODY if self.folder.is_denied else os.getuid()):
-                done = self.follower.look(changed)
+                done = self._look(changed)
         except Killed:
             self._start()
             return None
@@ -142,50 +162,68 @@ class Play:
             if event != self._hinder or not happened:
                 raise
             self.counts["database failures"] += 1
+            self._draining = {}
             self._held.clear()
+            self._seen.clear()
             return None
         finally:
             self.database.release()
         self._check(done, may_err=odd or self.folder.is_odd or event is not None)
-        if event is None or event in (self._kill, self._hinder):
+        if adds_only:
             self._must_have(done, readable, through_handles)
+        if event is None:
+            self._note_seen(done)
+            self.folder.touched.clear()
         if event == self._kill:
             self.counts["kills"] += 1
             self._start()
         return done
 
+    def _look(self, changed: frozenset[str] | None) -> Collected:
+        if self.is_cron:
+            return collect_once(self.database.store, self.collector, lambda: int(self.folder.now))
+        return self.follower.look(changed)
+
     def _check(self, done: Collected, *, may_err: bool) -> None:
         for error in done.errors:
-            if isinstance(error, CheckpointError) or not may_err:
+            if not self.is_cron and (isinstance(error, CheckpointError) or not may_err):
                 raise Fault(f"it stopped, or could not read: {error.message}")
         self.counts["bytes told to be lost"] += done.lost_bytes
 
-    def _must_have(self, done: Collected, readable: dict[Log, int], through_handles: dict[File, int]) -> None:
+    def _must_have(self, done: Collected, readable: list[tuple[str, Log, int]], through_handles: dict[File, int]) -> None:
         """After a look that was completed: what could be read must be in the store."""
-        waiting = {self.folder.names.get(Path(path).name) for path in done.waiting}
-        for log, length in readable.items():
-            if log not in {file.log for file in waiting if file is not None}:
+        if self.is_cron and done.errors:
+            return
+        for path, log, length in readable:
+            if path not in done.waiting:
                 log.due = max(log.due, length)
         for file, length in self._draining.items():
             if file in self._held:
                 file.log.due = max(file.log.due, length)
-        self._draining = through_handles
-        self._hold(waiting)
-        self.folder.touched.clear()
+        if not self.is_cron:
+            self._draining = through_handles
+            self._hold({self.folder.names.get(Path(path).name) for path in done.waiting})
 
     def _hold(self, waiting: Collection[File | None]) -> None:
         """Notes which files the collector has open by now."""
-        now = self.folder.now
+        now, ticks = self.folder.now, self.folder.ticks
         for file in self.folder.names.values():
             if file in waiting:
                 continue
-            if file.length and not file.compressed and not file.denied and self._is_named(file) and now - file.modified < LIVE_S:
-                self._held.setdefault(file, (-1, now))
+            if file.length and not (file.compressed or file.denied) and self._is_named(file) and now - file.modified < LIVE_S:
+                self._held.setdefault(file, (-1, ticks))
         for file, (length, grew_at) in list(self._held.items()):
             if file.length != length:
-                self._held[file] = (file.length, now)
-            elif not self._is_named(file) and now - grew_at > QUIET_S:
+                self._held[file] = (file.length, ticks)
+            elif not self._is_named(file) and ticks - grew_at > QUIET_S:
                 del self._held[file]
+
+    def _note_seen(self, done: Collected) -> None:
+        """Notes how much of each log the collector knows there was: half a line, too."""
+        for name, file in self.folder.names.items():
+            is_looked_at = name.startswith(NAME) and not (file.compressed or file.denied or self.is_cron)
+            if is_looked_at and str(self.folder.path / name) not in done.waiting:
+                self._seen[file.log] = max(file.length, self._seen.get(file.log, 0))
 
     def _is_named(self, file: File) -> bool:
         return any(other is file and name.startswith(NAME) for name, other in self.folder.names.items())
@@ -193,17 +231,18 @@ class Play:
     # --- what happens to the collector ----------------------------------------------------------------------------------------
 
     def _start(self) -> None:
-        """A new process: nothing is known but what is in the database."""
+        """A new process: its connections are new, and nothing is known but what is in the database."""
         self.follower.close()
-        self.store.close()
+        self.database.store.close()
         self._held.clear()
         self._draining = {}
-        self.store, self.follower = self._new()
+        self._seen.clear()
+        self.follower = self._new()
 
-    def _new(self) -> tuple[Store, Follower]:
-        store, began = Store(self.url), self.folder.now
-        clock, ticks = (lambda: int(self.folder.now)), (lambda: self.folder.now - began)
-        return store, Follower(store, self.collector, clock, ticks=ticks)
+    def _new(self) -> Follower:
+        began = self.folder.ticks
+        clock, ticks = (lambda: int(self.folder.now)), (lambda: self.folder.ticks - began)
+        return Follower(self.database.store, self.collector, clock, ticks=ticks)
 
     def _kill(self) -> bool:
         self.counts["kills"] += 1
@@ -240,13 +279,14 @@ class Play:
         assert done is not None
         if done.errors or done.waiting or done.again:
             raise Fault(f"after hours, it still waits for {done.waiting}, or failed: {done.errors}")
-        compared = compare(self.store, folder.logs, folder.kept())
+        compared = compare(self.database.store, folder.logs, folder.kept(), self._seen)
         if compared.faults:
             raise Fault("; ".join(compared.faults))
         self.counts["lines"] = compared.lines
         self.counts["lines destroyed before they could be read"] = compared.destroyed
 
 
+WRITING = frozenset(("write", "bad", "comment", "long", "part", "rest"))
 ROTATIONS = frozenset(("rotate", "date", "copy", "copydate", "newday", "link", "delete", "moveout", "zip"))
 DONE_TO_FILES: dict[str, Callable[..., None]] = {
     "write": Folder.lines,
@@ -273,15 +313,20 @@ DONE_TO_FILES: dict[str, Callable[..., None]] = {
     "deny": Folder.deny,
     "allow": Folder.allow,
     "pause": Folder.pause,
+    "clock": Folder.set_clock,
 }
+
+
+@functools.cache
+def _with_crash_points() -> list[ModuleType]:
+    return [module for name, module in sys.modules.items() if name.startswith("batchacct.") and hasattr(module, "crash_point")]
 
 
 @contextlib.contextmanager
 def crash_points(point: Callable[[str], None]) -> Iterator[None]:
     """Calls `point` at each crash point of whatever module."""
-    modules = [m for name, m in list(sys.modules.items()) if name.startswith("batchacct.") and hasattr(m, "crash_point")]
     with pytest.MonkeyPatch.context() as patch:
-        for module in modules:
+        for module in _with_crash_points():
             patch.setattr(module, "crash_point", point)
         yield
 

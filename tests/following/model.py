@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -21,7 +21,7 @@ from batchacct.ledger.books import read_books
 from batchacct.model import content_hash
 from batchacct.parsing import Outcome, Reject, Skip, Source, unit_parser
 from batchacct.store import Store
-from batchacct.store.tables import job, load, reject, source_state
+from batchacct.store.tables import ROWS_PER_LOAD, job, load, reject, source_state
 from tests.records import NOW
 
 HEADER = b"# accounting log, format 1"
@@ -72,6 +72,18 @@ class Log:
             end = self.end if newline < 0 else self.hole + newline
             yield start, end
             start = end + 1
+
+
+@dataclass(eq=False)
+class File:
+    """An inode: which log, how much of it, since when; a compressed one is `whole` or cut short, a denied one may not be read."""
+
+    log: Log
+    length: int = 0
+    modified: float = 0
+    compressed: bool = False
+    whole: bool = True
+    denied: bool = False
 
 
 Stored = tuple[str, int, bytes, int]
@@ -126,9 +138,9 @@ class Compared:
         return bool(self.lost or self.doubled or self.wrong)
 
 
-def compare(store: Store, logs: Iterable[Log], kept: dict[Log, int]) -> Compared:
-    """The store against the logs; `kept`: how much of each can be read still."""
-    found = Compared()
+def compare(store: Store, logs: Iterable[Log], kept: Mapping[Log, int], seen: Mapping[Log, int]) -> Compared:
+    """The store against the logs; `kept`: how much of each can be read still; `seen`: how much the collector knows there was."""
+    found, must_tell = Compared(), 0
     there = _stored_units(store)
     comments = Counter[bool]()
     for log in logs:
@@ -141,18 +153,21 @@ def compare(store: Store, logs: Iterable[Log], kept: dict[Log, int]) -> Compared
             stored = next((variant for variant in slot.variants if there[variant]), None)
             if stored is not None:
                 there[stored] -= 1
-                reached = max(reached, stored[1] + stored[3] + 1)
+                reached = max(reached, stored[1] + stored[3])
             elif slot.required:
                 found.lost.append(_told(slot.variants[0]))
             else:
                 found.destroyed += 1
         found.destroyed_bytes += max(log.end - reached, 0)
+        must_tell += 0 if log in kept else max(seen.get(log, 0) - max(reached + 1, log.due), 0)
     found.doubled += [f"{count} x {_told(stored)}" for stored, count in (+there).items()]
     found.wrong += _books(store, comments)
     with store.reading() as connection:
         found.told_bytes = connection.scalar(select(source_state.c.lost_bytes)) or 0
     if found.told_bytes > found.destroyed_bytes:
         found.wrong.append(f"{found.told_bytes} bytes are told to be lost, of {found.destroyed_bytes} that can be")
+    if found.told_bytes < must_tell:
+        found.wrong.append(f"{found.told_bytes} bytes are told to be lost, of {must_tell} that were seen, and are nowhere")
     return found
 
 
@@ -175,8 +190,12 @@ def _books(store: Store, comments: Counter[bool]) -> Iterator[str]:
     """What is wrong with the books: nothing is read twice, and every unit is accounted for."""
     with store.reading() as connection:
         problems = read_books(connection).problems
+        of_jobs = connection.execute(select(job.c.id.op("/")(ROWS_PER_LOAD), job.c.source_offset)).all()
         loads = [dict(row) for row in connection.execute(select(load).order_by(load.c.file_id, load.c.start_offset)).mappings()]
     yield from problems
+    spans = {row["id"]: range(cast("int", row["start_offset"]), cast("int", row["end_offset"])) for row in loads}
+    if astray := [offset for number, offset in of_jobs if offset not in spans[number]]:
+        yield f"jobs from byte {astray[0]} are not of what their load has read"
     sums = {name: sum(cast("int", row[name]) for row in loads) for name in ("known", "revised", "merged", "skipped")}
     if sums["known"] or sums["revised"] or sums["merged"]:
         yield f"units were read again: {sums}"

@@ -146,7 +146,7 @@ def test_gaps_of_the_period(site: Site) -> None:
     assert (quiet.silences, quiet.holes) == ([], [])
     found = audit(site, begin + 14 * DAY, begin + 18 * DAY, watched).gaps
     last, first = begin + (15 * 24 - 1) * HOUR + 1100, begin + 17 * 24 * HOUR + 1100
-    assert found.silences == [Silence("lsf", last, first, 2 * HOUR, goes_on=False)]
+    assert found.silences == [Silence("lsf", last, first, 3 * HOUR + 2 * HOUR, goes_on=False)]
     (hole,) = found.holes
     assert (hole.cluster, hole.span.first, hole.span.last, hole.span.missing) == ("c1", 1360, 1407, 48)
     behind = audit(site, begin + 20 * DAY, begin + 24 * DAY, watched).gaps

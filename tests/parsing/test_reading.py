@@ -261,7 +261,7 @@ def forbidden(tmp_path: Path) -> Iterator[Path]:
 def test_what_may_not_be_looked_at_is_named_and_told_when_it_is_opened(forbidden: Path, name: str) -> None:
     path = f"{forbidden}/{name}"
     assert expand([path]) == [path]
-    assert stamps([path], None) == {path: None}
+    assert stamps([path], set()) == {path: None}
     assert str(forbidden) in folders([path], [path])
     with pytest.raises(SourceError, match="may not be read by this user"), open_stream(path):
         pass

@@ -42,6 +42,12 @@ class Dialect(Protocol):
     def engine(self, url: URL) -> Engine:
         """An engine whose commits are durable and whose write transactions do not deadlock with each other."""
 
+    def prepare(self, engine: Engine) -> None:
+        """Makes what has to be there before the schema can be made in it."""
+
+    def is_there(self, engine: Engine) -> bool:
+        """False if it is known, without connecting, that there is no database."""
+
     def append_alone(self, connection: Connection) -> None:
         """Lets no other process append until this transaction ends: two that held the same keys would deadlock, or both find
         them new."""

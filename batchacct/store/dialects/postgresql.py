@@ -37,6 +37,12 @@ class PostgresDialect:
         event.listen(engine, "begin", _begin)
         return engine
 
+    def prepare(self, engine: Engine) -> None:
+        """Nothing: the database is made by who runs the server."""
+
+    def is_there(self, engine: Engine) -> bool:
+        return True
+
     def append_alone(self, connection: Connection) -> None:
         connection.execute(select(func.pg_advisory_xact_lock(_lock_number("append"))))
 

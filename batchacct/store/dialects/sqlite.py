@@ -10,6 +10,7 @@ import sqlite3
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, cast
+from urllib.parse import quote
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -21,7 +22,7 @@ from batchacct.errors import BusyError, ConfigError, StoreError
 from batchacct.store.dialects.base import KnownRecordsError, Locks
 from batchacct.store.dialects.csvrows import batch_of_csv
 
-BUSY_TIMEOUT_S = 60
+BUSY_TIMEOUT_S = 30
 CACHE_KIB = 32_768
 """A connection; publishing has three of them at work."""
 
@@ -33,15 +34,20 @@ class SqliteDialect:
     def engine(self, url: URL) -> Engine:
         if not url.database or url.database == ":memory:":
             raise ConfigError("an SQLite database needs a file: sqlite:////var/lib/batchacct/batchacct.db (four slashes)")
-        folder = Path(url.database).resolve().parent
-        if not folder.is_dir():
-            raise StoreError(f"the folder of the database, {folder}, does not exist: make it, or correct [database] url")
-        with contextlib.suppress(OSError):  # it holds names of people; what is wrong with the place is told at the first use
-            Path(url.database).touch(mode=0o640)
-        engine = create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_S})
+        path = Path(url.database).resolve()
+        if not path.parent.is_dir():
+            raise StoreError(f"the folder of the database, {path.parent}, does not exist: make it, or correct [database] url")
+        engine = create_engine(url, creator=lambda: _connected(path))
         event.listen(engine, "connect", _configure)
         event.listen(engine, "begin", _begin)
         return engine
+
+    def prepare(self, engine: Engine) -> None:
+        with contextlib.suppress(OSError):  # it holds names of people; what is wrong with the place is told at the first use
+            Path(engine.url.database or "").touch(mode=0o640)
+
+    def is_there(self, engine: Engine) -> bool:
+        return Path(engine.url.database or "").exists()
 
     def append_alone(self, connection: Connection) -> None:
         """Nothing to do: a transaction that writes has the database to itself (see `_begin`)."""
@@ -82,12 +88,21 @@ class SqliteDialect:
         return sum(p.stat().st_size for p in (path, Path(f"{path}-wal")) if p.exists())
 
 
+def _connected(path: Path) -> sqlite3.Connection:
+    """A connection to a database that is there: only `prepare` makes one, which then is for `create` to fill."""
+    if not path.exists():
+        raise StoreError(f"database {path} does not exist: restore it, or make a new one with `batchacct db create`")
+    uri = f"file:{quote(str(path))}?mode=rw"
+    return sqlite3.connect(uri, uri=True, timeout=BUSY_TIMEOUT_S, check_same_thread=False)
+
+
 class _FileLocks:
     """A locked file beside the database for each name."""
 
     def __init__(self, database: str) -> None:
         self._database = database
         self._handles: dict[str, int] = {}
+        self._place: tuple[int, int] | None = None
 
     def _path(self, name: str) -> Path:
         return Path(f"{self._database}.{name.replace(' ', '-')}.lock")
@@ -104,6 +119,7 @@ class _FileLocks:
             os.close(handle)
             raise BusyError(f"another process is doing `{name}` on this database (lock {path}): wait for it, or end it") from error
         self._handles[name] = handle
+        self._place = self._place_now()
 
     def give(self, name: str) -> None:
         if (handle := self._handles.pop(name, None)) is not None:
@@ -114,6 +130,12 @@ class _FileLocks:
         handle = self._handles.get(name)
         if handle is None:
             return False
+        if self._place_now() != self._place:
+            self.close()
+            raise StoreError(
+                f"the database file {self._database} was deleted or replaced while it was in use. What was stored since then went "
+                "with the old file: restore it, or create a new one with `batchacct db create`"
+            )
         try:
             is_there = os.path.samestat(os.fstat(handle), self._path(name).stat())
         except OSError:
@@ -121,6 +143,14 @@ class _FileLocks:
         if not is_there:
             self.give(name)
         return is_there
+
+    def _place_now(self) -> tuple[int, int] | None:
+        """Device and inode of the database file; None if there is none."""
+        try:
+            state = os.stat(self._database)  # noqa: PTH116 - a name as it was given
+        except OSError:
+            return None
+        return state.st_dev, state.st_ino
 
     def close(self) -> None:
         for name in list(self._handles):
