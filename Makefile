@@ -15,7 +15,7 @@ HISTORIES ?= 2000
 KILLS ?= 500
 PYTEST = $(BIN)/python -m pytest -q -n 2 --dist loadfile
 
-.PHONY: help demo test check lint types docs-fresh second-zone bench fuzz crash docs clean
+.PHONY: help demo test check lint types docs-fresh second-zone bench soak fuzz crash docs clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -41,6 +41,9 @@ second-zone: $(VENV)/ready-test
 
 bench: $(VENV)/ready-test ## Measure, and print ratios (BENCH_JOBS=, BENCH_UNITS=, APEL_SRC= for the comparison with an APEL checkout)
 	$(BIN)/python -m benchmarks
+
+soak: $(VENV)/ready-test ## A collector under load for SOAK_SECONDS= (1200) into SOAK_DATABASE= (sqlite, postgresql), and at rest
+	$(BIN)/python -m benchmarks.soak
 
 fuzz: $(VENV)/ready-test ## The long fuzz run: FUZZ= damaged excerpts (a million) through every parser; hours
 	BATCHACCT_FUZZ=$(FUZZ) $(PYTEST) -k "fuzz or mutated or lanes"
