@@ -94,7 +94,7 @@ def test_the_database_becomes_read_only_while_the_collector_follows(sqlite_farm:
     process = farm.start()
     log.append(20)
     farm.until_stored(log)
-    with immutable(*tmp_path.glob("batchacct.db*")):
+    with immutable(tmp_path / "batchacct.db", tmp_path / "batchacct.db-wal"):
         log.append(20)
         farm.until("it says so", lambda: failures(farm) > 0)
         log.rotate(Style.RENAME)
