@@ -74,7 +74,7 @@ class ArcFeed:
         Raises: SourceError if the database cannot be read.
         """
         with closing(_opened(self.path)) as database, _told(self.path):
-            reached = None if cursor is None else cursor_seconds("arc-db", cursor)
+            reached = None if cursor is None else min(cursor_seconds("arc-db", cursor), now)  # the clock may have been set back
             begin = self._earliest(database, now) if reached is None else max(reached - self.options.overlap, 0)
             while begin < now:
                 end = min(begin + self.options.window, now)

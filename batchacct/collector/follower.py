@@ -16,7 +16,7 @@ from dataclasses import replace
 from typing import Any
 
 from batchacct.collector.collecting import PARSE_THREADS, Collected, Collector, Progress, beginning, no_progress, noting_tails
-from batchacct.collector.kept import KeptFile, KeptFiles
+from batchacct.collector.kept import KEPT_OPEN, KeptFile, KeptFiles
 from batchacct.collector.pending import Pending
 from batchacct.collector.quiet import Quiet
 from batchacct.collector.state import SourceState
@@ -27,17 +27,14 @@ from batchacct.following.files import (
     SLACK_S,
     Stamp,
     begins_another,
-    folders,
-    is_link,
-    may_be_one,
+    nothing_there,
     old_siblings,
     stamp_of,
-    stamp_of_path,
-    stamps,
 )
+from batchacct.following.listing import Listing
 from batchacct.model import text_of
 from batchacct.parsing.framing import WholeFiles
-from batchacct.parsing.reading import BLOCK_BYTES, read_blocks, reading_order, source_errors
+from batchacct.parsing.reading import BLOCK_BYTES, read_blocks, source_errors
 from batchacct.store import Origin, Store, append, known_positions, note_place
 
 log = logging.getLogger(__name__)
@@ -55,7 +52,8 @@ RETRY_S = 30
 class Follower:
     """`patience`: what is odd may be a copy still being written, and is waited for; without, there is one look and no other.
 
-    `ticks` tells the time between two looks in seconds, and goes on evenly when the clock is set.
+    `kept_open` files at most are kept open. `ticks` tells the time between two looks in seconds, and goes on evenly when the clock
+    is set.
     """
 
     def __init__(
@@ -68,21 +66,20 @@ class Follower:
         progress: Progress = no_progress,
         ticks: Callable[[], float] = time.monotonic,
         patience: bool = True,
+        kept_open: int = KEPT_OPEN,
     ) -> None:
         self._store, self._collector, self._clock, self._ticks = store, collector, clock, ticks
         self._source, self._parser = collector.source, collector.parser
         self._from_start, self._progress, self._patience = set(from_start), progress, patience
         self._known: KnownPositions | None = None
         self._old: set[int] | None = None
-        self._there: dict[str, Stamp | None] = {}
-        self._newest: dict[str, tuple[str, int, int, str]] = {}
+        self._listing = Listing(collector.paths)
         self._settled: dict[str, Stamp] = {}
         self._quiet = Quiet(clock, ticks)
         self._failed: dict[str, tuple[Stamp | None, float, BatchacctError]] = {}
         self._warned: dict[str, str] = {}
-        self._were_there: set[str] = set()
         self._stopped = False
-        self._kept = KeptFiles()
+        self._kept = KeptFiles(kept_open)
         self._pending = Pending()
         self._state = SourceState(store, collector, logging.ERROR if patience else logging.INFO)
 
@@ -91,13 +88,13 @@ class Follower:
     @property
     def folders(self) -> set[str]:
         """The folders whose changes matter, as of the last whole look."""
-        return folders(self._collector.paths, self._there)
+        return self._listing.folders
 
     @property
     def live(self) -> set[str]:
         """The files that were written to lately, or of which something is unread."""
         now = self._clock()
-        return {p for p, s in self._there.items() if s is None or p not in self._settled or now - s.modified_at < LIVE_S}
+        return {p for p, s in self._listing.there.items() if s is None or p not in self._settled or now - s.modified_at < LIVE_S}
 
     def look(self, changed: Collection[str] | None = None) -> Collected:
         """Reads what is unread, oldest file first, into the store; `changed` are the only paths that may have changed (None: any).
@@ -109,7 +106,7 @@ class Follower:
         try:
             if self._known is None:
                 self._remember()
-            paths = None if changed is None or self._stopped or not self._there else self._those(changed)
+            paths = None if changed is None or self._stopped or not self._listing.there else self._listing.those(changed)
             whole = paths is None
             paths = self._list() if paths is None else paths
             self._stopped = False
@@ -153,39 +150,22 @@ class Follower:
 
     def _list(self) -> list[str]:
         """All files that are there, in reading order."""
-        self._there = stamps(self._collector.paths, self._old or set())
-        self._were_there |= {path for path in self._collector.paths if self._there.get(path) is not None}
-        self._newest = {order[0]: order for order in map(reading_order, self._there)}
+        paths = self._listing.renew(self._old or set())
         remembered: tuple[dict[str, Any], ...] = (self._settled, self._failed, self._warned)
         for by_path in remembered:
-            for path in by_path.keys() - self._there.keys():
+            for path in by_path.keys() - self._listing.there.keys():
                 del by_path[path]
-        self._quiet.keep_only(self._there.keys())
-        return list(self._there)
-
-    def _those(self, changed: Collection[str]) -> list[str] | None:
-        """Of the files that are there those that changed, under whichever of their names; None if one of them is another file, or
-        one that was not there.
-        """
-        if any(path not in self._there and may_be_one(self._collector.paths, path) for path in changed):
-            return None
-        real = {os.path.realpath(path) for path in changed}
-        paths = [path for path in self._there if path in changed or (is_link(path) and os.path.realpath(path) in real)]
-        for path in paths:
-            old, new = self._there[path], stamp_of_path(path)
-            if old is None or new is None or old.place != new.place:
-                return None
-            self._there[path] = new
+        self._quiet.keep_only(self._listing.there.keys())
+        self._kept.forget_before(self._ticks() - LIVE_S)
         return paths
 
     def _look_at(self, paths: Collection[str], done: Collected) -> None:
         """Looks at files in turn; one that contradicts its position stops the source."""
-        if not self._there:
-            told = f"no file matches {', '.join(self._collector.paths)}: correct the source's `paths`, or wait for the first file"
-            done.errors.append(SourceError(told))
+        if not self._listing.there:
+            done.errors.append(SourceError(nothing_there(self._collector.paths)))
         seen: set[tuple[int, int]] = set()
         for path in paths:
-            stamp = self._there[path]
+            stamp = self._listing.there[path]
             if stamp is not None:
                 if stamp.place in seen:
                     self._failed.pop(path, None)
@@ -206,7 +186,7 @@ class Follower:
                     return
 
     def _look_at_one(self, path: str, stamp: Stamp | None, done: Collected) -> None:
-        if stamp is None and self._patience and path in self._were_there and self._quiet.seconds(path, None) < COPY_S:
+        if stamp is None and self._patience and self._listing.was_there(path) and self._quiet.seconds(path, None) < COPY_S:
             done.waiting.append(path)  # it is being rotated, as far as one knows
             return
         with source_errors(path):
@@ -245,8 +225,7 @@ class Follower:
         """Whether what is at the end of a file will get no other end."""
         if self._is_written_aside:
             return True
-        of_log = reading_order(path)
-        if self._newest[of_log[0]] <= of_log:
+        if not self._listing.has_newer(path):
             return False
         quiet_s = self._quiet.turned_seconds(path, stamp) if self._patience else self._quiet.seconds(path, stamp)
         return quiet_s >= UNFINISHED_S
@@ -269,10 +248,9 @@ class Follower:
         if found.likeness is Likeness.PART and not begun_anew:
             return replace(found.position, offset=stamp.size), True
         is_young = self._quiet.seconds(file.path, stamp) < COPY_S
-        if found.likeness is Likeness.NEW and is_young and begins_another(file, self._there):
+        if found.likeness is Likeness.NEW and is_young and begins_another(file, self._listing.recent):
             done.waiting.append(file.path)
             return None, False
-        self._from_start.discard(file.path)
         crash_point("follow.located")
         position = found.position
         final = final and (file.is_compressed or not self._goes_on_elsewhere(file, position, stamp))
@@ -292,6 +270,7 @@ class Follower:
                 counts, stored = append(self._store, origin, parsed, self._clock(), moved)
                 assert stored is not None
                 self._known.put(stored)
+                self._from_start.discard(file.path)
                 if position.id is None:
                     log.info("source=%s begins %s", self._source.name, position.path)
                 crash_point("follow.after-append")
@@ -304,14 +283,15 @@ class Follower:
             if read_on:
                 self._pending.note(file.path, position, stamp.size, file.head)
             return None, False
+        self._from_start.discard(file.path)
         if not read_on:
             position = self._placed(position)
         return position, file.is_compressed or position.offset >= stamp.size
 
     def _goes_on_elsewhere(self, file: OpenFile, position: Position, stamp: Stamp) -> bool:
         """Whether another file has all of this one and more: the rest of the unit at its end is there."""
-        others = (self._there.get(path) for path in self._pending.also_at(file.path, position))
-        return any(s is not None and s.size > stamp.size for s in others) or begins_another(file, self._there)
+        others = (self._listing.there.get(path) for path in self._pending.also_at(file.path, position))
+        return any(s is not None and s.size > stamp.size for s in others) or begins_another(file, self._listing.recent)
 
     def _placed(self, position: Position) -> Position:
         """Notes where a file is of which nothing new was read; a copy, whose original is where it was, changes nothing."""
@@ -320,7 +300,7 @@ class Follower:
         if old is None or old == position:
             return position
         was_at = (old.device, old.inode)
-        there = [path for path, stamp in self._there.items() if stamp is not None and stamp.place == was_at]
+        there = [path for path, stamp in self._listing.there.items() if stamp is not None and stamp.place == was_at]
         if was_at != (position.device, position.inode) and any(self._pending.may_be_at(path, old) for path in there):
             return old
         note_place(self._store, position)
@@ -347,8 +327,7 @@ class Follower:
 
     def _drain(self, done: Collected) -> bool:
         """Reads on what was kept open and is under no name any more that is looked at; False if that stops the source."""
-        places = {stamp.place for stamp in self._there.values() if stamp is not None}
-        for kept in self._kept.without_name(places):
+        for kept in self._kept.without_name(self._listing.places):
             try:
                 self._drain_one(kept, done)
             except CheckpointError as error:
@@ -368,7 +347,7 @@ class Follower:
         is_deleted = kept.file.state.st_nlink == 0
         is_over = self._ticks() - kept.changed_at >= (COPY_S if is_deleted else UNFINISHED_S)
         assert self._known is not None
-        offset, goes_on = kept.elsewhere(self._known, self._there)
+        offset, goes_on = kept.elsewhere(self._known, self._listing.there)
         if stamp.size > offset:
             position, _ = self._read(kept.file, stamp, done, final=is_over and not goes_on)
             if position is not None:
@@ -381,7 +360,7 @@ class Follower:
         """Counts what was seen, not read, and is nowhere any more."""
         patience_s = COPY_S if self._patience else 0
         present = [kept.position for kept in self._kept]
-        for position, size in self._pending.lost(self._there, present, self._ticks(), patience_s):
+        for position, size in self._pending.lost(self._listing.there, present, self._ticks(), patience_s):
             count = size - position.offset
             done.lost_bytes += count
             told = (

@@ -9,7 +9,7 @@ from batchacct.following import KnownPositions, OpenFile, Position
 from batchacct.following.files import Place, Stamp, begins_another
 
 KEPT_OPEN = 32
-"""So many at the most; of more the one that has not grown for the longest is closed."""
+"""Of a source so many at the most; of more the one that has not grown for the longest is closed."""
 
 
 @dataclass
@@ -34,9 +34,10 @@ class KeptFile:
 
 
 class KeptFiles:
-    """At most KEPT_OPEN open files by their place."""
+    """At most so many open files by their place."""
 
-    def __init__(self) -> None:
+    def __init__(self, most: int = KEPT_OPEN) -> None:
+        self._most = most
         self._by_place: dict[Place, KeptFile] = {}
 
     def __iter__(self) -> Iterator[KeptFile]:
@@ -52,8 +53,14 @@ class KeptFiles:
         changed_at = now if old is None or old.size != size else old.changed_at
         self.drop(file.place, but=file)
         self._by_place[file.place] = KeptFile(file, position, size, changed_at)
-        while len(self._by_place) > KEPT_OPEN:
+        while len(self._by_place) > self._most:
             self.drop(min(self._by_place, key=lambda place: self._by_place[place].changed_at))
+
+    def forget_before(self, ticks: float) -> None:
+        """Closes those that have not changed since, and are still under their names."""
+        for place, kept in list(self._by_place.items()):
+            if kept.has_name and kept.changed_at < ticks:
+                self.drop(place)
 
     def without_name(self, places: Collection[Place]) -> list[KeptFile]:
         """Those that are at none of the places where there are files."""

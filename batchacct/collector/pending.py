@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
@@ -62,6 +63,8 @@ class Pending:
         self._at = {path: key for path, key in self._at.items() if path in paths}
         present = {*self._at.values(), *map(_key, kept)}
         for key in [key for key in self._seen if key not in present]:
+            if not _folder_is_there(self._seen[key].position):
+                continue
             if now - self._missing_since.setdefault(key, now) >= patience_s:
                 lost = self._seen[key]
                 self._forget(key)
@@ -74,3 +77,11 @@ class Pending:
 
 def _key(position: Position) -> _Key:
     return position.id if position.id is not None else (position.device, position.inode)
+
+
+def _folder_is_there(position: Position) -> bool:
+    """Whether the folder in which a file was last seen is there, of the same file system: else that may be away, and come back."""
+    try:
+        return os.stat(os.path.dirname(position.path) or ".").st_dev == position.device  # noqa: PTH116, PTH120
+    except OSError:
+        return False

@@ -27,6 +27,9 @@ GATHER_S = 0.15
 """After the first change, so long more are gathered before the files are looked at."""
 WHOLE_LOOK_S = 10.0
 """All files of a source are looked at at least so often, whatever was or was not told of them."""
+REST = 4
+LONGEST_REST_S = 2.0
+"""After a look at all files, however many there are, it rests for so many times as long, and so many seconds at the most."""
 CHECK_S = 10.0
 """How often it is asked whether the lock on the source is held still."""
 LONGEST_PAUSE_S = 60.0
@@ -76,6 +79,8 @@ class Surroundings:
     clock: Callable[[], int]
     locks: HeldLocks
     outage: Outage
+    kept_open: int
+    """How many files each may keep open."""
     stored: Callable[[], None]
     """Called after something new was stored: parts of it may be to complete."""
 
@@ -108,9 +113,11 @@ class Runner(threading.Thread, abc.ABC):
         pause_s = LONGEST_PAUSE_S
         try:
             while not self._ended.is_set():
+                began = time.monotonic()
                 try:
                     self._collect()
                 except Exception as error:
+                    pause_s = LONGEST_PAUSE_S if time.monotonic() - began > LONGEST_PAUSE_AFTER_ERROR_S else pause_s
                     log.exception("source=%s: an error that was not foreseen; it is tried again", self.source)
                     self._stopped_by(
                         f"an error that was not foreseen, please report it with the log: {type(error).__name__}: {error}"
@@ -195,7 +202,9 @@ class FileRunner(Runner):
     def __init__(self, collector: Collector, around: Surroundings, from_start: frozenset[str] = frozenset()) -> None:
         super().__init__(collector, around)
         self._watch = Watch(around.settings.watch, around.settings.poll_interval)
-        self._follower = Follower(around.store, collector, around.clock, from_start=from_start, progress=self._after_block)
+        self._follower = Follower(
+            around.store, collector, around.clock, from_start=from_start, progress=self._after_block, kept_open=around.kept_open
+        )
         self._followed: set[str] = set()
         self._folders: dict[str, int | None] = {}
 
@@ -224,7 +233,8 @@ class FileRunner(Runner):
                 continue
             pause_s = 1.0
             if is_whole:
-                whole_at = time.monotonic()
+                took_s, whole_at = time.monotonic() - self.turn_at, time.monotonic()
+                self._ended.wait(0 if done.again or done.bytes_read else min(REST * took_s, LONGEST_REST_S))
                 self._followed = self._follower.folders
                 self._watch.follow(self._followed)
             if any(isinstance(error, CheckpointError) for error in done.errors):

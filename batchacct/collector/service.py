@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import resource
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -11,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from batchacct.collector.collecting import Collector
+from batchacct.collector.kept import KEPT_OPEN
 from batchacct.collector.running import DRAIN_S, FeedRunner, FileRunner, Outage, Runner, Surroundings, lock_name
 from batchacct.completing import Rule, complete_parts
 from batchacct.config import Collect
@@ -24,6 +26,9 @@ log = logging.getLogger(__name__)
 COMPLETE_S = 20.0
 """Time between two completions of records from parts, where parts came in."""
 TICK_S = 1.0
+MOST_OPEN = 16_384
+KEPT_SHARE = 4
+"""Of the files that may be open at most one in so many is kept open for its reading."""
 SERVE_S = 30
 """An address at which metrics could not be served is tried again after so long."""
 SILENT_S = 300.0
@@ -96,7 +101,9 @@ class Service:
                 self._endpoint.close()
             self._end(list(self._runners))
             self._completer.end()
-            self._locks.close()
+            closing = threading.Thread(target=self._locks.close, name="give locks back", daemon=True)
+            closing.start()
+            closing.join(DRAIN_S)  # a database that hangs does not hinder the end: the locks end with the process
 
     @property
     def recorded(self) -> int:
@@ -120,8 +127,9 @@ class Service:
     # --- runners ----------------------------------------------------------------------------------------------------------
 
     def _start(self, collectors: Sequence[Collector]) -> None:
+        kept_open = max(min(_most_open_files() // KEPT_SHARE // max(len(self._plan.collectors), 1), KEPT_OPEN), 1)
         around = Surroundings(
-            self._store, self._plan.settings, self._clock, self._locks, self._outage, self._completer.something_came
+            self._store, self._plan.settings, self._clock, self._locks, self._outage, kept_open, self._completer.something_came
         )
         for collector in collectors:
             if collector.feed is None:
@@ -200,6 +208,15 @@ class Service:
         return isinstance(runner, FileRunner) and now - runner.turn_at > SILENT_S
 
 
+def _most_open_files() -> int:
+    """How many files the process may have open, once it has taken what it may."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = MOST_OPEN if hard == resource.RLIM_INFINITY else min(hard, MOST_OPEN)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    return most
+
+
 class _Completer(threading.Thread):
     """Makes records of the parts that came in, every COMPLETE_S."""
 
@@ -218,6 +235,8 @@ class _Completer(threading.Thread):
         self._came.set()
         while not self._ended.wait(COMPLETE_S):
             self._complete()
+        if not self._outage.lasts:
+            self._complete()
 
     def end(self) -> None:
         """Completes what came last, as far as there is time, and ends."""
@@ -225,8 +244,6 @@ class _Completer(threading.Thread):
         self._ended.set()
         if self.is_alive():
             self.join(END_S)
-        if not (self.is_alive() or self._outage.lasts):
-            self._complete()
 
     def _complete(self) -> None:
         if not (self._came.is_set() and self.rules):
@@ -238,3 +255,6 @@ class _Completer(threading.Thread):
         except StoreError as error:
             self._came.set()
             self._outage.noticed(error)
+        except Exception:
+            log.exception("records could not be completed from parts, by an error that was not foreseen; it is tried again")
+            self._came.set()

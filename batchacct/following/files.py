@@ -15,7 +15,9 @@ from batchacct.following.opened import HEAD_BYTES, OpenFile
 from batchacct.parsing.reading import expand, reading_order
 
 SLACK_S = 60
-"""A sibling counts as written since the last reading also if its file system's clock was set back by so much."""
+"""The clocks of two file systems may differ by so much."""
+WAITING_S = 3600 + SLACK_S
+"""A sibling counts as written since the last reading if it was no longer before it than half a line at its end is waited for."""
 
 _SIBLING = re.compile(r"(?:\.\d{1,4}|[-.](?:19|20)\d{6}[-_.T\d]*)(?:\.(?:gz|bz2|xz|zst))?")
 
@@ -50,7 +52,7 @@ def stamp_of(state: os.stat_result) -> Stamp:
 def stamp_of_path(path: str) -> Stamp | None:
     """None where there is no file, or it may not be looked at."""
     try:
-        return stamp_of(Path(path).stat())
+        return stamp_of(os.stat(path))  # noqa: PTH116 - there may be a hundred thousand
     except OSError:
         return None
 
@@ -64,9 +66,9 @@ def stamps(patterns: Iterable[str], old: Set[int]) -> dict[str, Stamp | None]:
     patterns = list(patterns)
     found = {path: stamp_of_path(path) for path in expand(patterns)}
     for path in patterns:
-        for sibling in () if glob.has_magic(path) else _siblings(path):
+        for sibling in _siblings(path):
             stamp = stamp_of_path(sibling)
-            if sibling not in found and stamp is not None and stamp.modified_at not in old:
+            if sibling not in found and stamp is not None and stamp.modified_at not in old and os.path.isfile(sibling):  # noqa: PTH113
                 found[sibling] = stamp
     return {path: found[path] for path in sorted(found, key=reading_order)}
 
@@ -74,17 +76,19 @@ def stamps(patterns: Iterable[str], old: Set[int]) -> dict[str, Stamp | None]:
 def old_siblings(patterns: Iterable[str], since: int | None, unfinished: Collection[Place] = ()) -> set[int]:
     """When those rotated siblings of paths were written to that were not after `since` (Unix seconds, by the files' own times;
     None: than the path itself): they were read when they had their first names, or were never asked for. Those that are
-    `unfinished` are none of them.
+    `unfinished` are none of them, nor those in which half a line, and nothing else, may have waited for its end (WAITING_S).
 
     They are known by that time when they are renamed or compressed; what is written while the clock is set back is none of them.
     """
     found = set()
     for path in patterns:
         own = stamp_of_path(path)
-        after = since if since is not None else own.modified_at if own is not None else time.time()
-        for sibling in () if glob.has_magic(path) else _siblings(path):
+        after = own.modified_at - SLACK_S if own is not None else time.time() - SLACK_S
+        if since is not None:
+            after = since - WAITING_S
+        for sibling in _siblings(path):
             stamp = stamp_of_path(sibling)
-            if stamp is not None and stamp.modified_at < after - SLACK_S and stamp.place not in unfinished:
+            if stamp is not None and stamp.modified_at < after and stamp.place not in unfinished:
                 found.add(stamp.modified_at)
     return found
 
@@ -95,18 +99,14 @@ def may_be_one(patterns: Iterable[str], path: str) -> bool:
 
 
 def folders(patterns: Iterable[str], paths: Iterable[str]) -> set[str]:
-    """The folders whose changes matter: of the files, of what links lead to, and those in which a pattern may come to match."""
+    """The folders whose changes matter: those of the files, and those in which a pattern may come to match."""
     found = set()
     for pattern in patterns:
         folder = os.path.dirname(pattern)  # noqa: PTH120 - "" where there is none
         while folder and glob.has_magic(folder):
             folder = str(Path(folder).parent)
         found.add(folder or ".")
-    for path in paths:
-        found.add(str(Path(path).parent))
-        if is_link(path):
-            found.add(str(Path(os.path.realpath(path)).parent))
-    return found
+    return found | {os.path.dirname(path) or "." for path in paths}  # noqa: PTH120 - there may be a hundred thousand
 
 
 def is_link(path: str) -> bool:
@@ -115,7 +115,10 @@ def is_link(path: str) -> bool:
 
 
 def _siblings(path: str) -> list[str]:
+    """What a path may have been rotated to; of a pattern there is none. (A name may hold brackets, though, and be no pattern.)"""
     folder, name = os.path.split(path)
+    if "*" in name or "?" in name:
+        return []
     try:
         beside = os.listdir(folder or ".")  # noqa: PTH208 - names are all that is asked
     except OSError:
@@ -142,3 +145,14 @@ def _holds(path: str, offset: int, content: bytes) -> bool:
             return stream.read(len(content)) == content
     except OSError:
         return False
+
+
+def nothing_there(patterns: Iterable[str]) -> str:
+    """What is told where no file matches: that a folder cannot be listed, else that there is none."""
+    patterns = list(patterns)
+    for folder in folders(patterns, ()):
+        try:
+            os.listdir(folder)  # noqa: PTH208 - only whether it can be
+        except OSError as error:
+            return f"folder {folder} cannot be listed: {error.strerror}. Its files are read once it can be"
+    return f"no file matches {', '.join(patterns)}: correct the source's `paths`, or wait for the first file"

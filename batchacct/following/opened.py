@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import io
 import os
+import stat
 from collections.abc import Callable
-from pathlib import Path
 from typing import IO
 
+from batchacct.errors import SourceError
 from batchacct.parsing.reading import MAGIC_BYTES, Readable, decompressor, source_errors
 
 HEAD_BYTES = 4096
@@ -29,10 +30,12 @@ class OpenFile:
 
     def __init__(self, path: str) -> None:
         self.path = path
-        self._raw = Path(path).open("rb", buffering=0)  # noqa: SIM115 - `close` closes it
+        # a pipe is opened without waiting for who writes into it, and refused then
+        self._raw = open(path, "rb", buffering=0, opener=lambda p, flags: os.open(p, flags | os.O_NONBLOCK))  # noqa: SIM115
         try:
             self.state = os.fstat(self._raw.fileno())
             with source_errors(path):
+                _check_is_file(path, self.state)
                 self._decompress: Callable[[IO[bytes]], IO[bytes]] | None = decompressor(self._magic())
                 self.begin, self.head = self._beginning()
         except BaseException:
@@ -106,6 +109,11 @@ class OpenFile:
             there = max(self.state.st_size, offset)
         self._raw.seek(there)
         return there - offset
+
+
+def _check_is_file(path: str, state: os.stat_result) -> None:
+    if not stat.S_ISREG(state.st_mode):
+        raise SourceError(f"{path} is no file, but a pipe, socket or device: take it out of the source's `paths`")
 
 
 class _Continuous:

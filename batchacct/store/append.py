@@ -18,6 +18,7 @@ from batchacct.model import INSTANT, PART, REAL, RECORD_TYPES, TEXT, Record, Rec
 from batchacct.parsing import Parsed, RejectedUnit, Row
 from batchacct.store import tables
 from batchacct.store.dialects import Dialect, KnownRecordsError
+from batchacct.store.keys import without_long_keys
 from batchacct.store.loads import OpenLoad, close_load, open_load
 from batchacct.store.seen import note_seen
 from batchacct.store.store import Store
@@ -62,6 +63,7 @@ def append(store: Store, origin: Origin, parsed: Parsed, now: int, moved: Positi
     A record whose key and hash are known is counted and skipped; one whose key is known with another hash becomes a revision.
     Raises: StoreError, CheckpointError if another process has moved the position meanwhile; then nothing of it is stored.
     """
+    parsed = without_long_keys(RECORD_TYPES[origin.record_type], parsed)
     with store.appending() as connection:
         stored = _store_position(connection, origin.position, moved, now) if moved else None
         rows = max(parsed.records.num_rows, parsed.parts.num_rows)

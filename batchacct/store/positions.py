@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 
 from sqlalchemy import case, func, insert, literal, or_, select, update
 
 from batchacct.following import Position
+from batchacct.model import text_of
 from batchacct.store.store import Store
 from batchacct.store.tables import followed_file, source_state
 
@@ -40,6 +42,7 @@ def note_place(store: Store, position: Position) -> None:
 def note_state(store: Store, source: str, values: Mapping[str, object], lost_bytes: int = 0) -> None:
     """Sets columns of a source's state, and adds to the bytes that were destroyed before they could be read."""
     table = source_state
+    values = {name: text_of(os.fsencode(value)) if isinstance(value, str) else value for name, value in values.items()}
     with store.writing() as connection:
         added = {"lost_bytes": table.c.lost_bytes + lost_bytes} if lost_bytes else {}
         known = connection.execute(update(table).where(table.c.name == source).values({**values, **added}))

@@ -25,7 +25,8 @@ _LOOKING: tuple[tuple[int, Callable[[random.Random], list[str]]], ...] = (
     (2, lambda r: [f"fail {_crash_point(r)}"]),
     (1, lambda r: ["restart"]),
     (3, lambda r: [f"during {_crash_point(r)} {_one(r, _WRITING)[0]}"]),
-    (4, lambda r: [f"during {_crash_point(r)} {r.choice(_rotation(r))}"]),
+    (3, lambda r: [f"during {_crash_point(r)} {r.choice(_rotation(r))}"]),
+    (3, lambda r: [f"during {_crash_point(r)} {' & '.join(_rotation(r))} & {_one(r, _WRITING)[0]}"]),
 )
 _STYLES: dict[str, Callable[[random.Random], list[str]]] = {
     "rename": lambda r: [f"rotate {r.randint(1, 4)} {r.randint(0, 1)}", *_late(r), f"reopen {_mostly(r)}"],

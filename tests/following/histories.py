@@ -1,7 +1,7 @@
 """Random histories of a folder of logs and its collector: played, compared with the model, and made short when they fail.
 
-A history is a text, `glob appends: write 3; rotate 3 0 1; kill 2; write 1; reopen 1; look`, so that one that failed can be kept
-as a test. What cannot be done as things stand is passed over: any part of a history is a history.
+A history is a text, `glob appends: write 3; rotate 3 1; kill 2; write 1; during 4 reopen 1 & write 2; look`, so that one that
+failed can be kept as a test. What cannot be done as things stand is passed over: any part of a history is a history.
 """
 
 from __future__ import annotations
@@ -119,7 +119,8 @@ class Play:
         if name in ("kill", "fail"):
             self.look(None, int(words[0]), self._kill if name == "kill" else self._hinder)
         elif name == "during":
-            self.look(None, int(words[0]), lambda: self._meanwhile(words[1:]), adds_only=words[1] in WRITING)
+            events = [event.split() for event in " ".join(words[1:]).split(" & ")]
+            self.look(None, int(words[0]), lambda: self._meanwhile(events), adds_only=all(event[0] in WRITING for event in events))
         elif name in ("look", "told"):
             self.look(frozenset(self.folder.touched) if name == "told" else None)
         elif name == "restart":
@@ -251,10 +252,11 @@ class Play:
     def _hinder(self) -> bool:
         return self.database.hinder()
 
-    def _meanwhile(self, event: Sequence[str]) -> bool:
+    def _meanwhile(self, events: Sequence[Sequence[str]]) -> bool:
         self.counts["changes in the midst of a look"] += 1
         with acting_as(os.getuid()):
-            self._do(event[0], event[1:])
+            for name, *words in events:
+                self._do(name, words)
         return True
 
     def _do(self, name: str, words: Sequence[str]) -> None:

@@ -47,6 +47,7 @@ FAILED_ONCE = {
     "a short copy, whose original was read on": "appends glob: bad; copy 100 2; step; write 2; look; truncate; look; restart",
     "a short copy beside its original, after a restart": "glob header: during 8 copy 0 4; write 3; link 1; bad; look; kill 3",
     "a short copy, a like header": "glob header: write 2; copy 100 4; step; write 1; look; newday 1; part 50; look; restart",
+    "half a line alone in a copy, and a restart": ": truncate; part 70; copydate 40; truncate; pause 3500; write 3; look; kill 3",
     "half a line in a copy, and a restart": ": part 70; copydate 40; truncate; pause 3500; write 3; look; kill 3",
     "two copies, the first with half a line": "glob: part 40; copy 100 4; step; part 50; copy 100 4; step; truncate; look",
     "what was deleted had the name of another": ": part 99; part 99; during 2 part 95; copy 0 3; truncate; look; copy 0 1",

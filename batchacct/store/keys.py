@@ -1,0 +1,50 @@
+"""How long what is in an index may be: a row of PostgreSQL's has room for 2,704 bytes; longer ones stopped all its neighbours."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import cast
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from batchacct.model import PART, RecordType
+from batchacct.parsing import Parsed
+from batchacct.parsing.contract import rejected
+
+LONGEST_BYTES = {
+    **dict.fromkeys(("record_key", "join_id", "part_key", "lrms_job_id"), 1000),
+    **dict.fromkeys(("cluster", "user_name", "group_name", "project", "token_issuer", "token_subject"), 400),
+}
+"""Of the columns that are in an index, or are looked up in one together: no real value comes near."""
+
+
+def without_long_keys(record_type: RecordType, parsed: Parsed) -> Parsed:
+    """What was parsed, records and parts with such a value as rejects."""
+    records, of_records = _parted(record_type, parsed.records)
+    parts, of_parts = _parted(PART, parsed.parts)
+    if not of_records and not of_parts:
+        return parsed
+    rejects = [rejected(unit, offset, reason) for unit, offset, reason in (*of_records, *of_parts)]
+    ordered = tuple(sorted((*parsed.rejects, *rejects), key=lambda reject: reject.offset))
+    return replace(parsed, records=records, parts=parts, rejects=ordered)
+
+
+def _parted(record_type: RecordType, batch: pa.RecordBatch) -> tuple[pa.RecordBatch, list[tuple[bytes, int, str]]]:
+    """The rows that fit, and of the others unit, offset and reason."""
+    strange: dict[int, str] = {}
+    for column in record_type.columns:
+        longest = LONGEST_BYTES.get(column.name)
+        if longest is None or not batch.num_rows:
+            continue
+        lengths = pc.binary_length(cast("pa.StringArray", batch.column(column.name)))
+        if (pc.max(lengths).as_py() or 0) > longest:
+            for row, length in enumerate(lengths.to_pylist()):
+                if length is not None and length > longest:
+                    strange[row] = f"{column.name} has {length:,} bytes; more than {longest:,} are no {column.name}"
+    if not strange:
+        return batch, []
+    fits = pa.array([row not in strange for row in range(batch.num_rows)])
+    units, offsets = batch.column("native"), batch.column("source_offset")
+    told = [(units[row].as_py() or b"", offsets[row].as_py(), reason) for row, reason in sorted(strange.items())]
+    return batch.filter(fits), told
