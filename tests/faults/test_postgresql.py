@@ -162,6 +162,7 @@ def test_the_server_answers_no_more_for_a_while(farm: Farm, between: Proxy) -> N
 
 
 def test_a_stop_while_the_server_does_not_answer(farm: Farm, between: Proxy) -> None:
+    farm.settings["batchacct.collector.service.END_S"] = 3.0
     log = farm.log()
     process = farm.start()
     log.append(20)

@@ -129,6 +129,7 @@ def test_another_process_holds_the_database_for_longer_than_it_is_waited_for(sql
 
 def test_a_stop_while_another_process_holds_the_database(sqlite_farm: Farm) -> None:
     farm = sqlite_farm
+    farm.settings["batchacct.collector.service.END_S"] = 3.0
     log = farm.log()
     process = farm.start()
     log.append(20)
