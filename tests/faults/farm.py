@@ -141,9 +141,20 @@ class Farm:
         began = time.monotonic()
         never = threading.Event()
         while not is_so():
-            assert time.monotonic() - began < within_s, f"waited {within_s:g} s until {what}. It said: {self.said()[-5000:]}"
+            if time.monotonic() - began > within_s:
+                self._tell_where_they_are()
+                raise AssertionError(f"waited {within_s:g} s until {what}. It said: {self.said()[-9000:]}")
             never.wait(0.02)
         return time.monotonic() - began
+
+    def _tell_where_they_are(self) -> None:
+        """Has what still runs write where its threads are; names what does not."""
+        for process in self._started:
+            if process.has_ended():
+                print(f"process {process.pid} has ended with status {process.wait()}")
+            else:
+                process.send(signal.SIGUSR1)
+                process.has_ended(within_s=1)
 
     def check(self, *logs: Log) -> dict[str, int]:
         """Every line of the ledgers is stored, once, as it was written; nothing was read twice; the books balance.

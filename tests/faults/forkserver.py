@@ -7,6 +7,7 @@ is the other end). It has no thread but that of Arrow's allocator when it forks.
 from __future__ import annotations
 
 import ctypes
+import faulthandler
 import importlib
 import json
 import os
@@ -79,6 +80,7 @@ def _run(
     settings: dict[str, Any],
     clock: str | None,
 ) -> int:
+    faulthandler.register(signal.SIGUSR1)  # where its threads are is told when a test has waited for it in vain
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     nothing = os.open(os.devnull, os.O_RDONLY)
     output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)

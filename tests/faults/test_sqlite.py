@@ -94,7 +94,7 @@ def test_the_database_becomes_read_only_while_the_collector_follows(sqlite_farm:
     process = farm.start()
     log.append(20)
     farm.until_stored(log)
-    with immutable(*tmp_path.glob("batchacct.db*")):
+    with immutable(tmp_path / "batchacct.db", tmp_path / "batchacct.db-wal"):
         log.append(20)
         farm.until("it says so", lambda: failures(farm) > 0)
         log.rotate(Style.RENAME)
@@ -129,6 +129,7 @@ def test_another_process_holds_the_database_for_longer_than_it_is_waited_for(sql
 
 def test_a_stop_while_another_process_holds_the_database(sqlite_farm: Farm) -> None:
     farm = sqlite_farm
+    farm.settings["batchacct.collector.service.END_S"] = 3.0
     log = farm.log()
     process = farm.start()
     log.append(20)
