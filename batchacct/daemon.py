@@ -21,13 +21,14 @@ from batchacct.signals import Signals
 log = logging.getLogger(__name__)
 
 
-def run_as_daemon(pidfile: Path, body: Callable[[Signals], None]) -> None:
+def run_as_daemon(pidfile: Path, body: Callable[[Signals], None], check: Callable[[], None] = lambda: None) -> None:
     """Runs `body` in a daemon, with the signals it is to wait for; this process ends once the pid file is there.
 
-    It ends with 0, or with 1 if the daemon failed before.
+    It ends with 0, or with 1 if the daemon failed before. What `check` raises is raised before any fork, too.
     Raises: BusyError if it is running already, ConfigError for a pid file that cannot be written; both before any fork.
     """
     pid_file = PidFile(pidfile.absolute())
+    check()
     ready = _daemonise()
     try:
         with Signals() as signals:

@@ -183,11 +183,10 @@ def source_for(parser: str, files: Sequence[str], name: str) -> Source:
 def read_log(store: Store, what: Log, options: argparse.Namespace) -> None:
     """Reads what is there and ends, or with `--pidfile` goes on in a daemon.  Raises: any BatchacctError."""
     if options.pidfile:
-        with store.lock(lock_name(what.source.name)):
-            pass  # who follows it already is told here, where the exit status says so
-        store.close()  # a connection must not be shared across a fork; the daemon opens its own
         plan = Plan([what.collector], heartbeat_s=60 * options.heartbeatdelta)
-        run_as_daemon(options.pidfile, lambda signals: Service(store, plan, unix_now).run(signals))
+        run_as_daemon(
+            options.pidfile, lambda signals: Service(store, plan, unix_now).run(signals), lambda: _check_free(store, what)
+        )
         return
     with store.lock(lock_name(what.source.name)):
         done = collect_once(store, what.collector, unix_now)
@@ -197,6 +196,13 @@ def read_log(store: Store, what: Log, options: argparse.Namespace) -> None:
         done.files, count["recorded"], count["known"], count["skipped"], count["rejected"],
     )  # fmt: skip
     _raise_together(done.errors)
+
+
+def _check_free(store: Store, what: Log) -> None:
+    """Raises: BusyError if another process follows the source: now, while the exit status can still say so."""
+    with store.lock(lock_name(what.source.name)):
+        pass
+    store.close()  # a connection must not be shared across a fork; the daemon opens its own
 
 
 def dry_run(store: Store, what: Log) -> None:

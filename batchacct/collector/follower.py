@@ -313,8 +313,11 @@ class Follower:
 
         Raises: CheckpointError where it is no copy still being written, nor one made shortly before its original was read on.
         """
-        if likeness is Likeness.SHORTER and self._kept.holds(file):
-            return True  # it has no name any more, and what has its name has its content, and more
+        if self._kept.holds(file):
+            if likeness is Likeness.CHANGED:
+                log.warning("source=%s %s", self._source.name, changed(self._source.name, file.path, known).message)
+                self._kept.drop(file.place)  # nobody could mend what has no name any more
+            return True  # else what has its name has its content, and more
         in_place = file.place == (known.device, known.inode)
         if not in_place and self._quiet.seconds(file.path, stamp) < COPY_S:
             done.waiting.append(file.path)
