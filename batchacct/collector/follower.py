@@ -169,6 +169,7 @@ class Follower:
             if stamp is not None:
                 if stamp.place in seen:
                     self._failed.pop(path, None)
+                    self._pending.leave(path)
                     continue
                 seen.add(stamp.place)
                 if self._settled.get(path) == stamp and path not in self._from_start:

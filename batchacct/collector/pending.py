@@ -48,6 +48,10 @@ class Pending:
         else:
             self._forget(key)
 
+    def leave(self, path: str) -> None:
+        """What is at a path is another name of what is at some other path."""
+        self._at.pop(path, None)
+
     def may_be_at(self, path: str, position: Position) -> bool:
         """Whether the content of a position was last found at a path, or nothing is known of that."""
         return self._at.get(path, _key(position)) == _key(position)

@@ -72,7 +72,8 @@ class OpenFile:
         `head` is that of then.  Raises: MovedOnError from its `read`; SourceError.
         """
         if not self.is_compressed:
-            return _Continuous(self._raw.fileno(), self.path, offset, before, self.state.st_size)
+            begun = self.head[max(offset - self.begin, 0) :] if offset >= self.begin else b""
+            return _Continuous(self._raw.fileno(), self.path, offset, before, end=self.state.st_size, begun=begun)
         return _Decompressed(self._stream, self.path, offset)
 
     def close(self) -> None:
@@ -117,10 +118,14 @@ def _check_is_file(path: str, state: os.stat_result) -> None:
 
 
 class _Continuous:
-    """A plain file from `offset` to `end`: each reading takes the bytes before along, which prove that it follows on the last."""
+    """A plain file from `offset` to `end`: each reading takes the bytes before along, which prove that it follows on the last.
 
-    def __init__(self, handle: int, path: str, offset: int, before: bytes, end: int) -> None:
+    `begun`: what of its head stands behind the offset: there may be nothing before it that would prove anything.
+    """
+
+    def __init__(self, handle: int, path: str, offset: int, before: bytes, *, end: int, begun: bytes) -> None:
         self._handle, self._path, self._offset, self._before, self._end = handle, path, offset, before, end
+        self._begun = begun[: max(end - offset, 0)]
 
     def read(self, size: int = -1, /) -> bytes:
         wanted = max(min(_PIECE if size < 0 else size, self._end - self._offset), 0)
@@ -130,6 +135,9 @@ class _Continuous:
         if content[:overlap] != self._before:
             raise MovedOnError
         new = content[overlap:]
+        begun, self._begun = self._begun[:wanted], self._begun[wanted:]
+        if new[: len(begun)] != begun:
+            raise MovedOnError
         self._before = content[-TAIL_BYTES:]
         self._offset += len(new)
         return new

@@ -161,7 +161,7 @@ class Folder:
             log.hole = writer.offset
         assert os.write(writer.handle, content) == len(content)
         log.content += content
-        file.length, writer.offset, file.modified = log.end, log.end, self.now
+        file.length, writer.offset, file.modified, file.ticks = log.end, log.end, self.now, self.ticks
         os.utime(writer.handle, ns=(int(self.now * 1e9),) * 2)
         self._touch(*self._names_of(file))
 
@@ -392,7 +392,7 @@ class Folder:
         return [name for name, other in self.names.items() if other is file]
 
     def _stamp(self, name: str, modified: float | None = None) -> None:
-        self.names[name].modified = self.now if modified is None else modified
+        self.names[name].modified, self.names[name].ticks = self.now if modified is None else modified, self.ticks
         os.utime(self.path / name, ns=(int(self.names[name].modified * 1e9),) * 2)
         self._touch(name)
 

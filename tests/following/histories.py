@@ -143,6 +143,7 @@ class Play:
         `adds_only`: whatever it does, what could be read before can be read where it was.
         """
         readable, odd = self.folder.readable(), self.folder.is_odd
+        self._held = {file: held for file, held in self._held.items() if self.folder.ticks - held[1] < LIVE_S}
         through_handles = {file: file.log.whole_lines(file.length) for file in self._held if not self._is_named(file)}
         self.counts["looks"] += 1
         passed = happened = 0
@@ -211,7 +212,8 @@ class Play:
         for file in self.folder.names.values():
             if file in waiting:
                 continue
-            if file.length and not (file.compressed or file.denied) and self._is_named(file) and now - file.modified < LIVE_S:
+            is_live = max(now - file.modified, ticks - file.ticks) < LIVE_S
+            if is_live and file.length and not (file.compressed or file.denied) and self._is_named(file):
                 self._held.setdefault(file, (-1, ticks))
         for file, (length, grew_at) in list(self._held.items()):
             if file.length != length:

@@ -76,11 +76,15 @@ class Log:
 
 @dataclass(eq=False)
 class File:
-    """An inode: which log, how much of it, since when; a compressed one is `whole` or cut short, a denied one may not be read."""
+    """An inode: which log, how much of it, since when (by the clock, and in ticks).
+
+    A compressed one is `whole` or cut short, a denied one may not be read.
+    """
 
     log: Log
     length: int = 0
     modified: float = 0
+    ticks: float = 0
     compressed: bool = False
     whole: bool = True
     denied: bool = False

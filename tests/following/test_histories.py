@@ -60,6 +60,10 @@ FAILED_ONCE = {
     "half a line for a minute, in a file that is then deleted": "appends: part 50; look; pause 70; delete; look; look; rest; look",
     "half a line when the clock is set": "appends: part 50; look; rotate 3 1; look; clock 4000; look; rest; reopen 1",
     "a path is rotated when the clock was set back": "appends: clock -70; write 20; copy 100 4; truncate",
+    "turned into a link, with a line that lacks its end": ": bad; part 99; link 0; link 1; write 20",
+    "written anew between being opened and being read": (
+        "appends: rotate 3 1; reopen 1; during 13 truncate; write 20; during 1 copy 40 1 & step & truncate & write 300"
+    ),
     "truncated behind what was read": "appends: part 95; copy 0 1; truncate; part 99; told; pause 3700; during 10 truncate",
 }
 

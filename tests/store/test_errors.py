@@ -48,7 +48,7 @@ def test_a_user_or_a_database_that_is_not_there(postgresql_url: str) -> None:
 
 def test_a_table_that_is_not_there(store_url: str) -> None:
     store = Store(store_url)
-    with pytest.raises(StoreError, match="Run `batchacct db create`"), store.reading() as connection:
+    with pytest.raises(StoreError, match="`batchacct db create`"), store.reading() as connection:
         connection.execute(text("SELECT * FROM job"))
     store.close()
 
