@@ -31,7 +31,8 @@ def looked_at(farm: Farm, process: Forked) -> dict[str, Any]:
     return {**source, "units": units["units"]}
 
 
-def test_status_during_catch_up_through_five_rotations(farm: Farm) -> None:
+def test_status_during_catch_up_through_five_rotations(sqlite_farm: Farm) -> None:
+    farm = sqlite_farm
     log = farm.log()
     log.append(100)
     with farm.start():

@@ -67,6 +67,7 @@ def test_the_server_is_stopped_and_started(farm: Farm, server: PostgresServer, m
     log.append(20)
     server.start()
     farm.until_stored(log)
+    farm.until("it says that the database is back", lambda: outages(farm)[1] > 0)
     assert outages(farm) == (1, 1), farm.said()
     assert farm.start("lsf", output="second.log").wait() == BusyError.exit_code, "its lock is taken again after the outage"
     assert process.terminate() == 0
@@ -182,7 +183,7 @@ def test_a_stop_while_the_server_does_not_answer(farm: Farm, between: Proxy) -> 
 def test_connections_ended_by_the_administrator(farm: Farm) -> None:
     log = farm.log()
     process = farm.start()
-    for _ in range(3):
+    for _ in range(2):
         log.append(20)
         farm.until_stored(log)
         with farm.store.writing() as connection:

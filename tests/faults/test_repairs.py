@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import signal
 import socket
+from pathlib import Path
 
 from batchacct.errors import BusyError
 from batchacct.store.tables import job
@@ -70,7 +71,7 @@ def test_an_address_that_is_taken_keeps_nothing_from_being_collected(sqlite_farm
         process = farm.start()
         log.append(10)
         farm.until_stored(log)
-        assert f"metrics cannot be served at {address}" in farm.said()
+        farm.until("it says so", lambda: f"metrics cannot be served at {address}" in farm.said())
         assert farm.start(output="second.log").wait() == BusyError.exit_code, farm.said("second.log")
     assert process.terminate() == 0
     farm.check(log)
@@ -90,7 +91,7 @@ def test_a_database_that_is_replaced_by_a_backup_is_caught_up(sqlite_farm: Farm)
     farm.store.close()
     for name in ("batchacct.db-wal", "batchacct.db-shm"):
         path.with_name(name).unlink(missing_ok=True)
-    path.with_name(str(backup)).replace(path)
+    Path(backup).replace(path)
     farm.until("it is noticed", lambda: "was deleted or replaced while it was in use" in farm.said())
     log.append(10)
     farm.until_stored(log)
