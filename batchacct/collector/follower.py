@@ -190,8 +190,14 @@ class Follower:
         if stamp is None and self._patience and self._listing.was_there(path) and self._quiet.seconds(path, None) < COPY_S:
             done.waiting.append(path)  # it is being rotated, as far as one knows
             return
-        with source_errors(path):
-            file = OpenFile(path)
+        try:
+            with source_errors(path):
+                file = OpenFile(path)
+        except SourceError as error:
+            if stamp is None or not isinstance(error.__cause__, FileNotFoundError):
+                raise
+            done.again = True  # it was renamed since it was listed
+            return
         try:
             if stamp is None or file.place != stamp.place:
                 done.again = True
