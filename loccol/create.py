@@ -72,6 +72,7 @@ def _create(options: argparse.Namespace) -> None:
         elif options.onlyindices:
             _make_indices(store, wanted[0])
         elif options.template and options.name not in {None, TEMPLATES[options.template].name}:
+            store.dialect.prepare(store.engine)
             _make_copy(store, wanted[0], with_indices=not options.noindices)
         else:
             _say("created" if store.create() else "was there already, in this program's version")

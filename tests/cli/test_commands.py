@@ -359,7 +359,7 @@ def test_no_schema_yet(tmp_path: Path, site: Site) -> None:
     site.configure(database=f'url = "sqlite:///{tmp_path}/new.db"')
     done = site.run("status")
     assert done.status == 8
-    assert "new.db has no batchacct schema: run `batchacct db create`" in done.err
+    assert "new.db does not exist: run `batchacct db create`" in done.err
 
 
 def test_verbose(site: Site) -> None:

@@ -51,7 +51,7 @@ def test_a_source_that_is_read_to_its_end(site: Site) -> None:
     assert (told["file"], told["offset"], told["size"]) == (str(site.lsf_log), len(lsf(1)), len(lsf(1)))
     assert (told["unread_bytes"], told["unread_files"], told["lag_s"], told["read_to_end_at"]) == (0, 0, 0, NOW)
     row = table(site.run("status", now=NOW + 40).out, "Sources, in bytes")[0]
-    expected = ["lsf", str(site.lsf_log), str(len(lsf(1))), "0", "0", "0 s", "2026-10-29 12:00:00Z", "40 s ago", "ok"]
+    expected = ["lsf", site.lsf_log.name, str(len(lsf(1))), "0", "0", "0 s", "2026-10-29 12:00:00Z", "40 s ago", "ok"]
     assert row == expected
 
 
@@ -95,7 +95,7 @@ def test_catching_up_through_rotations(site: Site) -> None:
     assert (told["file"], told["offset"], told["size"]) == (str(oldest), read, read + len(lsf(3)))
     assert (told["unread_bytes"], told["unread_files"], told["lag_s"]) == (left, 6, HOUR)
     row = table(site.run("status", now=NOW + HOUR).out, "Sources, in bytes")[0]
-    assert row[:6] == ["lsf", str(oldest), f"{read:,}", f"{left:,}", "6", "1 h"]
+    assert row[:6] == ["lsf", oldest.name, f"{read:,}", f"{left:,}", "6", "1 h"]
     assert row[-1] == "reading"
     _collect_one_file_more(site)
     told = following(site, now=NOW + HOUR)

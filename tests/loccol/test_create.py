@@ -75,6 +75,7 @@ def test_copy_runs_as_printed_on_each_database(tmp_path: Path, store_url: str) -
     site = Site(tmp_path, store_url)
     printed = site.done(CREATE, "-c", "conn", "-t", "loc", "-n", "mine", "-d").out
     store = Store(store_url)
+    store.dialect.prepare(store.engine)
     with store.writing() as connection:
         for statement in printed.rstrip(";\n").split(";\n"):
             connection.execute(text(statement))
