@@ -49,7 +49,7 @@ def test_a_record_table_has_the_columns_of_its_type_in_their_order(store: Store,
 
 def test_a_database_without_a_schema(store_url: str) -> None:
     store = Store(store_url)
-    with pytest.raises(SchemaError, match="(has no batchacct schema|does not exist): run `batchacct db create`"):
+    with pytest.raises(SchemaError, match=r"(has no batchacct schema|does not exist): run `batchacct db create`"):
         store.check()
     assert store.create() is True
     store.check()
