@@ -67,7 +67,7 @@ class Outage:
 
 
 class _Ended(BaseException):
-    pass
+    """Ends the reading between two blocks; it is no error, and nobody on the way is to take it for one."""
 
 
 @dataclass(frozen=True, slots=True)
