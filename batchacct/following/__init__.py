@@ -9,7 +9,6 @@ from batchacct.following.position import (
     locate,
     locate_open,
     shorter_copy,
-    unread_bytes,
 )
 
 __all__ = [
@@ -26,5 +25,4 @@ __all__ = [
     "read_fully",
     "shorter_copy",
     "skip",
-    "unread_bytes",
 ]

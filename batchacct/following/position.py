@@ -13,14 +13,13 @@ import enum
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import xxhash
 
 from batchacct.errors import CheckpointError
 from batchacct.following.opened import HEAD_BYTES, TAIL_BYTES, OpenFile
 from batchacct.model import text_of
-from batchacct.parsing.reading import has_compressed_name, source_errors
+from batchacct.parsing.reading import source_errors
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,22 +171,6 @@ def locate(source: str, path: str, known: Iterable[Position] | KnownPositions) -
     if found.likeness in (Likeness.KNOWN, Likeness.NEW, Likeness.PART):
         return found.position
     raise changed(source, path, found.position)
-
-
-def unread_bytes(paths: Iterable[str], known: Iterable[Position]) -> int:
-    """How many bytes of these files no collection has read, as far as device and inode tell; compressed ones count as they are.
-
-    A compressed file that is known is read to its end or not at all. Nothing is opened, so that it can be asked at any time.
-    """
-    by_place = {(p.device, p.inode): p for p in sorted(known, key=lambda p: p.id or 0)}
-    unread = 0
-    for path in paths:
-        with contextlib.suppress(OSError):
-            state = Path(path).stat()
-            position = by_place.get((state.st_dev, state.st_ino))
-            compressed = has_compressed_name(path)
-            unread += state.st_size if position is None else 0 if compressed else max(state.st_size - position.offset, 0)
-    return unread
 
 
 def changed(source: str, path: str, known: Position) -> CheckpointError:

@@ -12,8 +12,10 @@ from typing import Any
 from sqlalchemy import Connection, Row, select
 
 from batchacct.config import Config, SourceKeys
-from batchacct.errors import PluginError
+from batchacct.errors import PluginError, SourceError
+from batchacct.following import OpenFile
 from batchacct.following.files import Place, Stamp, old_siblings, stamps
+from batchacct.following.position import digest
 from batchacct.ledger.gaps import Watched
 from batchacct.model import text_of
 from batchacct.parsing import registry
@@ -96,22 +98,33 @@ def _followed(keys: SourceKeys, state: Row[Any] | None, known: Sequence[Row[Any]
     old = old_siblings(keys.paths, max((k.modified_at for k in known), default=None))
     there = {p: s for p, s in stamps(keys.paths, old).items() if s is not None}
     by_place: Mapping[Place, Row[Any]] = {(k.device, k.inode): k for k in known}
-    left = {path: _unread(path, stamp, by_place.get(stamp.place)) for path, stamp in there.items()}
+    positions = {path: _position(path, stamp, by_place.get(stamp.place)) for path, stamp in there.items()}
+    left = {path: _unread(path, stamp, positions[path]) for path, stamp in there.items()}
     unread = [path for path, count in left.items() if count]
     unfinished = 0
-    if unread and (place := by_place.get(there[unread[-1]].place)) is not None and _is_unfinished(keys, unread[-1], place.offset):
+    if unread and (place := positions[unread[-1]]) is not None and _is_unfinished(keys, unread[-1], place.offset):
         unfinished = left[unread.pop()]
     last_read = max(known, key=lambda k: (k.updated_at, k.id), default=None)
     values: dict[str, Any] = {"unread_bytes": sum(left[path] for path in unread), "unread_files": len(unread)}
     values |= {"unfinished_bytes": unfinished, "lag_s": 0}
     if unread:
         stamp = there[unread[0]]
-        position = by_place.get(stamp.place)
+        position = positions[unread[0]]
         values |= {"file": text_of(os.fsencode(unread[0])), "offset": position.offset if position else 0, "size": stamp.size}
         values["lag_s"] = max(now - _complete_at(state, stamp, position), 0)
     elif last_read is not None:
         values |= {"file": last_read.path, "offset": last_read.offset, "size": last_read.size}
     return _progress(keys, state, **values)
+
+
+def _position(path: str, stamp: Stamp, known: Row[Any] | None) -> Row[Any] | None:
+    """The position that is known of a file's place, if it is that of the file: the number of an inode is given again."""
+    if known is None or has_compressed_name(path) or (known.size, known.modified_at) == (stamp.size, stamp.modified_at):
+        return known
+    with contextlib.suppress(OSError, SourceError), contextlib.closing(OpenFile(path)) as file:
+        is_its = len(file.head) >= known.head_length and digest(file.head[: known.head_length]) == known.head_hash
+        return known if is_its else None
+    return known
 
 
 def _complete_at(state: Row[Any] | None, stamp: Stamp, position: Row[Any] | None) -> int:
