@@ -61,13 +61,18 @@ def test_nothing_where_nobody_listens(address: str | None, tmp_path: Path, monke
     notifier.ready()
 
 
-def test_a_listener_that_is_gone_is_no_error(listening: tuple[socket.socket, str], tmp_path: Path) -> None:
+def test_a_listener_that_is_gone_is_no_error(
+    listening: tuple[socket.socket, str], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG", "batchacct.notify")
     server, address = listening
     server.close()
     (tmp_path / "notify").unlink(missing_ok=True)
     notifier = Notifier.from_environment({"NOTIFY_SOCKET": address})
     notifier.ready()
     notifier.status("x" * 1_000_000)
+    assert [record.levelname for record in caplog.records] == ["DEBUG", "DEBUG"]
+    assert "systemd was not told" in caplog.text
 
 
 def test_a_listener_that_does_not_read_holds_up_nothing(
