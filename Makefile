@@ -10,6 +10,8 @@ SHELL := /bin/bash
 CLUSTER_PACKAGES = mariadb-server munge slurm-wlm slurmdbd
 # What judges the units; no systemd has to run.
 UNIT_PACKAGES = systemd
+# Tests of what looks at no time of day: not run again in the second time zone.
+NO_TIMES = benchmarks crash faults following packaging store
 FUZZ ?= 1000000
 HISTORIES ?= 2000
 KILLS ?= 500
@@ -37,7 +39,7 @@ types: $(VENV)/ready-test
 	$(BIN)/mypy
 
 second-zone: $(VENV)/ready-test
-	TZ=Pacific/Chatham $(PYTEST) -m "not slow" --ignore=tests/crash --ignore=tests/faults --ignore=tests/following/test_histories.py
+	TZ=Pacific/Chatham $(PYTEST) -m "not slow" $(addprefix --ignore=tests/,$(NO_TIMES))
 
 bench: $(VENV)/ready-test ## Measure, and print ratios (BENCH_JOBS=, BENCH_UNITS=, APEL_SRC= for the comparison with an APEL checkout)
 	$(BIN)/python -m benchmarks
