@@ -1,7 +1,6 @@
 """Killed while it follows, and the writer goes on: every line of the ledger is stored once, whatever was killed where.
 
-`make crash` kills 500 times on each database (BATCHACCT_KILLS); the counts are printed with `-s`, and kept as a property of
-the test's report.
+`make crash` kills 500 times on each database (BATCHACCT_KILLS); the counts are told at the end of the run.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ import os
 import random
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from batchacct.errors import BusyError
 from tests.faults.farm import Farm, source_table
 from tests.faults.forks import Forked
 from tests.faults.writer import Load, Log, Style
+from tests.fix_counts import RecordProperty, record_counts
 
 POINTS = (
     "append.after-position",
@@ -85,7 +85,7 @@ def test_killed_at_a_point_while_it_follows(farm: Farm, point: str) -> None:
     caught_up(farm, logs)
 
 
-def test_killed_at_any_moment_while_it_follows(farm: Farm, record_property: Callable[[str, object], None]) -> None:
+def test_killed_at_any_moment_while_it_follows(farm: Farm, record_property: RecordProperty) -> None:
     moments = random.Random(11)
     kills = refused = 0
     with writing(farm, rate=400, turn_s=0.7, seed=3) as (load, logs):
@@ -101,5 +101,4 @@ def test_killed_at_any_moment_while_it_follows(farm: Farm, record_property: Call
             kills += 1
             assert load.failed is None
     counts = {"kills": kills, "refused as the lock was still held": refused, **caught_up(farm, logs)}
-    record_property("counts", str(counts))
-    print(farm.store.dialect.name, ", ".join(f"{count:,} {name}" for name, count in counts.items()))
+    record_counts(record_property, f"kills under load on {farm.store.dialect.name}", counts)
