@@ -178,7 +178,7 @@ class Farm:
         lines = sum(len(log.written) for log in logs)
         counted = {
             "lines": lines, "records": len(found), "lost": len(wanted - stored), "doubled": len(found) - len(stored),
-            "read again": known, "files": files, "loads": loads,
+            "read again": int(known), "files": files, "loads": loads,
         }  # fmt: skip
         assert len(wanted) == lines, "the ledger names a line twice"
         assert stored == wanted, counted
