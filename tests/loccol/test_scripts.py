@@ -237,7 +237,10 @@ def test_pid_file_of_a_killed_daemon_is_replaced(created: Site) -> None:
 def test_pid_file_that_names_a_process_of_somebody_else_is_stale(created: Site) -> None:
     append(created.folder / "lsb.acct", 1)
     created.write("daemon.pid", f"{os.getpid()}\n")
-    created.stop(created.start(*ACCT_LSB))
+    pid = created.start(*ACCT_LSB)
+    assert pid != os.getpid()
+    assert f"process {os.getpid()}, which did not end as it should, is replaced" in created.text()
+    created.stop(pid)
 
 
 def test_what_is_wrong_is_told_before_the_daemon_starts(created: Site) -> None:
