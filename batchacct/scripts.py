@@ -95,7 +95,7 @@ class _LogFile(logging.handlers.WatchedFileHandler):
         path = Path(self.baseFilename)
         shared = bool(path.parent.stat().st_mode & stat.S_IWOTH)
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | (os.O_NOFOLLOW if shared else 0)
-        return os.fdopen(os.open(path, flags, 0o640), "a", encoding="utf-8")
+        return os.fdopen(os.open(path, flags, 0o640), "a", encoding="utf-8", errors="backslashreplace")
 
 
 @contextmanager

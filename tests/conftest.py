@@ -1,3 +1,26 @@
-"""Fixtures are in modules by subject; this file only lists them."""
+"""Fixtures are in modules by subject; this file lists them."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import Any
+
+import pytest
 
 pytest_plugins = ["tests.fix_stores", "tests.fix_counts", "tests.faults.fix_farm", "tests.pub.fix_site", "tests.services.fix_slurm"]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_report_to_serializable() -> Generator[None, dict[str, Any] | None, dict[str, Any] | None]:
+    """A report on its way to pytest-xdist, which is lost with its worker if a captured line has a name that is no UTF-8 in it."""
+    report = yield
+    sendable: dict[str, Any] | None = _sendable(report)
+    return sendable
+
+
+def _sendable(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode()
+    if isinstance(value, dict):
+        return {key: _sendable(inner) for key, inner in value.items()}
+    return type(value)(_sendable(inner) for inner in value) if isinstance(value, list | tuple) else value
