@@ -41,6 +41,7 @@ from sqlalchemy import (
 from batchacct.config import Config
 from batchacct.model import IDENTITY
 from batchacct.parsing import registry
+from batchacct.store.columns import BigKey
 from batchacct.store.loads import hold, mark
 from batchacct.store.tables import (
     ROWS_PER_LOAD_BITS,
