@@ -14,6 +14,10 @@ tells counters of one cluster apart (HTCondor's schedds).
 
 `usage` is the ledger: one narrow row a job, saying which identity and which rule made it what it is, and which message took it
 out. What a correction replaces moves to `usage_history`.
+
+`archived_month` has a row for each month (the Unix second it begins at) and record type of which records were taken out of their
+table, into the file it names, with what the records come to; `revisions` are those of them that replaced another. Without a name
+the file was purged: the sums stay. `recalled` are records of such files that are back in their tables: they do not count there.
 """
 
 from __future__ import annotations
@@ -295,4 +299,33 @@ setting = Table(
     Column("name", Text, primary_key=True),
     Column("value", Text, nullable=False),
     Column("since", BigInteger, nullable=False),
+)
+
+archived_month = Table(
+    "archived_month",
+    metadata,
+    Column("record_type", Text, primary_key=True),
+    Column("month", BigInteger, primary_key=True, autoincrement=False),
+    Column("file_name", Text),
+    Column("records", BigInteger, nullable=False),
+    Column("revisions", BigInteger, nullable=False),
+    Column("wall_s", BigInteger, nullable=False),
+    Column("cpu_s", BigInteger, nullable=False),
+    Column("hash_sum", BigInteger, nullable=False),
+    Column("first_at", BigInteger),
+    Column("last_at", BigInteger),
+    Column("file_bytes", BigInteger, nullable=False),
+    Column("sha256", Text, nullable=False),
+    Column("archived_at", BigInteger, nullable=False),
+    Column("anonymised_at", BigInteger),
+)
+
+recalled = Table(
+    "recalled",
+    metadata,
+    Column("record_type", Text, primary_key=True),
+    Column("id", BigKey, primary_key=True, autoincrement=False),
+    Column("month", BigInteger, nullable=False),
+    Column("revision", SmallInteger, nullable=False),
+    Index("recalled_month", "record_type", "month"),
 )
