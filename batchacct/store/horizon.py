@@ -51,9 +51,9 @@ def without_archived(
     names = [month_name(month) for month in sorted(of_records | of_parts)]
     if count and count == total and not (goes_on and count < FEW):
         raise HorizonError(
-            f"source {source}: {path} holds records of {', '.join(names)}, archived meanwhile: they may be counted already, so none "
-            "was stored, and reading stops before them. If the file was read before, take it out of the source's paths; if it never "
-            f"was, run `batchacct db recall {names[0]}` first, and so for each other month of it"
+            f"source {source}: {path} holds records of {', '.join(names)}, archived meanwhile: they may be counted already, so "
+            "none was stored, and reading stops before them. If the file was read before, take it out of the source's paths; if "
+            f"it never was, run `batchacct db recall {names[0]}` first, and so for each other month of it"
         )
     rejects = list(parsed.rejects)
     for batch, old, kind in ((parsed.records, old_records, record_type), (parsed.parts, old_parts, PART)):

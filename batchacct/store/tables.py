@@ -17,7 +17,9 @@ out. What a correction replaces moves to `usage_history`.
 
 `archived_month` has a row for each month (the Unix second it begins at) and record type of which records were taken out of their
 table, into the file it names, with what the records come to; `revisions` are those of them that replaced another. Without a name
-the file was purged: the sums stay. `recalled` are records of such files that are back in their tables: they do not count there.
+there is no file; the sums of what was in files that were purged stay. `recalled` are records of such files that are back in their
+tables: they do not count there. `archive_leftover` names files that are not in force: one that is being written just now, one that
+was replaced.
 """
 
 from __future__ import annotations
@@ -301,6 +303,8 @@ setting = Table(
     Column("since", BigInteger, nullable=False),
 )
 
+PURGED = ("purged_records", "purged_revisions", "purged_wall_s", "purged_cpu_s")
+
 archived_month = Table(
     "archived_month",
     metadata,
@@ -318,6 +322,7 @@ archived_month = Table(
     Column("sha256", Text, nullable=False),
     Column("archived_at", BigInteger, nullable=False),
     Column("anonymised_at", BigInteger),
+    *(Column(name, BigInteger, nullable=False, server_default="0") for name in PURGED),
 )
 
 recalled = Table(
@@ -328,4 +333,12 @@ recalled = Table(
     Column("month", BigInteger, nullable=False),
     Column("revision", SmallInteger, nullable=False),
     Index("recalled_month", "record_type", "month"),
+)
+
+archive_leftover = Table(
+    "archive_leftover",
+    metadata,
+    Column("record_type", Text, primary_key=True),
+    Column("month", BigInteger, primary_key=True, autoincrement=False),
+    Column("file_name", Text, primary_key=True),
 )

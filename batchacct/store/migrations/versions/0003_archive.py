@@ -24,6 +24,10 @@ def upgrade() -> None:
         sa.Column("sha256", sa.Text(), nullable=False),
         sa.Column("archived_at", sa.BigInteger(), nullable=False),
         sa.Column("anonymised_at", sa.BigInteger(), nullable=True),
+        *(
+            sa.Column(f"purged_{name}", sa.BigInteger(), server_default="0", nullable=False)
+            for name in ("records", "revisions", "wall_s", "cpu_s")
+        ),
         sa.PrimaryKeyConstraint("record_type", "month"),
     )
     op.create_table(
@@ -35,3 +39,10 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("record_type", "id"),
     )
     op.create_index("recalled_month", "recalled", ["record_type", "month"], unique=False)
+    op.create_table(
+        "archive_leftover",
+        sa.Column("record_type", sa.Text(), nullable=False),
+        sa.Column("month", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("file_name", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("record_type", "month", "file_name"),
+    )
