@@ -38,6 +38,7 @@ from sqlalchemy import (
     select,
 )
 
+from batchacct.archive.recalling import recall_for_join
 from batchacct.config import Config
 from batchacct.model import IDENTITY
 from batchacct.parsing import registry
@@ -109,6 +110,7 @@ class Joiner:
             loads = _next_loads(connection, record_type, last_load)
             if loads:
                 hold(connection, loads)
+                recall_for_join(connection, record_type, loads, self.config.join)
                 with scratch_tables(connection):
                     for number in loads:
                         fill_todo(connection, *self._concerned(record_type, number))
