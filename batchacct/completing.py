@@ -8,10 +8,11 @@ comes out otherwise is a revision.
 
 from __future__ import annotations
 
+import datetime as dt
 import itertools
 import json
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -37,12 +38,14 @@ from sqlalchemy import (
     update,
 )
 
+from batchacct.archive.months import month_name, month_of
 from batchacct.errors import PluginError, RecordError
 from batchacct.model import Record, RecordType, content_hash, whole_key
 from batchacct.parsing import Completed, Completion, Parser, Row, Whole
 from batchacct.parsing.contract import UNFORESEEN
 from batchacct.store import Store, append_completed
 from batchacct.store.columns import ID_BYTES, NAME_BYTES, KeyText
+from batchacct.store.horizon import archived_months
 from batchacct.store.loads import mark
 from batchacct.store.tables import RECORD_TABLES, ROWS_PER_LOAD, ROWS_PER_LOAD_BITS, load, part
 
@@ -192,6 +195,7 @@ class _Made:
 
 def _complete(store: Store, connection: Connection, rule: Rule, now: int) -> int:
     completion, made = rule.completion, _Made()
+    archived = archived_months(connection, completion.record_type)
     for whole, cluster in _wholes(connection, rule):
         try:
             completed = completion.complete(whole)
@@ -202,6 +206,13 @@ def _complete(store: Store, connection: Connection, rule: Rule, now: int) -> int
                 "`batchacct collect --once --complete-again`", completion.family, whole.key, where, type(error).__name__, error,
             )  # fmt: skip
             continue
+        if old := _of_month_among(archived, completion.record_type, completed):
+            log.error(
+                "rule=%s the whole %s has new parts, but its record is of %s, which is archived. They are kept: "
+                "`batchacct db recall %s`, then `batchacct collect --once --complete-again`",
+                completion.family, whole.key, old, old,
+            )  # fmt: skip
+            continue
         made.completed += completed
         if completed or whole.records or completion.settled(whole):
             made.used.append({"of_cluster": cluster, "of_key": whole.key})
@@ -210,6 +221,16 @@ def _complete(store: Store, connection: Connection, rule: Rule, now: int) -> int
     if made.used:
         _mark_used(connection, completion, made.used, now)
     return count
+
+
+def _of_month_among(archived: Collection[int], record_type: RecordType, completed: Sequence[Completed]) -> str | None:
+    """The month of the first record that may be in the archive already, and is not to be stored a second time."""
+    for one in completed if archived else ():
+        at = one.record[record_type.time_column]
+        month = month_of(int(at.timestamp()) if isinstance(at, dt.datetime) else int(str(at)))
+        if month in archived:
+            return month_name(month)
+    return None
 
 
 def _wholes(connection: Connection, rule: Rule) -> Iterator[tuple[Whole, str]]:

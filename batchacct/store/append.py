@@ -32,6 +32,7 @@ from batchacct.model import INSTANT, PART, REAL, RECORD_TYPES, TEXT, Record, Rec
 from batchacct.parsing import Parsed, RejectedUnit, Row
 from batchacct.store import tables
 from batchacct.store.dialects import Dialect, KnownRecordsError
+from batchacct.store.horizon import without_archived
 from batchacct.store.keys import without_long_keys
 from batchacct.store.loads import OpenLoad, close_load, open_load
 from batchacct.store.seen import note_seen
@@ -75,14 +76,17 @@ def append(store: Store, origin: Origin, parsed: Parsed, now: int, moved: Positi
     """Stores one block's outcome; `moved` is the position behind it, replacing `origin.position`.
 
     A record whose key and hash are known is counted and skipped; one whose key is known with another hash becomes a revision.
-    Raises: StoreError, CheckpointError if another process has moved the position meanwhile; then nothing of it is stored.
+    Raises: StoreError, CheckpointError if another process has moved the position meanwhile, HorizonError if all of it is of
+    archived months; then nothing of it is stored.
     """
-    parsed = without_long_keys(RECORD_TYPES[origin.record_type], parsed)
+    record_type = RECORD_TYPES[origin.record_type]
+    parsed = without_long_keys(record_type, parsed)
+    goes_on = origin.asked or (origin.position is not None and origin.position.id is not None)
     with store.appending() as connection:
+        parsed = without_archived(connection, record_type, parsed, source=origin.source, path=origin.path, goes_on=goes_on)
         stored = _store_position(connection, origin.position, moved, now) if moved else None
         rows = max(parsed.records.num_rows, parsed.parts.num_rows)
         of = open_load(connection, _of_block(origin, parsed, stored), rows)
-        record_type = RECORD_TYPES[origin.record_type]
         crash_point("append.after-position")
         records = _append_records(connection, store.dialect, record_type, parsed.records, of)
         parts = _append_records(connection, store.dialect, PART, parsed.parts, of)

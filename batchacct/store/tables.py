@@ -16,6 +16,12 @@ tells counters of one cluster apart (HTCondor's schedds).
 out. What a correction replaces moves to `usage_history`.
 
 `vo_mapping.asked_hash` is of the rules and of what they were asked (`columns.hash_of`): six texts are too long for a unique key.
+
+`archived_month` has a row for each month (the Unix second it begins at) and record type of which records were taken out of their
+table, into the file it names, with what the records come to; `revisions` are those of them that replaced another. Without a name
+there is no file; the sums of what was in files that were purged stay. `recalled` are records of such files that are back in their
+tables: they do not count there. `archive_leftover` names files that are not in force: one that is being written just now, one that
+was replaced.
 """
 
 from __future__ import annotations
@@ -290,4 +296,44 @@ setting = Table(
     Column("name", KeyText(SOURCE_BYTES), primary_key=True),
     Column("value", Text, nullable=False),
     Column("since", BigInteger, nullable=False),
+)
+
+PURGED = ("purged_records", "purged_revisions", "purged_wall_s", "purged_cpu_s")
+
+archived_month = Table(
+    "archived_month",
+    metadata,
+    Column("record_type", Text, primary_key=True),
+    Column("month", BigInteger, primary_key=True, autoincrement=False),
+    Column("file_name", Text),
+    Column("records", BigInteger, nullable=False),
+    Column("revisions", BigInteger, nullable=False),
+    Column("wall_s", BigInteger, nullable=False),
+    Column("cpu_s", BigInteger, nullable=False),
+    Column("hash_sum", BigInteger, nullable=False),
+    Column("first_at", BigInteger),
+    Column("last_at", BigInteger),
+    Column("file_bytes", BigInteger, nullable=False),
+    Column("sha256", Text, nullable=False),
+    Column("archived_at", BigInteger, nullable=False),
+    Column("anonymised_at", BigInteger),
+    *(Column(name, BigInteger, nullable=False, server_default="0") for name in PURGED),
+)
+
+recalled = Table(
+    "recalled",
+    metadata,
+    Column("record_type", Text, primary_key=True),
+    Column("id", BigKey, primary_key=True, autoincrement=False),
+    Column("month", BigInteger, nullable=False),
+    Column("revision", SmallInteger, nullable=False),
+    Index("recalled_month", "record_type", "month"),
+)
+
+archive_leftover = Table(
+    "archive_leftover",
+    metadata,
+    Column("record_type", Text, primary_key=True),
+    Column("month", BigInteger, primary_key=True, autoincrement=False),
+    Column("file_name", Text, primary_key=True),
 )

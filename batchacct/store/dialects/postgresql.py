@@ -28,8 +28,8 @@ class PostgresDialect:
     def engine(self, url: URL) -> Engine:
         if url.drivername == "postgresql":
             url = url.set(drivername="postgresql+psycopg")
-        # jit: compiling a step of the join costs more than it saves
-        settings = f"-c timezone=UTC -c synchronous_commit=on -c jit=off -c lock_timeout={LOCK_TIMEOUT_S}s"
+        # jit: compiling a step of the join costs more than it saves; work_mem: with the default its sorts go to disk
+        settings = f"-c timezone=UTC -c synchronous_commit=on -c jit=off -c work_mem=64MB -c lock_timeout={LOCK_TIMEOUT_S}s"
         engine = create_engine(url, pool_pre_ping=True, connect_args={"options": settings, **_GONE_WITHIN_A_MINUTE})
         event.listen(engine, "begin", _begin)
         return engine
