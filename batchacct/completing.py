@@ -46,7 +46,7 @@ from batchacct.parsing.contract import UNFORESEEN
 from batchacct.store import Store, append_completed
 from batchacct.store.columns import ID_BYTES, NAME_BYTES, KeyText
 from batchacct.store.horizon import archived_months
-from batchacct.store.loads import mark
+from batchacct.store.loads import mark, mark_unlocked, unlocked
 from batchacct.store.tables import RECORD_TABLES, ROWS_PER_LOAD, ROWS_PER_LOAD_BITS, load, part
 
 log = logging.getLogger(__name__)
@@ -140,11 +140,11 @@ def _next_loads(connection: Connection, rule: Rule) -> tuple[dict[int, int], boo
     """
     is_open = and_(load.c.completed_at.is_(None), load.c.source.in_(rule.sources))
     rows = load.c.merged + load.c.recorded if rule.completion.amends else load.c.merged
-    mark(connection, and_(is_open, rows == 0), completed_at=load.c.loaded_at, completed_to=load.c.next_row)
+    mark_unlocked(connection, and_(is_open, rows == 0), completed_at=load.c.loaded_at, completed_to=load.c.next_row)
     loads: dict[int, int] = {}
     total = 0
     oldest = select(load.c.id, load.c.completed_to, load.c.next_row).where(is_open).order_by(load.c.id).limit(ROWS_PER_STEP)
-    for number, first_row, next_row in connection.execute(oldest):
+    for number, first_row, next_row in connection.execute(unlocked(oldest)):
         total += next_row - first_row
         if loads and total > ROWS_PER_STEP:
             return loads, True
