@@ -9,6 +9,7 @@ comes out otherwise is a revision.
 from __future__ import annotations
 
 import datetime as dt
+import functools
 import itertools
 import json
 import logging
@@ -107,7 +108,7 @@ def complete_parts(store: Store, rules: Iterable[Rule], now: int, *, enough: Cal
     for rule in rules:
         is_left = True
         while is_left and not enough():
-            of_step, is_left = _step(store, rule, now)
+            of_step, is_left = store.untangled(functools.partial(_step, store, rule, now))
             made += of_step
     return made
 

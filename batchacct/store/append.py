@@ -104,7 +104,6 @@ def append(store: Store, origin: Origin, parsed: Parsed, now: int, moved: Positi
         )
         _close(connection, of, rows, now, parsed=parsed, counts=counts, record_type=record_type)
         crash_point("append.before-commit")
-    crash_point("append.after-commit")
     return counts, stored
 
 

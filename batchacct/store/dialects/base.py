@@ -39,6 +39,9 @@ class Dialect(Protocol):
     driver_error: type[Exception]
     """Base of what the driver raises where `bulk_insert` uses it without SQLAlchemy."""
 
+    def is_deadlock(self, error: BaseException | None) -> bool:
+        """Whether an error of the driver says that a transaction was undone in favour of another one, and may be tried again."""
+
     def engine(self, url: URL) -> Engine:
         """An engine whose commits are durable and whose write transactions do not deadlock with each other."""
 

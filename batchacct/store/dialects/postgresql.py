@@ -25,6 +25,9 @@ class PostgresDialect:
     name = "postgresql"
     driver_error: type[Exception] = psycopg.Error
 
+    def is_deadlock(self, error: BaseException | None) -> bool:
+        return isinstance(error, psycopg.errors.DeadlockDetected)
+
     def engine(self, url: URL) -> Engine:
         if url.drivername == "postgresql":
             url = url.set(drivername="postgresql+psycopg")
