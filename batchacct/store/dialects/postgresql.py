@@ -15,7 +15,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from batchacct.errors import BusyError
 from batchacct.store.dialects.base import KnownRecordsError, Locks
 from batchacct.store.dialects.csvrows import batch_of_csv
+from batchacct.store.dialects.partitioning import Partitioning
 from batchacct.store.dialects.pgcopy import as_copy_binary
+from batchacct.store.dialects.postgresql_partitions import PostgresPartitions
 
 LOCK_TIMEOUT_S = 60
 _GONE_WITHIN_A_MINUTE = {
@@ -27,6 +29,8 @@ _GONE_WITHIN_A_MINUTE = {
 class PostgresDialect:
     name = "postgresql"
     driver_error: type[Exception] = psycopg.Error
+    commits_ddl = False
+    partitions: Partitioning | None = PostgresPartitions()
 
     def engine(self, url: URL) -> Engine:
         if url.drivername == "postgresql":
