@@ -20,11 +20,32 @@ def db() -> None:
 @db.command()
 @config_option
 def create(config: Config) -> None:
-    """Creates the schema, or brings it up to date.
+    """Creates the schema in an empty database.
 
-    Harmless when repeated.
+    Harmless when repeated; the schema of an older version is for `migrate`.
     """
     click.echo("created" if create_database(config) else "was there already, in this program's version")
+
+
+@db.command()
+@click.option("--dryrun", is_flag=True, help="Print the SQL, and change nothing.")
+@config_option
+def migrate(config: Config, dryrun: bool) -> None:
+    """Brings the schema of an older version to this program's.
+
+    Stop the collectors before; take a backup. If it is interrupted, run it again: the old schema is still there, or it goes on
+    where it stopped.
+    """
+    store = Store(config.database.resolved())
+    try:
+        if dryrun:
+            for statement in store.preview_migration():
+                click.echo(statement)
+            return
+        before, now = store.migrate()
+    finally:
+        store.close()
+    click.echo(f"migrated from {before or 'an interrupted creation'} to {now}" if before != now else f"is in version {now} already")
 
 
 def create_database(config: Config) -> bool:
