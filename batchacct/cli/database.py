@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from batchacct.cli.archiving import archive, recall
 from batchacct.cli.common import config_option
 from batchacct.config import Config
 from batchacct.errors import StoreError
@@ -14,7 +15,11 @@ from batchacct.store import Store
 
 @click.group()
 def db() -> None:
-    """The database: its schema."""
+    """The database: its schema, and what is taken out of it."""
+
+
+for command in (archive, recall):
+    db.add_command(command)
 
 
 @db.command()

@@ -86,8 +86,10 @@ def upgrade(engine: Engine, dialect: Dialect, to: str = "head") -> None:
     Raises: SchemaError as `refuse_foreign`.
     """
     with engine.execution_options(writing=True).connect() as connection:
-        dialect.append_alone(connection)
-        refuse_foreign(connection, state(connection, dialect))
+        found = state(connection, dialect)
+        if found.version is not None:
+            dialect.append_alone(connection)
+        refuse_foreign(connection, found)
         if dialect.commits_ddl:
             PROGRESS.create(connection, checkfirst=True)
             connection.commit()

@@ -35,7 +35,8 @@ def _other_keys(connection: Connection, store: Store) -> list[object]:
         wanted = [column.name for column in table.primary_key.columns]
         if store.dialect.name == "sqlite" and table.name in RECORD_TABLES:
             wanted = ["id"]
-        there = inspect(connection).get_pk_constraint(table.name)["constrained_columns"] if has(connection, table.name) else wanted
+        is_there = inspect(connection).has_table(table.name)
+        there = inspect(connection).get_pk_constraint(table.name)["constrained_columns"] if is_there else wanted
         if there != wanted:
             found.append(f"{table.name}: primary key ({', '.join(there)}), not ({', '.join(wanted)})")
     return found
@@ -47,10 +48,6 @@ def _not_by_month(connection: Connection, store: Store) -> list[object]:
         return []
     times = {name: partitions.time_column(connection, name) for name in RECORD_TABLES}
     return [f"{name}: partitioned by {time}" for name, time in times.items() if time != RECORD_TYPES[name].time_column]
-
-
-def has(connection: Connection, name: str) -> bool:
-    return inspect(connection).has_table(name)
 
 
 def create_at(store: Store, version: str) -> None:
@@ -72,7 +69,8 @@ def fill(store: Store, rows: Rows) -> None:
     """Puts rows into a database of whatever version, as far as it has columns for them."""
     tables = MetaData()
     with store.writing() as connection:
-        for name, some in rows.items():
+        there = set(inspect(connection).get_table_names())
+        for name, some in ((name, some) for name, some in rows.items() if name in there):
             table = Table(name, tables, autoload_with=connection)
             if some:
                 connection.execute(table.insert(), [{c.name: row[c.name] for c in table.columns} for row in some])

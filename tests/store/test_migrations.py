@@ -34,7 +34,8 @@ def holding(tmp_path_factory: pytest.TempPathFactory) -> Rows:
     at = {row["id"]: row["recorded_at"] for row in rows["identity"]}
     rows["usage"] = [row | {"identity_at": at.get(row["identity_id"])} for row in rows["usage"]]
     site.close()
-    assert [name for name, some in rows.items() if not some] == ["feed_cursor", "left_out", "refusal", "usage_history"]
+    empty = {name for name, some in rows.items() if not some}
+    assert empty == {"feed_cursor", "left_out", "refusal", "usage_history", "archived_month", "recalled", "archive_leftover"}
     return rows
 
 
@@ -113,7 +114,7 @@ def test_a_foreign_table_of_a_name_that_a_migration_needs(old: Store, name: str)
 
 @pytest.mark.parametrize("old", OLDER[:1], indirect=True)
 def test_the_sql_is_shown_and_not_run(old: Store, tmp_path: Path) -> None:
-    shown = "\n".join(old.preview_migration())
+    shown = "\n".join(old.preview_migration()).replace("`", "")
     assert "ALTER TABLE load ADD COLUMN first_row_at BIGINT" in shown
     assert "UPDATE alembic_version SET version_num='0002'" in shown
     assert ("PARTITION BY RANGE (logged_at)" in shown) == (old.dialect.partitions is not None)

@@ -12,7 +12,7 @@ from typing import Any, cast
 
 import sqlalchemy as sa
 from alembic import op
-from sqlalchemy import TextClause
+from sqlalchemy import Row, Select, TextClause
 from sqlalchemy.schema import SchemaItem
 
 from batchacct.crashpoints import crash_point
@@ -83,6 +83,17 @@ def create_index(name: str, table: str, columns: Sequence[str], *, unique: bool 
     there = {index["name"] for index in sa.inspect(op.get_bind()).get_indexes(table)} if _may_be_done() else set()
     if name not in there:
         op.create_index(name, table, list(columns), unique=unique, postgresql_where=where, sqlite_where=where)
+
+
+def told(what: str) -> None:
+    """A comment in the SQL that is only written down: what the program itself does."""
+    if op.get_context().as_sql:
+        op.get_context().impl.static_output(f"-- {what}")
+
+
+def bound(query: Select[Any]) -> list[Row[Any]]:
+    """The rows of a query; none where the SQL is only written down."""
+    return [] if op.get_context().as_sql else list(op.get_bind().execute(query).all())
 
 
 def partition_by_month(layout: Layout) -> None:

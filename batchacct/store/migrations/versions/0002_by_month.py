@@ -1,10 +1,14 @@
-"""Keys that hold the time, partitions by month, and the times that tell which months a query needs."""
+"""Keys that hold the time, partitions by month, and the times that tell which months a query needs.
+
+The unique key of `vo_mapping` becomes a hash of its six texts, which are too long for a key on MariaDB and MySQL.
+"""
 
 import sqlalchemy as sa
 from alembic import op
 
+from batchacct.store.columns import KeyText, hash_of
 from batchacct.store.dialects.partitioning import Layout
-from batchacct.store.migrations.steps import add_columns, partition_by_month, run
+from batchacct.store.migrations.steps import add_columns, bound, create_index, partition_by_month, run, told
 
 revision = "0002"
 down_revision = "0001"
@@ -28,6 +32,10 @@ usage = sa.table("usage", sa.column("identity_id"), sa.column("identity_at"))
 usage_history = sa.table("usage_history", sa.column("identity_id"), sa.column("identity_at"))
 TIMES = ("first_row_at", "last_row_at", "first_end_at", "last_end_at")
 load = sa.table("load", sa.column("id"), sa.column("record_type"), sa.column("merged"), *map(sa.column, TIMES))
+
+ASKED = ("rules_hash", "user_name", "group_name", "project", "issuer", "subject")
+LENGTHS = (100, 400, 400, 400, 400, 400)
+vo_mapping = sa.table("vo_mapping", sa.column("id"), *map(sa.column, ASKED), sa.column("asked_hash"))
 
 
 def _columns_of_load() -> None:
@@ -77,6 +85,35 @@ def _of_load(table: sa.TableClause, what: sa.ColumnElement[object]) -> sa.Scalar
     return sa.select(what).where(table.c.id.between(first, first + (ROWS_PER_LOAD - 1))).scalar_subquery()
 
 
+def _column_of_mappings() -> None:
+    add_columns("vo_mapping", sa.Column("asked_hash", KeyText(100)))
+
+
+def _hashes_of_mappings() -> None:
+    told("vo_mapping.asked_hash: of each row the hash of its six texts")
+    wanted = sa.select(vo_mapping.c.id, *(vo_mapping.c[name] for name in ASKED)).where(vo_mapping.c.asked_hash.is_(None))
+    for row in bound(wanted):
+        op.execute(sa.update(vo_mapping).where(vo_mapping.c.id == row[0]).values(asked_hash=hash_of(*row[1:])))
+
+
+def _key_of_mappings() -> None:
+    """MariaDB and MySQL have not had one."""
+    old = [] if op.get_context().dialect.name in {"mysql", "mariadb"} else [sa.UniqueConstraint(*ASKED, name="vo_mapping_key")]
+    texts: list[sa.Column[str]] = [
+        sa.Column(name, KeyText(length), nullable=False) for name, length in zip(ASKED, LENGTHS, strict=True)
+    ]
+    others = (sa.Column(name, sa.Text(), nullable=False) for name in ("vo", "fqan", "rule"))
+    key = sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), primary_key=True)
+    as_it_was = sa.Table("vo_mapping", sa.MetaData(), key, *texts, *others, sa.Column("asked_hash", KeyText(100)), *old)
+    with op.batch_alter_table("vo_mapping", copy_from=as_it_was) as batch:
+        batch.alter_column("asked_hash", existing_type=KeyText(100), nullable=False)
+        if old:
+            batch.drop_constraint("vo_mapping_key", type_="unique")
+            batch.create_unique_constraint("vo_mapping_key", ["asked_hash"])
+    if not old:
+        create_index("vo_mapping_key", "vo_mapping", ["asked_hash"], unique=True)
+
+
 def upgrade() -> None:
     steps = (
         _columns_of_load,
@@ -88,5 +125,8 @@ def upgrade() -> None:
         lambda: partition_by_month(JOB),
         lambda: partition_by_month(IDENTITY),
         lambda: partition_by_month(PART),
+        _column_of_mappings,
+        _hashes_of_mappings,
+        _key_of_mappings,
     )
     run(revision, steps)
