@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from sqlalchemy import Connection, text
 
 from batchacct.store.dialects.partitioning import Layout, Partition
-from batchacct.store.dialects.ranges import Piece, emptied, from_bounds, pieces_of, rest_until, split_for
+from batchacct.store.dialects.ranges import Piece, emptied, from_bounds, pieces_of, rest_until, splits
 from batchacct.store.months import Month
 
 
@@ -36,18 +36,20 @@ class MariadbPartitions:
         rows = connection.execute(asked, {"name": table})
         return from_bounds((name, None if bound == "MAXVALUE" else int(bound)) for name, bound in rows)
 
-    def first_from(self, connection: Connection, table: str, partition: Partition, time: str, since: int) -> int | None:
-        asked = f"SELECT min(`{time}`) FROM `{table}` PARTITION (`{partition.name}`) WHERE `{time}` >= {since}"  # noqa: S608 - names
+    def first_from(self, connection: Connection, table: str, partition: Partition, time: str, since: int | None) -> int | None:
+        asked = f"SELECT min(`{time}`) FROM `{table}` PARTITION (`{partition.name}`)"  # noqa: S608 - names
+        if since is not None:
+            asked += f" WHERE `{time}` >= {since}"
         found: int | None = connection.scalar(text(asked))
         return found
 
-    def add(self, connection: Connection, table: str, time: str, month: Month) -> list[str]:
+    def add(self, connection: Connection, table: str, time: str, months: Sequence[Month]) -> list[str]:
+        """All of a catch-all's in one statement: each copies what is in it."""
         del time
-        found = split_for(self.partitions(connection, table), table, month)
-        if found is None:
-            return []
-        around, pieces = found
-        return [f"ALTER TABLE `{table}` REORGANIZE PARTITION `{around.name}` INTO {_listed(pieces)}"]
+        return [
+            f"ALTER TABLE `{table}` REORGANIZE PARTITION `{around.name}` INTO {_listed(pieces)}"
+            for around, pieces in splits(self.partitions(connection, table), table, months)
+        ]
 
     def drop(self, connection: Connection, table: str, month: Month) -> list[str]:
         """Leaves a catch-all in its place, or the one before it with its bound: else the month after it would begin earlier."""

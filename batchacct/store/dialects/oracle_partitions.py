@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from sqlalchemy import Connection, text
 
 from batchacct.store.dialects.partitioning import Layout, Partition
-from batchacct.store.dialects.ranges import Piece, emptied, from_bounds, pieces_of, rest_until, split_for
+from batchacct.store.dialects.ranges import Piece, emptied, from_bounds, pieces_of, rest_until, splits
 from batchacct.store.months import Month
 
 
@@ -36,25 +36,27 @@ class OraclePartitions:
         rows = connection.execute(asked, {"name": table.upper()})
         return from_bounds((name.lower(), None if bound.strip() == "MAXVALUE" else int(bound)) for name, bound in rows)
 
-    def first_from(self, connection: Connection, table: str, partition: Partition, time: str, since: int) -> int | None:
-        asked = f"SELECT min({time}) FROM {table} PARTITION ({partition.name}) WHERE {time} >= {since}"  # noqa: S608 - names
+    def first_from(self, connection: Connection, table: str, partition: Partition, time: str, since: int | None) -> int | None:
+        asked = f"SELECT min({time}) FROM {table} PARTITION ({partition.name})"  # noqa: S608 - names
+        if since is not None:
+            asked += f" WHERE {time} >= {since}"
         found: int | None = connection.scalar(text(asked))
         return found
 
-    def add(self, connection: Connection, table: str, time: str, month: Month) -> list[str]:
+    def add(self, connection: Connection, table: str, time: str, months: Sequence[Month]) -> list[str]:
+        """A split has two halves: the catch-all, under the name it has at the end, becomes less with each of them."""
         del time
-        found = split_for(self.partitions(connection, table), table, month)
-        if found is None:
-            return []
-        around, pieces = found
-        if len(pieces) == 1:
-            return [_renamed(table, around.name, pieces[0])]
-        last = pieces[-1].name
-        return [
-            f"ALTER TABLE {table} SPLIT PARTITION {around.name if not place else last} AT ({piece.end}) "
-            f"INTO (PARTITION {piece.name}, PARTITION {last}) UPDATE INDEXES"
-            for place, piece in enumerate(pieces[:-1])
-        ]
+        statements = []
+        for around, pieces in splits(self.partitions(connection, table), table, months):
+            *split, last = pieces
+            if around.name != last.name:
+                statements.append(_renamed(table, around.name, last))
+            statements += [
+                f"ALTER TABLE {table} SPLIT PARTITION {last.name} AT ({piece.end}) "
+                f"INTO (PARTITION {piece.name}, PARTITION {last.name}) UPDATE INDEXES"
+                for piece in split
+            ]
+        return statements
 
     def drop(self, connection: Connection, table: str, month: Month) -> list[str]:
         """Leaves a catch-all in its place, or the one before it with its bound: else the month after it would begin earlier."""

@@ -54,11 +54,11 @@ class Partitioning(Protocol):
     def partitions(self, connection: Connection, table: str) -> list[Partition]:
         """The partitions of a table by their starts, a catch-all without bounds last."""
 
-    def first_from(self, connection: Connection, table: str, partition: Partition, time: str, since: int) -> int | None:
+    def first_from(self, connection: Connection, table: str, partition: Partition, time: str, since: int | None) -> int | None:
         """The first instant, not before `since`, of the rows in a partition."""
 
-    def add(self, connection: Connection, table: str, time: str, month: Month) -> list[str]:
-        """Makes the partition of a month, with its rows moved out of the catch-all."""
+    def add(self, connection: Connection, table: str, time: str, months: Sequence[Month]) -> list[str]:
+        """Makes the partitions of months that have none, with their rows moved out of the catch-all."""
 
     def drop(self, connection: Connection, table: str, month: Month) -> list[str]:
         """Drops the partition of a month, with its rows."""

@@ -57,18 +57,21 @@ class PostgresPartitions:
         found = [_partition(name, bound) for name, bound in connection.execute(asked, {"name": f'"{table}"'})]
         return sorted(found, key=lambda one: (one.start is None and one.end is None, one.start or 0))
 
-    def first_from(self, connection: Connection, table: str, partition: Partition, time: str, since: int) -> int | None:
+    def first_from(self, connection: Connection, table: str, partition: Partition, time: str, since: int | None) -> int | None:
         del table
         return _first(connection, partition.name, time, since)
 
-    def add(self, connection: Connection, table: str, time: str, month: Month) -> list[str]:
+    def add(self, connection: Connection, table: str, time: str, months: Sequence[Month]) -> list[str]:
+        rest = next((one.name for one in self.partitions(connection, table) if one.month is None), None)
+        return [statement for month in months for statement in self._added(connection, table, time, month, rest)]
+
+    def _added(self, connection: Connection, table: str, time: str, month: Month, rest: str | None) -> list[str]:
         """The new table is filled before it is attached: until then nobody waits who reads.
 
         With its own CHECK the database need not look whether its rows are of the month; it looks through the catch-all, while
         nobody may use it, for others of the month.
         """
         made, within = month.partition(table), f"{time} >= {month.start} AND {time} < {month.end}"
-        rest = next((one.name for one in self.partitions(connection, table) if one.month is None), None)
         create = f"CREATE TABLE {made} (LIKE {table} INCLUDING ALL, CONSTRAINT {made}_month CHECK ({within}))"
         attach = [
             f"ALTER TABLE {table} ATTACH PARTITION {made} FOR VALUES FROM ({month.start}) TO ({month.end})",
@@ -99,9 +102,10 @@ class PostgresPartitions:
         return first is not None and first < month.end
 
 
-def _first(connection: Connection, name: str, time: str, since: int) -> int | None:
+def _first(connection: Connection, name: str, time: str, since: int | None) -> int | None:
     at: ColumnElement[int] = column(time, BigInteger)
-    found: int | None = connection.scalar(select(func.min(at)).select_from(table(name)).where(at >= since))
+    first = select(func.min(at)).select_from(table(name))
+    found: int | None = connection.scalar(first if since is None else first.where(at >= since))
     return found
 
 

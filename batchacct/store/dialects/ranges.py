@@ -6,7 +6,7 @@ has a catch-all of its own, `rest_` and the bound: a partition of a month holds 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from batchacct.store.dialects.partitioning import REST, Partition
@@ -36,33 +36,30 @@ def from_bounds(bounds: Iterable[tuple[str, int | None]]) -> list[Partition]:
     return found
 
 
-def split_for(partitions: Sequence[Partition], table: str, month: Month) -> tuple[Partition, list[Piece]] | None:
-    """The catch-all that a month is in, and what to make of it: what is before the month, the month, what is after it.
-
-    None if the month has a partition of its own.
-    """
-    around = next(one for one in partitions if one.end is None or month.start < one.end)
-    if around.month is not None:
-        return None
-    pieces = []
-    if around.start is None or around.start < month.start:
-        pieces.append(rest_until(month.start))
-    pieces.append(Piece(month.partition(table), month.end))
-    if around.end is None or month.end < around.end:
-        pieces.append(Piece(around.name, around.end))
-    return around, pieces
+def splits(partitions: Sequence[Partition], table: str, months: Sequence[Month]) -> Iterator[tuple[Partition, list[Piece]]]:
+    """Each catch-all that some of the months are in, and what to make of it: the months, and what is before and after each."""
+    for one in partitions:
+        inside = [
+            month
+            for month in months
+            if (one.start is None or one.start <= month.start) and (one.end is None or month.start < one.end)
+        ]
+        if inside and one.month is None:
+            yield one, pieces_of(table, inside, one)
 
 
-def pieces_of(table: str, months: Sequence[Month]) -> list[Piece]:
-    """The partitions of a new table: the months, what is before and between them, and the rest."""
+def pieces_of(table: str, months: Sequence[Month], around: Partition = Partition(REST, None, None)) -> list[Piece]:  # noqa: B008
+    """What a catch-all becomes: the months, what is before and between them, and what is left."""
     pieces: list[Piece] = []
-    end: int | None = None
+    reached = around.start
     for month in sorted(months):
-        if end != month.start:
+        if reached is None or reached < month.start:
             pieces.append(rest_until(month.start))
         pieces.append(Piece(month.partition(table), month.end))
-        end = month.end
-    return [*pieces, Piece(REST, None)]
+        reached = month.end
+    if around.end is None or reached is None or reached < around.end:
+        pieces.append(Piece(around.name, around.end))
+    return pieces
 
 
 def emptied(partitions: Sequence[Partition], table: str, month: Month) -> tuple[str, list[str]]:
