@@ -62,7 +62,8 @@ SQL_MODE = f"{STRICT},NO_ZERO_DATE,NO_ZERO_IN_DATE,ERROR_FOR_DIVISION_BY_ZERO,NO
 """Of every session: nothing is cut, rounded to fit or made up. Without ANSI_QUOTES and NO_BACKSLASH_ESCAPES."""
 
 _SETTINGS = (
-    f"SET SESSION time_zone = '+00:00', innodb_lock_wait_timeout = {LOCK_TIMEOUT_S}, lock_wait_timeout = {LOCK_TIMEOUT_S}, wait_timeout = {LONGEST_WAIT_S}",
+    f"SET SESSION time_zone = '+00:00', wait_timeout = {LONGEST_WAIT_S}",
+    f"SET SESSION innodb_lock_wait_timeout = {LOCK_TIMEOUT_S}, lock_wait_timeout = {LOCK_TIMEOUT_S}",
     "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ",
 )
 _ASKED = ("sql_mode", "version", "local_infile", "max_allowed_packet", "innodb_flush_log_at_trx_commit")
