@@ -16,12 +16,14 @@ from sqlalchemy import Connection, func, insert, select
 
 from batchacct.archive.holdings import Archived, archived, batches_of, recalled_ids, without_ids
 from batchacct.config import Join
-from batchacct.model import IDENTITY, JOB, RecordType
+from batchacct.model import IDENTITY, INTEGER, JOB, TEXT, RecordType
 from batchacct.store.tables import RECORD_TABLES, ROWS_PER_LOAD_BITS, archived_month, identity, job, recalled
 
 DAY = 86_400
 IDS_AT_ONCE = 10_000
 Found = dict[str, Any]
+NOTHING = pc.scalar(value=False)
+"""No record is so."""
 
 
 def find(
@@ -38,7 +40,8 @@ def find(
     Raises: ArchiveError if a file is missing or damaged.
     """
     found = []
-    for month in archived(connection, record_type, first, last):
+    months = [] if where is NOTHING else archived(connection, record_type, first, last)
+    for month in months:
         if month.file is None:
             continue
         back = recalled_ids(connection, record_type, month.month)
@@ -84,7 +87,9 @@ def recall(connection: Connection, record_type: RecordType, where: pc.Expression
 
 
 def one_of(column: str, values: Iterable[object]) -> pc.Expression:
-    return pc.field(column).isin(pa.array(list(values)))
+    """Records of which a column (an integer, or a text) has one of some values."""
+    listed = list(values)
+    return pc.field(column).isin(pa.array(listed, TEXT if isinstance(listed[0], str) else INTEGER)) if listed else NOTHING
 
 
 # --- for the join ----------------------------------------------------------------------------------------------------
