@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from sqlalchemy import (
+    BigInteger,
     Column,
     ColumnElement,
     Connection,
@@ -24,7 +25,7 @@ from sqlalchemy import (
     SmallInteger,
     String,
     Table,
-    Text,
+    UniqueConstraint,
     and_,
     bindparam,
     case,
@@ -43,6 +44,7 @@ from batchacct.model import Record, RecordType, content_hash, whole_key
 from batchacct.parsing import Completed, Completion, Parser, Row, Whole
 from batchacct.parsing.contract import UNFORESEEN
 from batchacct.store import Store, append_completed
+from batchacct.store.columns import ID_BYTES, NAME_BYTES, KeyText
 from batchacct.store.horizon import archived_months
 from batchacct.store.loads import mark
 from batchacct.store.tables import RECORD_TABLES, ROWS_PER_LOAD, ROWS_PER_LOAD_BITS, load, part
@@ -60,12 +62,16 @@ _scratch = MetaData()
 _touched = Table(
     "touched",
     _scratch,
-    Column("cluster", Text, primary_key=True),
-    Column("part_key", Text, primary_key=True),
-    Column("join_id", Text),
+    Column("cluster", KeyText(NAME_BYTES), nullable=False),
+    Column("part_key", KeyText(ID_BYTES), nullable=False),
+    Column("join_id", KeyText(ID_BYTES)),
     Column("is_used", SmallInteger, nullable=False),
+    Column("first_part", BigInteger, nullable=False),
+    UniqueConstraint("part_key", "first_part"),
     prefixes=["TEMPORARY"],
 )
+"""Cluster and key of each whole there once; its part with the lowest id stands for the cluster in the key, which has no room for
+both."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,9 +169,9 @@ def _touch(connection: Connection, rule: Rule, load_id: int, first_row: int) -> 
     completion = rule.completion
     noted = exists().where(_touched.c.cluster == part.c.cluster, _touched.c.part_key == part.c.part_key)
     of_family = and_(part.c.family == completion.family, ~noted)
-    columns = (part.c.cluster, part.c.part_key, func.min(part.c.join_id), cast(0, SmallInteger))
+    columns = (part.c.cluster, part.c.part_key, func.min(part.c.join_id), cast(0, SmallInteger), func.min(part.c.id))
     group = (part.c.cluster, part.c.part_key)
-    names = ["cluster", "part_key", "join_id", "is_used"]
+    names = ["cluster", "part_key", "join_id", "is_used", "first_part"]
     parts = select(*columns).where(_rows_of(part, load_id, first_row), of_family).group_by(*group)
     connection.execute(insert(_touched).from_select(names, parts))
     if completion.amends:

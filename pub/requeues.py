@@ -11,7 +11,8 @@ from typing import Any
 
 from sqlalchemy import BigInteger, Column, Connection, MetaData, Row, Select, Table, and_, exists, insert, select
 
-from batchacct.store.tables import BigKey, job
+from batchacct.store.columns import BigKey
+from batchacct.store.tables import job
 
 LRMS = "Slurm"
 PUT_BACK = ("requeued", "preempted", "node_fail")

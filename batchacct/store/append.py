@@ -9,7 +9,21 @@ from typing import Any, cast
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from sqlalchemy import Column, Connection, Index, MetaData, Table, and_, delete, exists, func, insert, literal, select, update
+from sqlalchemy import (
+    Column,
+    Connection,
+    MetaData,
+    Table,
+    UniqueConstraint,
+    and_,
+    delete,
+    exists,
+    func,
+    insert,
+    literal,
+    select,
+    update,
+)
 
 from batchacct.crashpoints import crash_point
 from batchacct.errors import CheckpointError
@@ -163,13 +177,16 @@ def _numbered(batch: pa.RecordBatch, of: OpenLoad) -> pa.RecordBatch:
 
 
 def _as_stored(column: pa.Array[Any]) -> pa.Array[Any]:
-    """Instants as Unix seconds; NUL in a text, which PostgreSQL cannot hold, as `\\x00`; NaN, which is no measurement, as null."""
+    """Instants as Unix seconds; NUL in a text, which PostgreSQL cannot hold, as `\\x00`; what is no finite number, as null.
+
+    MariaDB cannot hold that; it is no measurement, and would spoil every sum it enters.
+    """
     if column.type == INSTANT:
         return column.cast(pa.int64())
     if column.type == TEXT and pc.any(pc.match_substring(column, "\0")).as_py():
         return pc.replace_substring(column, "\0", "\\x00")
-    if column.type == REAL and pc.any(pc.is_nan(column)).as_py():
-        known: pa.Array[Any] = pc.if_else(pc.is_nan(column), pa.scalar(None, REAL), column)
+    if column.type == REAL and not pc.all(pc.is_finite(column), min_count=0).as_py():
+        known: pa.Array[Any] = pc.if_else(pc.is_finite(column), column, pa.scalar(None, REAL))
         return known
     return column
 
@@ -179,8 +196,9 @@ def _append_staged(
 ) -> _Inserted:
     """The slow way, for a batch that holds known keys: sorts known records and revisions out in a temporary table."""
     columns = [Column(c.name, c.type, primary_key=c.primary_key, server_default=c.server_default) for c in table.columns]
-    stage = Table(f"stage_{table.name}", MetaData(), *columns, prefixes=["TEMPORARY"])
-    Index(f"{stage.name}_key", stage.c.record_key, stage.c[record_type.time_column], stage.c.id)
+    # a key, though the id alone is unique: MariaDB commits a transaction that makes an index
+    key = UniqueConstraint("record_key", record_type.time_column, "id")
+    stage = Table(f"stage_{table.name}", MetaData(), *columns, key, prefixes=["TEMPORARY"])
     stage.create(connection)
     dialect.bulk_insert(connection, stage, batch)
     known = _drop_known(connection, record_type, table, stage)
