@@ -20,7 +20,8 @@ from sqlalchemy import (
     select,
 )
 
-from batchacct.store.tables import BigKey, job
+from batchacct.store.columns import BigKey
+from batchacct.store.tables import job
 from pub import requeues
 
 _scratch = MetaData()

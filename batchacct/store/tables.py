@@ -303,7 +303,7 @@ PURGED = ("purged_records", "purged_revisions", "purged_wall_s", "purged_cpu_s")
 archived_month = Table(
     "archived_month",
     metadata,
-    Column("record_type", Text, primary_key=True),
+    Column("record_type", KeyText(WORD_BYTES), primary_key=True),
     Column("month", BigInteger, primary_key=True, autoincrement=False),
     Column("file_name", Text),
     Column("records", BigInteger, nullable=False),
@@ -323,7 +323,7 @@ archived_month = Table(
 recalled = Table(
     "recalled",
     metadata,
-    Column("record_type", Text, primary_key=True),
+    Column("record_type", KeyText(WORD_BYTES), primary_key=True),
     Column("id", BigKey, primary_key=True, autoincrement=False),
     Column("month", BigInteger, nullable=False),
     Column("revision", SmallInteger, nullable=False),
@@ -333,7 +333,7 @@ recalled = Table(
 archive_leftover = Table(
     "archive_leftover",
     metadata,
-    Column("record_type", Text, primary_key=True),
+    Column("record_type", KeyText(WORD_BYTES), primary_key=True),
     Column("month", BigInteger, primary_key=True, autoincrement=False),
-    Column("file_name", Text, primary_key=True),
+    Column("file_name", KeyText(SOURCE_BYTES), primary_key=True),
 )
