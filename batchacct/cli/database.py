@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from batchacct.cli.archiving import archive, recall
+from batchacct.cli.archiving import archive, purge, recall
 from batchacct.cli.common import config_option
 from batchacct.config import Config
 from batchacct.errors import StoreError
@@ -18,7 +18,7 @@ def db() -> None:
     """The database: its schema, and what is taken out of it."""
 
 
-for command in (archive, recall):
+for command in (archive, purge, recall):
     db.add_command(command)
 
 
