@@ -42,7 +42,6 @@ from batchacct.archive.recalling import recall_for_join
 from batchacct.config import Config
 from batchacct.model import IDENTITY
 from batchacct.parsing import registry
-from batchacct.store.columns import BigKey
 from batchacct.store.loads import hold, mark
 from batchacct.store.tables import (
     ROWS_PER_LOAD_BITS,

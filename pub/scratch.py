@@ -14,13 +14,13 @@ from sqlalchemy import (
     Integer,
     MetaData,
     Table,
-    Text,
     exists,
     insert,
     select,
 )
 
-from batchacct.store.tables import BigKey, job
+from batchacct.store.columns import SHORT_TEXT, BigKey
+from batchacct.store.tables import job
 from pub import requeues
 
 _scratch = MetaData()
@@ -51,8 +51,8 @@ verdict = Table(
     _scratch,
     Column("job_id", BigKey, primary_key=True, autoincrement=False),
     Column("logged_at", BigInteger),
-    Column("outcome", Text),
-    Column("reason", Text),
+    Column("outcome", SHORT_TEXT),
+    Column("reason", SHORT_TEXT),
     Column("identity_id", BigInteger),
     Column("mapping_id", BigInteger),
     Column("benchmark_id", BigInteger),

@@ -39,6 +39,8 @@ from batchacct.store.seen import note_seen
 from batchacct.store.store import Store
 from batchacct.store.tables import reject
 
+LOADS_PER_QUERY = 500
+
 
 @dataclass(frozen=True, slots=True)
 class Origin:
@@ -80,7 +82,7 @@ def append(store: Store, origin: Origin, parsed: Parsed, now: int, moved: Positi
     archived months; then nothing of it is stored.
     """
     record_type = RECORD_TYPES[origin.record_type]
-    parsed = without_long_keys(record_type, parsed)
+    parsed = without_long_keys(record_type, parsed, store.dialect.name)
     goes_on = origin.asked or (origin.position is not None and origin.position.id is not None)
     with store.appending() as connection:
         parsed = without_archived(connection, record_type, parsed, source=origin.source, path=origin.path, goes_on=goes_on)
@@ -137,8 +139,13 @@ def append_completed(
 def _loads_of(connection: Connection, numbers: set[int]) -> dict[int, tuple[object, ...]]:
     """Source, path and file of some loads."""
     columns = (tables.load.c.source, tables.load.c.path, tables.load.c.file_id)
-    rows = connection.execute(select(tables.load.c.id, *columns).where(tables.load.c.id.in_(numbers)))
-    return {row[0]: tuple(row[1:]) for row in rows}
+    found: dict[int, tuple[object, ...]] = {}
+    ordered = sorted(numbers)
+    for first in range(0, len(ordered), LOADS_PER_QUERY):
+        some = ordered[first : first + LOADS_PER_QUERY]
+        rows = connection.execute(select(tables.load.c.id, *columns).where(tables.load.c.id.in_(some)))
+        found |= {row[0]: tuple(row[1:]) for row in rows}
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,12 +289,14 @@ def _close(
 
 def _new_rejects(connection: Connection, origin: Origin, rejects: Sequence[RejectedUnit]) -> list[RejectedUnit]:
     """Those that are not kept yet: what is asked for overlaps, and its offsets are none of a file."""
-    new = []
-    for one in rejects:
-        same = (reject.c.source == origin.source, reject.c.unit == one.unit, reject.c.reason == one.reason)
-        if not connection.scalar(select(exists().where(*same))):
-            new.append(one)
-    return new
+    if not rejects:
+        return []
+    lengths = [one.length for one in rejects]
+    kept = select(reject.c.unit, reject.c.reason)
+    kept = kept.where(reject.c.source == origin.source, reject.c.length.between(min(lengths), max(lengths)))
+    wanted = {(one.unit, one.reason) for one in rejects}
+    known = {told for row in connection.execute(kept) if (told := (bytes(row.unit), row.reason)) in wanted}
+    return [one for one in rejects if (one.unit, one.reason) not in known]
 
 
 def _append_rejects(connection: Connection, origin: Origin, rejects: Sequence[RejectedUnit], load_id: int) -> None:

@@ -34,7 +34,7 @@ from sqlalchemy.types import TypeEngine
 
 from batchacct.model import BYTES, IDENTITY, INSTANT, INTEGER, JOB, PART, REAL, TEXT, RecordType
 from batchacct.model import Column as Field
-from batchacct.store.columns import LONGEST_BYTES, NAME_BYTES, SOURCE_BYTES, WORD_BYTES, BigKey, KeyText
+from batchacct.store.columns import LONG_TEXTS, LONGEST_BYTES, NAME_BYTES, SHORT_TEXT, SOURCE_BYTES, WORD_BYTES, BigKey, KeyText
 
 ROWS_PER_LOAD_BITS = 20
 ROWS_PER_LOAD = 1 << ROWS_PER_LOAD_BITS
@@ -60,7 +60,9 @@ def record_columns(record_type: RecordType) -> list[Column[object]]:
 
 def _sql_type(column: Field) -> TypeEngine[Any]:
     longest = LONGEST_BYTES.get(column.name)
-    return _SQL_TYPES[column.type] if longest is None else KeyText(longest)
+    if longest is not None:
+        return KeyText(longest)
+    return SHORT_TEXT if column.type == TEXT and column.name not in LONG_TEXTS else _SQL_TYPES[column.type]
 
 
 def _record_table(record_type: RecordType) -> Table:
@@ -207,8 +209,8 @@ vo_mapping = Table(
     Column("project", KeyText(NAME_BYTES), nullable=False),
     Column("issuer", KeyText(NAME_BYTES), nullable=False),
     Column("subject", KeyText(NAME_BYTES), nullable=False),
-    Column("vo", Text, nullable=False),
-    Column("fqan", Text, nullable=False),
+    Column("vo", SHORT_TEXT, nullable=False),
+    Column("fqan", SHORT_TEXT, nullable=False),
     Column("rule", Text, nullable=False),
     Column("asked_hash", KeyText(WORD_BYTES), nullable=False),
     UniqueConstraint("asked_hash", name="vo_mapping_key"),
@@ -218,8 +220,8 @@ benchmark = Table(
     "benchmark",
     metadata,
     Column("id", BigKey, primary_key=True),
-    Column("cluster", Text, nullable=False),
-    Column("type", Text, nullable=False),
+    Column("cluster", SHORT_TEXT, nullable=False),
+    Column("type", SHORT_TEXT, nullable=False),
     Column("value", Float(53), nullable=False),
     Column("per_host_factor", SmallInteger, nullable=False),
     Column("valid_from", BigInteger, nullable=False),
@@ -232,7 +234,7 @@ def _usage_columns() -> list[Column[object]]:
     return [
         Column("logged_at", BigInteger, nullable=False),
         Column("outcome", KeyText(WORD_BYTES), nullable=False),
-        Column("reason", Text),
+        Column("reason", SHORT_TEXT),
         Column("identity_id", BigInteger),
         Column("mapping_id", BigInteger),
         Column("benchmark_id", BigInteger),
@@ -255,7 +257,7 @@ usage_history = Table(
     Column("job_id", BigInteger, nullable=False),
     *_usage_columns(),
     Column("replaced_at", BigInteger, nullable=False),
-    Column("why", Text, nullable=False),
+    Column("why", SHORT_TEXT, nullable=False),
     Index("usage_history_job", "job_id"),
     Index("usage_history_message", "message_id"),
 )
@@ -279,7 +281,7 @@ refusal = Table(
     "refusal",
     metadata,
     Column("job_id", BigKey, primary_key=True, autoincrement=False),
-    Column("reason", Text, nullable=False),
+    Column("reason", SHORT_TEXT, nullable=False),
     Column("refused_at", BigInteger, nullable=False),
 )
 
@@ -303,7 +305,7 @@ PURGED = ("purged_records", "purged_revisions", "purged_wall_s", "purged_cpu_s")
 archived_month = Table(
     "archived_month",
     metadata,
-    Column("record_type", Text, primary_key=True),
+    Column("record_type", KeyText(WORD_BYTES), primary_key=True),
     Column("month", BigInteger, primary_key=True, autoincrement=False),
     Column("file_name", Text),
     Column("records", BigInteger, nullable=False),
@@ -323,7 +325,7 @@ archived_month = Table(
 recalled = Table(
     "recalled",
     metadata,
-    Column("record_type", Text, primary_key=True),
+    Column("record_type", KeyText(WORD_BYTES), primary_key=True),
     Column("id", BigKey, primary_key=True, autoincrement=False),
     Column("month", BigInteger, nullable=False),
     Column("revision", SmallInteger, nullable=False),
@@ -333,7 +335,7 @@ recalled = Table(
 archive_leftover = Table(
     "archive_leftover",
     metadata,
-    Column("record_type", Text, primary_key=True),
+    Column("record_type", KeyText(WORD_BYTES), primary_key=True),
     Column("month", BigInteger, primary_key=True, autoincrement=False),
-    Column("file_name", Text, primary_key=True),
+    Column("file_name", KeyText(SOURCE_BYTES), primary_key=True),
 )

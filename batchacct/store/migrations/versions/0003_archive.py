@@ -3,14 +3,16 @@
 import sqlalchemy as sa
 from alembic import op
 
+from batchacct.store.columns import KeyText
+
 revision = "0003"
-down_revision = "0001"
+down_revision = "0002"
 
 
 def upgrade() -> None:
     op.create_table(
         "archived_month",
-        sa.Column("record_type", sa.Text(), nullable=False),
+        sa.Column("record_type", KeyText(100), nullable=False),
         sa.Column("month", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.Column("file_name", sa.Text(), nullable=True),
         sa.Column("records", sa.BigInteger(), nullable=False),
@@ -32,7 +34,7 @@ def upgrade() -> None:
     )
     op.create_table(
         "recalled",
-        sa.Column("record_type", sa.Text(), nullable=False),
+        sa.Column("record_type", KeyText(100), nullable=False),
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=False, nullable=False),
         sa.Column("month", sa.BigInteger(), nullable=False),
         sa.Column("revision", sa.SmallInteger(), nullable=False),
@@ -41,8 +43,8 @@ def upgrade() -> None:
     op.create_index("recalled_month", "recalled", ["record_type", "month"], unique=False)
     op.create_table(
         "archive_leftover",
-        sa.Column("record_type", sa.Text(), nullable=False),
+        sa.Column("record_type", KeyText(100), nullable=False),
         sa.Column("month", sa.BigInteger(), autoincrement=False, nullable=False),
-        sa.Column("file_name", sa.Text(), nullable=False),
+        sa.Column("file_name", KeyText(250), nullable=False),
         sa.PrimaryKeyConstraint("record_type", "month", "file_name"),
     )
