@@ -95,6 +95,8 @@ class _Types(OracleTypeCompiler):
     def visit_string(self, type_: types.String, **kw: Any) -> str:
         return f"VARCHAR2({type_.length or 4000} CHAR)"
 
+    visit_VARCHAR = visit_string  # noqa: N815 - SQLAlchemy's name
+
 
 class _Statements(cx_oracle.OracleCompiler_cx_oracle):
     def visit_true(self, expr: object, **_: Any) -> str:
