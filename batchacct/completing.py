@@ -77,6 +77,11 @@ _touched = Table(
 both."""
 
 
+def scratch_tables() -> list[Table]:
+    """The temporary tables that are used here."""
+    return _scratch.sorted_tables
+
+
 @dataclass(frozen=True, slots=True)
 class Rule:
     """A family's completion, and the sources that bring its parts or the records they amend."""

@@ -60,6 +60,11 @@ verdict = Table(
 )
 
 
+def all_tables() -> list[Table]:
+    """The temporary tables of the join."""
+    return [*_scratch.sorted_tables, *requeues.scratch.sorted_tables]
+
+
 def fill_todo(connection: Connection, where: FromClause, which: ColumnElement[bool]) -> None:
     """Adds the jobs in force that are found there; those of `job` alone are others at each call, of a join they come once."""
     looked_at = [job.c.id, *(job.c[name] for name in _LOOKED_AT)]

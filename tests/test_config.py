@@ -11,7 +11,7 @@ from typing import Any
 import oracledb
 import pytest
 from pydantic import BaseModel
-from sqlalchemy import make_url
+from sqlalchemy import URL, make_url
 
 from batchacct.config import Config, load_config, masked, section_of
 from batchacct.config_sample import reference, sample
@@ -250,6 +250,13 @@ def test_a_missing_connection_file(tmp_path: Path) -> None:
         database_url(tmp_path / "none")
 
 
+def _connected_by(url: URL) -> tuple[list[str], dict[str, str]]:
+    """What SQLAlchemy calls python-oracledb with."""
+    dialect: Any = ThinDialect
+    connected: tuple[list[str], dict[str, str]] = dialect(dbapi=oracledb).create_connect_args(url)
+    return connected
+
+
 def test_the_oracle_form_of_2012(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = _connection(tmp_path, b"user/p/w@x@//host/service\n")
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
@@ -258,7 +265,7 @@ def test_the_oracle_form_of_2012(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
     url = make_url(database_url(path))
     assert (url.drivername, url.username, url.password) == ("oracle+oracledb", "user", "p/w")
-    assert ThinDialect(dbapi=oracledb).create_connect_args(url)[1]["dsn"] == "x@//host/service"
+    assert _connected_by(url)[1]["dsn"] == "x@//host/service"
 
 
 @pytest.mark.parametrize(
@@ -276,7 +283,7 @@ def test_the_oracle_form_of_2012(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def test_every_dsn_reaches_oracles_driver(tmp_path: Path, dsn: str, connected: set[str]) -> None:
     for kind in ("", "oracle ", "oracle+oracledb\t"):
         url = make_url(database_url(_connection(tmp_path, f"{kind}u/hunter2@{dsn}\n".encode())))
-        _, told = ThinDialect(dbapi=oracledb).create_connect_args(url)
+        _, told = _connected_by(url)
         assert (told["user"], told["password"]) == ("u", "hunter2")
         assert all(piece in told["dsn"] for piece in connected), told
         assert "hunter2" not in url.render_as_string(hide_password=True)

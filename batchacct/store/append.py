@@ -198,14 +198,23 @@ def _as_stored(column: pa.Array[Any]) -> pa.Array[Any]:
     return column
 
 
+def stages() -> list[Table]:
+    """The temporary tables that are used here."""
+    return [_stage_of(record_type, tables.RECORD_TABLES[name]) for name, record_type in ({**RECORD_TYPES, PART.name: PART}).items()]
+
+
+def _stage_of(record_type: RecordType, table: Table) -> Table:
+    columns = [Column(c.name, c.type, primary_key=c.name == "id", server_default=c.server_default) for c in table.columns]
+    # a key, though the id alone is unique: MariaDB commits a transaction that makes an index
+    key = UniqueConstraint("record_key", record_type.time_column, "id")
+    return Table(f"stage_{table.name}", MetaData(), *columns, key, prefixes=["TEMPORARY"])
+
+
 def _append_staged(
     connection: Connection, dialect: Dialect, record_type: RecordType, table: Table, batch: pa.RecordBatch
 ) -> _Inserted:
     """The slow way, for a batch that holds known keys: sorts known records and revisions out in a temporary table."""
-    columns = [Column(c.name, c.type, primary_key=c.primary_key, server_default=c.server_default) for c in table.columns]
-    # a key, though the id alone is unique: MariaDB commits a transaction that makes an index
-    key = UniqueConstraint("record_key", record_type.time_column, "id")
-    stage = Table(f"stage_{table.name}", MetaData(), *columns, key, prefixes=["TEMPORARY"])
+    stage = _stage_of(record_type, table)
     stage.create(connection)
     dialect.bulk_insert(connection, stage, batch)
     known = _drop_known(connection, record_type, table, stage)

@@ -8,6 +8,7 @@ locked by rows of the table `batchacct_turn`, one session a lock, as a grant for
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import importlib
 import threading
 from collections.abc import Iterator
@@ -32,9 +33,10 @@ from sqlalchemy import (
     text,
 )
 
-from batchacct.errors import BusyError, ConfigError
+from batchacct.errors import BusyError, ConfigError, SchemaError
 from batchacct.store.dialects.base import KnownRecordsError, Locks
-from batchacct.store.dialects.oracle_sql import DRIVERS, EMPTY, EMPTY_BYTES, is_lob, stored_text
+from batchacct.store.dialects.oracle_sql import DRIVERS, EMPTY, EMPTY_BYTES, is_lob, scratch_ddl, stored_text
+from batchacct.store.scratch import scratch_tables
 
 LOCK_TIMEOUT_S = 60
 ROWS_PER_ROUND_TRIP = 5_000
@@ -45,6 +47,8 @@ _TURNS = "CREATE TABLE batchacct_turn (name VARCHAR2(400 CHAR) NOT NULL PRIMARY 
 _NEW_TURN = "INSERT INTO batchacct_turn (name) VALUES (:name)"
 _TAKE_TURN = "SELECT name FROM batchacct_turn WHERE name = :name FOR UPDATE NOWAIT"
 _APPEND_TURN = f"SELECT name FROM batchacct_turn WHERE name = 'append' FOR UPDATE WAIT {LOCK_TIMEOUT_S}"  # noqa: S608 - a number
+
+_OURS = "batchacct "
 
 _SESSION = ("ALTER SESSION SET TIME_ZONE = 'UTC'", "ALTER SESSION SET NLS_COMP = BINARY", "ALTER SESSION SET NLS_SORT = BINARY")
 """Texts are the same if their bytes are, and are ordered by these."""
@@ -68,13 +72,17 @@ class OracleDialect:
         return made
 
     def prepare(self, engine: Engine) -> None:
-        """The table of turns, and the turn of appending."""
+        """The table of turns, the turn of appending, and the tables of transactions."""
+        with engine.connect():
+            pass  # SQLAlchemy asks the server what it is
         with contextlib.closing(engine.raw_connection()) as connection, contextlib.closing(connection.cursor()) as cursor:
             with self._unless(THERE_ALREADY):
                 cursor.execute(_TURNS)
             with self._unless(UNIQUE_VIOLATED):
                 cursor.execute(_NEW_TURN, {"name": "append"})
             connection.commit()
+            for table in scratch_tables():
+                _make_scratch(cursor, table, scratch_ddl(table, engine.dialect))
 
     def is_there(self, engine: Engine) -> bool:
         return True
@@ -115,6 +123,8 @@ class OracleDialect:
         binds = {names.get(name, name): _bound(value) for name, value in compiled.params.items()}
         driver: Any = connection.connection.driver_connection
         frame = driver.fetch_df_all(str(compiled), binds, ROWS_PER_ROUND_TRIP, requested_schema=schema)
+        if not frame.num_columns() or not frame.num_rows():
+            return pa.RecordBatch.from_arrays([pa.array([], field.type) for field in schema], schema=schema)
         read = pa.table(frame).combine_chunks()
         columns = [_as_read(column.combine_chunks(), field) for column, field in zip(read.columns, schema, strict=True)]
         return pa.RecordBatch.from_arrays(columns, schema=schema)
@@ -215,6 +225,27 @@ def _close(connection: PoolProxiedConnection) -> None:
         connection.rollback()
     with contextlib.suppress(Exception):
         connection.close()
+
+
+def _make_scratch(cursor: Any, table: Table, statements: list[str]) -> None:
+    """Makes a table of transactions, anew if it was made for others; its comment says for which.
+
+    Raises: SchemaError if there is one that is not ours.
+    """
+    place, mark = {"name": table.name.upper()}, _OURS + hashlib.blake2b(";".join(statements).encode(), digest_size=8).hexdigest()
+    cursor.execute("SELECT comments FROM user_tab_comments WHERE table_name = :name", place)
+    there = cursor.fetchall()
+    if there and there[0][0] == mark:
+        return
+    if there and str(there[0][0] or "").startswith(_OURS):
+        cursor.execute(f"DROP TABLE {table.name}")
+    elif there:
+        cursor.execute("SELECT column_name FROM user_tab_columns WHERE table_name = :name", place)
+        if {row[0].lower() for row in cursor.fetchall()} != set(table.columns.keys()):
+            raise SchemaError(f"there is a table {table.name} that batchacct did not make: use a user (schema) of its own")
+        statements = []  # making it was interrupted
+    for statement in (*statements, f"COMMENT ON TABLE {table.name} IS '{mark}'"):
+        cursor.execute(statement)
 
 
 def _configure(driver: Any, _entry: object) -> None:

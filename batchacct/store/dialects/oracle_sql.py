@@ -15,12 +15,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from sqlalchemy import Column, Index, MetaData, Table, types
+from sqlalchemy import Column, Index, MetaData, Table, UniqueConstraint, types
 from sqlalchemy.dialects import registry
 from sqlalchemy.dialects.oracle import cx_oracle, oracledb
 from sqlalchemy.dialects.oracle.base import OracleDDLCompiler, OracleTypeCompiler
 from sqlalchemy.engine import Dialect
-from sqlalchemy.schema import CreateIndex, CreateTable
+from sqlalchemy.schema import CreateIndex, CreateTable, ExecutableDDLElement
 from sqlalchemy.sql import operators
 from sqlalchemy.sql.elements import BinaryExpression, BindParameter, ColumnClause, ColumnElement, Grouping
 
@@ -187,22 +187,18 @@ def _is_scratch(table: Table) -> bool:
     return "TEMPORARY" in table._prefixes  # noqa: SLF001 - the way SQLAlchemy keeps it, and no other
 
 
-def scratch_ddl(tables: Iterable[Table], dialect: Dialect) -> list[str]:
-    """What makes the tables of a transaction: seen by all sessions, with rows for each of its own until it commits."""
-    statements = []
-    for table in tables:
-        columns = [
-            Column(
-                c.name, c.type, primary_key=c.primary_key, nullable=c.nullable, server_default=c.server_default, autoincrement=False
-            )
-            for c in table.columns
-        ]
-        made = Table(table.name, MetaData(), *columns, prefixes=["GLOBAL TEMPORARY"], oracle_on_commit="DELETE ROWS")
-        for index in table.indexes:
-            Index(index.name, *(made.c[column.name] for column in index.columns))
-        statements.append(str(CreateTable(made).compile(dialect=dialect)).strip())
-        statements += [str(CreateIndex(index).compile(dialect=dialect)).strip() for index in made.indexes]
-    return statements
+def scratch_ddl(table: Table, dialect: Dialect) -> list[str]:
+    """What makes a table of transactions: seen by all sessions, with rows for each of its own until it commits."""
+    columns = [
+        Column(c.name, c.type, primary_key=c.primary_key, nullable=c.nullable, server_default=c.server_default, autoincrement=False)
+        for c in table.columns
+    ]
+    keys = [UniqueConstraint(*key.columns.keys()) for key in table.constraints if isinstance(key, UniqueConstraint)]
+    made = Table(table.name, MetaData(), *columns, *keys, prefixes=["GLOBAL TEMPORARY"], oracle_on_commit="DELETE ROWS")
+    for index in table.indexes:
+        Index(index.name, *(made.c[column.name] for column in index.columns))
+    statements: list[ExecutableDDLElement] = [CreateTable(made), *map(CreateIndex, made.indexes)]
+    return [str(statement.compile(dialect=dialect)).strip() for statement in statements]
 
 
 _COLSPECS = {types.Text: Clob, types.String: _Varchar, types.LargeBinary: Blob, types.Float: _Double}
