@@ -75,7 +75,7 @@ def _url_of_login(line: str) -> str:
     scheme, module, extra = _DRIVERS[kind]
     if importlib.util.find_spec(module) is None:
         raise ConfigError(
-            f"username/password@dsn means {'Oracle' if login is line else kind} here, whose driver is missing: "
+            f"username/password@dsn means {'Oracle' if kind == 'oracle' else kind}, whose driver is missing: "
             f"pip install 'batchacct[{extra}]'. For another database write its kind before it, such as "
             "`postgresql username/password@host:port/database`, or its URL"
         )
