@@ -96,3 +96,15 @@ class IncompleteError(Permanent, BatchacctError):
     """The work was done as far as possible, but not all of it worked; the message says what was left."""
 
     exit_code = 13
+
+
+class HorizonError(CheckpointError):
+    """Records are of a month that was archived, and may be counted already; they are refused, and the position is not moved."""
+
+    exit_code = 20
+
+
+class ArchiveError(Permanent, BatchacctError):
+    """A file of the archive could not be written, is missing, or is not what was written; nothing is lost from the database."""
+
+    exit_code = 21

@@ -1,0 +1,1 @@
+"""The archive: closed months as Parquet files, and everything that goes on working on them."""
