@@ -18,9 +18,8 @@ from batchacct.model import PART, RecordType, whole_key
 Ints = npt.NDArray[np.int64]
 Hashes = npt.NDArray[np.uint64]
 
-SUBS_BITS = 4
-SUBS = 1 << SUBS_BITS
-"""Rows of a month are apart by so many ranges of their hash already when they are parsed."""
+MONTH_BITS, WHOLE_BITS = 4, 6
+"""Staged rows are apart by so many bits of their hash already: by those of the key within a month, or by those of the whole."""
 
 
 def times_of(record_type: RecordType, batch: pa.RecordBatch) -> Ints:
@@ -43,29 +42,38 @@ def key_hashes(record_type: RecordType, batch: pa.RecordBatch) -> Hashes:
     """Of each row the hash of its time and record key, as two numbers: shape (rows, 2)."""
     digest = xxhash.xxh3_128_digest
     times = (times_of(record_type, batch) & 0x7FFF_FFFF_FFFF_FFFF).tolist()
-    keys = batch.column("record_key").to_pylist()
+    keys = cast("list[bytes]", batch.column("record_key").cast(pa.binary()).to_pylist())
     return _numbers([digest(key, at) for key, at in zip(keys, times, strict=True)])
 
 
 def whole_hashes(batch: pa.RecordBatch, record_type: RecordType) -> Hashes:
     """Of each row the hash of the whole it belongs to (cluster and part key), or would amend: shape (rows,)."""
-    clusters = batch.column("cluster").to_pylist()
+    clusters = _texts(batch, "cluster")
     if record_type is PART:
-        keys = batch.column("part_key").to_pylist()
+        keys = _texts(batch, "part_key")
     else:
         indices = batch.column("array_index").to_pylist()
-        keys = [whole_key(join_id, index) for join_id, index in zip(batch.column("join_id").to_pylist(), indices, strict=True)]
-    digest = xxhash.xxh3_128_digest
-    return _numbers([digest(f"{cluster}\0{key}") for cluster, key in zip(clusters, keys, strict=True)])[:, 0]
+        keys = [whole_key(join_id, index) for join_id, index in zip(_texts(batch, "join_id"), indices, strict=True)]
+    return np.array([whole_hash(cluster, key) for cluster, key in zip(clusters, keys, strict=True)], np.uint64)
+
+
+def _texts(batch: pa.RecordBatch, name: str) -> list[str]:
+    return cast("list[str]", batch.column(name).to_pylist())
+
+
+def whole_hash(cluster: str, part_key: str) -> int:
+    """The hash of a whole."""
+    number: int = xxhash.xxh3_64_intdigest(f"{cluster}\0{part_key}".encode())
+    return number
 
 
 def _numbers(digests: list[bytes]) -> Hashes:
     return np.frombuffer(b"".join(digests), ">u8").astype(np.uint64).reshape(-1, 2)
 
 
-def subs_of(high: Hashes) -> Ints:
+def subs_of(high: Hashes, sub_bits: int) -> Ints:
     """Which of the ranges each hash is in, by its highest bits."""
-    return (high >> np.uint64(64 - SUBS_BITS)).astype(np.int64)
+    return (high >> np.uint64(64 - sub_bits)).astype(np.int64)
 
 
 def in_bucket(high: Hashes, bucket: int, bits: int) -> npt.NDArray[np.bool_]:
@@ -80,10 +88,10 @@ def bits_for(rows: int, most: int) -> int:
     return max(0, (-(-rows // most) - 1).bit_length())
 
 
-def subs_in(bucket: int, bits: int) -> range:
+def subs_in(bucket: int, bits: int, sub_bits: int) -> range:
     """The ranges that rows of a bucket are in."""
-    if bits >= SUBS_BITS:
-        sub = bucket >> (bits - SUBS_BITS)
+    if bits >= sub_bits:
+        sub = bucket >> (bits - sub_bits)
         return range(sub, sub + 1)
-    width = 1 << (SUBS_BITS - bits)
+    width = 1 << (sub_bits - bits)
     return range(bucket * width, (bucket + 1) * width)

@@ -7,6 +7,7 @@ files in reading order (oldest first), each from its beginning to its end: of tw
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import json
 import os
@@ -89,10 +90,25 @@ class Piece:
     def size(self) -> int:
         return (self.file.size if self.end is None else self.end) - self.start
 
-    def key(self, told: Told, version: str) -> str:
-        """The same for the same bytes of the same unchanged file, read in the same way: what came of it once holds."""
-        facts = [asdict(replace(self, file=replace(self.file, number=0))), asdict(told), version]
-        return hashlib.blake2b(json.dumps(facts, sort_keys=True).encode(), digest_size=12).hexdigest()
+
+def key_of(pieces: Iterable[Piece], told: Told, version: str) -> str:
+    """The same for the same bytes of the same unchanged files, read in the same way: what came of them once holds."""
+    facts = [[asdict(replace(piece, file=replace(piece.file, number=0))) for piece in pieces], asdict(told), version]
+    return hashlib.blake2b(json.dumps(facts, sort_keys=True).encode(), digest_size=12).hexdigest()
+
+
+def groups(pieces: Iterable[Piece], group_bytes: int, most: int = 1000) -> Iterator[tuple[Piece, ...]]:
+    """Pieces that are parsed together: small ones that follow one on the other."""
+    group: list[Piece] = []
+    size = 0
+    for piece in pieces:
+        if group and (size + piece.size > group_bytes or len(group) == most):
+            yield tuple(group)
+            group, size = [], 0
+        group.append(piece)
+        size += piece.size
+    if group:
+        yield tuple(group)
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +198,7 @@ def _pieces(file: File, told: Told, now_s: float, piece_bytes: int) -> Iterator[
     name = told.parser or _guessed(file.path)
     if name is None:
         return
-    framing = registry.parser(name).framing
+    framing = parser_named(name).framing
     if compressed:
         yield Piece(file, name)
         return
@@ -248,8 +264,10 @@ def opened(piece: Piece) -> Iterator[tuple[Readable, bytes, int]]:
         yield (stream if piece.end is None else _Limited(stream, piece.end - offset)), file.head, offset
 
 
-def parser_of(piece: Piece) -> Parser:
-    return registry.parser(piece.parser)
+@functools.cache
+def parser_named(name: str) -> Parser:
+    """The registered parser; to look it up takes many milliseconds, and there may be many files.  Raises: PluginError."""
+    return registry.parser(name)
 
 
 class _Limited:

@@ -1,11 +1,11 @@
-"""Parsing a piece: its rows into Arrow files beside the output, sorted out by month and range of key, and what is to be told of it.
+"""Parsing pieces: their rows into Arrow files beside the output, apart by month and range of keys, and what is to be told of them.
 
     <key>.job.arrow         rows of one record type in batches of one month and one range of keys each
     <key>.whole-pbs.part.arrow, <key>.whole-pbs.job.arrow    rows that may belong to wholes of a family, by range of whole
     <key>.rejects.jsonl     one line a reject
-    <key>.json              the result: written last, and with it the piece is done
+    <key>.json              the result: written last, and with it the pieces are done
 
-Every file is written under a temporary name, synchronised and renamed: whoever parses a piece again replaces it by the same.
+Every file is written under a temporary name, synchronised and renamed: whoever parses them again replaces it by the same.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import itertools
 import json
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -24,13 +24,13 @@ from typing import Any, cast
 import numpy as np
 import pyarrow as pa
 
-from batchacct.backfill.keys import Hashes, Ints, key_hashes, months_of, subs_of, times_of, whole_hashes
-from batchacct.backfill.pieces import Piece, Told, opened, parser_of, shown
+from batchacct.backfill.keys import MONTH_BITS, WHOLE_BITS, Hashes, Ints, key_hashes, months_of, subs_of, times_of, whole_hashes
+from batchacct.backfill.pieces import Piece, Told, opened, parser_named, shown
 from batchacct.crashpoints import crash_point
 from batchacct.errors import SourceError
 from batchacct.following.opened import MovedOnError
 from batchacct.model import PART, RECORD_TYPES, RecordType
-from batchacct.parsing import Parsed, RejectedUnit
+from batchacct.parsing import Parsed, Parser, RejectedUnit
 from batchacct.parsing.reading import BLOCK_BYTES, read_blocks
 from batchacct.store.keys import without_long_keys
 
@@ -40,7 +40,9 @@ VERSION = "1"
 PENDING_BYTES = 24 << 20
 """So much of a view is sorted out at a time."""
 
-HIGH, LOW, WHOLE = "_high", "_low", "_whole"
+HIGH, LOW, WHOLE, FILE = "_high", "_low", "_whole", "_file"
+PATH = pa.field("path", pa.string())
+"""The file a record was read from: a column more than the archive has of what was in a database."""
 _HASHES = [pa.field(HIGH, pa.uint64()), pa.field(LOW, pa.uint64())]
 _WRITE = pa.ipc.IpcWriteOptions(compression="lz4")
 
@@ -57,86 +59,92 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class PieceTask:
-    """A piece to parse, and where its files go."""
+    """Pieces to parse (one, or several small ones), and where their files go."""
 
-    piece: Piece
+    pieces: tuple[Piece, ...]
     told: Told
     folder: str
     key: str
     block_bytes: int = BLOCK_BYTES
     pending_bytes: int = PENDING_BYTES
 
+    @property
+    def size(self) -> int:
+        return sum(piece.size for piece in self.pieces)
+
 
 @dataclass(slots=True)
 class PieceResult:
-    """What came of a piece. `problem`: why it could not be read to its end; `unread`: bytes that may get an end still."""
+    """What came of pieces: rows tell the file they are of by its place in `paths`; units are counted by parser in `parsers`."""
 
     key: str
-    path: str
-    parser: str = ""
+    paths: list[str]
     units: int = 0
-    records: int = 0
-    parts: int = 0
     rejected: int = 0
+    parsers: dict[str, int] = field(default_factory=dict)
     skipped: dict[str, int] = field(default_factory=dict)
     size: int = 0
-    unread: int = 0
-    problem: str | None = None
+    problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     views: dict[str, list[Batch]] = field(default_factory=dict)
 
 
-def parse_piece(task: PieceTask) -> PieceResult:
-    """Parses a piece; what could be read of a damaged file is kept.  Raises: OSError if the output cannot be written."""
-    piece = task.piece
-    parser = parser_of(piece)
-    result = PieceResult(task.key, shown(piece.file.path), parser.label, size=piece.size)
-    skipped: Counter[str] = Counter()
-    at = piece.start
+def parse_pieces(task: PieceTask) -> PieceResult:
+    """Parses pieces; what could be read of a damaged file is kept.  Raises: OSError if the output cannot be written."""
+    result = PieceResult(task.key, [shown(piece.file.path) for piece in task.pieces], size=task.size)
     with contextlib.ExitStack() as files:
         views = _Views(task, files)
-        reject_file = files.enter_context(Written(_file_of(task.folder, task.key, "rejects.jsonl")))
-        try:
-            with opened(piece) as (stream, head, offset):
-                at = offset
-                blocks = read_blocks(stream, parser.framing, offset=offset, final=piece.final, block_bytes=task.block_bytes)
-                for raw in parser.parse(blocks, task.told.source(piece.file.path, head)):
-                    parsed = without_long_keys(parser.record_type, raw)
-                    _count(result, parsed, skipped)
-                    views.add(parser, parsed)
-                    reject_file.stream.writelines(_reject_line(result.path, parser.label, reject) for reject in parsed.rejects)
-                    at = parsed.end_offset
-                    crash_point("backfill.parsed-block")
-        except SourceError as error:
-            result.problem = f"{error.message} (what was read before byte {at:,} counts)"
-        except MovedOnError:
-            result.problem = f"{result.path} was changed while it was read, at byte {at:,}: do it again"
-        if piece.end is not None and result.problem is None:
-            result.unread = max(piece.end - at, 0)
-        result.skipped = dict(skipped)
+        rejects = files.enter_context(Written(file_of(task.folder, task.key, "rejects.jsonl")))
+        for number in range(len(task.pieces)):
+            _parse_piece(task, number, result, views, rejects)
         result.views = views.close()
     crash_point("backfill.parsed-piece")
-    with Written(_file_of(task.folder, task.key, "json")) as book:
+    with Written(file_of(task.folder, task.key, "json")) as book:
         book.stream.write(json.dumps(asdict(result)).encode())
     return result
 
 
-def stored_result(folder: str, key: str) -> PieceResult | None:
-    """What came of a piece that is parsed already; None if it is not, or not to its end: it is tried again."""
+def _parse_piece(task: PieceTask, number: int, result: PieceResult, views: _Views, rejects: Written) -> None:
+    piece = task.pieces[number]
+    parser = parser_named(piece.parser)
+    path, at = result.paths[number], piece.start
+    skipped: Counter[str] = Counter(result.skipped)
     try:
-        values = json.loads(_file_of(folder, key, "json").read_bytes())
+        with opened(piece) as (stream, head, begin):
+            at = begin
+            blocks = read_blocks(stream, parser.framing, offset=begin, final=piece.final, block_bytes=task.block_bytes)
+            for raw in parser.parse(blocks, task.told.source(piece.file.path, head)):
+                parsed = without_long_keys(parser.record_type, raw)
+                result.units += parsed.units
+                result.rejected += len(parsed.rejects)
+                result.parsers[parser.label] = result.parsers.get(parser.label, 0) + parsed.units
+                skipped.update(parsed.skipped)
+                views.add(parser, parsed, number)
+                rejects.stream.writelines(_reject_line(path, parser.label, reject) for reject in parsed.rejects)
+                at = parsed.end_offset
+                crash_point("backfill.parsed-block")
+    except SourceError as error:
+        result.problems.append(f"{error.message} (what was read before byte {at:,} counts)")
+    except MovedOnError:
+        result.problems.append(f"{path} was changed while it was read, at byte {at:,}: do it again")
+    else:
+        if piece.end is not None and at < piece.end and not piece.final:
+            result.notes.append(
+                f"{path}: the last {piece.end - at:,} bytes are no whole unit and may still be written to: they were not read; "
+                "backfill it again later"
+            )
+    result.skipped = dict(skipped)
+
+
+def stored_result(folder: str, key: str) -> PieceResult | None:
+    """What came of pieces that are parsed already; None if they are not, or not to their ends: it is tried again."""
+    try:
+        values = json.loads(file_of(folder, key, "json").read_bytes())
     except (FileNotFoundError, ValueError):
         return None
     values["views"] = {name: [Batch(**batch) for batch in batches] for name, batches in values["views"].items()}
     result = PieceResult(**values)
-    return None if result.problem else result
-
-
-def _count(result: PieceResult, parsed: Parsed, skipped: Counter[str]) -> None:
-    result.units += parsed.units
-    result.records += parsed.records.num_rows
-    result.parts += parsed.parts.num_rows
-    result.rejected += len(parsed.rejects)
-    skipped.update(parsed.skipped)
+    return None if result.problems else result
 
 
 def _reject_line(path: str, parser: str, reject: RejectedUnit) -> bytes:
@@ -145,13 +153,14 @@ def _reject_line(path: str, parser: str, reject: RejectedUnit) -> bytes:
     return json.dumps(told).encode() + b"\n"
 
 
-def _file_of(folder: str, key: str, name: str) -> Path:
+def file_of(folder: str, key: str, name: str) -> Path:
+    """A staged file."""
     return Path(folder) / f"{key}.{name}"
 
 
 def rejects_of(folder: str, key: str) -> Path:
     """The rejects of a piece."""
-    return _file_of(folder, key, "rejects.jsonl")
+    return file_of(folder, key, "rejects.jsonl")
 
 
 class Written:
@@ -187,14 +196,20 @@ def family_view(family: str, record_type: RecordType) -> str:
     return f"whole-{family}.{record_type.name}"
 
 
+def made_view(family: str, record_type: RecordType) -> str:
+    """The view with the records made of the parts of a family."""
+    return f"made-{family}.{record_type.name}"
+
+
 def type_of_view(view: str) -> RecordType:
     return RECORD_TYPES[view.rpartition(".")[2]]
 
 
 def staged_schema(view: str) -> pa.Schema:
-    """The columns of a view: those of its records, and the hashes."""
-    extra = [*_HASHES, pa.field(WHOLE, pa.uint64())] if view.startswith("whole-") else _HASHES
-    return pa.schema([*type_of_view(view).schema, *extra])
+    """The columns of a view: those of its records, the file (the path, of what is made of parts), and the hashes."""
+    path = [PATH] if view.startswith("made-") else [pa.field(FILE, pa.int32())]
+    whole = [pa.field(WHOLE, pa.uint64())] if view.startswith("whole-") else []
+    return pa.schema([*type_of_view(view).schema, *path, *_HASHES, *whole])
 
 
 class _Views:
@@ -204,19 +219,20 @@ class _Views:
         self._task, self._files = task, files
         self._open: dict[str, StagedWriter] = {}
 
-    def add(self, parser: Any, parsed: Parsed) -> None:
+    def add(self, parser: Parser, parsed: Parsed, file: int) -> None:
         rule = parser.completion
         for record_type, batch in ((parser.record_type, parsed.records), (PART, parsed.parts)):
             if not batch.num_rows:
                 continue
             hashes = key_hashes(record_type, batch)
-            self._view(record_type.name).add(batch, hashes)
+            of_file = pa.repeat(pa.scalar(file, pa.int32()), batch.num_rows)
+            self._view(record_type.name).add(batch, of_file, hashes)
             if rule is not None and (record_type is PART or rule.amends):
-                self._view(family_view(rule.family, record_type)).add(batch, hashes)
+                self._view(family_view(rule.family, record_type)).add(batch, of_file, hashes)
 
     def _view(self, name: str) -> StagedWriter:
         if name not in self._open:
-            path = _file_of(self._task.folder, self._task.key, f"{name}.arrow")
+            path = file_of(self._task.folder, self._task.key, f"{name}.arrow")
             self._open[name] = self._files.enter_context(StagedWriter(path, name, self._task.pending_bytes))
         return self._open[name]
 
@@ -244,9 +260,9 @@ class StagedWriter:
     def __exit__(self, kind: object, *rest: object) -> None:
         self._written.__exit__(kind, *rest)
 
-    def add(self, batch: pa.RecordBatch, hashes: Hashes) -> None:
-        """Rows of the record type, and the hashes of their keys."""
-        columns = [*batch.columns, pa.array(hashes[:, 0]), pa.array(hashes[:, 1])]
+    def add(self, batch: pa.RecordBatch, files: pa.Array[Any], hashes: Hashes) -> None:
+        """Rows of the record type, the file or path of each, and the hashes of their keys."""
+        columns = [*batch.columns, files, pa.array(hashes[:, 0]), pa.array(hashes[:, 1])]
         if self._by_whole:
             columns.append(pa.array(whole_hashes(batch, self._type)))
         self._pending.append(pa.RecordBatch.from_arrays(columns, schema=self._schema))
@@ -267,9 +283,9 @@ class StagedWriter:
         self._pending, self._bytes = [], 0
         high = cast("Hashes", together.column(WHOLE if self._by_whole else HIGH).to_numpy(zero_copy_only=False))
         months = np.zeros(len(high), np.int64) if self._by_whole else months_of(times_of(self._type, together))
-        for month, sub, rows in _apart(months, subs_of(high)):
+        for month, sub, rows in _apart(months, subs_of(high, WHOLE_BITS if self._by_whole else MONTH_BITS)):
             self._batches.append(Batch(len(self._batches), month, sub, len(rows)))
-            self._file.write_batch(together.take(pa.array(rows)))
+            self._file.write_batch(together.take(rows))
 
 
 def _apart(months: Ints, subs: Ints) -> Iterator[tuple[int, int, Ints]]:
@@ -291,7 +307,7 @@ class Staged:
 
     def read(self, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
         """The batches, of these columns alone (None: all)."""
-        with pa.OSFile(self.path) as raw:
+        with pa.OSFile(self.path, "rb") as raw:
             options = None
             if columns is not None:
                 schema = pa.ipc.open_file(raw).schema
@@ -301,12 +317,7 @@ class Staged:
                 yield file.get_batch(number)
 
 
-def staged(folder: str, results: Iterable[PieceResult], view: str, month: int, subs: Iterable[int]) -> tuple[Staged, ...]:
-    """What the pieces have in a view of a month in some ranges, in the order of the pieces."""
-    wanted = set(subs)
-    chosen = []
-    for result in results:
-        numbers = tuple(b.number for b in result.views.get(view, ()) if b.month == month and b.sub in wanted)
-        if numbers:
-            chosen.append(Staged(str(_file_of(folder, result.key, f"{view}.arrow")), numbers))
-    return tuple(chosen)
+def staged_in(file: Path, batches: Iterable[Batch], month: int, subs: Container[int]) -> Staged | None:
+    """What there is in a staged file of a month in some ranges; None if there is nothing."""
+    numbers = tuple(batch.number for batch in batches if batch.month == month and batch.sub in subs)
+    return Staged(str(file), numbers) if numbers else None
