@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-# What the tests start servers of, besides PostgreSQL: a Slurm cluster with its accounting database.
+# What the tests start servers of, besides PostgreSQL: MariaDB, and a Slurm cluster with its accounting database in one.
 CLUSTER_PACKAGES = mariadb-server munge slurm-wlm slurmdbd
 # What judges the units; no systemd has to run.
 UNIT_PACKAGES = systemd
@@ -69,5 +69,5 @@ $(VENV)/ready: setup.cfg pyproject.toml | $(VENV)/bin/python
 
 $(VENV)/ready-test: setup.cfg pyproject.toml tools/system-packages | $(VENV)/ready
 	@./tools/system-packages postgresql $(CLUSTER_PACKAGES) $(UNIT_PACKAGES)
-	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[postgres,test,dev]'
+	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[postgres,mysql,test,dev]'
 	@touch $@

@@ -8,14 +8,16 @@ comes out otherwise is a revision.
 
 from __future__ import annotations
 
+import datetime as dt
 import itertools
 import json
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from sqlalchemy import (
+    BigInteger,
     Column,
     ColumnElement,
     Connection,
@@ -23,7 +25,7 @@ from sqlalchemy import (
     SmallInteger,
     String,
     Table,
-    Text,
+    UniqueConstraint,
     and_,
     bindparam,
     case,
@@ -36,11 +38,14 @@ from sqlalchemy import (
     update,
 )
 
+from batchacct.archive.months import month_name, month_of
 from batchacct.errors import PluginError, RecordError
 from batchacct.model import Record, RecordType, content_hash, whole_key
 from batchacct.parsing import Completed, Completion, Parser, Row, Whole
 from batchacct.parsing.contract import UNFORESEEN
 from batchacct.store import Store, append_completed
+from batchacct.store.columns import ID_BYTES, NAME_BYTES, KeyText
+from batchacct.store.horizon import archived_months
 from batchacct.store.loads import mark
 from batchacct.store.tables import RECORD_TABLES, ROWS_PER_LOAD, ROWS_PER_LOAD_BITS, load, part
 
@@ -57,12 +62,16 @@ _scratch = MetaData()
 _touched = Table(
     "touched",
     _scratch,
-    Column("cluster", Text, primary_key=True),
-    Column("part_key", Text, primary_key=True),
-    Column("join_id", Text),
+    Column("cluster", KeyText(NAME_BYTES), nullable=False),
+    Column("part_key", KeyText(ID_BYTES), nullable=False),
+    Column("join_id", KeyText(ID_BYTES)),
     Column("is_used", SmallInteger, nullable=False),
+    Column("first_part", BigInteger, nullable=False),
+    UniqueConstraint("part_key", "first_part"),
     prefixes=["TEMPORARY"],
 )
+"""Cluster and key of each whole there once; its part with the lowest id stands for the cluster in the key, which has no room for
+both."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,9 +169,9 @@ def _touch(connection: Connection, rule: Rule, load_id: int, first_row: int) -> 
     completion = rule.completion
     noted = exists().where(_touched.c.cluster == part.c.cluster, _touched.c.part_key == part.c.part_key)
     of_family = and_(part.c.family == completion.family, ~noted)
-    columns = (part.c.cluster, part.c.part_key, func.min(part.c.join_id), cast(0, SmallInteger))
+    columns = (part.c.cluster, part.c.part_key, func.min(part.c.join_id), cast(0, SmallInteger), func.min(part.c.id))
     group = (part.c.cluster, part.c.part_key)
-    names = ["cluster", "part_key", "join_id", "is_used"]
+    names = ["cluster", "part_key", "join_id", "is_used", "first_part"]
     parts = select(*columns).where(_rows_of(part, load_id, first_row), of_family).group_by(*group)
     connection.execute(insert(_touched).from_select(names, parts))
     if completion.amends:
@@ -186,6 +195,7 @@ class _Made:
 
 def _complete(store: Store, connection: Connection, rule: Rule, now: int) -> int:
     completion, made = rule.completion, _Made()
+    archived = archived_months(connection, completion.record_type)
     for whole, cluster in _wholes(connection, rule):
         try:
             completed = completion.complete(whole)
@@ -196,6 +206,13 @@ def _complete(store: Store, connection: Connection, rule: Rule, now: int) -> int
                 "`batchacct collect --once --complete-again`", completion.family, whole.key, where, type(error).__name__, error,
             )  # fmt: skip
             continue
+        if old := _of_month_among(archived, completion.record_type, completed):
+            log.error(
+                "rule=%s the whole %s has new parts, but its record is of %s, which is archived. They are kept: "
+                "`batchacct db recall %s`, then `batchacct collect --once --complete-again`",
+                completion.family, whole.key, old, old,
+            )  # fmt: skip
+            continue
         made.completed += completed
         if completed or whole.records or completion.settled(whole):
             made.used.append({"of_cluster": cluster, "of_key": whole.key})
@@ -204,6 +221,16 @@ def _complete(store: Store, connection: Connection, rule: Rule, now: int) -> int
     if made.used:
         _mark_used(connection, completion, made.used, now)
     return count
+
+
+def _of_month_among(archived: Collection[int], record_type: RecordType, completed: Sequence[Completed]) -> str | None:
+    """The month of the first record that may be in the archive already, and is not to be stored a second time."""
+    for one in completed if archived else ():
+        at = one.record[record_type.time_column]
+        month = month_of(int(at.timestamp()) if isinstance(at, dt.datetime) else int(str(at)))
+        if month in archived:
+            return month_name(month)
+    return None
 
 
 def _wholes(connection: Connection, rule: Rule) -> Iterator[tuple[Whole, str]]:

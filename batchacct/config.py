@@ -246,6 +246,26 @@ class Collect(Section):
     )
 
 
+class Archive(Section):
+    """Where `batchacct db archive` puts months that are taken out of the database."""
+
+    path: File = key("folder of the archive; it names people, as the database does", Path("/var/lib/batchacct/archive"))
+
+
+class Retention(Section):
+    """How long things are kept, from the end of their month on: what `db archive` and `db purge` go by."""
+
+    keep: Duration = key("records stay in the database; then `db archive` takes their month out", 400 * 86_400, sample="400d")
+    archive_for: Duration | None = key("files of the archive stay; then `db purge` deletes them; default: for ever", None)
+    personal_data: Duration | None = key("names of people stay; then `db purge` takes them out everywhere; default: for ever", None)
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Retention:
+        if self.archive_for is not None and self.archive_for < self.keep:
+            raise ValueError("archive_for is shorter than keep: nothing is archived before that")
+        return self
+
+
 class Config(Section):
     """The whole file."""
 
@@ -260,6 +280,8 @@ class Config(Section):
     vo: Vo = key("", Vo())
     person: list[Person] = key("", [])
     publish: Publish = key("", Publish())
+    archive: Archive = key("", Archive())
+    retention: Retention = key("", Retention())
 
     @model_validator(mode="after")
     def _consistent(self) -> Config:

@@ -31,7 +31,20 @@ def sample(*, site: str | None = None, database: str | None = None, sources: Seq
     ]
     given: dict[str, object] = {"site": site, "url": database}
     lines += _keys(Config, given)
-    for name in ("database", "source", "collect", "cluster", "ce", "benchmark", "join", "vo", "person", "publish"):
+    for name in (
+        "database",
+        "source",
+        "collect",
+        "cluster",
+        "ce",
+        "benchmark",
+        "join",
+        "vo",
+        "person",
+        "publish",
+        "archive",
+        "retention",
+    ):
         section = section_of(Config, name)
         if name == "ce":
             lines += _ce_table()

@@ -16,12 +16,12 @@ from pathlib import Path
 
 from benchmarks.farm import Databases, Logs
 from benchmarks.figures import Figures, seconds
-from benchmarks.mariadb import DATABASE, USER, MariaDb, mariadb
 from benchmarks.publish import whole_s
-from tests.servers import MissingServerError
+from tests.servers import MariaServer, MissingServerError, mariadb_server
 
 SOURCE_VARIABLE, PYTHON_VARIABLE = "APEL_SRC", "APEL_PYTHON"
 MISSING = f"no comparison with APEL: {SOURCE_VARIABLE} names no checkout of apel/apel"
+DATABASE, USER = "apelclient", "apel"
 SITE, LRMS = "BENCH-SITE", "lsf-master.example.org"
 
 
@@ -60,7 +60,7 @@ def measure(figures: Figures, logs: Logs, databases: Databases) -> None:
         figures.note(MISSING)
         return
     try:
-        with mariadb() as server, tempfile.TemporaryDirectory(dir=databases.workdir) as folder:
+        with mariadb_server() as server, tempfile.TemporaryDirectory(dir=databases.workdir) as folder:
             apel_s = _whole(figures, logs, apel, server, Path(folder))
     except MissingServerError as error:
         figures.note(str(error))
@@ -71,9 +71,10 @@ def measure(figures: Figures, logs: Logs, databases: Databases) -> None:
         figures.add(f"whole main job beside APEL, {kind}", logs.jobs / ours_s, "jobs/s", logs.jobs / apel_s, what)
 
 
-def _whole(figures: Figures, logs: Logs, apel: Apel, server: MariaDb, folder: Path) -> float:
+def _whole(figures: Figures, logs: Logs, apel: Apel, server: MariaServer, folder: Path) -> float:
     """Seconds APEL takes for parsing, loading, joining and unloading; its summaries, which we do not make, are not counted."""
     schema = (apel.checkout / "schemas" / "client.sql").read_text(encoding="utf-8")
+    server.execute(f"CREATE DATABASE {DATABASE}; CREATE USER {USER}@127.0.0.1; GRANT ALL ON {DATABASE}.* TO {USER}@127.0.0.1")
     server.execute(schema, DATABASE)
     settings = folder / "parser.cfg"
     settings.write_text(_parser_settings(logs, server), encoding="utf-8")
@@ -90,7 +91,7 @@ def _whole(figures: Figures, logs: Logs, apel: Apel, server: MariaDb, folder: Pa
     return loaded_s + told["join_s"] + told["unload_s"]
 
 
-def _parser_settings(logs: Logs, server: MariaDb) -> str:
+def _parser_settings(logs: Logs, server: MariaServer) -> str:
     return f"""[db]
 hostname = 127.0.0.1
 port = {server.port}

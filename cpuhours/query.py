@@ -8,6 +8,8 @@ whose CPU time is unknown are counted in `jobs` and told apart in `cpu_unknown_j
 The VO is the one that is published: that of the identity where the join found one, else what the VO map says of the account. A
 job that still waits for its identity is under `WAITING`, one the join has not looked at under `NOT_JOINED`.
 
+Months in the archive are asked as the database is, and added up; of those that were purged nothing is counted.
+
 A day without any job record is not a day without work: nobody knows. `collection_gaps` finds those days.
 """
 
@@ -20,8 +22,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from sqlalchemy import BigInteger, Column, ColumnElement, Select, and_, case, cast, func, literal, null, select, union
+from sqlalchemy import BigInteger, Column, ColumnElement, Executable, Select, and_, case, cast, func, literal, null, select, union
 
+from batchacct.archive.querying import archived_rows
 from batchacct.errors import ConfigError
 from batchacct.store import Store
 from batchacct.store.tables import benchmark, identity, job, usage, vo_mapping
@@ -90,6 +93,7 @@ def usage_by(
     columns = [*names, *levels, *SUMS, *_BOTH]
     frame = pd.DataFrame(rows, columns=columns).astype(dict.fromkeys((*SUMS, *_BOTH), "int64"))
     sums = [*SUMS, *_BOTH]
+    frame = frame.groupby([*names, *levels], as_index=False, dropna=False)[sums].sum()
     if normalise:
         frame = _normalised(frame.sort_values(columns, ignore_index=True), normalise)
         sums += ["normalised_cpu_s", "not_normalised_jobs"]
@@ -167,9 +171,16 @@ def _normalised(frame: pd.DataFrame, wanted: str) -> pd.DataFrame:
     )
 
 
-def _rows(store: Store, statement: Select[Any]) -> list[tuple[Any, ...]]:
+def _rows(store: Store, statement: Executable) -> list[tuple[Any, ...]]:
+    """The rows of the database, and those of each month of the archive: sums are to be added up, and extremes compared."""
     with store.reading() as connection:
-        return [tuple(row) for row in connection.execute(statement)]
+        return [*(tuple(row) for row in connection.execute(statement)), *archived_rows(connection, statement)]
+
+
+def _extremes(store: Store, statement: Executable) -> tuple[int, int] | None:
+    """The least and the greatest of rows of two; None if they are all of nothing."""
+    rows = [row for row in _rows(store, statement) if row[0] is not None]
+    return (min(row[0] for row in rows), max(row[1] for row in rows)) if rows else None
 
 
 def benchmark_types(store: Store) -> list[str]:
@@ -180,16 +191,12 @@ def benchmark_types(store: Store) -> list[str]:
 
 def ends(store: Store) -> tuple[int, int] | None:
     """When the first and the last counted job ended (Unix seconds); None if there is none."""
-    with store.reading() as connection:
-        first, last = connection.execute(select(func.min(job.c.end_at), func.max(job.c.end_at)).where(*_counted(None, None))).one()
-    return None if first is None else (first, last)
+    return _extremes(store, select(func.min(job.c.end_at), func.max(job.c.end_at)).where(*_counted(None, None)))
 
 
 def logged_span(store: Store) -> tuple[int, int] | None:
     """When the oldest and the newest job record were logged (Unix seconds): what is outside has not been read."""
-    with store.reading() as connection:
-        oldest, newest = connection.execute(select(func.min(job.c.logged_at), func.max(job.c.logged_at))).one()
-    return None if oldest is None else (oldest, newest)
+    return _extremes(store, select(func.min(job.c.logged_at), func.max(job.c.logged_at)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,9 +222,8 @@ def collection_gaps(store: Store, begin: int, end: int) -> Gaps:
         in_period = and_(instant >= first * DAY_S, instant < last * DAY_S)
         found.append(select(job.c.cluster, instant // DAY_S).where(in_period))
     seen: dict[str, set[int]] = {}
-    with store.reading() as connection:
-        for row in connection.execute(union(*found)):
-            seen.setdefault(row[0], set()).add(int(row[1]))
+    for row in _rows(store, union(*found)):
+        seen.setdefault(row[0], set()).add(int(row[1]))
     anywhere = set().union(*seen.values())
     missing = tuple(day * DAY_S for day in range(first, last) if day not in anywhere)
     of_cluster = {
@@ -263,15 +269,15 @@ def series_2012(
     for number, total, without_factor in _rows(store, grouped):
         left_out += int(without_factor)
         if total is not None:
-            values[int(number) * bin_s] = float(total) * scale
+            at = int(number) * bin_s
+            values[at] = values.get(at, 0.0) + float(total) * scale
     return values, left_out
 
 
 def distinct_names(store: Store, column: Column[Any], begin: int, end: int) -> list[str]:
     """The values of a job column among the jobs that ran from `begin` to before `end`: what wildcards are matched against."""
-    with store.reading() as connection:
-        asked = select(column).where(column.is_not(None), job.c.end_at >= begin, job.c.start_at < end).distinct()
-        return sorted(connection.scalars(asked))
+    asked = select(column).where(column.is_not(None), job.c.end_at >= begin, job.c.start_at < end).distinct()
+    return sorted({row[0] for row in _rows(store, asked)})
 
 
 def day_text(at: int) -> str:

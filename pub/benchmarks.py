@@ -5,10 +5,10 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Sequence
 
-from sqlalchemy import BigInteger, ColumnElement, Connection, and_, case, cast, insert, literal, null, select, update
+from sqlalchemy import BigInteger, ColumnElement, Connection, FromClause, and_, case, cast, insert, literal, null, select, update
 
 from batchacct.config import Benchmark
-from batchacct.store.tables import benchmark, job
+from batchacct.store.tables import benchmark
 
 Key = tuple[str, str, float, int, int, int]
 
@@ -40,8 +40,9 @@ def _midnight(day: dt.date) -> int:
     return int(dt.datetime.combine(day, dt.time(), dt.UTC).timestamp())
 
 
-def fitting_benchmark(connection: Connection) -> ColumnElement[int | None]:
-    """For a row of `job`: the id of the benchmark in force for its cluster when it ended, its own before the one for all.
+def fitting_benchmark(connection: Connection, jobs: FromClause) -> ColumnElement[int | None]:
+    """For a row of `jobs` (cluster, end_at, host_factor): the id of the benchmark in force for its cluster when it ended, its own
+    before the one for all.
 
     One CASE with a branch a benchmark: there are few, and a lookup for each job would cost more than the rest of the join.
     """
@@ -49,10 +50,10 @@ def fitting_benchmark(connection: Connection) -> ColumnElement[int | None]:
     in_force = sorted(in_force, key=lambda row: (row.cluster == "*", -row.valid_from, -row.id))
     branches = []
     for row in in_force:
-        fits = [row.valid_from <= job.c.end_at, job.c.end_at < row.valid_until]
+        fits = [row.valid_from <= jobs.c.end_at, jobs.c.end_at < row.valid_until]
         if row.cluster != "*":
-            fits.append(job.c.cluster == row.cluster)
+            fits.append(jobs.c.cluster == row.cluster)
         if row.per_host_factor:
-            fits.append(row.value * job.c.host_factor >= 1)
+            fits.append(row.value * jobs.c.host_factor >= 1)
         branches.append((and_(*fits), literal(row.id)))
     return case(*branches) if branches else cast(null(), BigInteger)

@@ -13,23 +13,17 @@ row order.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import (
-    BigInteger,
     Column,
     ColumnElement,
     Connection,
     FromClause,
-    Integer,
-    MetaData,
     Select,
     String,
     Table,
-    Text,
     and_,
     case,
     cast,
@@ -44,13 +38,13 @@ from sqlalchemy import (
     select,
 )
 
+from batchacct.archive.recalling import recall_for_join
 from batchacct.config import Config
 from batchacct.model import IDENTITY
 from batchacct.parsing import registry
 from batchacct.store.loads import hold, mark
 from batchacct.store.tables import (
     ROWS_PER_LOAD_BITS,
-    BigKey,
     identity,
     job,
     load,
@@ -60,9 +54,10 @@ from batchacct.store.tables import (
     usage_history,
     vo_mapping,
 )
+from pub import requeues
 from pub.benchmarks import fitting_benchmark, store_benchmarks
 from pub.requeues import first_submit, note_first_submits
-from pub.requeues import scratch as requeues
+from pub.scratch import fill_todo, match, scratch_tables, todo, verdict
 from pub.vo_map import LOCAL, VoMap, patterns_matching, store_mappings, vo_map
 
 RECORDS_PER_STEP = 200_000
@@ -75,35 +70,10 @@ NO_IDENTITY_CAME = "no identity came"
 LOCAL_QUEUE = "local queue"
 NO_BENCHMARK = "no benchmark"
 
-_scratch = MetaData()
-_todo = Table("todo", _scratch, Column("job_id", BigKey, primary_key=True, autoincrement=False), prefixes=["TEMPORARY"])
-_match = Table(
-    "matched",
-    _scratch,
-    Column("job_id", BigKey, primary_key=True, autoincrement=False),
-    Column("identity_id", BigInteger),
-    Column("candidates", Integer),
-    prefixes=["TEMPORARY"],
-)
-_verdict = Table(
-    "verdict",
-    _scratch,
-    Column("job_id", BigKey, primary_key=True, autoincrement=False),
-    Column("logged_at", BigInteger),
-    Column("outcome", Text),
-    Column("reason", Text),
-    Column("identity_id", BigInteger),
-    Column("mapping_id", BigInteger),
-    Column("benchmark_id", BigInteger),
-    prefixes=["TEMPORARY"],
-)
-
-_SUBMIT_AT: Column[int] = job.c.submit_at
 _old, _new = job.alias("old"), job.alias("new")
 
-# A join with `todo` would leave it to the database which side it walks, and without statistics SQLite walks all jobs there
-# have ever been. Asked for the jobs IN `todo`, and for the verdicts for which there EXISTS something, it has no such choice.
-_TODO = select(_todo.c.job_id)
+_IS_OF_JOB = and_(usage.c.job_id == job.c.id, usage.c.logged_at == job.c.logged_at)
+_MATCHED = todo.outerjoin(match, match.c.job_id == todo.c.job_id).outerjoin(identity, identity.c.id == match.c.identity_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,9 +99,8 @@ class Joiner:
         again = usage.c.outcome == "waiting"
         if benchmarks_changed:
             again |= and_(usage.c.outcome == "excluded", usage.c.reason == NO_BENCHMARK)
-        in_force = select(usage.c.job_id).join(job, job.c.id == usage.c.job_id).where(again, job.c.superseded_by.is_(None))
-        with _scratch_tables(connection):
-            _fill_todo(connection, in_force)
+        with scratch_tables(connection):
+            fill_todo(connection, usage.join(job, _IS_OF_JOB), again)
             return self._decide(connection)
 
     def step(self, connection: Connection, last_load: int) -> Counter[tuple[str, str]] | None:
@@ -140,42 +109,38 @@ class Joiner:
             loads = _next_loads(connection, record_type, last_load)
             if loads:
                 hold(connection, loads)
-                with _scratch_tables(connection):
+                recall_for_join(connection, record_type, loads, self.config.join)
+                with scratch_tables(connection):
                     for number in loads:
-                        _fill_todo(connection, self._concerned(record_type, number))
+                        fill_todo(connection, *self._concerned(record_type, number))
                     counts = self._decide(connection)
                 mark(connection, load.c.id.in_(loads), joined_at=self.now)
                 return counts
         return None
 
-    def _concerned(self, record_type: str, load_id: int) -> Select[int]:
-        """The jobs that a load brings, or those already in the ledger that one of its identities could belong to."""
+    def _concerned(self, record_type: str, load_id: int) -> tuple[FromClause, ColumnElement[bool]]:
+        """Where the jobs are that a load brings, or those already in the ledger that one of its identities could belong to."""
         table = job if record_type == "job" else identity
         within = table.c.id.between(load_id << ROWS_PER_LOAD_BITS, ((load_id + 1) << ROWS_PER_LOAD_BITS) - 1)
         if record_type == "job":
-            return select(job.c.id).where(within, job.c.superseded_by.is_(None))
-        return (
-            select(job.c.id)
-            .select_from(identity.join(job, self._could_belong(_SUBMIT_AT)).join(usage, usage.c.job_id == job.c.id))
-            .where(within, job.c.superseded_by.is_(None))
-            .distinct()
-        )
+            return job, within
+        return identity.join(job, self._could_belong(job, job.c.submit_at)).join(usage, _IS_OF_JOB), within
 
     def _decide(self, connection: Connection) -> Counter[tuple[str, str]]:
         """What becomes of the jobs in `todo`, written to the ledger; how many rows of which (outcome, reason) are new there."""
-        note_first_submits(connection, _TODO)
-        connection.execute(insert(_match).from_select(["job_id", "identity_id", "candidates"], self._nearest()))
+        note_first_submits(connection, select(todo.c.job_id).where(todo.c.lrms == requeues.LRMS))
+        connection.execute(insert(match).from_select(["job_id", "identity_id", "candidates"], self._nearest()))
         store_mappings(connection, self.rules, _accounts())
-        names = [c.name for c in _verdict.columns]
-        connection.execute(insert(_verdict).from_select(names, self._verdicts(connection)))
+        names = [c.name for c in verdict.columns]
+        connection.execute(insert(verdict).from_select(names, self._verdicts(connection)))
         self._keep_replaced(connection)
         return _replace_usage(connection)
 
     # --- which identity ------------------------------------------------------------------------------------------------
 
-    def _could_belong(self, submit_at: ColumnElement[int]) -> ColumnElement[bool]:
+    def _could_belong(self, jobs: Table, submit_at: ColumnElement[int]) -> ColumnElement[bool]:
         """Same cluster, same id, and the identity's time in the window of its kind around the job's."""
-        j, i, keys = job.c, identity.c, self.config.join
+        j, i, keys = jobs.c, identity.c, self.config.join
         after_submit = i.recorded_at - submit_at
         windows = or_(
             and_(i.time_kind == "submit", after_submit.between(-keys.submit_window, keys.submit_window)),
@@ -189,8 +154,8 @@ class Joiner:
 
     def _nearest(self) -> Select[int, int, int]:
         """For each job of `todo` with an identity: one of the nearest, and how many are equally near."""
-        j, i = job.c, identity.c
-        submit_at = func.coalesce(first_submit.c.submit_at, _SUBMIT_AT)
+        j, i = todo.c, identity.c
+        submit_at = func.coalesce(first_submit.c.submit_at, j.submit_at)
         reference = case((i.time_kind == "end", j.end_at), else_=func.coalesce(submit_at, j.end_at))
         dash_and_queue = func.substr(i.ce_id, func.length(i.ce_id) - func.length(j.queue))
         nearness = (
@@ -201,14 +166,13 @@ class Joiner:
         )
         ranked = (
             select(
-                job.c.id.label("job_id"),
-                identity.c.id.label("identity_id"),
-                func.rank().over(partition_by=job.c.id, order_by=nearness).label("place"),
+                j.job_id,
+                i.id.label("identity_id"),
+                func.rank().over(partition_by=j.job_id, order_by=nearness).label("place"),
             )
             .select_from(
-                job.outerjoin(first_submit, first_submit.c.job_id == job.c.id).join(identity, self._could_belong(submit_at))
+                todo.outerjoin(first_submit, first_submit.c.job_id == j.job_id).join(identity, self._could_belong(todo, submit_at))
             )
-            .where(job.c.id.in_(_TODO))
             .subquery()
         )
         return (
@@ -242,45 +206,43 @@ class Joiner:
         outcome = case(*((condition, literal(verdict[0])) for condition, verdict in rules), else_=literal("local"))
         reason = case(*((condition, literal(verdict[1])) for condition, verdict in rules), else_=literal(LOCAL_QUEUE))
         only = case((j.candidates == 1, j.identity_id), else_=null())
-        return select(j.id, j.logged_at, outcome, reason, only, j.mapping_id, j.benchmark_id)
+        return select(j.job_id, j.logged_at, outcome, reason, only, j.mapping_id, j.benchmark_id)
 
     def _chosen_rows(self, connection: Connection) -> FromClause:
         """The jobs of `todo` with what the verdict looks at: nearest identity, VO mapping, benchmark."""
+        j = todo.c
         mapping = and_(
             vo_mapping.c.rules_hash == self.rules.rules_hash,
-            vo_mapping.c.user_name == func.coalesce(job.c.user_name, ""),
-            vo_mapping.c.group_name == func.coalesce(job.c.group_name, ""),
-            vo_mapping.c.project == func.coalesce(job.c.project, ""),
+            vo_mapping.c.user_name == func.coalesce(j.user_name, ""),
+            vo_mapping.c.group_name == func.coalesce(j.group_name, ""),
+            vo_mapping.c.project == func.coalesce(j.project, ""),
             vo_mapping.c.issuer == _token(identity.c.token_issuer),
             vo_mapping.c.subject == _token(identity.c.token_subject),
         )
         vo_is_told = or_(identity.c.vo.is_not(None), identity.c.fqan.is_not(None), ~vo_mapping.c.vo.like(f"{LOCAL}%"))
-        matched = job.outerjoin(_match, _match.c.job_id == job.c.id).outerjoin(identity, identity.c.id == _match.c.identity_id)
         return (
             select(
-                job.c.id,
-                job.c.logged_at,
-                job.c.cluster,
-                func.coalesce(job.c.queue, "").label("queue"),
-                job.c.start_at,
-                job.c.end_at,
-                job.c.cpu_duration_s,
-                func.coalesce(_match.c.candidates, 0).label("candidates"),
-                _match.c.identity_id,
+                j.job_id,
+                j.logged_at,
+                j.cluster,
+                func.coalesce(j.queue, "").label("queue"),
+                j.start_at,
+                j.end_at,
+                j.cpu_duration_s,
+                func.coalesce(match.c.candidates, 0).label("candidates"),
+                match.c.identity_id,
                 vo_mapping.c.id.label("mapping_id"),
                 case((vo_is_told, 1), else_=0).label("vo_is_told"),
-                fitting_benchmark(connection).label("benchmark_id"),
+                fitting_benchmark(connection, todo).label("benchmark_id"),
             )
-            .select_from(matched.outerjoin(vo_mapping, mapping))
-            .where(job.c.id.in_(_TODO))
+            .select_from(_MATCHED.outerjoin(vo_mapping, mapping))
             .subquery()
         )
 
     def _is_grid_queue(self, connection: Connection, cluster: ColumnElement[str], queue: ColumnElement[str]) -> ColumnElement[bool]:
         """Whether a job's queue is one of its cluster's grid queues; the patterns are matched against the queues there are."""
         found: dict[str, set[str]] = {}
-        in_todo = select(job.c.cluster, job.c.queue).where(job.c.id.in_(_TODO)).distinct()
-        for name, queue_name in connection.execute(in_todo):
+        for name, queue_name in connection.execute(select(todo.c.cluster, todo.c.queue).distinct()):
             found.setdefault(name, set()).add(queue_name or "")
         conditions = [
             and_(cluster == name, queue.in_(grid))
@@ -316,17 +278,18 @@ class Joiner:
 def _older_revisions() -> Select[int]:
     """The jobs of which `todo` holds a newer revision."""
     same = and_(_old.c.logged_at == _new.c.logged_at, _old.c.record_key == _new.c.record_key, _old.c.id != _new.c.id)
-    return select(_old.c.id).select_from(_new.join(_old, same)).where(_new.c.id.in_(_TODO), _new.c.revision > 0)
+    newer = select(todo.c.job_id).where(todo.c.revision > 0)
+    return select(_old.c.id).select_from(_new.join(_old, same)).where(_new.c.id.in_(newer))
 
 
 def _decided_anew() -> Select[int]:
     """The jobs of which the ledger says something else than the verdict."""
     differs = or_(
-        usage.c.outcome != _verdict.c.outcome,
-        usage.c.identity_id.is_distinct_from(_verdict.c.identity_id),
-        and_(usage.c.outcome.in_(["waiting", "excluded"]), usage.c.reason.is_distinct_from(_verdict.c.reason)),
+        usage.c.outcome != verdict.c.outcome,
+        usage.c.identity_id.is_distinct_from(verdict.c.identity_id),
+        and_(usage.c.outcome.in_(["waiting", "excluded"]), usage.c.reason.is_distinct_from(verdict.c.reason)),
     )
-    return select(_verdict.c.job_id).where(exists().where(usage.c.job_id == _verdict.c.job_id, differs))
+    return select(verdict.c.job_id).where(exists().where(usage.c.job_id == verdict.c.job_id, differs))
 
 
 def _replace_usage(connection: Connection) -> Counter[tuple[str, str]]:
@@ -337,19 +300,18 @@ def _replace_usage(connection: Connection) -> Counter[tuple[str, str]]:
     for gone in (_decided_anew(), _older_revisions()):
         connection.execute(delete(refusal).where(refusal.c.job_id.in_(gone)))
         connection.execute(delete(usage).where(usage.c.job_id.in_(gone)))
-    is_new = ~exists().where(usage.c.job_id == _verdict.c.job_id)
-    kinds = (_verdict.c.outcome, _verdict.c.reason)
+    is_new = ~exists().where(usage.c.job_id == verdict.c.job_id)
+    kinds = (verdict.c.outcome, verdict.c.reason)
     counts = connection.execute(select(*kinds, func.count()).where(is_new).group_by(*kinds)).all()
-    connection.execute(insert(usage).from_select([c.name for c in _verdict.columns], select(*_verdict.c).where(is_new)))
+    connection.execute(insert(usage).from_select([c.name for c in verdict.columns], select(*verdict.c).where(is_new)))
     return Counter({(row[0], row[1]): row[2] for row in counts})
 
 
 def _accounts() -> Select[str, str, str, str, str]:
     """What the VO of a job without an FQAN can follow from: its account, and the token of its identity."""
-    user, group, project = (func.coalesce(c, "") for c in (job.c.user_name, job.c.group_name, job.c.project))
+    user, group, project = (func.coalesce(todo.c[name], "") for name in ("user_name", "group_name", "project"))
     tokens = (_token(identity.c.token_issuer), _token(identity.c.token_subject))
-    matched = job.outerjoin(_match, _match.c.job_id == job.c.id).outerjoin(identity, identity.c.id == _match.c.identity_id)
-    return select(user, group, project, *tokens).select_from(matched).where(job.c.id.in_(_TODO)).distinct()
+    return select(user, group, project, *tokens).select_from(_MATCHED).distinct()
 
 
 def _token(column: Column[str]) -> ColumnElement[str]:
@@ -358,7 +320,7 @@ def _token(column: Column[str]) -> ColumnElement[str]:
 
 
 def newest_load(connection: Connection) -> int:
-    """Where a run of the join ends: collectors go on meanwhile, and a run that wanted to join all of it might never end."""
+    """Where a run of the join ends: collectors go on meanwhile, and it might never end."""
     return connection.scalar(select(func.max(load.c.id))) or 0
 
 
@@ -378,19 +340,3 @@ def _next_loads(connection: Connection, record_type: str, last_load: int) -> lis
         chosen.append(number)
         records += recorded
     return chosen
-
-
-def _fill_todo(connection: Connection, job_ids: Select[int]) -> None:
-    wanted = job_ids.subquery()
-    new = select(wanted.c[0]).where(~exists().where(_todo.c.job_id == wanted.c[0]))
-    connection.execute(insert(_todo).from_select(["job_id"], new))
-
-
-@contextmanager
-def _scratch_tables(connection: Connection) -> Iterator[None]:
-    """The temporary tables of one step, gone at its end."""
-    for tables in (_scratch, requeues):
-        tables.create_all(connection, checkfirst=False)
-    yield
-    for tables in (_scratch, requeues):
-        tables.drop_all(connection, checkfirst=False)

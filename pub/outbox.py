@@ -20,7 +20,7 @@ from batchacct.crashpoints import crash_point
 from batchacct.errors import ConfigError, PublishError
 from batchacct.model import INTEGER
 from batchacct.store.dialects import Dialect
-from batchacct.store.tables import left_out, message, refusal, setting, usage
+from batchacct.store.tables import job, left_out, message, refusal, setting, usage
 from pub.formats.contract import Format
 from pub.payload import packed
 from pub.usage_records import GATHERED, gathering, usage_records
@@ -183,5 +183,8 @@ def keep_template(connection: Connection, settings: Publish, now: int) -> None:
 
 
 def retry_refused(connection: Connection) -> None:
-    """Forgets the refusals, so that this run tries those records again: a corrected setting or clock may have mended them."""
-    connection.execute(delete(refusal))
+    """Forgets the refusals, so that this run tries those records again: a corrected setting or clock may have mended them.
+
+    Of an archived job the refusal stands: it would have to be recalled first.
+    """
+    connection.execute(delete(refusal).where(exists().where(job.c.id == refusal.c.job_id)))

@@ -11,7 +11,8 @@ from typing import Any
 
 from sqlalchemy import BigInteger, Column, Connection, MetaData, Row, Select, Table, and_, exists, insert, select
 
-from batchacct.store.tables import BigKey, job
+from batchacct.store.columns import BigKey
+from batchacct.store.tables import job
 
 LRMS = "Slurm"
 PUT_BACK = ("requeued", "preempted", "node_fail")
@@ -32,13 +33,13 @@ _earlier = job.alias("earlier")
 
 
 def note_first_submits(connection: Connection, todo: Select[int]) -> None:
-    """Fills `first_submit` for the runs among `todo`."""
+    """Fills `first_submit` for the runs among `todo`, which are of `LRMS`."""
     same_job = and_(_earlier.c.join_id == job.c.join_id, _earlier.c.cluster == job.c.cluster, _earlier.c.id != job.c.id)
     put_back = and_(
         _earlier.c.state.in_(PUT_BACK), _earlier.c.end_at.between(job.c.submit_at - WITHIN_S, job.c.submit_at + WITHIN_S)
     )
     continued = exists().where(same_job, put_back)
-    asked = connection.execute(select(job.c.id, job.c.join_id).where(job.c.lrms == LRMS, job.c.id.in_(todo), continued)).all()
+    asked = connection.execute(select(job.c.id, job.c.join_id).where(job.c.id.in_(todo), continued)).all()
     ids = sorted({row.join_id for row in asked})
     first: dict[int, int] = {}
     for start in range(0, len(ids), IDS_PER_QUERY):

@@ -18,6 +18,7 @@ from sqlalchemy import Connection, Select, insert, select
 
 from batchacct.config import TokenIssuer, Vo, VoRule
 from batchacct.errors import ConfigError
+from batchacct.store.columns import hash_of
 from batchacct.store.tables import vo_mapping
 
 LOCAL = "local-"
@@ -94,6 +95,7 @@ def store_mappings(connection: Connection, rules: VoMap, accounts: Select[str, s
 
 def _mapping(rules: VoMap, asked: dict[str, str]) -> dict[str, str]:
     row = {"rules_hash": rules.rules_hash, **asked}
+    row["asked_hash"] = hash_of(*row.values())
     token = rules.of_token(asked["issuer"], asked["subject"])
     if token is not None:
         entry, rule = token

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import text
 
 from batchacct.store import Store
-from tests.servers import REQUIRED, MissingServerError, postgresql
+from tests.servers import NO_SYNC, REQUIRED, MariaServer, MissingServerError, mariadb_server, postgresql
 
 
 @pytest.fixture(scope="session")
@@ -24,16 +24,37 @@ def postgresql_url() -> Iterator[str]:
         pytest.skip(str(missing))
 
 
+@pytest.fixture(scope="session")
+def mariadb() -> Iterator[MariaServer]:
+    """One MariaDB for the session, as `postgresql_url`."""
+    try:
+        with mariadb_server(NO_SYNC) as server:
+            yield server
+    except MissingServerError as missing:
+        if REQUIRED:
+            raise
+        pytest.skip(str(missing))
+
+
+@pytest.fixture(scope="session")
+def mariadb_url(mariadb: MariaServer) -> str:
+    return mariadb.url
+
+
 @pytest.fixture
 def sqlite_url(tmp_path: Path) -> str:
     return f"sqlite:///{tmp_path}/batchacct.db"
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=["sqlite", "postgresql", "mariadb"])
 def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """The URL of an empty database of each backend."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path}/batchacct.db"
+    if request.param == "mariadb":
+        maria: MariaServer = request.getfixturevalue("mariadb")
+        maria.empty("batchacct")
+        return maria.url
     url: str = request.getfixturevalue("postgresql_url")
     server = Store(url)
     with server.writing() as connection:

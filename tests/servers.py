@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import getpass
 import os
 import pwd
 import shutil
 import socket
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+START_TIMEOUT_S = 60
+NO_SYNC = "--innodb-flush-method=nosync"
+"""For a MariaDB that need not survive a power cut: what it says to be stored survives its own end all the same."""
 REQUIRED = os.environ.get("BATCHACCT_REQUIRE_SERVICES") == "1"
 
 
@@ -73,6 +78,86 @@ def postgresql() -> Iterator[str]:
         yield server.url
 
 
+class MariaServer:
+    """A MariaDB of its own with one empty database at `url`; `port` stays the same from start to start.
+
+    Its user has no password, and no more rights in that database, and in others whose names begin so, than batchacct asks for.
+    `options` are the server's own.
+    """
+
+    USER = "batchacct"
+    GRANTS = "SELECT, INSERT, UPDATE, DELETE, CREATE, ALTER, DROP, INDEX, CREATE VIEW, CREATE TEMPORARY TABLES"
+
+    def __init__(self, folder: Path, *options: str) -> None:
+        self.folder = folder
+        self.port = free_port()
+        self.socket = folder / "s.sock"
+        self.url = f"mariadb+pymysql://{self.USER}@127.0.0.1:{self.port}/batchacct"
+        self._process: subprocess.Popen[bytes] | None = None
+        # two installations at a time make temporary tables of the same names: each has its own place for them
+        data, tmp, user = f"--datadir={folder}/data", f"--tmpdir={folder}", f"--user={getpass.getuser()}"
+        made_by = ["mariadb-install-db", "--no-defaults", "--auth-root-authentication-method=normal", "--skip-test-db"]
+        _checked([*made_by, data, tmp, user], "")
+        self._command = [
+            "mariadbd", "--no-defaults", data, tmp, f"--socket={self.socket}", f"--pid-file={folder}/pid", f"--port={self.port}",
+            "--bind-address=127.0.0.1", "--skip-name-resolve", user, *options,
+        ]  # fmt: skip
+
+    def start(self) -> None:
+        """Returns when it takes connections."""
+        is_first = self._process is None
+        with (self.folder / "log").open("ab") as output:
+            self._process = subprocess.Popen(self._command, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+        self._await_connections()
+        if is_first:
+            self.execute(f"CREATE USER {self.USER}@127.0.0.1; GRANT {self.GRANTS} ON `batchacct%`.* TO {self.USER}@127.0.0.1")
+            self.empty("batchacct")
+
+    def stop(self, mode: str = "immediate") -> None:
+        """`immediate`: as if it crashed; `fast`: connections are told, and closed."""
+        if self._process is not None:
+            self._process.terminate() if mode == "fast" else self._process.kill()
+            self._process.wait(START_TIMEOUT_S)
+
+    def empty(self, database: str) -> None:
+        """Makes a database anew."""
+        self.execute(f"DROP DATABASE IF EXISTS `{database}`; CREATE DATABASE `{database}`")
+
+    def execute(self, script: str, database: str = "") -> None:
+        """Runs an SQL script as root with the server's own client, which knows DELIMITER."""
+        command = ["mariadb", "--no-defaults", f"--socket={self.socket}", "-u", "root", *([database] if database else [])]
+        _checked(command, script)
+
+    def _await_connections(self) -> None:
+        assert self._process is not None
+        until = time.monotonic() + START_TIMEOUT_S
+        while True:
+            try:
+                return self.execute("SELECT 1")
+            except RuntimeError:
+                if self._process.poll() is not None or time.monotonic() > until:
+                    said = (self.folder / "log").read_text(errors="replace")
+                    raise RuntimeError(f"MariaDB did not start:\n{said}") from None
+                time.sleep(0.1)
+
+
+@contextmanager
+def mariadb_server(*options: str) -> Iterator[MariaServer]:
+    """A running MariaDB that may be stopped, and started again."""
+    if not all(shutil.which(program) for program in ("mariadbd", "mariadb", "mariadb-install-db")):
+        raise MissingServerError("MariaDB is not installed: apt-get install mariadb-server")
+    folder = Path(tempfile.mkdtemp(prefix="batchacct-mariadb-", dir="/tmp"))
+    try:
+        server = MariaServer(folder, *options)
+        try:
+            server.start()
+            yield server
+        finally:
+            server.stop()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -107,5 +192,11 @@ def _run(user: str | None, program: Path, *arguments: object) -> None:
         command, user=user, extra_groups=[] if user else None, cwd="/", env={"PATH": os.environ["PATH"], "LC_ALL": "C"},
         capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL,
     )  # fmt: skip
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command)}: {done.stderr or done.stdout}")
+
+
+def _checked(command: list[str], script: str) -> None:
+    done = subprocess.run(command, input=script, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)}: {done.stderr or done.stdout}")

@@ -25,7 +25,7 @@ _BUILT_IN = {
     "audit": "batchacct.cli.auditing:audit",
     "why": "batchacct.cli.telling:why",
     "trace": "batchacct.cli.telling:trace",
-    "db": "batchacct.cli.setting_up:db",
+    "db": "batchacct.cli.database:db",
     "config": "batchacct.cli.setting_up:config",
 }
 

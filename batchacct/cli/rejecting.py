@@ -13,7 +13,7 @@ from batchacct.clock import unix_now
 from batchacct.collector import Collector, beginning
 from batchacct.completing import complete_parts
 from batchacct.config import Config
-from batchacct.errors import ConfigError, IncompleteError, SourceError
+from batchacct.errors import ConfigError, HorizonError, IncompleteError, SourceError
 from batchacct.following import HEAD_BYTES, read_fully
 from batchacct.model import text_of
 from batchacct.parsing import Block
@@ -119,7 +119,10 @@ def _replay_one(store: Store, collector: Collector | None, number: int) -> str |
     if parsed.rejects:
         return parsed.rejects[0].reason
     origin = Origin(row.source, parser.record_type.name, parser.label, row.path)
-    counts, _ = append(store, origin, parsed, unix_now())
+    try:
+        counts, _ = append(store, origin, parsed, unix_now())
+    except HorizonError as error:
+        return error.message
     with store.writing() as connection:
         still = and_(reject.c.id == number, reject.c.replayed_by.is_(None))
         moved = {"units": load.c.units - 1, "rejected": load.c.rejected - 1}

@@ -1,4 +1,4 @@
-"""`batchacct init`, `db` and `config`: everything before the first record."""
+"""`batchacct init` and `config`: everything before the first record."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import click
 from sqlalchemy import make_url
 
 from batchacct.cli.common import config_option, open_store
+from batchacct.cli.database import create_database
 from batchacct.config import Config, default_path, load_config, masked
 from batchacct.config_sample import Found, sample
 from batchacct.connection import check_url
-from batchacct.errors import ConfigError, SchemaError, StoreError
+from batchacct.errors import ConfigError, SchemaError
 from batchacct.feeding import feed
 from batchacct.parsing import registry
 from batchacct.parsing.reading import expand, open_stream
-from batchacct.store import Store
 
 _USUAL_LOGS: dict[str, tuple[str, ...]] = {
     "lsf": ("/var/log/lsf/lsb.acct*", "/usr/share/lsf/work/*/logdir/lsb.acct*"),
@@ -75,7 +75,7 @@ def init(path: Path, database: str, site: str | None) -> None:
     except OSError as error:
         raise ConfigError(f"{path} cannot be written: {error}") from error
     click.echo(f"wrote {path}")
-    _create(load_config(path))
+    create_database(load_config(path))
     for source in found:
         paths = source.get("paths")
         what = f"asks {source['feed']}" if "feed" in source else "follows " + ", ".join(paths if isinstance(paths, list) else [])
@@ -84,36 +84,6 @@ def init(path: Path, database: str, site: str | None) -> None:
         click.echo("found no logs in the usual places: correct the `paths` of each [[source]]")
     shown = make_url(database).render_as_string(hide_password=True)
     click.echo(f"created {shown}. Next: read and correct the configuration, then `batchacct config check`")
-
-
-@click.group()
-def db() -> None:
-    """The database: its schema."""
-
-
-@db.command()
-@config_option
-def create(config: Config) -> None:
-    """Creates the schema, or brings it up to date.
-
-    Harmless when repeated.
-    """
-    click.echo("created" if _create(config) else "was there already, in this program's version")
-
-
-def _create(config: Config) -> bool:
-    url = config.database.resolved()
-    if url.startswith("sqlite:///"):
-        folder = Path(url.removeprefix("sqlite:///")).parent
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise StoreError(f"the folder of the database, {folder}, cannot be made: {error.strerror}") from error
-    store = Store(url)
-    try:
-        return store.create()
-    finally:
-        store.close()
 
 
 @click.group()

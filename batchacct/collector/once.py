@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from batchacct.collector.collecting import PARSE_THREADS, Collected, Collector, Progress, no_progress
 from batchacct.collector.follower import Follower
-from batchacct.errors import ParseError, SourceError
+from batchacct.errors import CheckpointError, ParseError, SourceError
 from batchacct.feeding import Feed
 from batchacct.parsing.reading import read_blocks
 from batchacct.store import Origin, Store, append, note_state, store_cursor, stored_cursor
@@ -66,7 +66,7 @@ def ask(store: Store, collector: Collector, feed: Feed, clock: Callable[[], int]
                     progress(parsed.end_offset - parsed.start_offset)
             store_cursor(store, source.name, answer.cursor, clock())
             done.files += 1
-    except (ParseError, SourceError) as error:
+    except (CheckpointError, ParseError, SourceError) as error:
         done.errors.append(error)
     state: dict[str, object] = {"record_type": parser.record_type.name}
     if done.errors:

@@ -4,6 +4,8 @@ In units: units read = recorded + merged + already known + skipped + rejected; m
 completed, or which wait for the others of their whole. In jobs: job records in force = joined + local +
 waiting + excluded + not joined yet. For the destination: records published = confirmed + unsent + refused + not in a message yet,
 and records in messages = confirmed + unsent + replaced since.
+
+Archived records count as those in the tables do, whether their files are there or were purged.
 """
 
 from __future__ import annotations
@@ -14,6 +16,8 @@ from typing import Any, cast
 
 from sqlalchemy import ColumnElement, Connection, Row, Select, and_, case, exists, func, select
 
+from batchacct.archive.holdings import archived_counts
+from batchacct.model import JOB, RECORD_TYPES
 from batchacct.store import tables
 from batchacct.store.tables import (
     ROWS_PER_LOAD,
@@ -149,7 +153,9 @@ def read_books(connection: Connection) -> Books:
     open_rejects = connection.scalar(select(func.count()).select_from(reject).where(reject.c.replayed_by.is_(None))) or 0
     problems = [f"source {s.name}: units read are not accounted for" for s in sources if not s.balanced]
     problems += [
-        f"{name} records: loads say {said}, the table has {there}" for name, (said, there) in counted.items() if said != there
+        f"{name} records: loads say {said}, the table and the archive have {there}"
+        for name, (said, there) in counted.items()
+        if said != there
     ]
     if not jobs.balanced:
         problems.append("jobs: outcomes do not add up to the records in force")
@@ -212,8 +218,9 @@ def _source(
 
 def _jobs(connection: Connection) -> JobBooks:
     """Nothing here reads the job table as a whole but the count of its rows: the rest is asked of the loads it concerns."""
-    stored = _count(connection, select(func.count()).select_from(job))
-    superseded = _count(connection, _jobs_of_loads(func.count()).where(load.c.revised > 0, job.c.revision > 0))
+    archived, revisions = archived_counts(connection, JOB)
+    stored = _count(connection, select(func.count()).select_from(job)) + archived
+    superseded = _count(connection, _jobs_of_loads(func.count()).where(load.c.revised > 0, job.c.revision > 0)) + revisions
     not_joined_yet = and_(load.c.joined_at.is_(None), load.c.record_type == "job")
     not_joined = _count(connection, _jobs_of_loads(func.count()).where(not_joined_yet, job.c.superseded_by.is_(None)))
     kinds = (usage.c.outcome, func.coalesce(usage.c.reason, ""))
@@ -280,12 +287,13 @@ def _parts_waiting(connection: Connection) -> tuple[dict[str, int], dict[str, in
 
 
 def _counts_of(connection: Connection, record_type: str) -> tuple[int, int]:
-    """Records of a type as the loads say, and as the table has them."""
+    """Records of a type as the loads say, and as the table and the archive have them."""
     said = load.c.merged if record_type == "part" else load.c.recorded + load.c.completed
     of_type = select(func.coalesce(func.sum(said), 0))
     if record_type != "part":
         of_type = of_type.where(load.c.record_type == record_type)
-    return _count(connection, of_type), _count(connection, select(func.count()).select_from(tables.RECORD_TABLES[record_type]))
+    there = _count(connection, select(func.count()).select_from(tables.RECORD_TABLES[record_type]))
+    return _count(connection, of_type), there + archived_counts(connection, RECORD_TYPES[record_type])[0]
 
 
 def _count(connection: Connection, query: Select[Any]) -> int:

@@ -9,7 +9,21 @@ from typing import Any, cast
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from sqlalchemy import Column, Connection, Index, MetaData, Table, and_, delete, exists, func, insert, literal, select, update
+from sqlalchemy import (
+    Column,
+    Connection,
+    MetaData,
+    Table,
+    UniqueConstraint,
+    and_,
+    delete,
+    exists,
+    func,
+    insert,
+    literal,
+    select,
+    update,
+)
 
 from batchacct.crashpoints import crash_point
 from batchacct.errors import CheckpointError
@@ -18,6 +32,7 @@ from batchacct.model import INSTANT, PART, REAL, RECORD_TYPES, TEXT, Record, Rec
 from batchacct.parsing import Parsed, RejectedUnit, Row
 from batchacct.store import tables
 from batchacct.store.dialects import Dialect, KnownRecordsError
+from batchacct.store.horizon import without_archived
 from batchacct.store.keys import without_long_keys
 from batchacct.store.loads import OpenLoad, close_load, open_load
 from batchacct.store.seen import note_seen
@@ -61,14 +76,17 @@ def append(store: Store, origin: Origin, parsed: Parsed, now: int, moved: Positi
     """Stores one block's outcome; `moved` is the position behind it, replacing `origin.position`.
 
     A record whose key and hash are known is counted and skipped; one whose key is known with another hash becomes a revision.
-    Raises: StoreError, CheckpointError if another process has moved the position meanwhile; then nothing of it is stored.
+    Raises: StoreError, CheckpointError if another process has moved the position meanwhile, HorizonError if all of it is of
+    archived months; then nothing of it is stored.
     """
-    parsed = without_long_keys(RECORD_TYPES[origin.record_type], parsed)
+    record_type = RECORD_TYPES[origin.record_type]
+    parsed = without_long_keys(record_type, parsed)
+    goes_on = origin.asked or (origin.position is not None and origin.position.id is not None)
     with store.appending() as connection:
+        parsed = without_archived(connection, record_type, parsed, source=origin.source, path=origin.path, goes_on=goes_on)
         stored = _store_position(connection, origin.position, moved, now) if moved else None
         rows = max(parsed.records.num_rows, parsed.parts.num_rows)
         of = open_load(connection, _of_block(origin, parsed, stored), rows)
-        record_type = RECORD_TYPES[origin.record_type]
         crash_point("append.after-position")
         records = _append_records(connection, store.dialect, record_type, parsed.records, of)
         parts = _append_records(connection, store.dialect, PART, parsed.parts, of)
@@ -159,13 +177,16 @@ def _numbered(batch: pa.RecordBatch, of: OpenLoad) -> pa.RecordBatch:
 
 
 def _as_stored(column: pa.Array[Any]) -> pa.Array[Any]:
-    """Instants as Unix seconds; NUL in a text, which PostgreSQL cannot hold, as `\\x00`; NaN, which is no measurement, as null."""
+    """Instants as Unix seconds; NUL in a text, which PostgreSQL cannot hold, as `\\x00`; what is no finite number, as null.
+
+    MariaDB cannot hold that; it is no measurement, and would spoil every sum it enters.
+    """
     if column.type == INSTANT:
         return column.cast(pa.int64())
     if column.type == TEXT and pc.any(pc.match_substring(column, "\0")).as_py():
         return pc.replace_substring(column, "\0", "\\x00")
-    if column.type == REAL and pc.any(pc.is_nan(column)).as_py():
-        known: pa.Array[Any] = pc.if_else(pc.is_nan(column), pa.scalar(None, REAL), column)
+    if column.type == REAL and not pc.all(pc.is_finite(column), min_count=0).as_py():
+        known: pa.Array[Any] = pc.if_else(pc.is_finite(column), column, pa.scalar(None, REAL))
         return known
     return column
 
@@ -175,8 +196,9 @@ def _append_staged(
 ) -> _Inserted:
     """The slow way, for a batch that holds known keys: sorts known records and revisions out in a temporary table."""
     columns = [Column(c.name, c.type, primary_key=c.primary_key, server_default=c.server_default) for c in table.columns]
-    stage = Table(f"stage_{table.name}", MetaData(), *columns, prefixes=["TEMPORARY"])
-    Index(f"{stage.name}_key", stage.c.record_key, stage.c[record_type.time_column], stage.c.id)
+    # a key, though the id alone is unique: MariaDB commits a transaction that makes an index
+    key = UniqueConstraint("record_key", record_type.time_column, "id")
+    stage = Table(f"stage_{table.name}", MetaData(), *columns, key, prefixes=["TEMPORARY"])
     stage.create(connection)
     dialect.bulk_insert(connection, stage, batch)
     known = _drop_known(connection, record_type, table, stage)

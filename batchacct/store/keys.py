@@ -1,4 +1,4 @@
-"""How long what is in an index may be: a row of PostgreSQL's has room for 2,704 bytes; longer ones stopped all its neighbours."""
+"""Records and parts whose keys are longer than an index may hold are rejects: a database refuses them, and all their neighbours."""
 
 from __future__ import annotations
 
@@ -11,12 +11,7 @@ import pyarrow.compute as pc
 from batchacct.model import PART, RecordType
 from batchacct.parsing import Parsed
 from batchacct.parsing.contract import rejected
-
-LONGEST_BYTES = {
-    **dict.fromkeys(("record_key", "join_id", "part_key", "lrms_job_id"), 1000),
-    **dict.fromkeys(("cluster", "user_name", "group_name", "project", "token_issuer", "token_subject"), 400),
-}
-"""Of the columns that are in an index, or are looked up in one together: no real value comes near."""
+from batchacct.store.columns import LONGEST_BYTES
 
 
 def without_long_keys(record_type: RecordType, parsed: Parsed) -> Parsed:

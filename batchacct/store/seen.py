@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from sqlalchemy import Connection, and_, bindparam, insert, select, update
 
 from batchacct.model import JOB, RecordType
+from batchacct.store.columns import SOURCE_BYTES
 from batchacct.store.tables import IDS_PER_BLOCK, IDS_PER_TIME, seen_hour, seen_ids
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ BLOCKS_PER_QUERY = 400
 _BLOCK_BITS = 50
 
 _SLURM = r":(?P<number>[0-9]{1,18})(?:_[0-9]+)?(?:\+[0-9]+)?:[0-9]*:[0-9]+(?::.*)?$"
-_HTCONDOR = r"^(?P<series>[^#]*)#(?P<number>[0-9]{1,18})[.]"
+_HTCONDOR = rf"^(?P<series>[^#]{{0,{SOURCE_BYTES}}})#(?P<number>[0-9]{{1,18}})[.]"
 _LEADING = r"^(?P<number>[0-9]{1,18})(?:[^0-9].*)?$"
 
 # Built once: a line that comes alone is noted, too, and building a statement takes longer than running it.

@@ -33,7 +33,7 @@ class Store:
         except NoSuchModuleError as error:
             raise ConfigError(f"no such database: {error}") from error
         except ImportError as error:
-            extra = {"postgresql": "postgres"}.get(parsed.get_backend_name(), parsed.get_backend_name())
+            extra = {"postgresql": "postgres", "mariadb": "mysql"}.get(parsed.get_backend_name(), parsed.get_backend_name())
             raise ConfigError(f"the driver for this database is missing ({error}): pip install 'batchacct[{extra}]'") from error
 
     def create(self) -> bool:
@@ -136,17 +136,30 @@ class HeldLocks:
 
 
 def _first_line(error: BaseException | None) -> str:
-    return str(error).strip().split("\n")[0].rstrip(".")
+    arguments: tuple[object, ...] = getattr(error, "args", ())
+    numbered = len(arguments) == 2 and isinstance(arguments[0], int)  # the drivers of MariaDB and MySQL
+    said = f"{arguments[1]} (error {arguments[0]})" if numbered else str(error)
+    return said.strip().split("\n")[0].rstrip(".")
 
 
 def _advice(error: BaseException | None) -> str:
-    said = str(error).lower()
+    said = _first_line(error).lower() if error is not None else ""
     with contextlib.suppress(StopIteration):
         return next(advice for pattern, advice in _ADVICE if re.search(pattern, said))
     return "Nothing was stored by this step; what it was to store is still in its source"
 
 
 _ADVICE = (
+    (r"\(error 1045\)", "Check the user name and password in the connection file"),
+    (r"\(error (1044|1142|1227|1370)\)", "Grant this user the rights that docs/how-to/databases.md lists"),
+    (r"\(error 1049\)", "Create the database, as docs/how-to/databases.md says, or correct the database URL"),
+    (r"\(error 1146\)", "Run `batchacct db create`"),
+    (r"\(error (1021|1114|1026)\)|errno: 28", "Make room; nothing was lost, it goes on where it stopped"),
+    (r"\(error (1205|1213)\)", "Another process was in the way; nothing was lost, it goes on where it stopped"),
+    (r"\(error (1153|1301)\)", "Set max_allowed_packet on the database server to more than its largest message or log line"),
+    (r"\(error (2006|2013|2055|1053|1927)\)", "Nothing was lost; it goes on where it stopped, once the server is there again"),
+    (r"\(error (2002|2003|2005)\)", "Is the server running, and the address right?"),
+    (r"\(error (1290|1836|3100)\)", "The server is read-only: connect to the one that is written to"),
     ("password|authentication", "Check the user name and password in the connection file"),
     ('no such table|relation ".*" does not exist', "Run `batchacct db create`"),
     ("does not exist", "Create it, or correct the database URL"),

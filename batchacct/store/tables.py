@@ -14,6 +14,14 @@ tells counters of one cluster apart (HTCondor's schedds).
 
 `usage` is the ledger: one narrow row a job, saying which identity and which rule made it what it is, and which message took it
 out. What a correction replaces moves to `usage_history`.
+
+`vo_mapping.asked_hash` is of the rules and of what they were asked (`columns.hash_of`): six texts are too long for a unique key.
+
+`archived_month` has a row for each month (the Unix second it begins at) and record type of which records were taken out of their
+table, into the file it names, with what the records come to; `revisions` are those of them that replaced another. Without a name
+there is no file; the sums of what was in files that were purged stay. `recalled` are records of such files that are back in their
+tables: they do not count there. `archive_leftover` names files that are not in force: one that is being written just now, one that
+was replaced.
 """
 
 from __future__ import annotations
@@ -21,22 +29,12 @@ from __future__ import annotations
 from typing import Any
 
 import pyarrow as pa
-from sqlalchemy import (
-    BigInteger,
-    Column,
-    Float,
-    Index,
-    Integer,
-    LargeBinary,
-    MetaData,
-    SmallInteger,
-    Table,
-    Text,
-    UniqueConstraint,
-)
+from sqlalchemy import BigInteger, Column, Float, Index, Integer, LargeBinary, MetaData, SmallInteger, Table, Text, UniqueConstraint
 from sqlalchemy.types import TypeEngine
 
 from batchacct.model import BYTES, IDENTITY, INSTANT, INTEGER, JOB, PART, REAL, TEXT, RecordType
+from batchacct.model import Column as Field
+from batchacct.store.columns import LONGEST_BYTES, NAME_BYTES, SOURCE_BYTES, WORD_BYTES, BigKey, KeyText
 
 ROWS_PER_LOAD_BITS = 20
 ROWS_PER_LOAD = 1 << ROWS_PER_LOAD_BITS
@@ -45,9 +43,6 @@ IDS_PER_BLOCK = 4096
 IDS_PER_TIME = 32
 
 metadata = MetaData()
-
-BigKey = BigInteger().with_variant(Integer, "sqlite")
-"""A 64-bit key; SQLite makes one its row number only under the name INTEGER."""
 
 _SQL_TYPES: dict[pa.DataType, TypeEngine[Any]] = {
     TEXT: Text(),
@@ -60,7 +55,12 @@ _SQL_TYPES: dict[pa.DataType, TypeEngine[Any]] = {
 
 def record_columns(record_type: RecordType) -> list[Column[object]]:
     """The columns of a record type, in order; an instant is a BIGINT of Unix seconds on every database."""
-    return [Column(c.name, _SQL_TYPES[c.type], nullable=not c.required) for c in record_type.columns]
+    return [Column(c.name, _sql_type(c), nullable=not c.required) for c in record_type.columns]
+
+
+def _sql_type(column: Field) -> TypeEngine[Any]:
+    longest = LONGEST_BYTES.get(column.name)
+    return _SQL_TYPES[column.type] if longest is None else KeyText(longest)
 
 
 def _record_table(record_type: RecordType) -> Table:
@@ -92,8 +92,8 @@ load = Table(
     "load",
     metadata,
     Column("id", BigKey, primary_key=True),
-    Column("source", Text, nullable=False),
-    Column("record_type", Text, nullable=False),
+    Column("source", KeyText(SOURCE_BYTES), nullable=False),
+    Column("record_type", KeyText(WORD_BYTES), nullable=False),
     Column("file_id", BigInteger),
     Column("path", Text, nullable=False),
     Column("start_offset", BigInteger, nullable=False),
@@ -122,8 +122,8 @@ load = Table(
 source_state = Table(
     "source_state",
     metadata,
-    Column("name", Text, primary_key=True),
-    Column("record_type", Text, nullable=False),
+    Column("name", KeyText(SOURCE_BYTES), primary_key=True),
+    Column("record_type", KeyText(WORD_BYTES), nullable=False),
     Column("read_to_end_at", BigInteger),
     Column("last_error", Text),
     Column("last_error_at", BigInteger),
@@ -135,12 +135,12 @@ followed_file = Table(
     "followed_file",
     metadata,
     Column("id", BigKey, primary_key=True),
-    Column("source", Text, nullable=False),
+    Column("source", KeyText(SOURCE_BYTES), nullable=False),
     Column("path", Text, nullable=False),
     Column("device", BigInteger, nullable=False),
     Column("inode", BigInteger, nullable=False),
     Column("head_length", Integer, nullable=False),
-    Column("head_hash", Text, nullable=False),
+    Column("head_hash", KeyText(WORD_BYTES), nullable=False),
     Column("tail_length", Integer, nullable=False),
     Column("tail_hash", Text, nullable=False),
     Column("offset", BigInteger, nullable=False),
@@ -154,7 +154,7 @@ followed_file = Table(
 feed_cursor = Table(
     "feed_cursor",
     metadata,
-    Column("source", Text, primary_key=True),
+    Column("source", KeyText(SOURCE_BYTES), primary_key=True),
     Column("cursor", Text, nullable=False),
     Column("updated_at", BigInteger, nullable=False),
 )
@@ -162,8 +162,8 @@ feed_cursor = Table(
 seen_hour = Table(
     "seen_hour",
     metadata,
-    Column("source", Text, primary_key=True),
-    Column("cluster", Text, primary_key=True),
+    Column("source", KeyText(SOURCE_BYTES), primary_key=True),
+    Column("cluster", KeyText(NAME_BYTES), primary_key=True),
     Column("hour", BigInteger, primary_key=True, autoincrement=False),
     Column("first_at", BigInteger, nullable=False),
     Column("last_at", BigInteger, nullable=False),
@@ -174,8 +174,8 @@ seen_ids = Table(
     "seen_ids",
     metadata,
     Column("week", BigInteger, primary_key=True, autoincrement=False),
-    Column("cluster", Text, primary_key=True),
-    Column("series", Text, primary_key=True),
+    Column("cluster", KeyText(NAME_BYTES), primary_key=True),
+    Column("series", KeyText(SOURCE_BYTES), primary_key=True),
     Column("block", BigInteger, primary_key=True, autoincrement=False),
     Column("seen", LargeBinary, nullable=False),
     Column("submitted", LargeBinary, nullable=False),
@@ -186,7 +186,7 @@ reject = Table(
     metadata,
     Column("id", BigKey, primary_key=True),
     Column("load_id", BigInteger, nullable=False),
-    Column("source", Text, nullable=False),
+    Column("source", KeyText(SOURCE_BYTES), nullable=False),
     Column("path", Text, nullable=False),
     Column("source_offset", BigInteger, nullable=False),
     Column("length", BigInteger, nullable=False),
@@ -201,16 +201,17 @@ vo_mapping = Table(
     "vo_mapping",
     metadata,
     Column("id", BigKey, primary_key=True),
-    Column("rules_hash", Text, nullable=False),
-    Column("user_name", Text, nullable=False),
-    Column("group_name", Text, nullable=False),
-    Column("project", Text, nullable=False),
-    Column("issuer", Text, nullable=False),
-    Column("subject", Text, nullable=False),
+    Column("rules_hash", KeyText(WORD_BYTES), nullable=False),
+    Column("user_name", KeyText(NAME_BYTES), nullable=False),
+    Column("group_name", KeyText(NAME_BYTES), nullable=False),
+    Column("project", KeyText(NAME_BYTES), nullable=False),
+    Column("issuer", KeyText(NAME_BYTES), nullable=False),
+    Column("subject", KeyText(NAME_BYTES), nullable=False),
     Column("vo", Text, nullable=False),
     Column("fqan", Text, nullable=False),
     Column("rule", Text, nullable=False),
-    UniqueConstraint("rules_hash", "user_name", "group_name", "project", "issuer", "subject", name="vo_mapping_key"),
+    Column("asked_hash", KeyText(WORD_BYTES), nullable=False),
+    UniqueConstraint("asked_hash", name="vo_mapping_key"),
 )
 
 benchmark = Table(
@@ -230,7 +231,7 @@ benchmark = Table(
 def _usage_columns() -> list[Column[object]]:
     return [
         Column("logged_at", BigInteger, nullable=False),
-        Column("outcome", Text, nullable=False),
+        Column("outcome", KeyText(WORD_BYTES), nullable=False),
         Column("reason", Text),
         Column("identity_id", BigInteger),
         Column("mapping_id", BigInteger),
@@ -285,14 +286,54 @@ refusal = Table(
 left_out = Table(
     "left_out",
     metadata,
-    Column("what", Text, primary_key=True),
+    Column("what", KeyText(SOURCE_BYTES), primary_key=True),
     Column("records", BigInteger, nullable=False),
 )
 
 setting = Table(
     "setting",
     metadata,
-    Column("name", Text, primary_key=True),
+    Column("name", KeyText(SOURCE_BYTES), primary_key=True),
     Column("value", Text, nullable=False),
     Column("since", BigInteger, nullable=False),
+)
+
+PURGED = ("purged_records", "purged_revisions", "purged_wall_s", "purged_cpu_s")
+
+archived_month = Table(
+    "archived_month",
+    metadata,
+    Column("record_type", KeyText(WORD_BYTES), primary_key=True),
+    Column("month", BigInteger, primary_key=True, autoincrement=False),
+    Column("file_name", Text),
+    Column("records", BigInteger, nullable=False),
+    Column("revisions", BigInteger, nullable=False),
+    Column("wall_s", BigInteger, nullable=False),
+    Column("cpu_s", BigInteger, nullable=False),
+    Column("hash_sum", BigInteger, nullable=False),
+    Column("first_at", BigInteger),
+    Column("last_at", BigInteger),
+    Column("file_bytes", BigInteger, nullable=False),
+    Column("sha256", Text, nullable=False),
+    Column("archived_at", BigInteger, nullable=False),
+    Column("anonymised_at", BigInteger),
+    *(Column(name, BigInteger, nullable=False, server_default="0") for name in PURGED),
+)
+
+recalled = Table(
+    "recalled",
+    metadata,
+    Column("record_type", KeyText(WORD_BYTES), primary_key=True),
+    Column("id", BigKey, primary_key=True, autoincrement=False),
+    Column("month", BigInteger, nullable=False),
+    Column("revision", SmallInteger, nullable=False),
+    Index("recalled_month", "record_type", "month"),
+)
+
+archive_leftover = Table(
+    "archive_leftover",
+    metadata,
+    Column("record_type", KeyText(WORD_BYTES), primary_key=True),
+    Column("month", BigInteger, primary_key=True, autoincrement=False),
+    Column("file_name", KeyText(SOURCE_BYTES), primary_key=True),
 )

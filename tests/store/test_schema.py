@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import inspect, text
+from sqlalchemy import Column, Integer, MetaData, Table, inspect, text
 
 from batchacct.errors import SchemaError
 from batchacct.model import RECORD_TYPES
@@ -60,7 +60,7 @@ def test_a_database_of_something_else(store_url: str) -> None:
     store = Store(store_url)
     store.dialect.prepare(store.engine)
     with store.writing() as connection:
-        connection.execute(text("CREATE TABLE load (id INTEGER)"))
+        Table("load", MetaData(), Column("id", Integer)).create(connection)
     with pytest.raises(SchemaError, match="table named `load` that batchacct did not make"):
         store.create()
     assert inspect(store.engine).get_table_names() == ["load"]

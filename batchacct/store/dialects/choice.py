@@ -14,7 +14,10 @@ def dialect_of(url: URL) -> Dialect:
     """The dialect for a database URL.  Raises: ConfigError for a database this release does not store into."""
     backend = url.get_backend_name()
     if backend not in _DIALECTS:
-        raise ConfigError(f"no store for {backend} in this release: use sqlite:///PATH or postgresql://USER@HOST/DATABASE")
+        raise ConfigError(
+            f"no store for {backend} in this release: use sqlite:///PATH, postgresql://USER@HOST/DATABASE or "
+            "mariadb://USER@HOST/DATABASE"
+        )
     return _DIALECTS[backend]()
 
 
@@ -30,4 +33,15 @@ def _postgresql() -> Dialect:
     return PostgresDialect()
 
 
-_DIALECTS: dict[str, Callable[[], Dialect]] = {"sqlite": _sqlite, "postgresql": _postgresql}
+def _mariadb() -> Dialect:
+    from batchacct.store.dialects.mariadb import MariaDialect  # noqa: PLC0415
+
+    return MariaDialect()
+
+
+_DIALECTS: dict[str, Callable[[], Dialect]] = {
+    "sqlite": _sqlite,
+    "postgresql": _postgresql,
+    "mariadb": _mariadb,
+    "mysql": _mariadb,
+}

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import threading
 
 import psycopg
 import pyarrow as pa
 from psycopg import sql
 from sqlalchemy import URL, ColumnElement, Connection, Engine, SelectBase, Table, create_engine, event, func, literal, select, text
-from sqlalchemy.exc import SQLAlchemyError
 
-from batchacct.errors import BusyError
 from batchacct.store.dialects.base import KnownRecordsError, Locks
 from batchacct.store.dialects.csvrows import batch_of_csv
 from batchacct.store.dialects.pgcopy import as_copy_binary
+from batchacct.store.dialects.sessionlocks import SessionLocks
 
 LOCK_TIMEOUT_S = 60
 _GONE_WITHIN_A_MINUTE = {
@@ -31,8 +28,8 @@ class PostgresDialect:
     def engine(self, url: URL) -> Engine:
         if url.drivername == "postgresql":
             url = url.set(drivername="postgresql+psycopg")
-        # jit: compiling a step of the join costs more than it saves
-        settings = f"-c timezone=UTC -c synchronous_commit=on -c jit=off -c lock_timeout={LOCK_TIMEOUT_S}s"
+        # jit: compiling a step of the join costs more than it saves; work_mem: with the default its sorts go to disk
+        settings = f"-c timezone=UTC -c synchronous_commit=on -c jit=off -c work_mem=64MB -c lock_timeout={LOCK_TIMEOUT_S}s"
         engine = create_engine(url, pool_pre_ping=True, connect_args={"options": settings, **_GONE_WITHIN_A_MINUTE})
         event.listen(engine, "begin", _begin)
         return engine
@@ -65,7 +62,11 @@ class PostgresDialect:
         return batch_of_csv(_copied(driver.pgconn, f"COPY ({bound}) TO STDOUT (FORMAT csv)"), schema, quote='"', null="")
 
     def locks(self, engine: Engine) -> Locks:
-        return _AdvisoryLocks(engine)
+        return SessionLocks(
+            engine,
+            lambda name: func.pg_try_advisory_lock(_lock_number(name)),
+            lambda name: func.pg_advisory_unlock(_lock_number(name)),
+        )
 
     def readable_instant(self, column: ColumnElement[int]) -> ColumnElement[object]:
         return func.to_char(func.timezone("UTC", func.to_timestamp(column)), literal('YYYY-MM-DD"T"HH24:MI:SS"Z"'))
@@ -73,55 +74,6 @@ class PostgresDialect:
     def size_bytes(self, engine: Engine) -> int | None:
         with engine.connect() as connection:
             return int(connection.scalar(text("SELECT pg_database_size(current_database())")) or 0)
-
-
-class _AdvisoryLocks:
-    """Advisory locks of one session, which is not of the pool and is for nothing else."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-        self._connection: Connection | None = None
-        self._held: set[str] = set()
-        self._turn = threading.RLock()
-
-    def take(self, name: str) -> None:
-        with self._turn:
-            if not self._asked(func.pg_try_advisory_lock(_lock_number(name))):
-                raise BusyError(f"another process is doing `{name}` on this database: wait for it, or end it")
-            self._held.add(name)
-
-    def give(self, name: str) -> None:
-        with self._turn, contextlib.suppress(SQLAlchemyError):  # a connection that is lost holds nothing
-            if name in self._held:
-                self._held.remove(name)
-                self._asked(func.pg_advisory_unlock(_lock_number(name)))
-
-    def holds(self, name: str) -> bool:
-        with self._turn:
-            return name in self._held and bool(self._asked(literal(value=True)))
-
-    def close(self) -> None:
-        with self._turn:
-            for name in tuple(self._held):  # a server may take a while to notice that a session has ended
-                self.give(name)
-            self._lose()
-
-    def _asked(self, question: ColumnElement[bool]) -> bool | None:
-        try:
-            if self._connection is None:
-                self._connection = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
-                self._connection.detach()
-            return self._connection.scalar(select(question))
-        except SQLAlchemyError:
-            self._lose()
-            raise
-
-    def _lose(self) -> None:
-        self._held.clear()
-        if self._connection is not None:
-            with contextlib.suppress(SQLAlchemyError):
-                self._connection.close()
-            self._connection = None
 
 
 def _begin(connection: Connection) -> None:

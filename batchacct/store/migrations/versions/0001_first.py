@@ -3,6 +3,8 @@
 import sqlalchemy as sa
 from alembic import op
 
+from batchacct.store.columns import KeyText
+
 revision = "0001"
 down_revision = None
 
@@ -24,12 +26,12 @@ def upgrade() -> None:
     op.create_table(
         "followed_file",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
-        sa.Column("source", sa.Text(), nullable=False),
+        sa.Column("source", KeyText(250), nullable=False),
         sa.Column("path", sa.Text(), nullable=False),
         sa.Column("device", sa.BigInteger(), nullable=False),
         sa.Column("inode", sa.BigInteger(), nullable=False),
         sa.Column("head_length", sa.Integer(), nullable=False),
-        sa.Column("head_hash", sa.Text(), nullable=False),
+        sa.Column("head_hash", KeyText(100), nullable=False),
         sa.Column("tail_length", sa.Integer(), nullable=False),
         sa.Column("tail_hash", sa.Text(), nullable=False),
         sa.Column("offset", sa.BigInteger(), nullable=False),
@@ -42,7 +44,7 @@ def upgrade() -> None:
     op.create_index("followed_file_head", "followed_file", ["source", "head_hash"], unique=False)
     op.create_table(
         "feed_cursor",
-        sa.Column("source", sa.Text(), nullable=False),
+        sa.Column("source", KeyText(250), nullable=False),
         sa.Column("cursor", sa.Text(), nullable=False),
         sa.Column("updated_at", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("source"),
@@ -52,17 +54,17 @@ def upgrade() -> None:
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=False, nullable=False),
         sa.Column("revision", sa.SmallInteger(), server_default="0", nullable=False),
         sa.Column("superseded_by", sa.BigInteger(), nullable=True),
-        sa.Column("record_key", sa.Text(), nullable=False),
+        sa.Column("record_key", KeyText(750), nullable=False),
         sa.Column("content_hash", sa.BigInteger(), nullable=False),
         sa.Column("site", sa.Text(), nullable=True),
-        sa.Column("cluster", sa.Text(), nullable=False),
+        sa.Column("cluster", KeyText(400), nullable=False),
         sa.Column("lrms", sa.Text(), nullable=False),
         sa.Column("time_kind", sa.Text(), nullable=False),
         sa.Column("recorded_at", sa.BigInteger(), nullable=False),
         sa.Column("ce_id", sa.Text(), nullable=True),
-        sa.Column("lrms_job_id", sa.Text(), nullable=False),
+        sa.Column("lrms_job_id", KeyText(750), nullable=False),
         sa.Column("array_index", sa.BigInteger(), nullable=True),
-        sa.Column("join_id", sa.Text(), nullable=False),
+        sa.Column("join_id", KeyText(750), nullable=False),
         sa.Column("global_job_id", sa.Text(), nullable=True),
         sa.Column("dn", sa.Text(), nullable=True),
         sa.Column("fqan", sa.Text(), nullable=True),
@@ -70,8 +72,8 @@ def upgrade() -> None:
         sa.Column("vo", sa.Text(), nullable=True),
         sa.Column("vo_group", sa.Text(), nullable=True),
         sa.Column("vo_role", sa.Text(), nullable=True),
-        sa.Column("token_issuer", sa.Text(), nullable=True),
-        sa.Column("token_subject", sa.Text(), nullable=True),
+        sa.Column("token_issuer", KeyText(400), nullable=True),
+        sa.Column("token_subject", KeyText(400), nullable=True),
         sa.Column("local_user", sa.Text(), nullable=True),
         sa.Column("native", sa.LargeBinary(), nullable=True),
         sa.Column("source", sa.Text(), nullable=False),
@@ -86,19 +88,19 @@ def upgrade() -> None:
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=False, nullable=False),
         sa.Column("revision", sa.SmallInteger(), server_default="0", nullable=False),
         sa.Column("superseded_by", sa.BigInteger(), nullable=True),
-        sa.Column("record_key", sa.Text(), nullable=False),
+        sa.Column("record_key", KeyText(750), nullable=False),
         sa.Column("content_hash", sa.BigInteger(), nullable=False),
         sa.Column("site", sa.Text(), nullable=True),
-        sa.Column("cluster", sa.Text(), nullable=False),
+        sa.Column("cluster", KeyText(400), nullable=False),
         sa.Column("lrms", sa.Text(), nullable=False),
-        sa.Column("lrms_job_id", sa.Text(), nullable=False),
+        sa.Column("lrms_job_id", KeyText(750), nullable=False),
         sa.Column("array_index", sa.BigInteger(), nullable=True),
         sa.Column("run_number", sa.BigInteger(), nullable=True),
-        sa.Column("join_id", sa.Text(), nullable=False),
-        sa.Column("user_name", sa.Text(), nullable=True),
+        sa.Column("join_id", KeyText(750), nullable=False),
+        sa.Column("user_name", KeyText(400), nullable=True),
         sa.Column("user_id", sa.BigInteger(), nullable=True),
-        sa.Column("group_name", sa.Text(), nullable=True),
-        sa.Column("project", sa.Text(), nullable=True),
+        sa.Column("group_name", KeyText(400), nullable=True),
+        sa.Column("project", KeyText(400), nullable=True),
         sa.Column("queue", sa.Text(), nullable=True),
         sa.Column("submit_host", sa.Text(), nullable=True),
         sa.Column("exec_hosts", sa.Text(), nullable=True),
@@ -136,15 +138,15 @@ def upgrade() -> None:
     op.create_index("job_join", "job", ["join_id"], unique=False)
     op.create_table(
         "left_out",
-        sa.Column("what", sa.Text(), nullable=False),
+        sa.Column("what", KeyText(250), nullable=False),
         sa.Column("records", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("what"),
     )
     op.create_table(
         "load",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
-        sa.Column("source", sa.Text(), nullable=False),
-        sa.Column("record_type", sa.Text(), nullable=False),
+        sa.Column("source", KeyText(250), nullable=False),
+        sa.Column("record_type", KeyText(100), nullable=False),
         sa.Column("file_id", sa.BigInteger(), nullable=True),
         sa.Column("path", sa.Text(), nullable=False),
         sa.Column("start_offset", sa.BigInteger(), nullable=False),
@@ -189,17 +191,17 @@ def upgrade() -> None:
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=False, nullable=False),
         sa.Column("revision", sa.SmallInteger(), server_default="0", nullable=False),
         sa.Column("superseded_by", sa.BigInteger(), nullable=True),
-        sa.Column("record_key", sa.Text(), nullable=False),
+        sa.Column("record_key", KeyText(750), nullable=False),
         sa.Column("content_hash", sa.BigInteger(), nullable=False),
         sa.Column("site", sa.Text(), nullable=True),
-        sa.Column("cluster", sa.Text(), nullable=False),
+        sa.Column("cluster", KeyText(400), nullable=False),
         sa.Column("lrms", sa.Text(), nullable=False),
         sa.Column("record_type", sa.Text(), nullable=False),
-        sa.Column("family", sa.Text(), nullable=False),
-        sa.Column("part_key", sa.Text(), nullable=False),
-        sa.Column("join_id", sa.Text(), nullable=True),
+        sa.Column("family", KeyText(100), nullable=False),
+        sa.Column("part_key", KeyText(750), nullable=False),
+        sa.Column("join_id", KeyText(750), nullable=True),
         sa.Column("array_index", sa.BigInteger(), nullable=True),
-        sa.Column("kind", sa.Text(), nullable=False),
+        sa.Column("kind", KeyText(100), nullable=False),
         sa.Column("logged_at", sa.BigInteger(), nullable=False),
         sa.Column("start_at", sa.BigInteger(), nullable=True),
         sa.Column("end_at", sa.BigInteger(), nullable=True),
@@ -226,7 +228,7 @@ def upgrade() -> None:
         "reject",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("load_id", sa.BigInteger(), nullable=False),
-        sa.Column("source", sa.Text(), nullable=False),
+        sa.Column("source", KeyText(250), nullable=False),
         sa.Column("path", sa.Text(), nullable=False),
         sa.Column("source_offset", sa.BigInteger(), nullable=False),
         sa.Column("length", sa.BigInteger(), nullable=False),
@@ -239,8 +241,8 @@ def upgrade() -> None:
     op.create_index("reject_source", "reject", ["source", "source_offset"], unique=False)
     op.create_table(
         "seen_hour",
-        sa.Column("source", sa.Text(), nullable=False),
-        sa.Column("cluster", sa.Text(), nullable=False),
+        sa.Column("source", KeyText(250), nullable=False),
+        sa.Column("cluster", KeyText(400), nullable=False),
         sa.Column("hour", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.Column("first_at", sa.BigInteger(), nullable=False),
         sa.Column("last_at", sa.BigInteger(), nullable=False),
@@ -250,8 +252,8 @@ def upgrade() -> None:
     op.create_table(
         "seen_ids",
         sa.Column("week", sa.BigInteger(), autoincrement=False, nullable=False),
-        sa.Column("cluster", sa.Text(), nullable=False),
-        sa.Column("series", sa.Text(), nullable=False),
+        sa.Column("cluster", KeyText(400), nullable=False),
+        sa.Column("series", KeyText(250), nullable=False),
         sa.Column("block", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.Column("seen", sa.LargeBinary(), nullable=False),
         sa.Column("submitted", sa.LargeBinary(), nullable=False),
@@ -259,15 +261,15 @@ def upgrade() -> None:
     )
     op.create_table(
         "setting",
-        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("name", KeyText(250), nullable=False),
         sa.Column("value", sa.Text(), nullable=False),
         sa.Column("since", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("name"),
     )
     op.create_table(
         "source_state",
-        sa.Column("name", sa.Text(), nullable=False),
-        sa.Column("record_type", sa.Text(), nullable=False),
+        sa.Column("name", KeyText(250), nullable=False),
+        sa.Column("record_type", KeyText(100), nullable=False),
         sa.Column("read_to_end_at", sa.BigInteger(), nullable=True),
         sa.Column("last_error", sa.Text(), nullable=True),
         sa.Column("last_error_at", sa.BigInteger(), nullable=True),
@@ -279,7 +281,7 @@ def upgrade() -> None:
         "usage",
         sa.Column("job_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=False, nullable=False),
         sa.Column("logged_at", sa.BigInteger(), nullable=False),
-        sa.Column("outcome", sa.Text(), nullable=False),
+        sa.Column("outcome", KeyText(100), nullable=False),
         sa.Column("reason", sa.Text(), nullable=True),
         sa.Column("identity_id", sa.BigInteger(), nullable=True),
         sa.Column("mapping_id", sa.BigInteger(), nullable=True),
@@ -293,7 +295,7 @@ def upgrade() -> None:
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("job_id", sa.BigInteger(), nullable=False),
         sa.Column("logged_at", sa.BigInteger(), nullable=False),
-        sa.Column("outcome", sa.Text(), nullable=False),
+        sa.Column("outcome", KeyText(100), nullable=False),
         sa.Column("reason", sa.Text(), nullable=True),
         sa.Column("identity_id", sa.BigInteger(), nullable=True),
         sa.Column("mapping_id", sa.BigInteger(), nullable=True),
@@ -308,16 +310,23 @@ def upgrade() -> None:
     op.create_table(
         "vo_mapping",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
-        sa.Column("rules_hash", sa.Text(), nullable=False),
-        sa.Column("user_name", sa.Text(), nullable=False),
-        sa.Column("group_name", sa.Text(), nullable=False),
-        sa.Column("project", sa.Text(), nullable=False),
-        sa.Column("issuer", sa.Text(), nullable=False),
-        sa.Column("subject", sa.Text(), nullable=False),
+        sa.Column("rules_hash", KeyText(100), nullable=False),
+        sa.Column("user_name", KeyText(400), nullable=False),
+        sa.Column("group_name", KeyText(400), nullable=False),
+        sa.Column("project", KeyText(400), nullable=False),
+        sa.Column("issuer", KeyText(400), nullable=False),
+        sa.Column("subject", KeyText(400), nullable=False),
         sa.Column("vo", sa.Text(), nullable=False),
         sa.Column("fqan", sa.Text(), nullable=False),
         sa.Column("rule", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("id"),
-        sa.UniqueConstraint("rules_hash", "user_name", "group_name", "project", "issuer", "subject", name="vo_mapping_key"),
+        *_vo_mapping_key(),
     )
     # ### end Alembic commands ###
+
+
+def _vo_mapping_key() -> list[sa.UniqueConstraint]:
+    """Too long for MariaDB and MySQL, where 0002 makes the first one."""
+    names = ("rules_hash", "user_name", "group_name", "project", "issuer", "subject")
+    is_too_long = op.get_bind().dialect.name in {"mysql", "mariadb"}
+    return [] if is_too_long else [sa.UniqueConstraint(*names, name="vo_mapping_key")]

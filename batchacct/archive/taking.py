@@ -1,0 +1,313 @@
+"""`db archive`: closed months leave the database for files, each in one step that may be killed anywhere.
+
+A file is written beside what is in force, and noted as a leftover before its first byte. It is read back, and what it comes to is
+compared with what the database says of the rows, under the turn of who appends, in the very transaction that deletes them and puts
+the file in force. So there is one moment at which a month leaves the database; before it the file is a leftover, which the next run
+removes, and after it the rows are gone. Records that came in between (late ones, of another month's load) make the comparison
+fail; then the file is written anew. A month that was archived and has rows again (late, recalled) gets a new file with all of it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from sqlalchemy import ColumnElement, Connection, Select, case, delete, func, insert, select
+
+from batchacct.archive import closing
+from batchacct.archive.holdings import (
+    Archived,
+    archive_path,
+    archived,
+    batches_of,
+    note_place,
+    recalled_ids,
+    schema_of,
+    store_archived,
+    without_ids,
+)
+from batchacct.archive.layout import HASH_BITS, Manifest, MonthWriter, Sums, month_folder, remove, sums_of, verify
+from batchacct.archive.months import month_name
+from batchacct.config import Config
+from batchacct.crashpoints import crash_point
+from batchacct.errors import ArchiveError, StoreError
+from batchacct.model import JOB, RECORD_TYPES, RecordType
+from batchacct.store import Store
+from batchacct.store.tables import RECORD_TABLES, archive_leftover, benchmark, identity, job, recalled, usage, vo_mapping
+
+log = logging.getLogger(__name__)
+
+ROWS_AT_ONCE = 8_192
+TRIES = 3
+"""So often a month is written anew because records came meanwhile; then it is left for the next run."""
+LOCKS = ("archive", "publish")
+"""What nobody else may do meanwhile: what a file says of the ledger is to stay true."""
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What became, or in a dry run would become, of a month of a record type; `sums` are those of the records that leave."""
+
+    record_type: str
+    month: int
+    sums: Sums
+    file: Path | None
+
+
+@dataclass
+class Report:
+    """A run: months taken out, and those held, each with its reasons."""
+
+    taken: list[Taken] = field(default_factory=list)
+    held: dict[int, list[str]] = field(default_factory=dict)
+
+
+class _ChangedError(Exception):
+    """The rows of a month are not those that were written."""
+
+
+def archive(
+    store: Store, config: Config, now: int, *, before: int | None = None, dry_run: bool = False, trust_clock: bool = False
+) -> Report:
+    """Takes the closed months out, those with nothing left to happen in them.
+
+    Raises: ArchiveError, BusyError, IncompleteError if the clock cannot be right, StoreError.
+    """
+    limit = closing.closed_limit(now, config.retention.keep, before)
+    report = Report()
+    with locked(store):
+        with store.reading() as connection:
+            if not trust_clock:
+                closing.check_clock(connection, now)
+            months = closing.month_with_records(connection, limit)
+            report.held = {month: reasons for month in months if (reasons := closing.why_held(connection, month))}
+        if not dry_run:
+            tidy(store, config.archive.path, now)
+        for record_type in RECORD_TYPES.values():
+            for month in (m for m in months if m not in report.held):
+                going = closing.going(record_type, config.join, month, limit)
+                taker = Taker(store, config.archive.path, record_type, month, going, now)
+                taken = taker.count() if dry_run else taker.take()
+                report.taken += [taken] if taken.sums.rows else []
+    return report
+
+
+@contextmanager
+def locked(store: Store) -> Iterator[None]:
+    """Holds the work of archiving and publishing for this process.  Raises: BusyError."""
+    with ExitStack() as stack:
+        for name in LOCKS:
+            stack.enter_context(store.lock(name))
+        yield
+
+
+def tidy(store: Store, path: Path, now: int) -> None:
+    """Notes where the archive is, all of whose files have to be there, and removes what killed runs have left."""
+    with store.reading() as connection:
+        known = archive_path(connection)
+        if known is not None and known != path:
+            for record_type in RECORD_TYPES.values():
+                for month in archived(connection, record_type):
+                    _check_moved(month, path)
+        rows = connection.execute(select(archive_leftover)).all()
+    for row in rows:
+        remove(month_folder(known or path, RECORD_TYPES[row.record_type], row.month) / row.file_name)
+        with store.writing() as connection:
+            _forget_leftover(connection, row.record_type, row.month, row.file_name)
+    with store.writing() as connection:
+        note_place(connection, path, now)
+
+
+def _check_moved(month: Archived, path: Path) -> None:
+    if month.file is not None:
+        file = month_folder(path, month.record_type, month.month) / month.file.name
+        if not file.is_file():
+            raise ArchiveError(
+                f"[archive] path is {path} now, but {file} is not there: move all of {month.file.parents[2]} to it, or set it back"
+            )
+
+
+def _forget_leftover(connection: Connection, record_type: str, month: int, name: str) -> None:
+    table = archive_leftover
+    connection.execute(delete(table).where(table.c.record_type == record_type, table.c.month == month, table.c.file_name == name))
+
+
+@dataclass(frozen=True, slots=True)
+class Taker:
+    """Takes the records that are `going` out of the table of a record type, of one month."""
+
+    store: Store
+    path: Path
+    record_type: RecordType
+    month: int
+    going: ColumnElement[bool]
+    now: int
+
+    def count(self) -> Taken:
+        """What would be taken."""
+        with self.store.reading() as connection:
+            return self._taken(self._table_sums(connection)[0], None)
+
+    def take(self) -> Taken:
+        for _ in range(TRIES):
+            with self.store.reading() as connection:
+                sums, _ = self._table_sums(connection)
+            if not sums.rows:
+                return self._taken(sums, None)
+            with self.store.writing() as connection:
+                old, name = self._begin(connection)
+            crash_point("archive.begun")
+            folder = month_folder(self.path, self.record_type, self.month)
+            manifest, revisions, from_table = self._write(old, name)
+            crash_point("archive.written")
+            verify(folder / name, manifest, self.record_type.time_column)
+            purged = (0, 0, 0, 0) if old is None else old.purged
+            new = Archived(self.record_type, self.month, folder / name, revisions, manifest, self.now, purged=purged)
+            try:
+                self._put_in_force(new, old, from_table)
+            except _ChangedError as error:
+                log.info("%s of the %s records: %s; it is written anew", month_name(self.month), self.record_type.name, error)
+                self.drop_leftover(name)
+                continue
+            crash_point("archive.in-force")
+            if old is not None and old.file is not None:
+                self.drop_leftover(old.file.name)
+            return self._taken(from_table, folder / name)
+        raise StoreError(
+            f"{month_name(self.month)} of the {self.record_type.name} records changed each of the {TRIES} times it was written: "
+            "nothing of it was deleted. Run it again when less is collected"
+        )
+
+    def _taken(self, sums: Sums, file: Path | None) -> Taken:
+        return Taken(self.record_type.name, self.month, sums, file)
+
+    # --- the file ------------------------------------------------------------------------------------------------------
+
+    def _begin(self, connection: Connection) -> tuple[Archived | None, str]:
+        """The file in force, if there is one, and the name of the next, noted as a leftover until that is in force."""
+        prefix = note_place(connection, self.path, self.now)
+        old = next((m for m in archived(connection, self.record_type) if m.month == self.month), None)
+        folder = month_folder(self.path, self.record_type, self.month)
+        number = 1
+        while any((folder / f"{prefix}-{number:04d}{suffix}").exists() for suffix in (".parquet", ".json")):
+            number += 1
+        name = f"{prefix}-{number:04d}.parquet"
+        values = {"record_type": self.record_type.name, "month": self.month, "file_name": name}
+        connection.execute(insert(archive_leftover).values(values))
+        return old, name
+
+    def _write(self, old: Archived | None, name: str) -> tuple[Manifest, int, Sums]:
+        """Writes all of a month, what is in force and what leaves the table; also how many revisions, and the latter's sums."""
+        schema = schema_of(self.record_type)
+        revisions, from_table = 0, Sums()
+        with (
+            MonthWriter(self.path, self.record_type, self.month, name.removesuffix(".parquet"), schema) as writer,
+            self.store.reading() as connection,
+        ):
+            if old is not None and old.file is not None:
+                kept = 0
+                back = recalled_ids(connection, self.record_type, self.month)
+                for batch in batches_of(old):
+                    still = without_ids(batch, back)
+                    writer.write(still)
+                    kept += still.num_rows
+                    revisions += _revisions(still)
+                if kept != old.sums.rows - len(back):
+                    raise ArchiveError(
+                        f"archive file {old.file}: of {old.sums.rows:,} records {kept:,} are left without {len(back):,}"
+                    )
+            for batch in _rows(connection, self._query(), schema):
+                writer.write(batch)
+                from_table += sums_of(batch)
+                revisions += _revisions(batch)
+            crash_point("archive.writing")
+            return writer.finish(), revisions, from_table
+
+    def _query(self) -> Select[Any]:
+        table = RECORD_TABLES[self.record_type.name]
+        order = (table.c[self.record_type.time_column], table.c.record_key, table.c.revision)
+        if self.record_type is not JOB:
+            return select(*table.columns).where(self.going).order_by(*order)
+        ledger = (
+            usage.c.outcome,
+            usage.c.reason,
+            usage.c.identity_id,
+            usage.c.mapping_id,
+            usage.c.benchmark_id,
+            usage.c.message_id,
+        )
+        said = (
+            func.coalesce(identity.c.vo, vo_mapping.c.vo).label("vo"),
+            benchmark.c.type.label("benchmark_type"),
+            benchmark.c.value.label("benchmark_value"),
+            benchmark.c.per_host_factor.label("per_host_factor"),
+        )
+        joined = (
+            job.outerjoin(usage, usage.c.job_id == job.c.id)
+            .outerjoin(identity, identity.c.id == usage.c.identity_id)
+            .outerjoin(vo_mapping, vo_mapping.c.id == usage.c.mapping_id)
+            .outerjoin(benchmark, benchmark.c.id == usage.c.benchmark_id)
+        )
+        return select(*table.columns, *ledger, *said).select_from(joined).where(self.going).order_by(*order)
+
+    # --- the database --------------------------------------------------------------------------------------------------
+
+    def _table_sums(self, connection: Connection) -> tuple[Sums, int]:
+        """What the rows that leave come to, as the database says, and how many of them are revisions."""
+        columns = RECORD_TABLES[self.record_type.name].c
+        durations = [func.sum(columns[name]) for name in ("wall_duration_s", "cpu_duration_s") if name in columns]
+        hashes = func.sum(columns.content_hash % (1 << HASH_BITS))
+        revised = func.sum(case((columns.revision > 0, 1), else_=0))
+        row = connection.execute(select(func.count(), revised, hashes, *durations).where(self.going)).one()
+        count, revisions, hash_sum, wall, cpu = (int(value or 0) for value in (*row, *([0] * (5 - len(row)))))
+        return Sums(count, wall, cpu, hash_sum), revisions
+
+    def _put_in_force(self, new: Archived, old: Archived | None, from_table: Sums) -> None:
+        """Deletes what was written, and has the file count in its place: the one step in which a month leaves the database.
+
+        Raises: _ChangedError if the rows are not those that were written.
+        """
+        table = RECORD_TABLES[self.record_type.name]
+        of_month = (recalled.c.record_type == self.record_type.name, recalled.c.month == self.month)
+        with self.store.appending() as connection:
+            there, _ = self._table_sums(connection)
+            if there != from_table:
+                raise _ChangedError(f"the database says {there}, the file {from_table}")
+            if closing.has_open_loads(connection, self.record_type, self.month):
+                raise _ChangedError("there are records that are not joined yet")
+            crash_point("archive.compared")
+            deleted = connection.execute(delete(table).where(self.going)).rowcount
+            if deleted != there.rows:
+                raise _ChangedError(f"{deleted:,} of {there.rows:,} records were to be deleted")
+            connection.execute(delete(recalled).where(*of_month))
+            assert new.file is not None
+            _forget_leftover(connection, self.record_type.name, self.month, new.file.name)
+            if old is not None and old.file is not None:
+                values = {"record_type": self.record_type.name, "month": self.month, "file_name": old.file.name}
+                connection.execute(insert(archive_leftover).values(values))
+            store_archived(connection, new)
+            crash_point("archive.before-commit")
+
+    def drop_leftover(self, name: str) -> None:
+        """Removes a file that is not in force."""
+        remove(month_folder(self.path, self.record_type, self.month) / name)
+        crash_point("archive.removed")
+        with self.store.writing() as connection:
+            _forget_leftover(connection, self.record_type.name, self.month, name)
+
+
+def _revisions(batch: pa.RecordBatch) -> int:
+    return int((batch.column("revision").to_numpy(zero_copy_only=False) > 0).sum())
+
+
+def _rows(connection: Connection, query: Select[Any], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+    """The rows of a query as batches of a schema, so many at a time."""
+    for rows in connection.execute(query.execution_options(yield_per=ROWS_AT_ONCE)).partitions():
+        columns = zip(*rows, strict=True)
+        arrays = [pa.array(values, field.type) for values, field in zip(columns, schema, strict=True)]
+        yield pa.RecordBatch.from_arrays(arrays, schema=schema)

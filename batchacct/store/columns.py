@@ -1,0 +1,48 @@
+"""Types of columns that are not the same on every database, and how long what is in an index may be."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+from sqlalchemy import VARCHAR, BigInteger, Dialect, Integer, Text, TypeDecorator
+from sqlalchemy.types import TypeEngine
+
+BigKey = BigInteger().with_variant(Integer, "sqlite")
+"""A 64-bit key; SQLite makes one its row number only under the name INTEGER."""
+
+ID_BYTES, NAME_BYTES, WORD_BYTES = 750, 400, 100
+SOURCE_BYTES = 250
+
+LONGEST_BYTES = {
+    **dict.fromkeys(("record_key", "join_id", "part_key", "lrms_job_id"), ID_BYTES),
+    **dict.fromkeys(("cluster", "user_name", "group_name", "project", "token_issuer", "token_subject"), NAME_BYTES),
+    **dict.fromkeys(("family", "kind"), WORD_BYTES),
+}
+"""Of the columns of a record that are in an index, or are looked up in one together: no real value comes near.
+
+A row of an index has room for 2,704 bytes on PostgreSQL, and for 3,072 on MariaDB and MySQL, of which a character takes four.
+"""
+
+
+class KeyText(TypeDecorator[str]):
+    """Text that may be in an index: where the database wants to know its length in advance, of so many characters at most.
+
+    Nothing longer comes to be stored (`store.keys`), and strict databases would refuse it.
+    """
+
+    impl = Text
+    cache_ok = True
+
+    def __init__(self, longest: int) -> None:
+        super().__init__()
+        self.longest = longest
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        sized = dialect.name in {"mysql", "mariadb", "oracle"}
+        return dialect.type_descriptor(VARCHAR(self.longest) if sized else Text())
+
+
+def hash_of(*texts: str) -> str:
+    """What stands for several texts in a unique key that has no room for them all."""
+    return hashlib.blake2b("\0".join(texts).encode(), digest_size=32).hexdigest()

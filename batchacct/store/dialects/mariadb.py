@@ -1,0 +1,285 @@
+"""MariaDB and MySQL: LOAD DATA into a table of its own that refuses nothing, then INSERT into the strict one.
+
+LOAD DATA LOCAL, as INSERT IGNORE, cuts what is too long and passes over known keys with a mere warning, whatever the SQL mode: so
+it may fill a temporary table with room for everything, and has to do that without a warning. What is few rows, and all of them
+where the server takes no LOAD DATA LOCAL, goes as INSERT straight into the table.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging
+import os
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import pyarrow as pa
+from sqlalchemy import (
+    URL,
+    BigInteger,
+    Column,
+    ColumnElement,
+    Connection,
+    Engine,
+    Float,
+    LargeBinary,
+    MetaData,
+    SelectBase,
+    Table,
+    Text,
+    create_engine,
+    event,
+    func,
+    literal_column,
+    text,
+)
+from sqlalchemy.exc import DisconnectionError
+from sqlalchemy.schema import CreateTable
+
+from batchacct.errors import StoreError
+from batchacct.store.dialects.base import KnownRecordsError, Locks
+from batchacct.store.dialects.csvrows import batch_of_csv
+from batchacct.store.dialects.mariadb_rows import LINES, as_lines, as_values
+from batchacct.store.dialects.mariadb_sql import adapt, collation
+from batchacct.store.dialects.sessionlocks import SessionLocks
+
+log = logging.getLogger(__name__)
+
+LOCK_TIMEOUT_S = 60
+CONNECT_TIMEOUT_S = 10
+LONGEST_WAIT_S = 31_536_000
+FEW_ROWS = 500
+"""So many go as one INSERT: that takes less time than to make, and to drop, a table to load them into."""
+STATEMENT_BYTES = 1 << 20
+DUPLICATE_KEY = 1062
+
+STRICT = "STRICT_ALL_TABLES"
+SQL_MODE = f"{STRICT},NO_ZERO_DATE,NO_ZERO_IN_DATE,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION,NO_AUTO_VALUE_ON_ZERO"
+"""Of every session: nothing is cut, rounded to fit or made up. Without ANSI_QUOTES and NO_BACKSLASH_ESCAPES."""
+
+_SETTINGS = (
+    f"SET SESSION time_zone = '+00:00', innodb_lock_wait_timeout = {LOCK_TIMEOUT_S}, wait_timeout = {LONGEST_WAIT_S}",
+    "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ",
+)
+_ASKED = ("sql_mode", "version", "local_infile", "max_allowed_packet", "innodb_flush_log_at_trx_commit")
+_GONE_WITHIN_A_MINUTE = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 60_000}
+"""A server that has vanished without a word (failover, a firewall) is noticed by then."""
+
+
+class MariaDialect:
+    name = "mariadb"
+    driver_error: type[Exception]
+
+    def __init__(self) -> None:
+        self._stages: dict[str, tuple[str, str]] = {}
+        self._told: set[str] = set()
+        self._loads, self._longest = True, STATEMENT_BYTES
+
+    def engine(self, url: URL) -> Engine:
+        if url.drivername in {"mysql", "mariadb"}:
+            url = url.set(drivername=f"{url.drivername}+pymysql")
+        settings = {"sql_mode": SQL_MODE, "connect_timeout": CONNECT_TIMEOUT_S, "local_infile": True}
+        engine = create_engine(url.update_query_dict({"charset": "utf8mb4"}), pool_pre_ping=True, connect_args=settings)
+        self.driver_error = engine.dialect.loaded_dbapi.Error
+        adapt(engine)
+        event.listen(engine, "connect", self._configure)
+        event.listen(engine, "checkout", _refuse_spoiled)
+        event.listen(engine, "begin", _begin)
+        event.listen(engine, "rollback", _spoil)
+        return engine
+
+    def prepare(self, engine: Engine) -> None:
+        """Nothing: the database is made by who runs the server."""
+
+    def is_there(self, engine: Engine) -> bool:
+        return True
+
+    def append_alone(self, connection: Connection) -> None:
+        """The one row there is of the schema's version is locked: a migration waits for it, too."""
+        connection.execute(text("SELECT version_num FROM alembic_version FOR UPDATE")).all()
+
+    def bulk_insert(self, connection: Connection, table: Table, batch: pa.RecordBatch) -> None:
+        if not batch.num_rows:
+            return
+        with contextlib.closing(connection.connection.cursor()) as cursor:
+            if self._loads and "TEMPORARY" in table._prefixes:  # noqa: SLF001
+                self._load(cursor, table.name, batch)
+            elif self._loads and batch.num_rows > FEW_ROWS:
+                self._load_and_insert(connection, cursor, table, batch)
+            else:
+                self._insert(cursor, table.name, batch)
+
+    def _load_and_insert(self, connection: Connection, cursor: Any, table: Table, batch: pa.RecordBatch) -> None:
+        making, stage = self._stage_of(connection, table, batch)
+        cursor.execute(making)
+        try:
+            self._load(cursor, stage, batch)
+            names = _names(batch)
+            with _known_records(self.driver_error, table.name):
+                cursor.execute(f"INSERT INTO `{table.name}` ({names}) SELECT {names} FROM `{stage}`")  # noqa: S608 - names of columns
+        finally:
+            with contextlib.suppress(self.driver_error):
+                cursor.execute(f"DROP TEMPORARY TABLE `{stage}`")
+
+    def _stage_of(self, connection: Connection, table: Table, batch: pa.RecordBatch) -> tuple[str, str]:
+        """The statement that makes the table to load a batch into, and its name."""
+        if table.name not in self._stages:
+            columns = [Column(field.name, _wide(field.type)) for field in batch.schema]
+            stage = Table(f"loading_{table.name}", MetaData(), *columns, prefixes=["TEMPORARY"])
+            self._stages[table.name] = str(CreateTable(stage).compile(dialect=connection.dialect)), stage.name
+        return self._stages[table.name]
+
+    def _load(self, cursor: Any, table: str, batch: pa.RecordBatch) -> None:
+        """By LOAD DATA LOCAL.  Raises: StoreError if it gave a warning: something was cut, or is not what it was."""
+        with _readable(as_lines(batch)) as path:
+            cursor.execute(f"LOAD DATA LOCAL INFILE '{path}' INTO TABLE `{table}` {LINES} ({_names(batch)})")
+        cursor.execute("SHOW WARNINGS")
+        if (warning := cursor.fetchone()) is not None:
+            raise StoreError(f"table {table}: {warning[2]}. Nothing of these rows was stored")
+
+    def _insert(self, cursor: Any, table: str, batch: pa.RecordBatch) -> None:
+        statement = f"INSERT INTO `{table}` ({_names(batch)}) VALUES ".encode()  # noqa: S608 - names of columns
+        with _known_records(self.driver_error, table):
+            for values in as_values(batch, self._longest):
+                cursor.execute(statement + values)
+
+    def fetch(self, connection: Connection, query: SelectBase, schema: pa.Schema) -> pa.RecordBatch:
+        compiled = query.compile(dialect=connection.dialect, compile_kwargs={"render_postcompile": True})
+        parameters = [compiled.params[name] for name in compiled.positiontup or ()]
+        rows = f"SELECT CAST({_csv_row(schema)} AS BINARY) FROM ({compiled}) AS fetched"  # noqa: S608 - names of columns
+        with contextlib.closing(connection.connection.cursor()) as cursor:
+            cursor.execute(rows, parameters)
+            content = b"".join(row[0] for row in cursor.fetchall())
+        return batch_of_csv(content, schema, quote='"', null="")
+
+    def locks(self, engine: Engine) -> Locks:
+        return SessionLocks(
+            engine,
+            lambda name: func.get_lock(_lock_name(engine, name), 0),
+            lambda name: func.release_lock(_lock_name(engine, name)),
+        )
+
+    def readable_instant(self, column: ColumnElement[int]) -> ColumnElement[object]:
+        at = func.timestampadd(literal_column("SECOND"), column, "1970-01-01")
+        return func.date_format(at, "%Y-%m-%dT%H:%i:%sZ")
+
+    def size_bytes(self, engine: Engine) -> int | None:
+        tables = "SELECT SUM(data_length + index_length) FROM information_schema.tables WHERE table_schema = DATABASE()"
+        with engine.connect() as connection:
+            return int(connection.scalar(text(tables)) or 0)
+
+    def _configure(self, driver: Any, _entry: object) -> None:
+        """A new connection.  Raises: StoreError if the server does not take to being strict."""
+        with contextlib.closing(driver.cursor()) as cursor:
+            for setting in _SETTINGS:
+                cursor.execute(setting)
+            cursor.execute("SELECT " + ", ".join(f"@@{name}" for name in _ASKED))
+            found = dict(zip(_ASKED, cursor.fetchone(), strict=True))
+            is_mariadb = "mariadb" in str(found["version"]).lower()
+            cursor.execute(f"SET NAMES utf8mb4 COLLATE {collation(is_mariadb=is_mariadb)}")
+        driver.autocommit(True)
+        _keep_alive(getattr(driver, "_sock", None))
+        if STRICT not in str(found["sql_mode"]).split(","):
+            raise StoreError(
+                f"the database server does not keep to sql_mode {STRICT}, without which it cuts values to fit: let this user set "
+                "its session's sql_mode, or connect past the proxy that does not"
+            )
+        self._loads = bool(found["local_infile"])
+        self._longest = min(int(found["max_allowed_packet"]) // 2, STATEMENT_BYTES)
+        if not self._loads:
+            self._tell(
+                "the database server takes no LOAD DATA LOCAL, so loading is slower than it could be: set local_infile = ON there"
+            )
+        if int(found["innodb_flush_log_at_trx_commit"]) != 1:
+            self._tell(
+                "the database server does not wait for its disk (innodb_flush_log_at_trx_commit is not 1): what it said to be "
+                "stored may be lost with a power cut, and is not read again"
+            )
+
+    def _tell(self, warning: str) -> None:
+        if warning not in self._told:
+            self._told.add(warning)
+            log.warning("%s", warning)
+
+
+def _begin(connection: Connection) -> None:
+    """A transaction that only reads sees one state of the database; one that writes sees what was committed before each step."""
+    options = connection.get_execution_options()
+    if options.get("isolation_level") == "AUTOCOMMIT":
+        return
+    if options.get("writing", False):
+        connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")
+        connection.exec_driver_sql("START TRANSACTION")
+    else:
+        connection.exec_driver_sql("START TRANSACTION WITH CONSISTENT SNAPSHOT")
+
+
+def _spoil(connection: Connection) -> None:
+    """Temporary tables outlive a rollback here: the connection is not used again."""
+    connection.info["spoiled"] = True
+
+
+def _refuse_spoiled(_driver: object, entry: Any, _proxy: object) -> None:
+    if entry.info.pop("spoiled", False):
+        raise DisconnectionError("temporary tables may be left in it")
+
+
+@contextlib.contextmanager
+def _known_records(driver_error: type[Exception], table: str) -> Iterator[None]:
+    """Raises: KnownRecordsError for a violated unique key."""
+    try:
+        yield
+    except driver_error as error:
+        if error.args and error.args[0] == DUPLICATE_KEY:
+            raise KnownRecordsError(f"table {table}: {error.args[-1]}") from error
+        raise
+
+
+@contextlib.contextmanager
+def _readable(content: memoryview) -> Iterator[str]:
+    """The path of a file that is in memory alone, for the driver to read."""
+    handle = os.memfd_create("batchacct")
+    try:
+        while content:
+            content = content[os.write(handle, content) :]
+        yield f"/proc/self/fd/{handle}"
+    finally:
+        os.close(handle)
+
+
+def _keep_alive(connected: socket.socket | None) -> None:
+    if connected is not None and connected.family in {socket.AF_INET, socket.AF_INET6}:
+        connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for option, value in _GONE_WITHIN_A_MINUTE.items():
+            connected.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
+
+
+def _names(batch: pa.RecordBatch) -> str:
+    return ", ".join(f"`{name}`" for name in batch.schema.names)
+
+
+def _wide(kind: pa.DataType) -> BigInteger | Float[Any] | LargeBinary | Text:
+    if pa.types.is_integer(kind):
+        return BigInteger()
+    if pa.types.is_floating(kind):
+        return Float(53)
+    return Text() if pa.types.is_string(kind) else LargeBinary()
+
+
+def _csv_row(schema: pa.Schema) -> str:
+    """An SQL expression: a row's values with commas between them and a line's end behind them, texts in double quotes."""
+    cells = []
+    for field in schema:
+        value = f"`{field.name}`"
+        if pa.types.is_string(field.type):
+            value = f"""CONCAT('"', REPLACE({value}, '"', '""'), '"')"""
+        cells.append(f"IFNULL({value}, '')")
+    return "CONCAT(" + ", ',', ".join(cells) + ", '\\n')"
+
+
+def _lock_name(engine: Engine, name: str) -> str:
+    """Names of locks are the server's, of 64 characters at most."""
+    said = f"batchacct {engine.url.database} {name}"
+    return "batchacct " + hashlib.blake2b(said.encode(), digest_size=20).hexdigest()
