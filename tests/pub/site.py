@@ -131,10 +131,13 @@ class Site:
         with self.store.reading() as connection:
             return read_books(connection)
 
-    def assert_sound(self) -> None:
-        """What holds after every run: balanced books, one usage row a job in force, every sent record accounted for."""
+    def assert_balanced(self) -> None:
         books = self.books()
         assert books.balanced, books.problems
+
+    def assert_sound(self) -> None:
+        """What holds after every run: balanced books, one usage row a job in force, every sent record accounted for."""
+        self.assert_balanced()
         with self.store.reading() as connection:
             in_force = set(connection.scalars(select(job.c.id).where(job.c.superseded_by.is_(None))))
             rows = list(connection.scalars(select(usage.c.job_id)))
