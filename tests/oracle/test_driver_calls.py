@@ -117,7 +117,8 @@ def _cx_oracle(oracle: Oracle) -> Any:
 
 
 class TestFetch:
-    SCHEMA = pa.schema([pa.field("name", pa.string()), pa.field("number", pa.int64()), pa.field("real", pa.float64())])
+    FIELDS: tuple[pa.Field[Any], ...] = (pa.field("name", TEXT), pa.field("number", INTEGER), pa.field("real", REAL))
+    SCHEMA = pa.schema(FIELDS)
 
     def test_a_query_comes_as_a_data_frame_of_the_types_wanted(self, store: Store, oracle: Oracle) -> None:
         oracle.frame = pa.table({"name": ["a", EMPTY, None], "number": [2**62 + 1, None, 3], "real": [0.1, None, 2.0]})

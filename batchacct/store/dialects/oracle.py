@@ -1,5 +1,5 @@
 """Oracle, by python-oracledb (thin mode) or, where the URL says so, cx_Oracle. No Oracle server was at hand when this was written:
-docs/how-to/databases.md says what was tested, and how.
+docs/how-to/oracle.md says what was tested, and how.
 
 Rows go in by array binds, which python-oracledb takes as Arrow batches; direct path load would commit by itself. Named work is
 locked by rows of the table `batchacct_turn`, one session a lock, as a grant for DBMS_LOCK is not everybody's to have.
