@@ -271,17 +271,15 @@ def _changed(connection: Connection, record_type: RecordType, completed: Sequenc
 
     The hash is of the values, and of the record that is replaced: a record may return to what it was before.
     """
-    whole = [({name: c.origin.get(name) for name in _ORIGIN} | c.record, c.origin) for c in completed]
+    whole = [(with_origin(c), c.origin) for c in completed]
     time = record_type.time_column
     standing = _standing(connection, record_type, [(record[time], record["record_key"]) for record, _ in whole])
     changed = []
     for record, origin in whole:
         old = standing.get((record[time], record["record_key"]))
-        own = {c.name: record.get(c.name) for c in record_type.columns if c.name not in {"native", "content_hash"}}
-        if old is not None and all(old[name] == value for name, value in own.items()):
+        if old is not None and is_as(record_type, record, old):
             continue
-        said = json.dumps([own, old and old["id"]], sort_keys=True, default=str)
-        made = record | {"content_hash": content_hash(said.encode("utf-8", "backslashreplace"))}
+        made = with_hash(record_type, record, old and old["id"])
         try:
             record_type.batch([made])
         except RecordError as error:
@@ -289,6 +287,26 @@ def _changed(connection: Connection, record_type: RecordType, completed: Sequenc
         else:
             changed.append((made, origin))
     return changed
+
+
+def with_origin(completed: Completed) -> Record:
+    """A complete record with those columns of its origin that it does not have of its own."""
+    return {name: completed.origin.get(name) for name in _ORIGIN} | completed.record
+
+
+def is_as(record_type: RecordType, record: Record, standing: Row) -> bool:
+    """Whether a complete record is the one that stands already."""
+    return all(standing[name] == value for name, value in _own(record_type, record).items())
+
+
+def with_hash(record_type: RecordType, record: Record, replaced: object) -> Record:
+    """A complete record with the hash of its values and of what it replaces."""
+    said = json.dumps([_own(record_type, record), replaced], sort_keys=True, default=str)
+    return record | {"content_hash": content_hash(said.encode("utf-8", "backslashreplace"))}
+
+
+def _own(record_type: RecordType, record: Record) -> Record:
+    return {c.name: record.get(c.name) for c in record_type.columns if c.name not in {"native", "content_hash"}}
 
 
 def _standing(
