@@ -1,8 +1,8 @@
 """`python -m benchmarks.growth`: load, join, publish and report at growing numbers of jobs on one database.
 
-Each phase is a process of its own (`benchmarks.growing`). Prints a Markdown table: jobs a second, seconds, how the seconds grow with
-the jobs (1.00 is in proportion), peak memory, and the CPU time of our process and of the database's. The figures are kept, phase by
-phase, in docs/explanation/growth.json, in place of earlier ones of the same database; --plot draws all that are there.
+Each phase is a process of its own (`benchmarks.growing`). Prints a Markdown table: seconds, jobs a second, how the seconds grow
+with the jobs (1.00 is in proportion), peak memory, and the CPU time of our process and of the database's. The figures are kept,
+phase by phase, in docs/explanation/growth.json, in place of earlier ones of the same database; --plot draws all that are there.
 """
 
 from __future__ import annotations
@@ -102,13 +102,11 @@ def table(points: list[Point]) -> str:
     rows = [head, tuple("---" if place in {0, 1, 9} else "---:" for place in range(len(head)))]
     for point in points:
         smaller = max((p for p in points if _alike(p, point) and p.jobs < point.jobs), key=lambda p: p.jobs, default=None)
-        rows.append(
-            (
-                NAMES[point.database], point.phase, f"{point.jobs:,}", f"{point.elapsed_s:,.1f}",
-                f"{point.jobs / point.elapsed_s:,.0f}", f"{exponent(smaller, point):.2f}" if smaller else "", f"{point.peak_mb:,.0f}",
-                f"{point.cpu_s:,.1f}", f"{point.server_cpu_s:,.1f}" if point.database != "sqlite" else "", limit(point),
-            )
-        )  # fmt: skip
+        grown = f"{exponent(smaller, point):.2f}" if smaller else ""
+        theirs = f"{point.server_cpu_s:,.1f}" if point.database != "sqlite" else ""
+        took = (f"{point.elapsed_s:,.1f}", f"{point.jobs / point.elapsed_s:,.0f}", grown, f"{point.peak_mb:,.0f}")
+        spent = (f"{point.cpu_s:,.1f}", theirs, limit(point))
+        rows.append((NAMES[point.database], point.phase, f"{point.jobs:,}", *took, *spent))
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
@@ -159,9 +157,6 @@ def draw(points: list[Point], path: Path) -> None:
                 panel.loglog([jobs[0], jobs[-1]], [took[0], took[0] * jobs[-1] / jobs[0]], color=f"C{place}", lw=0.6, ls=":")
         panel.set_title(phase)
         panel.grid(visible=True, which="major", lw=0.4)
-    for panel in panels:
-        panel.legend()
-        break
     figure.supxlabel("jobs")
     figure.supylabel("seconds (dotted: in proportion to the jobs)")
     figure.axes[0].legend()

@@ -68,6 +68,7 @@ class Store:
             if found == schema.State(None):
                 raise SchemaError(f"{self.shown_url} has no batchacct schema: run `batchacct db create`")
             if found != schema.State(schema.head()):
+                self.dialect.prepare(self.engine)
                 with self.lock("migrate"):
                     schema.upgrade(self.engine, self.dialect)
         return found.version, schema.head()

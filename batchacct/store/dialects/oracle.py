@@ -35,7 +35,9 @@ from sqlalchemy import (
 
 from batchacct.errors import BusyError, ConfigError, SchemaError
 from batchacct.store.dialects.base import KnownRecordsError, Locks
+from batchacct.store.dialects.oracle_partitions import OraclePartitions
 from batchacct.store.dialects.oracle_sql import DRIVERS, EMPTY, EMPTY_BYTES, is_lob, scratch_ddl, stored_text
+from batchacct.store.dialects.partitioning import Partitioning
 from batchacct.store.scratch import scratch_tables
 
 LOCK_TIMEOUT_S = 60
@@ -56,6 +58,9 @@ _SESSION = ("ALTER SESSION SET TIME_ZONE = 'UTC'", "ALTER SESSION SET NLS_COMP =
 
 class OracleDialect:
     name = "oracle"
+    commits_ddl = True
+    replaces_views = True
+    partitions: Partitioning | None = OraclePartitions()
 
     def __init__(self, driver: str) -> None:
         """Raises: ConfigError for a driver that is not one of `DRIVERS`, ImportError if it is not installed."""
