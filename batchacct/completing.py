@@ -9,6 +9,7 @@ comes out otherwise is a revision.
 from __future__ import annotations
 
 import datetime as dt
+import functools
 import itertools
 import json
 import logging
@@ -46,7 +47,7 @@ from batchacct.parsing.contract import UNFORESEEN
 from batchacct.store import Store, append_completed
 from batchacct.store.columns import ID_BYTES, NAME_BYTES, KeyText
 from batchacct.store.horizon import archived_months
-from batchacct.store.loads import mark
+from batchacct.store.loads import mark, mark_unlocked, unlocked
 from batchacct.store.tables import RECORD_TABLES, ROWS_PER_LOAD, ROWS_PER_LOAD_BITS, load, part
 
 log = logging.getLogger(__name__)
@@ -115,7 +116,7 @@ def complete_parts(store: Store, rules: Iterable[Rule], now: int, *, enough: Cal
     for rule in rules:
         is_left = True
         while is_left and not enough():
-            of_step, is_left = _step(store, rule, now)
+            of_step, is_left = store.untangled(functools.partial(_step, store, rule, now))
             made += of_step
     return made
 
@@ -148,11 +149,11 @@ def _next_loads(connection: Connection, rule: Rule) -> tuple[dict[int, int], boo
     """
     is_open = and_(load.c.completed_at.is_(None), load.c.source.in_(rule.sources))
     rows = load.c.merged + load.c.recorded if rule.completion.amends else load.c.merged
-    mark(connection, and_(is_open, rows == 0), completed_at=load.c.loaded_at, completed_to=load.c.next_row)
+    mark_unlocked(connection, and_(is_open, rows == 0), completed_at=load.c.loaded_at, completed_to=load.c.next_row)
     loads: dict[int, int] = {}
     total = 0
     oldest = select(load.c.id, load.c.completed_to, load.c.next_row).where(is_open).order_by(load.c.id).limit(LOADS_PER_STEP)
-    for number, first_row, next_row in connection.execute(oldest):
+    for number, first_row, next_row in connection.execute(unlocked(oldest)):
         total += next_row - first_row
         if loads and total > ROWS_PER_STEP:
             return loads, True

@@ -81,8 +81,14 @@ def append(store: Store, origin: Origin, parsed: Parsed, now: int, moved: Positi
     Raises: StoreError, CheckpointError if another process has moved the position meanwhile, HorizonError if all of it is of
     archived months; then nothing of it is stored.
     """
+    parsed = without_long_keys(RECORD_TYPES[origin.record_type], parsed, store.dialect.name)
+    done = store.untangled(lambda: _append(store, origin, parsed, now, moved))
+    crash_point("append.after-commit")
+    return done
+
+
+def _append(store: Store, origin: Origin, parsed: Parsed, now: int, moved: Position | None) -> tuple[Counts, Position | None]:
     record_type = RECORD_TYPES[origin.record_type]
-    parsed = without_long_keys(record_type, parsed, store.dialect.name)
     goes_on = origin.asked or (origin.position is not None and origin.position.id is not None)
     with store.appending() as connection:
         parsed = without_archived(connection, record_type, parsed, source=origin.source, path=origin.path, goes_on=goes_on)
@@ -106,7 +112,6 @@ def append(store: Store, origin: Origin, parsed: Parsed, now: int, moved: Positi
         )
         _close(connection, of, rows, now, parsed=parsed, counts=counts, record_type=record_type)
         crash_point("append.before-commit")
-    crash_point("append.after-commit")
     return counts, stored
 
 
