@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-from sqlalchemy import ColumnElement, Connection, Select, case, delete, func, insert, select
+from sqlalchemy import ColumnElement, Connection, Select, case, delete, func, insert, select, true
 
 from batchacct.archive import closing
 from batchacct.archive.holdings import (
@@ -88,9 +88,10 @@ def archive(
             report.held = {month: reasons for month in months if (reasons := closing.why_held(connection, month))}
         if not dry_run:
             tidy(store, config.archive.path, now)
+        jobs = closing.jobs_that_stay(limit, report.held) if dry_run else true()
         for record_type in RECORD_TYPES.values():
             for month in (m for m in months if m not in report.held):
-                going = closing.going(record_type, config.join, month, limit)
+                going = closing.going(record_type, config.join, month, limit, jobs)
                 taker = Taker(store, config.archive.path, record_type, month, going, now)
                 taken = taker.count() if dry_run else taker.take()
                 report.taken += [taken] if taken.sums.rows else []
