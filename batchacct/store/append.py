@@ -28,7 +28,7 @@ from sqlalchemy import (
 from batchacct.crashpoints import crash_point
 from batchacct.errors import CheckpointError
 from batchacct.following import Position
-from batchacct.model import INSTANT, PART, REAL, RECORD_TYPES, TEXT, Record, RecordType
+from batchacct.model import INSTANT, JOB, PART, REAL, RECORD_TYPES, TEXT, Record, RecordType
 from batchacct.parsing import Parsed, RejectedUnit, Row
 from batchacct.store import tables
 from batchacct.store.dialects import Dialect, KnownRecordsError
@@ -127,9 +127,8 @@ def append_completed(
         of = open_load(connection, values | {"start_offset": 0, "end_offset": 0}, len(together))
         inserted = _append_records(connection, store.dialect, record_type, batch, of)
         added = {"completed": inserted.inserted, "revised": inserted.revised}
-        last = max(cast("int", record[record_type.time_column]) for record in together)
         looked_at = {"completed_at": now, "completed_to": of.first_row + len(together)}
-        close_load(connection, of, len(together), now, added, last_record_at=last, **looked_at)
+        close_load(connection, of, len(together), now, added, **_times(record_type, batch, PART.empty()), **looked_at)
         total += inserted.inserted
     return total
 
@@ -195,7 +194,7 @@ def _append_staged(
     connection: Connection, dialect: Dialect, record_type: RecordType, table: Table, batch: pa.RecordBatch
 ) -> _Inserted:
     """The slow way, for a batch that holds known keys: sorts known records and revisions out in a temporary table."""
-    columns = [Column(c.name, c.type, primary_key=c.primary_key, server_default=c.server_default) for c in table.columns]
+    columns = [Column(c.name, c.type, primary_key=c.name == "id", server_default=c.server_default) for c in table.columns]
     # a key, though the id alone is unique: MariaDB commits a transaction that makes an index
     key = UniqueConstraint("record_key", record_type.time_column, "id")
     stage = Table(f"stage_{table.name}", MetaData(), *columns, key, prefixes=["TEMPORARY"])
@@ -273,11 +272,30 @@ def _of_block(origin: Origin, parsed: Parsed, position: Position | None) -> dict
 def _close(
     connection: Connection, of: OpenLoad, rows: int, now: int, *, parsed: Parsed, counts: Counts, record_type: RecordType
 ) -> None:
-    times = parsed.records.column(record_type.time_column)
     values = {"end_offset": parsed.end_offset, "skip_reasons": parsed.skipped} | ({"completed_at": None} if rows else {})
-    values["last_record_at"] = pc.max(times.cast(pa.int64())).as_py() if rows else None
+    values |= _times(record_type, parsed.records, parsed.parts)
     added = {name: count for name, count in asdict(counts).items() if name != "load_id"}
     close_load(connection, of, rows, now, added, **values)
+
+
+def _times(record_type: RecordType, records: pa.RecordBatch, parts: pa.RecordBatch) -> dict[str, int | None]:
+    """The times of a load's rows as `loads.TIMES`; null where there is none."""
+    of_records = _first_and_last(records.column(record_type.time_column))
+    of_parts = _first_and_last(parts.column(PART.time_column))
+    of_ends = _first_and_last(records.column("end_at")) if record_type is JOB else (None, None)
+    first, last = ([time for time in times if time is not None] for times in zip(of_records, of_parts, strict=True))
+    return {
+        "last_record_at": of_records[1],
+        "first_row_at": min(first, default=None),
+        "last_row_at": max(last, default=None),
+        "first_end_at": of_ends[0],
+        "last_end_at": of_ends[1],
+    }
+
+
+def _first_and_last(times: pa.Array[Any]) -> tuple[int | None, int | None]:
+    seconds = times.cast(pa.int64())
+    return pc.min(seconds).as_py(), pc.max(seconds).as_py()
 
 
 def _new_rejects(connection: Connection, origin: Origin, rejects: Sequence[RejectedUnit]) -> list[RejectedUnit]:

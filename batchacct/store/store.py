@@ -37,21 +37,64 @@ class Store:
             raise ConfigError(f"the driver for this database is missing ({error}): pip install 'batchacct[{extra}]'") from error
 
     def create(self) -> bool:
-        """Brings the schema to this program's version; True if anything had to be done. Harmless when repeated."""
+        """Makes the schema in an empty database, in this program's version; False if it is there. Harmless when repeated.
+
+        Raises: SchemaError if the database has another version, or tables of something else; BusyError.
+        """
         with self.errors():
             self.dialect.prepare(self.engine)
-            return schema.upgrade(self.engine, self.dialect)
+            found = self._state()
+            if found == schema.State(schema.head()):
+                return False
+            if found.version is not None and not found.is_interrupted:
+                with self.engine.connect() as connection:
+                    schema.refuse_foreign(connection, found)
+                raise SchemaError(self._older(found.version))
+            with self.lock("migrate"):
+                schema.upgrade(self.engine, self.dialect)
+        return True
+
+    def migrate(self) -> tuple[str | None, str]:
+        """Brings the schema of an older version to this program's: from which version to which.
+
+        One that was interrupted goes on where it stopped.  Raises: SchemaError, BusyError.
+        """
+        with self.errors():
+            found = self._state() if self.dialect.is_there(self.engine) else schema.State(None)
+            if found == schema.State(None):
+                raise SchemaError(f"{self.shown_url} has no batchacct schema: run `batchacct db create`")
+            if found != schema.State(schema.head()):
+                with self.lock("migrate"):
+                    schema.upgrade(self.engine, self.dialect)
+        return found.version, schema.head()
+
+    def preview_migration(self) -> list[str]:
+        """The SQL that `migrate` would run.  Raises: SchemaError."""
+        with self.errors(), self.engine.connect() as connection:
+            return list(schema.preview(connection, self.dialect))
 
     def check(self) -> None:
         """Raises: SchemaError unless the schema is there in exactly this program's version."""
         if not self.dialect.is_there(self.engine):
             raise SchemaError(f"{self.shown_url} does not exist: run `batchacct db create`")
-        with self.errors(), self.engine.connect() as connection:
-            found, wanted = schema.current(connection), schema.head()
-        if found is None:
+        with self.errors():
+            found = self._state()
+        if found.is_interrupted:
+            raise SchemaError(f"{self.shown_url}: a change of its schema was interrupted; `batchacct db migrate` goes on with it")
+        if found.version is None:
             raise SchemaError(f"{self.shown_url} has no batchacct schema: run `batchacct db create`")
-        if found != wanted:
-            raise SchemaError(f"{self.shown_url} has schema {found}, this program needs {wanted}: run `batchacct db create`")
+        if found.version != schema.head():
+            raise SchemaError(self._older(found.version))
+
+    def _state(self) -> schema.State:
+        with self.engine.connect() as connection:
+            return schema.state(connection, self.dialect)
+
+    def _older(self, version: str) -> str:
+        """What to say of another version."""
+        wanted = schema.head()
+        advice = "run `batchacct db migrate`" if version < wanted else "upgrade this program"
+        return f"{self.shown_url} has schema {version}, this program needs {wanted}: {advice}"
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:

@@ -32,8 +32,11 @@ POINTS = (
     "follow.after-append",
     "follow.state",
 )
-OTHER_POINTS = {"build.before-commit", "send.handed-over", "send.before-confirm"}
-"""Those of publishing: see test_kill.py."""
+OTHER_POINTS = {
+    *("build.before-commit", "send.handed-over", "send.before-confirm"),
+    *("migrate.step", "migrate.recorded", "migrate.before-commit"),
+}
+"""Those of publishing, see test_kill.py, and of migrating, see test_kill_migrating.py."""
 OTHER_FOLDERS = ("archive",)
 """Their points are killed at in tests of their own: see tests/archive/test_kill.py."""
 KILLS = int(os.environ.get("BATCHACCT_KILLS", "12"))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from sqlalchemy import delete, select, text, update
+from sqlalchemy import delete, exists, select, text, update
 from sqlalchemy import insert as insert_into
 
 from batchacct import insert
@@ -151,8 +151,12 @@ class Site:
         """Everything is forgotten, as in a new database."""
         with self.store.writing() as connection:
             for table in metadata.sorted_tables:
-                restart = text(f'TRUNCATE "{table.name}" RESTART IDENTITY')
-                connection.execute(restart if self.store.dialect.name == "postgresql" else delete(table))
+                if self.store.dialect.name == "postgresql":
+                    connection.execute(text(f'TRUNCATE "{table.name}" RESTART IDENTITY'))
+                elif self.store.dialect.name == "sqlite":
+                    connection.execute(delete(table))
+                elif connection.scalar(select(exists(select(1).select_from(table)))):
+                    connection.execute(text(f"TRUNCATE `{table.name}`"))  # which takes its time
         self.postbox = Postbox()
 
 
