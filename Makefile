@@ -69,5 +69,5 @@ $(VENV)/ready: setup.cfg pyproject.toml | $(VENV)/bin/python
 
 $(VENV)/ready-test: setup.cfg pyproject.toml tools/system-packages | $(VENV)/ready
 	@./tools/system-packages postgresql $(CLUSTER_PACKAGES) $(UNIT_PACKAGES)
-	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[postgres,mysql,test,dev]'
+	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[postgres,mysql,oracle,test,dev]'
 	@touch $@

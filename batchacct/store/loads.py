@@ -68,8 +68,8 @@ def _growing(connection: Connection, values: Mapping[str, Any], rows: int) -> Ro
     if values["file_id"] is None:
         return None
     ends_here = (load.c.file_id == values["file_id"], load.c.end_offset == values["start_offset"])
-    newest = select(load).where(*ends_here).order_by(load.c.id.desc()).limit(1).with_for_update(skip_locked=True)
-    found = connection.execute(newest).one_or_none()
+    newest = select(load.c.id).where(*ends_here).order_by(load.c.id.desc()).limit(1).scalar_subquery()
+    found = connection.execute(select(load).where(load.c.id == newest, *ends_here).with_for_update(skip_locked=True)).one_or_none()
     if found is None or found.joined_at is not None or found.next_row + rows > ROWS_TO_GROW_TO:
         return None
     has_bytes = found.end_offset > 0, values["end_offset"] > 0
