@@ -59,7 +59,11 @@ class LsfFraming:
         at = data.find(_LINE_OF_RECORD, after)
         while at >= 0 and (end := data.find(b"\n", at + 1)) >= 0:
             line = data[at + 1 : end]
-            if data.startswith(_RECORD_HEAD, end + 1) and line.count(b'"') % 2 == 0 and not _is_folded(line, 0, len(line.rstrip(b"\r"))):
+            if (
+                data.startswith(_RECORD_HEAD, end + 1)
+                and line.count(b'"') % 2 == 0
+                and not _is_folded(line, 0, len(line.rstrip(b"\r")))
+            ):
                 return end + 1
             at = data.find(_LINE_OF_RECORD, end)
         return -1

@@ -32,7 +32,7 @@ class PostgresServer:
 
     def __init__(self, folder: Path) -> None:
         self._programs = _postgres_programs()
-        self._folder = folder
+        self.folder = folder
         self._user = _server_user(folder)
         self.port = free_port()
         self.url = f"postgresql+psycopg://batchacct@127.0.0.1:{self.port}/postgres"
@@ -43,15 +43,15 @@ class PostgresServer:
 
     def start(self) -> None:
         """Returns when it takes connections."""
-        settings = f"-p {self.port} -k {self._folder} -c listen_addresses=127.0.0.1"
-        self._control("-l", self._folder / "log", "-w", "-t", "60", "-o", settings, "start")
+        settings = f"-p {self.port} -k {self.folder} -c listen_addresses=127.0.0.1"
+        self._control("-l", self.folder / "log", "-w", "-t", "60", "-o", settings, "start")
 
     def stop(self, mode: str = "immediate") -> None:
         """`immediate`: as if it crashed; `fast`: connections are told, and closed."""
         self._control("-m", mode, "-w", "stop")
 
     def _control(self, *arguments: object) -> None:
-        _run(self._user, self._programs / "pg_ctl", "-D", self._folder / "data", *arguments)
+        _run(self._user, self._programs / "pg_ctl", "-D", self.folder / "data", *arguments)
 
 
 @contextmanager

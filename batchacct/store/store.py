@@ -68,6 +68,7 @@ class Store:
             if found == schema.State(None):
                 raise SchemaError(f"{self.shown_url} has no batchacct schema: run `batchacct db create`")
             if found != schema.State(schema.head()):
+                self.dialect.prepare(self.engine)
                 with self.lock("migrate"):
                     schema.upgrade(self.engine, self.dialect)
         return found.version, schema.head()
@@ -208,7 +209,7 @@ _ADVICE = (
     (r"\(error (2002|2003|2005)\)", "Is the server running, and the address right?"),
     (r"\(error (1290|1836|3100)\)", "The server is read-only: connect to the one that is written to"),
     (r"ora-(01017|28000|28001)", "Check the user name and password in the connection file"),
-    (r"ora-(01031|01045|01950)", "GRANT this user the rights that docs/how-to/databases.md lists"),
+    (r"ora-(01031|01045|01950)", "GRANT this user the rights that docs/how-to/oracle.md lists"),
     (r"ora-00942", "Run `batchacct db create`"),
     (r"ora-(0165\d|0168\d|0169\d|01536)", "Make room; nothing was lost, it goes on where it stopped"),
     (r"ora-(00054|00060|04020|30006)", "Another process was in the way; nothing was lost, it goes on where it stopped"),

@@ -41,6 +41,8 @@ class Dialect(Protocol):
     """Base of what the driver raises where `bulk_insert` uses it without SQLAlchemy."""
     commits_ddl: bool
     """Whether each change of the schema is committed by itself: it is in no transaction then."""
+    replaces_views: bool
+    """Whether a view is made anew by CREATE OR REPLACE; else it is dropped before, if it is there."""
     partitions: Partitioning | None
     """How tables are partitioned by month; None where the database has no partitions."""
 

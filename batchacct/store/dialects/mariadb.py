@@ -74,6 +74,7 @@ _GONE_WITHIN_A_MINUTE = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT":
 class MariaDialect:
     name = "mariadb"
     driver_error: type[Exception]
+    replaces_views = False
     commits_ddl = True
     partitions: Partitioning | None = MariadbPartitions()
 

@@ -26,6 +26,7 @@ _GONE_WITHIN_A_MINUTE = {
 class PostgresDialect:
     name = "postgresql"
     driver_error: type[Exception] = psycopg.Error
+    replaces_views = False
     commits_ddl = False
     partitions: Partitioning | None = PostgresPartitions()
 

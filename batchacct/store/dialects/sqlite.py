@@ -31,6 +31,7 @@ CACHE_KIB = 32_768
 class SqliteDialect:
     name = "sqlite"
     driver_error: type[Exception] = sqlite3.Error
+    replaces_views = False
     commits_ddl = False
     partitions: Partitioning | None = None
 
