@@ -55,6 +55,7 @@ verdict = Table(
     Column("outcome", Text),
     Column("reason", Text),
     Column("identity_id", BigInteger),
+    Column("identity_at", BigInteger),
     Column("mapping_id", BigInteger),
     Column("benchmark_id", BigInteger),
     prefixes=["TEMPORARY"],

@@ -16,6 +16,7 @@ from sqlalchemy import ColumnElement, Connection, Select, and_, case, func, lite
 
 from batchacct.ledger.books import read_books
 from batchacct.ledger.gaps import Gaps, Watched, gaps_between
+from batchacct.store.spans import ANYTIME, IS_OF_IDENTITY, IS_OF_JOB, Span, when_logged
 from batchacct.store.tables import (
     identity,
     job,
@@ -151,7 +152,8 @@ _STATE = case(
 )
 
 
-def _cells(connection: Connection, since: int, until: int) -> list[_Cell]:
+def _cells_query(since: int, until: int, recorded: Span = ANYTIME) -> Select[Any]:
+    """... of jobs whose identities were recorded in that span."""
     keys: tuple[ColumnElement[Any], ...] = (
         job.c.source.label("source"),
         job.c.superseded_by.is_not(None).label("is_replaced"),
@@ -170,14 +172,18 @@ def _cells(connection: Connection, since: int, until: int) -> list[_Cell]:
         func.max(job.c.logged_at).label("last_at"),
     )
     joined = (
-        job.outerjoin(usage, usage.c.job_id == job.c.id)
-        .outerjoin(identity, identity.c.id == usage.c.identity_id)
+        job.outerjoin(usage, IS_OF_JOB)
+        .outerjoin(identity, and_(IS_OF_IDENTITY, recorded.has(identity.c.recorded_at)))
         .outerjoin(vo_mapping, vo_mapping.c.id == usage.c.mapping_id)
         .outerjoin(message, message.c.id == usage.c.message_id)
         .outerjoin(refusal, refusal.c.job_id == job.c.id)
     )
     places: list[ColumnElement[Any]] = [literal_column(str(place)) for place in range(1, len(keys) + 1)]
-    query = select(*keys, *sums).select_from(joined).where(job.c.logged_at.between(since, until - 1)).group_by(*places)
+    return select(*keys, *sums).select_from(joined).where(job.c.logged_at.between(since, until - 1)).group_by(*places)
+
+
+def _cells(connection: Connection, since: int, until: int) -> list[_Cell]:
+    query = _cells_query(since, until, when_logged(connection, since, until).identities)
     names = ("jobs", "wall_s", "core_s", "cpu_s", "unknown_cpu")
     return [
         _Cell(
