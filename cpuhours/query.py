@@ -24,8 +24,9 @@ import numpy as np
 import pandas as pd
 from sqlalchemy import BigInteger, Column, ColumnElement, Executable, Select, and_, case, cast, func, literal, null, select, union
 
-from batchacct.archive.querying import archived_rows
+from batchacct.archive.holdings import archived
 from batchacct.errors import ConfigError
+from batchacct.model import JOB
 from batchacct.store import Store
 from batchacct.store.spans import IS_OF_IDENTITY, IS_OF_JOB, Period, when_ended
 from batchacct.store.tables import benchmark, identity, job, usage, vo_mapping
@@ -186,7 +187,12 @@ def _rows(
     """
     with store.reading() as connection:
         asked = statement(when_ended(connection, begin, end, identities=identities))
-        return [*(tuple(row) for row in connection.execute(asked)), *archived_rows(connection, statement(Period()))]
+        rows = [tuple(row) for row in connection.execute(asked)]
+        if archived(connection, JOB):
+            from batchacct.archive.querying import archived_rows  # noqa: PLC0415 - slow to import
+
+            rows += archived_rows(connection, statement(Period()))
+        return rows
 
 
 def _extremes(store: Store, statement: Executable) -> tuple[int, int] | None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-from sqlalchemy import ColumnElement, Connection, Select, case, delete, func, insert, select
+from sqlalchemy import ColumnElement, Connection, Select, case, delete, func, insert, select, true
 
 from batchacct.archive import closing
 from batchacct.archive.holdings import (
@@ -38,6 +38,7 @@ from batchacct.crashpoints import crash_point
 from batchacct.errors import ArchiveError, StoreError
 from batchacct.model import JOB, RECORD_TYPES, RecordType
 from batchacct.store import Store
+from batchacct.store.spans import IS_OF_IDENTITY, IS_OF_JOB
 from batchacct.store.tables import RECORD_TABLES, archive_leftover, benchmark, identity, job, recalled, usage, vo_mapping
 
 log = logging.getLogger(__name__)
@@ -88,9 +89,10 @@ def archive(
             report.held = {month: reasons for month in months if (reasons := closing.why_held(connection, month))}
         if not dry_run:
             tidy(store, config.archive.path, now)
+        jobs = closing.jobs_that_stay(limit, report.held) if dry_run else true()
         for record_type in RECORD_TYPES.values():
             for month in (m for m in months if m not in report.held):
-                going = closing.going(record_type, config.join, month, limit)
+                going = closing.going(record_type, config.join, month, limit, jobs)
                 taker = Taker(store, config.archive.path, record_type, month, going, now)
                 taken = taker.count() if dry_run else taker.take()
                 report.taken += [taken] if taken.sums.rows else []
@@ -160,7 +162,7 @@ class Taker:
             if not sums.rows:
                 return self._taken(sums, None)
             with self.store.writing() as connection:
-                old, name = self._begin(connection)
+                old, name = self.begin(connection)
             crash_point("archive.begun")
             folder = month_folder(self.path, self.record_type, self.month)
             manifest, revisions, from_table = self._write(old, name)
@@ -188,7 +190,7 @@ class Taker:
 
     # --- the file ------------------------------------------------------------------------------------------------------
 
-    def _begin(self, connection: Connection) -> tuple[Archived | None, str]:
+    def begin(self, connection: Connection) -> tuple[Archived | None, str]:
         """The file in force, if there is one, and the name of the next, noted as a leftover until that is in force."""
         prefix = note_place(connection, self.path, self.now)
         old = next((m for m in archived(connection, self.record_type) if m.month == self.month), None)
@@ -201,12 +203,16 @@ class Taker:
         connection.execute(insert(archive_leftover).values(values))
         return old, name
 
+    def writer(self, name: str) -> MonthWriter:
+        """Writes the file of that name."""
+        return MonthWriter(self.path, self.record_type, self.month, name.removesuffix(".parquet"), schema_of(self.record_type))
+
     def _write(self, old: Archived | None, name: str) -> tuple[Manifest, int, Sums]:
         """Writes all of a month, what is in force and what leaves the table; also how many revisions, and the latter's sums."""
         schema = schema_of(self.record_type)
         revisions, from_table = 0, Sums()
         with (
-            MonthWriter(self.path, self.record_type, self.month, name.removesuffix(".parquet"), schema) as writer,
+            self.writer(name) as writer,
             self.store.reading() as connection,
         ):
             if old is not None and old.file is not None:
@@ -248,8 +254,8 @@ class Taker:
             benchmark.c.per_host_factor.label("per_host_factor"),
         )
         joined = (
-            job.outerjoin(usage, usage.c.job_id == job.c.id)
-            .outerjoin(identity, identity.c.id == usage.c.identity_id)
+            job.outerjoin(usage, IS_OF_JOB)
+            .outerjoin(identity, IS_OF_IDENTITY)
             .outerjoin(vo_mapping, vo_mapping.c.id == usage.c.mapping_id)
             .outerjoin(benchmark, benchmark.c.id == usage.c.benchmark_id)
         )
@@ -286,12 +292,16 @@ class Taker:
                 raise _ChangedError(f"{deleted:,} of {there.rows:,} records were to be deleted")
             connection.execute(delete(recalled).where(*of_month))
             assert new.file is not None
-            _forget_leftover(connection, self.record_type.name, self.month, new.file.name)
-            if old is not None and old.file is not None:
-                values = {"record_type": self.record_type.name, "month": self.month, "file_name": old.file.name}
-                connection.execute(insert(archive_leftover).values(values))
+            self.swap_leftover(connection, new.file.name, None if old is None or old.file is None else old.file.name)
             store_archived(connection, new)
             crash_point("archive.before-commit")
+
+    def swap_leftover(self, connection: Connection, name: str, old: str | None) -> None:
+        """A file is in force now, and an old one is not any more."""
+        _forget_leftover(connection, self.record_type.name, self.month, name)
+        if old is not None:
+            values = {"record_type": self.record_type.name, "month": self.month, "file_name": old}
+            connection.execute(insert(archive_leftover).values(values))
 
     def drop_leftover(self, name: str) -> None:
         """Removes a file that is not in force."""

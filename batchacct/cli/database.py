@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from batchacct.cli.archiving import archive, recall
+from batchacct.cli.archiving import archive, purge, recall
 from batchacct.cli.common import config_option, open_store
 from batchacct.clock import unix_now
 from batchacct.config import Config
@@ -19,7 +19,7 @@ def db() -> None:
     """The database: its schema, and what is taken out of it."""
 
 
-for command in (archive, recall):
+for command in (archive, purge, recall):
     db.add_command(command)
 
 

@@ -38,6 +38,9 @@ class KeyText(TypeDecorator[str]):
         super().__init__()
         self.longest = longest
 
+    def __repr__(self) -> str:
+        return f"KeyText({self.longest})"
+
     def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
         sized = dialect.name in {"mysql", "mariadb", "oracle"}
         return dialect.type_descriptor(VARCHAR(self.longest) if sized else Text())

@@ -152,7 +152,7 @@ class MariaDialect:
 
     def fetch(self, connection: Connection, query: SelectBase, schema: pa.Schema) -> pa.RecordBatch:
         compiled = query.compile(dialect=connection.dialect, compile_kwargs={"render_postcompile": True})
-        parameters = [compiled.params[name] for name in compiled.positiontup or ()]
+        parameters = compiled.params if compiled.positiontup is None else [compiled.params[name] for name in compiled.positiontup]
         rows = f"SELECT CAST({_csv_row(schema)} AS BINARY) FROM ({compiled}) AS fetched"  # noqa: S608 - names of columns
         with contextlib.closing(connection.connection.cursor()) as cursor:
             cursor.execute(rows, parameters)
