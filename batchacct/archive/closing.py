@@ -12,6 +12,7 @@ from batchacct.clock import shown
 from batchacct.config import Join
 from batchacct.errors import IncompleteError
 from batchacct.model import IDENTITY, PART, RECORD_TYPES, RecordType
+from batchacct.store.spans import IS_OF_IDENTITY, IS_OF_JOB
 from batchacct.store.tables import (
     RECORD_TABLES,
     ROWS_PER_LOAD,
@@ -73,13 +74,13 @@ def why_held(connection: Connection, month: int) -> list[str]:
     """What still happens to jobs and identities of a month, and keeps it where it is; nothing for one that is at rest."""
     mine = of_month(RECORD_TYPES["job"], month)
     goes_out = usage.c.outcome.in_(["joined", "local"])
-    of_usage = select(func.count()).select_from(job.join(usage, usage.c.job_id == job.c.id)).where(mine)
+    of_usage = select(func.count()).select_from(job.join(usage, IS_OF_JOB)).where(mine)
     is_refused = exists().where(refusal.c.job_id == usage.c.job_id)
     confirmed = exists().where(message.c.id == usage.c.message_id, message.c.confirmed_at.is_not(None))
     unsent = of_usage.where(goes_out, usage.c.message_id.is_not(None), ~confirmed)
     lost = (
         select(func.count())
-        .select_from(job.join(usage, usage.c.job_id == job.c.id).outerjoin(identity, identity.c.id == usage.c.identity_id))
+        .select_from(job.join(usage, IS_OF_JOB).outerjoin(identity, IS_OF_IDENTITY))
         .where(mine, usage.c.identity_id.is_not(None), identity.c.id.is_(None))
     )
     in_force = and_(mine, job.c.superseded_by.is_(None))

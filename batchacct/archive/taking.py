@@ -39,6 +39,7 @@ from batchacct.errors import ArchiveError, StoreError
 from batchacct.model import JOB, RECORD_TYPES, RecordType
 from batchacct.store import Store, partitions
 from batchacct.store.months import Month
+from batchacct.store.spans import IS_OF_IDENTITY, IS_OF_JOB
 from batchacct.store.tables import RECORD_TABLES, archive_leftover, benchmark, identity, job, recalled, usage, vo_mapping
 
 log = logging.getLogger(__name__)
@@ -268,8 +269,8 @@ class Taker:
             benchmark.c.per_host_factor.label("per_host_factor"),
         )
         joined = (
-            job.outerjoin(usage, usage.c.job_id == job.c.id)
-            .outerjoin(identity, identity.c.id == usage.c.identity_id)
+            job.outerjoin(usage, IS_OF_JOB)
+            .outerjoin(identity, IS_OF_IDENTITY)
             .outerjoin(vo_mapping, vo_mapping.c.id == usage.c.mapping_id)
             .outerjoin(benchmark, benchmark.c.id == usage.c.benchmark_id)
         )

@@ -50,7 +50,7 @@ def check_folder(folder: Path, books: Books) -> None:
     for record_type in (JOB, IDENTITY, PART):
         for file, manifest in finished_files(folder, record_type):
             verify(file, manifest, record_type.time_column)
-    every = {p for p in folder.rglob("*.parquet")}
+    every = set(folder.rglob("*.parquet"))
     assert every == {file for t in (JOB, IDENTITY, PART) for file, _ in finished_files(folder, t)}
     (book,) = (p for p in (folder / BOOKS).glob("*.json") if json.loads(p.read_text())["name"] == books.name)
     assert json.loads(book.read_text())["units"] == books.units
