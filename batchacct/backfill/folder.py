@@ -159,7 +159,9 @@ class Folder:
             books = self._made(self.path / BOOKS)
             if commit.rejects is not None and (self.path / commit.rejects).exists():
                 (self.path / commit.rejects).replace(books / f"{commit.books.name}.rejects.jsonl")
-            write_synced(books / f"{commit.books.name}.json", json.dumps({"name": commit.books.name} | asdict(commit.books), indent=1) + "\n")
+            write_synced(
+                books / f"{commit.books.name}.json", json.dumps({"name": commit.books.name} | asdict(commit.books), indent=1) + "\n"
+            )
             crash_point("backfill.before-end")
             (self.work / "commit.json").unlink()
             sync_folder(self.work)

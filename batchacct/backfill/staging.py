@@ -25,7 +25,7 @@ import numpy as np
 import pyarrow as pa
 
 from batchacct.backfill.keys import MONTH_BITS, WHOLE_BITS, Hashes, Ints, key_hashes, months_of, subs_of, times_of, whole_hashes
-from batchacct.backfill.pieces import Piece, Told, opened, parser_named, shown
+from batchacct.backfill.pieces import Piece, Told, opened, parser_named, shown, unfinished
 from batchacct.crashpoints import crash_point
 from batchacct.errors import SourceError
 from batchacct.following.opened import MovedOnError
@@ -129,10 +129,7 @@ def _parse_piece(task: PieceTask, number: int, result: PieceResult, views: _View
         result.problems.append(f"{path} was changed while it was read, at byte {at:,}: do it again")
     else:
         if piece.end is not None and at < piece.end and not piece.final:
-            result.notes.append(
-                f"{path}: the last {piece.end - at:,} bytes are no whole unit and may still be written to: they were not read; "
-                "backfill it again later"
-            )
+            result.notes.append(unfinished(path, piece.end - at))
     result.skipped = dict(skipped)
 
 
