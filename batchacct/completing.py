@@ -54,6 +54,9 @@ log = logging.getLogger(__name__)
 ROWS_PER_STEP = 20_000
 """About how many rows are taken into one transaction: what a step holds in memory are their wholes."""
 
+LOADS_PER_STEP = 1_000
+"""Oracle takes no list of more values."""
+
 KEYS_PER_QUERY = 100
 
 _ORIGIN = ("site", "cluster", "lrms", "native", "source", "source_offset", "parser")
@@ -72,6 +75,11 @@ _touched = Table(
 )
 """Cluster and key of each whole there once; its part with the lowest id stands for the cluster in the key, which has no room for
 both."""
+
+
+def scratch_tables() -> list[Table]:
+    """The temporary tables that are used here."""
+    return _scratch.sorted_tables
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,13 +151,13 @@ def _next_loads(connection: Connection, rule: Rule) -> tuple[dict[int, int], boo
     mark(connection, and_(is_open, rows == 0), completed_at=load.c.loaded_at, completed_to=load.c.next_row)
     loads: dict[int, int] = {}
     total = 0
-    oldest = select(load.c.id, load.c.completed_to, load.c.next_row).where(is_open).order_by(load.c.id).limit(ROWS_PER_STEP)
+    oldest = select(load.c.id, load.c.completed_to, load.c.next_row).where(is_open).order_by(load.c.id).limit(LOADS_PER_STEP)
     for number, first_row, next_row in connection.execute(oldest):
         total += next_row - first_row
         if loads and total > ROWS_PER_STEP:
             return loads, True
         loads[number] = first_row
-    return loads, len(loads) == ROWS_PER_STEP
+    return loads, len(loads) == LOADS_PER_STEP
 
 
 @contextmanager

@@ -110,6 +110,7 @@ class Database(Section):
         "SQLAlchemy URL, without password", None, sample="sqlite:////var/lib/batchacct/batchacct.db"
     )
     connection_file: File | None = key("file with the URL, or username/password@dsn; not readable for everybody", None)
+    partitions_ahead: int = key("months ahead of this one for which `db partition` makes partitions", 3, ge=0, le=24)
 
     @model_validator(mode="after")
     def _one_of_two(self) -> Database:

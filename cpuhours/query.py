@@ -24,8 +24,9 @@ import numpy as np
 import pandas as pd
 from sqlalchemy import BigInteger, Column, ColumnElement, Executable, Select, and_, case, cast, func, literal, null, select, union
 
-from batchacct.archive.querying import archived_rows
+from batchacct.archive.holdings import archived
 from batchacct.errors import ConfigError
+from batchacct.model import JOB
 from batchacct.store import Store
 from batchacct.store.tables import benchmark, identity, job, usage, vo_mapping
 
@@ -174,7 +175,12 @@ def _normalised(frame: pd.DataFrame, wanted: str) -> pd.DataFrame:
 def _rows(store: Store, statement: Executable) -> list[tuple[Any, ...]]:
     """The rows of the database, and those of each month of the archive: sums are to be added up, and extremes compared."""
     with store.reading() as connection:
-        return [*(tuple(row) for row in connection.execute(statement)), *archived_rows(connection, statement)]
+        rows = [tuple(row) for row in connection.execute(statement)]
+        if archived(connection, JOB):
+            from batchacct.archive.querying import archived_rows  # noqa: PLC0415 - slow to import
+
+            rows += archived_rows(connection, statement)
+        return rows
 
 
 def _extremes(store: Store, statement: Executable) -> tuple[int, int] | None:

@@ -16,6 +16,7 @@ from pathlib import Path
 import click
 import pandas as pd
 
+from batchacct.archive.holdings import told_purged
 from batchacct.cli.common import emit_table
 from batchacct.clock import shown
 from batchacct.errors import ConfigError, IncompleteError
@@ -123,6 +124,8 @@ def _notes(store: Store, question: Question, period: tuple[int, int], gaps: Gaps
     span = logged_span(store)
     newest = shown(span[1]) if span else "none"
     notes = [f"{HOW_COUNTED} CPU time as the batch system measured it, {unit}. Newest job record: {newest}."]
+    with store.reading() as connection:
+        notes += told_purged(connection, *period)
     if gaps.days:
         notes.append(
             f"{_count(len(gaps.days), 'day')} without any job record: nothing is known of them, which is not the same as zero."

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import text
 
 from batchacct.store import Store
-from tests.servers import NO_SYNC, REQUIRED, MariaServer, MissingServerError, mariadb_server, postgresql
+from tests.servers import REQUIRED, MariaServer, MissingServerError, mariadb_server, postgresql
 
 
 @pytest.fixture(scope="session")
@@ -28,7 +28,7 @@ def postgresql_url() -> Iterator[str]:
 def mariadb() -> Iterator[MariaServer]:
     """One MariaDB for the session, as `postgresql_url`."""
     try:
-        with mariadb_server(NO_SYNC) as server:
+        with mariadb_server(in_memory=True) as server:
             yield server
     except MissingServerError as missing:
         if REQUIRED:
@@ -51,17 +51,20 @@ def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """The URL of an empty database of each backend."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path}/batchacct.db"
-    if request.param == "mariadb":
-        maria: MariaServer = request.getfixturevalue("mariadb")
-        maria.empty("batchacct")
-        return maria.url
-    url: str = request.getfixturevalue("postgresql_url")
-    server = Store(url)
-    with server.writing() as connection:
-        connection.execute(text("DROP SCHEMA public CASCADE"))
-        connection.execute(text("CREATE SCHEMA public"))
-    server.close()
+    url: str = request.getfixturevalue(f"{request.param}_url")
+    empty(url)
     return url
+
+
+def empty(url: str) -> None:
+    """Empties a database of a server, once that has noticed that a killed process is gone."""
+    server = Store(url)
+    name = server.engine.url.database
+    anew = ("DROP SCHEMA public CASCADE", "CREATE SCHEMA public")
+    with server.writing() as connection:
+        for statement in anew if server.dialect.name == "postgresql" else (f"DROP DATABASE {name}", f"CREATE DATABASE {name}"):
+            connection.execute(text(statement))
+    server.close()
 
 
 @pytest.fixture

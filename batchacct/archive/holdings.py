@@ -14,7 +14,7 @@ import pyarrow.dataset as ds
 from sqlalchemy import Connection, delete, func, insert, select, update
 
 from batchacct.archive.layout import Manifest, Sums, archived_schema, damaged, month_folder
-from batchacct.archive.months import month_name
+from batchacct.archive.months import month_name, next_month
 from batchacct.errors import ArchiveError
 from batchacct.model import INSTANT, INTEGER, REAL, RECORD_TYPES, TEXT, RecordType
 from batchacct.store.tables import PURGED, archived_month, recalled, setting
@@ -136,6 +136,19 @@ def archived_counts(connection: Connection, record_type: RecordType) -> tuple[in
         int(rows or 0) - (connection.scalar(back) or 0),
         int(revisions or 0) - (connection.scalar(back.where(recalled.c.revision > 0)) or 0),
     )
+
+
+def told_purged(connection: Connection, since: int | None = None, until: int | None = None) -> list[str]:
+    """A sentence for each month of job records that was purged and overlaps a period: it is in no figures any more."""
+    told = []
+    for one in archived(connection, RECORD_TYPES["job"]):
+        records, _, wall_s, cpu_s = one.purged
+        if records and (until is None or one.month < until) and (since is None or next_month(one.month) > since):
+            told.append(
+                f"{month_name(one.month)} was purged from the archive: {records:,} job records of {wall_s // 3600:,} hours of "
+                f"wallclock and {cpu_s // 3600:,} of CPU are not in these figures."
+            )
+    return told
 
 
 def dataset_of(month: Archived) -> ds.Dataset:

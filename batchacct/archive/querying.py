@@ -11,8 +11,9 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import duckdb
 import pyarrow as pa
 from sqlalchemy import Connection, Executable, Select, select
 from sqlalchemy.dialects import postgresql
@@ -24,19 +25,16 @@ from batchacct.archive.layout import damaged
 from batchacct.model import IDENTITY, INSTANT, INTEGER, JOB, REAL, TEXT, RecordType
 from batchacct.store.tables import benchmark, refusal, vo_mapping
 
-if TYPE_CHECKING:
-    import duckdb
-
 MEMORY = "256MB"
 _DIALECT = postgresql.dialect(paramstyle="numeric_dollar")  # type: ignore[no-untyped-call]
 
 _VIEWS = {
     JOB: """
-CREATE TEMP VIEW usage AS SELECT id AS job_id, CAST(epoch(logged_at) AS BIGINT) AS logged_at, outcome, reason,
+CREATE OR REPLACE TEMP VIEW usage AS SELECT id AS job_id, CAST(epoch(logged_at) AS BIGINT) AS logged_at, outcome, reason,
   CASE WHEN identity_id IS NOT NULL THEN id END AS identity_id, mapping_id, benchmark_id, message_id
   FROM kept WHERE outcome IS NOT NULL;
-CREATE TEMP VIEW identity AS SELECT id, vo FROM kept WHERE identity_id IS NOT NULL;
-CREATE TEMP VIEW message AS SELECT DISTINCT message_id AS id, 1 AS confirmed_at FROM kept WHERE message_id IS NOT NULL;
+CREATE OR REPLACE TEMP VIEW identity AS SELECT id, vo FROM kept WHERE identity_id IS NOT NULL;
+CREATE OR REPLACE TEMP VIEW message AS SELECT DISTINCT message_id AS id, 1 AS confirmed_at FROM kept WHERE message_id IS NOT NULL;
 """,
     IDENTITY: "",
 }
@@ -64,36 +62,36 @@ def archived_rows(
     parameters = [compiled.params[name] for name in compiled.positiontup or ()]
     small = _small_tables(connection) if record_type is JOB else {}
     found: list[tuple[Any, ...]] = []
-    with tempfile.TemporaryDirectory(prefix="batchacct-") as folder:
+    with _duck(small) as duck:
         for month in months:
-            with _answering(connection, month, small, folder) as duck:
+            assert month.file is not None
+            try:
+                _show(duck, month, recalled_ids(connection, record_type, month.month))
                 found += duck.execute(str(compiled), parameters).fetchall()
+            except duckdb.Error as error:
+                raise damaged(month.file, str(error).split("\n")[0]) from error
     return found
 
 
 @contextmanager
-def _answering(
-    connection: Connection, month: Archived, small: dict[str, pa.Table], folder: str
-) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A DuckDB that has a month's views.  Raises: ArchiveError for what it cannot read in the body."""
-    import duckdb  # noqa: PLC0415 - only who asks an archive needs it
+def _duck(small: dict[str, pa.Table]) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A DuckDB of this process's own, of a bounded size, with some small tables."""
+    with tempfile.TemporaryDirectory(prefix="batchacct-") as folder:
+        duck = duckdb.connect(config={"memory_limit": MEMORY, "threads": 2, "temp_directory": folder})
+        try:
+            duck.execute("SET integer_division = true; SET preserve_insertion_order = false")
+            for name, table in small.items():
+                duck.register(name, table)
+            yield duck
+        finally:
+            duck.close()
 
-    dataset = dataset_of(month)
-    duck = duckdb.connect(config={"memory_limit": MEMORY, "threads": 2, "temp_directory": folder})
-    try:
-        duck.execute("SET integer_division = true; SET preserve_insertion_order = false")
-        duck.register("file", dataset)
-        back = recalled_ids(connection, month.record_type, month.month)
-        duck.register("back", pa.table({"id": pa.array(back, INTEGER)}))
-        for name, table in small.items():
-            duck.register(name, table)
-        duck.execute(_own_views(month.record_type, bool(back)))
-        yield duck
-    except duckdb.Error as error:
-        assert month.file is not None
-        raise damaged(month.file, str(error).split("\n")[0]) from error
-    finally:
-        duck.close()
+
+def _show(duck: duckdb.DuckDBPyConnection, month: Archived, back: Sequence[int]) -> None:
+    """Makes the views those of a month.  Raises: ArchiveError if its file is missing."""
+    duck.register("file", dataset_of(month))
+    duck.register("back", pa.table({"id": pa.array(back, INTEGER)}))
+    duck.execute(_own_views(month.record_type, bool(back)))
 
 
 def _own_views(record_type: RecordType, some_are_back: bool) -> str:
@@ -103,8 +101,8 @@ def _own_views(record_type: RecordType, some_are_back: bool) -> str:
     columns += [
         f'CAST(epoch("{c.name}") AS BIGINT) AS "{c.name}"' if c.type == INSTANT else f'"{c.name}"' for c in record_type.columns
     ]
-    kept = f"CREATE TEMP VIEW kept AS SELECT * FROM file{without};"  # noqa: S608 - names of columns
-    return f"{kept} CREATE TEMP VIEW {record_type.name} AS SELECT {', '.join(columns)} FROM kept;{_VIEWS[record_type]}"  # noqa: S608
+    kept = f"CREATE OR REPLACE TEMP VIEW kept AS SELECT * FROM file{without};"  # noqa: S608 - names of columns
+    return f"{kept} CREATE OR REPLACE TEMP VIEW {record_type.name} AS SELECT {', '.join(columns)} FROM kept;{_VIEWS[record_type]}"  # noqa: S608
 
 
 def _small_tables(connection: Connection) -> dict[str, pa.Table]:

@@ -12,16 +12,18 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from sqlalchemy import Connection, func, insert, select
+from sqlalchemy import Connection, delete, func, insert, select
 
 from batchacct.archive.holdings import Archived, archived, batches_of, recalled_ids, without_ids
 from batchacct.config import Join
-from batchacct.model import IDENTITY, JOB, RecordType
-from batchacct.store.tables import RECORD_TABLES, ROWS_PER_LOAD_BITS, archived_month, identity, job, recalled
+from batchacct.model import IDENTITY, INTEGER, JOB, TEXT, RecordType
+from batchacct.store.tables import RECORD_TABLES, ROWS_PER_LOAD_BITS, archived_month, identity, job, recalled, refusal
 
 DAY = 86_400
 IDS_AT_ONCE = 10_000
 Found = dict[str, Any]
+NOTHING = pc.scalar(value=False)
+"""No record is so."""
 
 
 def find(
@@ -38,7 +40,8 @@ def find(
     Raises: ArchiveError if a file is missing or damaged.
     """
     found = []
-    for month in archived(connection, record_type, first, last):
+    months = [] if where is NOTHING else archived(connection, record_type, first, last)
+    for month in months:
         if month.file is None:
             continue
         back = recalled_ids(connection, record_type, month.month)
@@ -84,7 +87,9 @@ def recall(connection: Connection, record_type: RecordType, where: pc.Expression
 
 
 def one_of(column: str, values: Iterable[object]) -> pc.Expression:
-    return pc.field(column).isin(pa.array(list(values)))
+    """Records of which a column (an integer, or a text) has one of some values."""
+    listed = list(values)
+    return pc.field(column).isin(pa.array(listed, TEXT if isinstance(listed[0], str) else INTEGER)) if listed else NOTHING
 
 
 # --- for the join ----------------------------------------------------------------------------------------------------
@@ -121,6 +126,7 @@ def recall_for_join(connection: Connection, record_type: str, loads: Sequence[in
     while spans:
         jobs = _recall_within(connection, JOB, spans, _ran)
         count += len(jobs)
+        _try_again(connection, [row["id"] for row in jobs])
         for row in jobs:
             first, last = _ran(row)
             spans[row["join_id"]].widen(first - around, last + around)
@@ -129,6 +135,12 @@ def recall_for_join(connection: Connection, record_type: str, loads: Sequence[in
     if spans:
         count += len(_recall_within(connection, IDENTITY, spans, _told))
     return count
+
+
+def _try_again(connection: Connection, jobs: Sequence[int]) -> None:
+    """Forgets the refusals of some jobs: as those of all in the table are tried again, these are from now on."""
+    for start in range(0, len(jobs), 1000):
+        connection.execute(delete(refusal).where(refusal.c.job_id.in_(jobs[start : start + 1000])))
 
 
 def _spans(connection: Connection, record_type: str, loads: Sequence[int], around: int, newest: int) -> dict[str, _Span]:

@@ -160,7 +160,7 @@ class Taker:
             if not sums.rows:
                 return self._taken(sums, None)
             with self.store.writing() as connection:
-                old, name = self._begin(connection)
+                old, name = self.begin(connection)
             crash_point("archive.begun")
             folder = month_folder(self.path, self.record_type, self.month)
             manifest, revisions, from_table = self._write(old, name)
@@ -188,7 +188,7 @@ class Taker:
 
     # --- the file ------------------------------------------------------------------------------------------------------
 
-    def _begin(self, connection: Connection) -> tuple[Archived | None, str]:
+    def begin(self, connection: Connection) -> tuple[Archived | None, str]:
         """The file in force, if there is one, and the name of the next, noted as a leftover until that is in force."""
         prefix = note_place(connection, self.path, self.now)
         old = next((m for m in archived(connection, self.record_type) if m.month == self.month), None)
@@ -201,12 +201,16 @@ class Taker:
         connection.execute(insert(archive_leftover).values(values))
         return old, name
 
+    def writer(self, name: str) -> MonthWriter:
+        """Writes the file of that name."""
+        return MonthWriter(self.path, self.record_type, self.month, name.removesuffix(".parquet"), schema_of(self.record_type))
+
     def _write(self, old: Archived | None, name: str) -> tuple[Manifest, int, Sums]:
         """Writes all of a month, what is in force and what leaves the table; also how many revisions, and the latter's sums."""
         schema = schema_of(self.record_type)
         revisions, from_table = 0, Sums()
         with (
-            MonthWriter(self.path, self.record_type, self.month, name.removesuffix(".parquet"), schema) as writer,
+            self.writer(name) as writer,
             self.store.reading() as connection,
         ):
             if old is not None and old.file is not None:
@@ -286,12 +290,16 @@ class Taker:
                 raise _ChangedError(f"{deleted:,} of {there.rows:,} records were to be deleted")
             connection.execute(delete(recalled).where(*of_month))
             assert new.file is not None
-            _forget_leftover(connection, self.record_type.name, self.month, new.file.name)
-            if old is not None and old.file is not None:
-                values = {"record_type": self.record_type.name, "month": self.month, "file_name": old.file.name}
-                connection.execute(insert(archive_leftover).values(values))
+            self.swap_leftover(connection, new.file.name, None if old is None or old.file is None else old.file.name)
             store_archived(connection, new)
             crash_point("archive.before-commit")
+
+    def swap_leftover(self, connection: Connection, name: str, old: str | None) -> None:
+        """A file is in force now, and an old one is not any more."""
+        _forget_leftover(connection, self.record_type.name, self.month, name)
+        if old is not None:
+            values = {"record_type": self.record_type.name, "month": self.month, "file_name": old}
+            connection.execute(insert(archive_leftover).values(values))
 
     def drop_leftover(self, name: str) -> None:
         """Removes a file that is not in force."""

@@ -33,6 +33,11 @@ def recall_month(store: Store, config: Config, month: int, now: int) -> dict[str
         if not found:
             raise ConfigError(f"nothing of {month_name(month)} is archived: `batchacct db archive --list` shows what is")
         for one in found:
+            if one.anonymised_at is not None:
+                raise ArchiveError(
+                    f"names were taken out of {month_name(month)}, as [retention] personal_data says: it cannot come back, as "
+                    "reading its logs again would bring them back, too"
+                )
             if any(one.purged):
                 raise ArchiveError(f"{month_name(month)} was purged, as [retention] archive_for says: it cannot come back")
             if one.file is not None:

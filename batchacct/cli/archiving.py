@@ -13,7 +13,10 @@ from batchacct.config import Config
 from batchacct.errors import IncompleteError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from batchacct.archive.taking import Report
+    from batchacct.store import Store
 
 _DRY_RUN = click.option("--dry-run", is_flag=True, help="Show what would be done; nothing is changed.")
 _TRUST_CLOCK = click.option("--clock-is-right", "trust_clock", is_flag=True, help="Even if the newest record is much older.")
@@ -37,7 +40,7 @@ def archive(config: Config, *, before: str | None, dry_run: bool, listed: bool, 
 
     with open_store(config) as store:
         if listed:
-            _list(config)
+            _list(store)
             return
         limit = None if before is None else named_month(before)
         report = taking.archive(store, config, unix_now(), before=limit, dry_run=dry_run, trust_clock=trust_clock)
@@ -54,24 +57,50 @@ def _show(report: Report, *, dry_run: bool) -> None:
         emit_table(title, ("month", "type", "records", "wall (h)", "CPU (h)", "file"), rows)
     elif not report.held:
         click.echo("Nothing to archive: no closed month has records in the database.")
-    held = [f"{month_name(month)} is held: {'; '.join(reasons)}" for month, reasons in sorted(report.held.items())]
-    for line in held:
-        click.echo(line)
+    _tell_held(report.held, "in the database")
+
+
+def _tell_held(held: Mapping[int, Sequence[str]], how: str) -> None:
+    """Raises: IncompleteError if there are any."""
+    for month, reasons in sorted(held.items()):
+        click.echo(f"{month_name(month)} is held: {'; '.join(reasons)}")
     if held:
-        raise IncompleteError(f"{len(held)} of the closed months stay{'s' if len(held) == 1 else ''} in the database, see above")
+        raise IncompleteError(f"{len(held)} of the closed months stay{'s' if len(held) == 1 else ''} {how}, see above")
 
 
-def _list(config: Config) -> None:
+def _list(store: Store) -> None:
     from batchacct.archive.holdings import archived  # noqa: PLC0415
     from batchacct.model import RECORD_TYPES  # noqa: PLC0415
 
     rows = []
-    with open_store(config) as store, store.reading() as connection:
+    with store.reading() as connection:
         for record_type in RECORD_TYPES.values():
             for one in archived(connection, record_type):
                 place = one.file or "no file"
                 rows.append((one.manifest.month, record_type.name, one.sums.rows, one.purged[0], shown(one.archived_at), place))
     emit_table("Archive", ("month", "type", "records", "purged records", "archived", "file"), sorted(rows))
+
+
+@click.command()
+@_DRY_RUN
+@_TRUST_CLOCK
+@config_option
+def purge(config: Config, *, dry_run: bool, trust_clock: bool) -> None:
+    """Deletes what is too old, and takes names out.
+
+    By `[retention]`: files of the archive after `archive_for`, names of people after `personal_data`, from tables, files, raw
+    units, rejects and messages. Numbers do not change. The exit status is 13 if a month is held.
+    """
+    from batchacct.archive import purging  # noqa: PLC0415
+
+    with open_store(config) as store:
+        report = purging.purge(store, config, unix_now(), dry_run=dry_run, trust_clock=trust_clock)
+    rows = [("" if one.month is None else month_name(one.month), one.what, one.records) for one in report.gone]
+    if rows:
+        emit_table("Would be purged" if dry_run else "Purged", ("month", "what", "records"), rows)
+    elif not report.held:
+        click.echo("Nothing to purge.")
+    _tell_held(report.held, "with the names in them")
 
 
 @click.command()

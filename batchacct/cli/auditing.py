@@ -75,6 +75,8 @@ def _show(found: Audit) -> None:
     for source in found.sources:
         if source.lost_bytes:
             click.echo(f"source {source.name}: {source.lost_bytes:,} bytes were destroyed before they could be read (since ever)")
+    for line in found.purged:
+        click.echo(line)
     for gap in found.gaps.told:
         click.echo(f"GAP: {gap}")
     if not found.gaps.told:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 import click
 from sqlalchemy import Connection, select
 
+from batchacct.archive.holdings import Archived
 from batchacct.cli.common import NUMBER, config_option, open_store
 from batchacct.config import Config
 from batchacct.errors import CheckpointError, ConfigError, SourceError
 from batchacct.following import locate
 from batchacct.ledger import stories
+from batchacct.ledger.archived import with_archived
 from batchacct.model import text_of
 from batchacct.store import Store, known_positions
 from batchacct.store.tables import followed_file, message
@@ -29,9 +32,16 @@ def why(config: Config, job_id: str) -> None:
     """
     if not job_id.strip() or not job_id.isprintable():
         raise ConfigError(f"{job_id!r} is no job id: write one as `1234`, or `1234[5]` for an array element")
-    with open_store(config) as store, store.reading() as connection:
-        for line in stories.why(connection, stories.JobId.of(job_id)):
-            click.echo(line)
+    typed = stories.JobId.of(job_id)
+    with open_store(config) as store, with_archived(store, lambda wanted: wanted.of_job(typed)) as (connection, months):
+        _tell(stories.why(connection, typed), months)
+
+
+def _tell(story: Iterable[str], months: Iterable[Archived]) -> None:
+    for line in story:
+        click.echo(line)
+    for month in months:
+        click.echo(f"archived: {month.record_type.name} records of it are in {month.file}")
 
 
 @click.group()
@@ -47,11 +57,10 @@ def trace_message(config: Config, number: int) -> None:
 
     Those of message NUMBER, with the file and byte offset each came from.
     """
-    with open_store(config) as store, store.reading() as connection:
+    with open_store(config) as store, with_archived(store, lambda wanted: wanted.of_message(number)) as (connection, months):
         if connection.scalar(select(message.c.id).where(message.c.id == number)) is None:
             raise ConfigError(f"there is no message {number}: `batchacct status` counts them")
-        for line in stories.trace_message(connection, number):
-            click.echo(line)
+        _tell(stories.trace_message(connection, number), months)
 
 
 @trace.command("unit")
@@ -63,11 +72,12 @@ def trace_unit(config: Config, path: str, offset: int) -> None:
 
     That at byte OFFSET of the file PATH; of a compressed file, of what is in it.
     """
-    with open_store(config) as store, store.reading() as connection:
-        files = _followed_files(store, connection, path)
+    with open_store(config) as store:
+        with store.reading() as connection:
+            files = _followed_files(store, connection, path)
         name = text_of(os.fsencode(Path(path).absolute()))
-        for line in stories.trace_unit(connection, name, offset, files):
-            click.echo(line)
+        with with_archived(store, lambda wanted: wanted.of_unit(name, offset, files)) as (connection, months):
+            _tell(stories.trace_unit(connection, name, offset, files), months)
 
 
 def _followed_files(store: Store, connection: Connection, path: str) -> list[int]:

@@ -12,10 +12,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from sqlalchemy import ColumnElement, Connection, Select, and_, case, func, literal_column, select
+from sqlalchemy import ColumnElement, Connection, Select, and_, case, exists, func, literal, select
 
+from batchacct.archive.holdings import archived, told_purged
+from batchacct.archive.months import next_month
+from batchacct.archive.querying import archived_rows
 from batchacct.ledger.books import read_books
 from batchacct.ledger.gaps import Gaps, Watched, gaps_between
+from batchacct.model import IDENTITY, JOB
 from batchacct.store.tables import (
     identity,
     job,
@@ -82,7 +86,10 @@ class SourceAudit:
 
 @dataclass(frozen=True, slots=True)
 class Audit:
-    """The books of the period from `since` to before `until` (Unix seconds); `problems` are what does not add up."""
+    """The books of the period from `since` to before `until` (Unix seconds); `problems` are what does not add up.
+
+    `purged` tells of months that are in none of the figures.
+    """
 
     since: int
     until: int
@@ -94,6 +101,7 @@ class Audit:
     corrections: dict[str, int]
     gaps: Gaps
     problems: list[str] = field(default_factory=list)
+    purged: list[str] = field(default_factory=list)
 
     @property
     def balanced(self) -> bool:
@@ -133,6 +141,7 @@ def read_audit(connection: Connection, watched: Sequence[Watched], since: int, u
         {row[0]: int(row[1]) for row in connection.execute(corrected.group_by(usage_history.c.why).order_by(usage_history.c.why))},
         gaps_between(connection, watched, since, until, now),
         _problems(connection, cells, states, since, until),
+        told_purged(connection, since, until),
     )
 
 
@@ -154,20 +163,19 @@ _STATE = case(
 def _cells(connection: Connection, since: int, until: int) -> list[_Cell]:
     keys: tuple[ColumnElement[Any], ...] = (
         job.c.source.label("source"),
-        job.c.superseded_by.is_not(None).label("is_replaced"),
+        case((job.c.superseded_by.is_not(None), 1), else_=0).label("is_replaced"),
         usage.c.outcome.label("outcome"),
         func.coalesce(usage.c.reason, "").label("reason"),
         func.coalesce(identity.c.vo, vo_mapping.c.vo, NO_VO).label("vo"),
         _STATE.label("state"),
     )
-    sums: tuple[ColumnElement[Any], ...] = (
-        func.count(job.c.id).label("jobs"),
-        func.sum(_WALL).label("wall_s"),
-        func.sum(_WALL * func.coalesce(job.c.processors, 1)).label("core_s"),
-        func.sum(func.coalesce(job.c.cpu_duration_s, 0)).label("cpu_s"),
-        func.sum(case((and_(job.c.cpu_duration_s.is_(None), job.c.start_at.is_not(None)), 1), else_=0)).label("unknown_cpu"),
-        func.min(job.c.logged_at).label("first_at"),
-        func.max(job.c.logged_at).label("last_at"),
+    values: tuple[ColumnElement[Any], ...] = (
+        literal(1).label("jobs"),
+        _WALL.label("wall_s"),
+        (_WALL * func.coalesce(job.c.processors, 1)).label("core_s"),
+        func.coalesce(job.c.cpu_duration_s, 0).label("cpu_s"),
+        case((and_(job.c.cpu_duration_s.is_(None), job.c.start_at.is_not(None)), 1), else_=0).label("unknown_cpu"),
+        job.c.logged_at,
     )
     joined = (
         job.outerjoin(usage, usage.c.job_id == job.c.id)
@@ -176,16 +184,16 @@ def _cells(connection: Connection, since: int, until: int) -> list[_Cell]:
         .outerjoin(message, message.c.id == usage.c.message_id)
         .outerjoin(refusal, refusal.c.job_id == job.c.id)
     )
-    places: list[ColumnElement[Any]] = [literal_column(str(place)) for place in range(1, len(keys) + 1)]
-    query = select(*keys, *sums).select_from(joined).where(job.c.logged_at.between(since, until - 1)).group_by(*places)
+    one = select(*keys, *values).select_from(joined).where(job.c.logged_at.between(since, until - 1)).subquery()
     names = ("jobs", "wall_s", "core_s", "cpu_s", "unknown_cpu")
+    sums = [*(func.sum(one.c[name]).label(name) for name in names), func.min(one.c.logged_at).label("first_at")]
+    together = [one.c[key.name] for key in keys]
+    query = select(*together, *sums, func.max(one.c.logged_at).label("last_at")).group_by(*together)
+    rows = [*connection.execute(query), *archived_rows(connection, query, first=since, last=until - 1)]
     return [
-        _Cell(
-            row.source, bool(row.is_replaced), row.outcome, row.reason, row.vo, row.state, row.first_at, row.last_at,
-            Sums(*(int(getattr(row, name)) for name in names)),
-        )
-        for row in connection.execute(query)
-    ]  # fmt: skip
+        _Cell(source, bool(is_replaced), outcome, reason, vo, state, first_at, last_at, Sums(*map(int, sums)))
+        for source, is_replaced, outcome, reason, vo, state, *sums, first_at, last_at in rows
+    ]
 
 
 def _by(cells: Sequence[_Cell], key: Callable[[_Cell], KeyT]) -> dict[KeyT, Sums]:
@@ -216,8 +224,16 @@ def _sources(connection: Connection, cells: Sequence[_Cell], since: int, until: 
     replaced_ones = func.sum(case((identity.c.superseded_by.is_not(None), 1), else_=0))
     at = identity.c.recorded_at
     of_period = select(identity.c.source, func.count(), replaced_ones, func.min(at), func.max(at))
-    for row in connection.execute(of_period.where(at.between(since, until - 1)).group_by(identity.c.source)):
-        records[row[0], "identity"] = (row[1], int(row[2]), row[3], row[4])
+    of_period = of_period.where(at.between(since, until - 1)).group_by(identity.c.source)
+    rows = [*connection.execute(of_period), *archived_rows(connection, of_period, IDENTITY, first=since, last=until - 1)]
+    for source, told, newer, begin, end in rows:
+        count, replaced, first, last = records.get((source, "identity"), (0, 0, None, None))
+        records[source, "identity"] = (
+            count + told,
+            replaced + int(newer),
+            begin if first is None else min(first, begin),
+            end if last is None else max(last, end),
+        )
     return [
         SourceAudit(name, kind, *told, unread.get((name, kind), 0), states[name].lost_bytes if name in states else 0)
         for (name, kind), told in sorted(records.items())
@@ -227,15 +243,30 @@ def _sources(connection: Connection, cells: Sequence[_Cell], since: int, until: 
 def _problems(connection: Connection, cells: Sequence[_Cell], states: Mapping[str, int], since: int, until: int) -> list[str]:
     problems = []
     jobs = sum(cell.sums.jobs for cell in cells)
-    there = _one(connection, select(func.count()).where(job.c.logged_at.between(since, until - 1)))
+    logged = select(func.count()).where(job.c.logged_at.between(since, until - 1))
+    there = _one(connection, logged) + sum(row[0] for row in archived_rows(connection, logged, first=since, last=until - 1))
     if jobs != there:
         problems.append(f"of {there:,} job records of the period {jobs:,} are accounted for")
     ledger = sum(cell.sums.jobs for cell in cells if cell.outcome is not None)
     rows = _one(connection, select(func.count()).where(usage.c.logged_at.between(since, until - 1)))
+    rows -= _purged(connection, since, until)
     if rows != ledger:
         problems.append(f"the ledger has {rows:,} rows of the period, of which {ledger:,} are of jobs that there are")
     problems += [f"{count:,} records are {state}" for state, count in states.items() if state not in STATES]
     return problems + [f"the books as a whole: {problem}" for problem in read_books(connection).problems]
+
+
+def _purged(connection: Connection, since: int, until: int) -> int:
+    """How many rows the ledger has of jobs in the period whose records were purged."""
+    count = 0
+    for month in archived(connection, JOB):
+        first, last = max(month.month, since), min(next_month(month.month), until) - 1
+        if month.purged[0] and first <= last:
+            within = usage.c.logged_at.between(first, last)
+            count += _one(connection, select(func.count()).where(within, ~exists().where(job.c.id == usage.c.job_id)))
+            in_file = archived_rows(connection, select(func.count()).select_from(usage).where(within), first=first, last=last)
+            count -= sum(row[0] for row in in_file)
+    return count
 
 
 def _one(connection: Connection, query: Select[Any]) -> int:

@@ -131,8 +131,10 @@ def _pieces(connection: Connection, record: Found) -> Iterator[str]:
 
 def _outcome(connection: Connection, run: Found, now: Found) -> Iterator[str]:
     yield f"  {now.outcome}: {now.reason}"
-    if now.identity_id is not None:
-        who = connection.execute(select(identity).where(identity.c.id == now.identity_id)).one()
+    who = connection.execute(select(identity).where(identity.c.id == now.identity_id)).one_or_none()
+    if now.identity_id is not None and who is None:
+        yield f"    its identity, record {now.identity_id}, was purged from the archive"
+    elif who is not None:
         yield f"    {_who(who)}"
         yield f"    told by {who.ce_id or who.source} at {shown(who.recorded_at)} ({who.time_kind} time)"
         yield f"    read from {_where(connection, who)}"
@@ -236,14 +238,18 @@ def trace_message(connection: Connection, number: int) -> Iterator[str]:
         return
     yield from (line.strip() for line in _message(connection, number))
     for row, replaced in usage_in_message(connection, number):
-        run = connection.execute(select(job).where(job.c.id == row.job_id)).one()
+        run = connection.execute(select(job).where(job.c.id == row.job_id)).one_or_none()
+        if run is None:
+            yield f"job record {row.job_id}: {row.outcome}; it was purged from the archive"
+            continue
         yield f"job {_shown_id(run)}: {row.outcome}{', replaced since' if replaced else ''}"
         yield f"  {_where(connection, run)}"
         yield from _pieces(connection, run)
         if row.identity_id is not None:
-            who = connection.execute(select(identity).where(identity.c.id == row.identity_id)).one()
-            yield f"  {_where(connection, who)}"
-            yield from _pieces(connection, who)
+            who = connection.execute(select(identity).where(identity.c.id == row.identity_id)).one_or_none()
+            if who is not None:
+                yield f"  {_where(connection, who)}"
+                yield from _pieces(connection, who)
 
 
 def usage_in_message(connection: Connection, number: int) -> Iterator[tuple[Found, bool]]:

@@ -28,7 +28,7 @@ from sqlalchemy import (
 from batchacct.crashpoints import crash_point
 from batchacct.errors import CheckpointError
 from batchacct.following import Position
-from batchacct.model import INSTANT, PART, REAL, RECORD_TYPES, TEXT, Record, RecordType
+from batchacct.model import INSTANT, JOB, PART, REAL, RECORD_TYPES, TEXT, Record, RecordType
 from batchacct.parsing import Parsed, RejectedUnit, Row
 from batchacct.store import tables
 from batchacct.store.dialects import Dialect, KnownRecordsError
@@ -38,6 +38,8 @@ from batchacct.store.loads import OpenLoad, close_load, open_load
 from batchacct.store.seen import note_seen
 from batchacct.store.store import Store
 from batchacct.store.tables import reject
+
+LOADS_PER_QUERY = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +82,7 @@ def append(store: Store, origin: Origin, parsed: Parsed, now: int, moved: Positi
     archived months; then nothing of it is stored.
     """
     record_type = RECORD_TYPES[origin.record_type]
-    parsed = without_long_keys(record_type, parsed)
+    parsed = without_long_keys(record_type, parsed, store.dialect.name)
     goes_on = origin.asked or (origin.position is not None and origin.position.id is not None)
     with store.appending() as connection:
         parsed = without_archived(connection, record_type, parsed, source=origin.source, path=origin.path, goes_on=goes_on)
@@ -127,9 +129,8 @@ def append_completed(
         of = open_load(connection, values | {"start_offset": 0, "end_offset": 0}, len(together))
         inserted = _append_records(connection, store.dialect, record_type, batch, of)
         added = {"completed": inserted.inserted, "revised": inserted.revised}
-        last = max(cast("int", record[record_type.time_column]) for record in together)
         looked_at = {"completed_at": now, "completed_to": of.first_row + len(together)}
-        close_load(connection, of, len(together), now, added, last_record_at=last, **looked_at)
+        close_load(connection, of, len(together), now, added, **_times(record_type, batch, PART.empty()), **looked_at)
         total += inserted.inserted
     return total
 
@@ -137,8 +138,13 @@ def append_completed(
 def _loads_of(connection: Connection, numbers: set[int]) -> dict[int, tuple[object, ...]]:
     """Source, path and file of some loads."""
     columns = (tables.load.c.source, tables.load.c.path, tables.load.c.file_id)
-    rows = connection.execute(select(tables.load.c.id, *columns).where(tables.load.c.id.in_(numbers)))
-    return {row[0]: tuple(row[1:]) for row in rows}
+    found: dict[int, tuple[object, ...]] = {}
+    ordered = sorted(numbers)
+    for first in range(0, len(ordered), LOADS_PER_QUERY):
+        some = ordered[first : first + LOADS_PER_QUERY]
+        rows = connection.execute(select(tables.load.c.id, *columns).where(tables.load.c.id.in_(some)))
+        found |= {row[0]: tuple(row[1:]) for row in rows}
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,14 +197,23 @@ def _as_stored(column: pa.Array[Any]) -> pa.Array[Any]:
     return column
 
 
+def stages() -> list[Table]:
+    """The temporary tables that are used here."""
+    return [_stage_of(record_type, tables.RECORD_TABLES[name]) for name, record_type in ({**RECORD_TYPES, PART.name: PART}).items()]
+
+
+def _stage_of(record_type: RecordType, table: Table) -> Table:
+    columns = [Column(c.name, c.type, primary_key=c.name == "id", server_default=c.server_default) for c in table.columns]
+    # a key, though the id alone is unique: MariaDB commits a transaction that makes an index
+    key = UniqueConstraint("record_key", record_type.time_column, "id")
+    return Table(f"stage_{table.name}", MetaData(), *columns, key, prefixes=["TEMPORARY"])
+
+
 def _append_staged(
     connection: Connection, dialect: Dialect, record_type: RecordType, table: Table, batch: pa.RecordBatch
 ) -> _Inserted:
     """The slow way, for a batch that holds known keys: sorts known records and revisions out in a temporary table."""
-    columns = [Column(c.name, c.type, primary_key=c.primary_key, server_default=c.server_default) for c in table.columns]
-    # a key, though the id alone is unique: MariaDB commits a transaction that makes an index
-    key = UniqueConstraint("record_key", record_type.time_column, "id")
-    stage = Table(f"stage_{table.name}", MetaData(), *columns, key, prefixes=["TEMPORARY"])
+    stage = _stage_of(record_type, table)
     stage.create(connection)
     dialect.bulk_insert(connection, stage, batch)
     known = _drop_known(connection, record_type, table, stage)
@@ -273,21 +288,42 @@ def _of_block(origin: Origin, parsed: Parsed, position: Position | None) -> dict
 def _close(
     connection: Connection, of: OpenLoad, rows: int, now: int, *, parsed: Parsed, counts: Counts, record_type: RecordType
 ) -> None:
-    times = parsed.records.column(record_type.time_column)
     values = {"end_offset": parsed.end_offset, "skip_reasons": parsed.skipped} | ({"completed_at": None} if rows else {})
-    values["last_record_at"] = pc.max(times.cast(pa.int64())).as_py() if rows else None
+    values |= _times(record_type, parsed.records, parsed.parts)
     added = {name: count for name, count in asdict(counts).items() if name != "load_id"}
     close_load(connection, of, rows, now, added, **values)
 
 
+def _times(record_type: RecordType, records: pa.RecordBatch, parts: pa.RecordBatch) -> dict[str, int | None]:
+    """The times of a load's rows as `loads.TIMES`; null where there is none."""
+    of_records = _first_and_last(records.column(record_type.time_column))
+    of_parts = _first_and_last(parts.column(PART.time_column))
+    of_ends = _first_and_last(records.column("end_at")) if record_type is JOB else (None, None)
+    first, last = ([time for time in times if time is not None] for times in zip(of_records, of_parts, strict=True))
+    return {
+        "last_record_at": of_records[1],
+        "first_row_at": min(first, default=None),
+        "last_row_at": max(last, default=None),
+        "first_end_at": of_ends[0],
+        "last_end_at": of_ends[1],
+    }
+
+
+def _first_and_last(times: pa.Array[Any]) -> tuple[int | None, int | None]:
+    seconds = times.cast(pa.int64())
+    return pc.min(seconds).as_py(), pc.max(seconds).as_py()
+
+
 def _new_rejects(connection: Connection, origin: Origin, rejects: Sequence[RejectedUnit]) -> list[RejectedUnit]:
     """Those that are not kept yet: what is asked for overlaps, and its offsets are none of a file."""
-    new = []
-    for one in rejects:
-        same = (reject.c.source == origin.source, reject.c.unit == one.unit, reject.c.reason == one.reason)
-        if not connection.scalar(select(exists().where(*same))):
-            new.append(one)
-    return new
+    if not rejects:
+        return []
+    lengths = [one.length for one in rejects]
+    kept = select(reject.c.unit, reject.c.reason)
+    kept = kept.where(reject.c.source == origin.source, reject.c.length.between(min(lengths), max(lengths)))
+    wanted = {(one.unit, one.reason) for one in rejects}
+    known = {told for row in connection.execute(kept) if (told := (bytes(row.unit), row.reason)) in wanted}
+    return [one for one in rejects if (one.unit, one.reason) not in known]
 
 
 def _append_rejects(connection: Connection, origin: Origin, rejects: Sequence[RejectedUnit], load_id: int) -> None:

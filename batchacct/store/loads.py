@@ -22,7 +22,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, insert, select, update
@@ -31,6 +31,9 @@ from batchacct.store.tables import load
 
 ROWS_TO_GROW_TO = 10_000
 """A load with more rows is one block's. Steps of the join and of completing take several loads of this size."""
+
+TIMES = ("last_record_at", "first_row_at", "last_row_at", "first_end_at", "last_end_at")
+"""Columns of a load that are the first or the last of the times of what is in it."""
 
 _ADDED = ("units", "recorded", "merged", "completed", "known", "revised", "skipped", "rejected")
 
@@ -42,7 +45,7 @@ class OpenLoad:
     id: int
     first_row: int
     skip_reasons: str | None = None
-    last_record_at: int | None = None
+    times: Mapping[str, int | None] = field(default_factory=dict)
 
 
 def open_load(connection: Connection, values: Mapping[str, Any], rows: int) -> OpenLoad:
@@ -53,7 +56,7 @@ def open_load(connection: Connection, values: Mapping[str, Any], rows: int) -> O
     """
     found = _growing(connection, values, rows)
     if found is not None:
-        return OpenLoad(found.id, found.next_row, found.skip_reasons, found.last_record_at)
+        return OpenLoad(found.id, found.next_row, found.skip_reasons, {name: getattr(found, name) for name in TIMES})
     zeros = dict.fromkeys((*_ADDED, "next_row", "completed_to", "loaded_at"), 0)
     key = connection.execute(insert(load).values(zeros | dict(values))).inserted_primary_key
     assert key is not None
@@ -65,8 +68,8 @@ def _growing(connection: Connection, values: Mapping[str, Any], rows: int) -> Ro
     if values["file_id"] is None:
         return None
     ends_here = (load.c.file_id == values["file_id"], load.c.end_offset == values["start_offset"])
-    newest = select(load).where(*ends_here).order_by(load.c.id.desc()).limit(1).with_for_update(skip_locked=True)
-    found = connection.execute(newest).one_or_none()
+    newest = select(load.c.id).where(*ends_here).order_by(load.c.id.desc()).limit(1).scalar_subquery()
+    found = connection.execute(select(load).where(load.c.id == newest, *ends_here).with_for_update(skip_locked=True)).one_or_none()
     if found is None or found.joined_at is not None or found.next_row + rows > ROWS_TO_GROW_TO:
         return None
     has_bytes = found.end_offset > 0, values["end_offset"] > 0
@@ -77,15 +80,17 @@ def _growing(connection: Connection, values: Mapping[str, Any], rows: int) -> Ro
 def close_load(connection: Connection, opened: OpenLoad, rows: int, now: int, added: Mapping[str, int], **values: Any) -> None:
     """Books what came into a load: `rows` of its range of ids, and the counts `added` to those it has.
 
-    `values` replace what stands there; `skip_reasons` (reason to count) and `last_record_at` are put together with it.
+    `values` replace what stands there; `skip_reasons` (reason to count) and `TIMES` are put together with it.
     """
     values |= {name: load.c[name] + count for name, count in added.items() if count}
     if skipped := values.pop("skip_reasons", None):
         reasons = Counter(json.loads(opened.skip_reasons or "{}"))
         reasons.update(skipped)
         values["skip_reasons"] = json.dumps(reasons, sort_keys=True)
-    times = [time for time in (opened.last_record_at, values.pop("last_record_at", None)) if time is not None]
-    values |= {"last_record_at": max(times, default=None), "next_row": opened.first_row + rows, "loaded_at": now}
+    for name in TIMES:
+        times = [time for time in (opened.times.get(name), values.get(name)) if time is not None]
+        values[name] = (min if name.startswith("first_") else max)(times, default=None)
+    values |= {"next_row": opened.first_row + rows, "loaded_at": now}
     connection.execute(update(load).where(load.c.id == opened.id).values(values))
 
 

@@ -2,64 +2,127 @@
 
 from __future__ import annotations
 
+import io
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
+from alembic.script import Script, ScriptDirectory
 from sqlalchemy import Column, ColumnElement, Connection, Engine, inspect, select
 
+from batchacct.crashpoints import crash_point
 from batchacct.errors import SchemaError
 from batchacct.store import tables
 from batchacct.store.dialects import Dialect
+from batchacct.store.migrations.steps import PROGRESS
 
 _VIEWS = {"job_readable": tables.job, "identity_readable": tables.identity}
+_OURS = re.compile(r"\d{4}")
 
 
-def _config() -> Config:
-    config = Config()
+@dataclass(frozen=True, slots=True)
+class State:
+    """Which version a database has (None: no schema), and whether a migration of it was interrupted."""
+
+    version: str | None
+    is_interrupted: bool = False
+
+
+def _config(written: io.StringIO | None = None, **attributes: object) -> Config:
+    config = Config(output_buffer=written)
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    config.attributes.update(attributes)
     return config
+
+
+def _scripts() -> ScriptDirectory:
+    return ScriptDirectory.from_config(_config())
 
 
 def head() -> str:
     """The version this program works with."""
-    version = ScriptDirectory.from_config(_config()).get_current_head()
+    version = _scripts().get_current_head()
     assert version is not None
     return version
 
 
-def current(connection: Connection) -> str | None:
-    """The version of the database, None where it has no schema."""
-    return MigrationContext.configure(connection).get_current_revision()
+def state(connection: Connection, dialect: Dialect) -> State:
+    """What a database has."""
+    version = MigrationContext.configure(connection).get_current_revision()
+    return State(version, dialect.commits_ddl and inspect(connection).has_table(PROGRESS.name))
 
 
-def upgrade(engine: Engine, dialect: Dialect) -> bool:
-    """Runs the migrations that are missing, in one transaction where the database can.  Raises: SchemaError if it is newer."""
-    with engine.execution_options(writing=True).begin() as connection:
-        found = current(connection)
-        if found == head():
-            return False
-        if found is not None and found not in {s.revision for s in ScriptDirectory.from_config(_config()).walk_revisions()}:
-            raise SchemaError(f"the database has schema {found}, which a newer batchacct made: upgrade this program")
-        if found is None and inspect(connection).has_table("load"):
-            raise SchemaError("the database has a table named `load` that batchacct did not make: use a database of its own")
-        config = _config()
-        config.attributes["connection"] = connection
-        command.upgrade(config, "head")
-        _make_views(connection, dialect)
-    return True
+def _wanting(version: str | None) -> list[Script]:
+    """The migrations a database of that version needs, oldest first."""
+    return list(reversed(list(_scripts().iterate_revisions("head", version or "base"))))
 
 
-def _make_views(connection: Connection, dialect: Dialect) -> None:
+def refuse_foreign(connection: Connection, found: State) -> None:
+    """Raises: SchemaError if the schema is of a newer program, or there are tables that batchacct did not make."""
+    if found.version is not None and found.version not in {script.revision for script in _scripts().walk_revisions()}:
+        if _OURS.fullmatch(found.version):
+            raise SchemaError(f"the database has schema {found.version}, which a newer batchacct made: upgrade this program")
+        raise SchemaError("the database has a table named `alembic_version` of another program: use a database of its own")
+    if found.is_interrupted:
+        return
+    there = {*inspect(connection).get_table_names(), *inspect(connection).get_view_names()}
+    wanted = {name for script in _wanting(found.version) for name in getattr(script.module, "makes", ())}
+    if found.version is None:
+        wanted |= _VIEWS.keys()
+    if foreign := sorted(wanted & there):
+        names = ", ".join(f"`{name}`" for name in foreign)
+        what = "a table named" if len(foreign) == 1 else "tables named"
+        raise SchemaError(f"the database has {what} {names} that batchacct did not make: use a database of its own")
+
+
+def upgrade(engine: Engine, dialect: Dialect, to: str = "head") -> None:
+    """Runs the migrations that are missing, in one transaction where the database can; who calls it holds the lock `migrate`.
+
+    Raises: SchemaError as `refuse_foreign`.
+    """
+    with engine.execution_options(writing=True).connect() as connection:
+        found = state(connection, dialect)
+        if found.version is not None:
+            dialect.append_alone(connection)
+        refuse_foreign(connection, found)
+        if dialect.commits_ddl:
+            PROGRESS.create(connection, checkfirst=True)
+            connection.commit()
+        command.upgrade(_config(connection=connection, dialect=dialect), to)
+        for statement in _views(connection, dialect):
+            connection.exec_driver_sql(statement)
+        crash_point("migrate.before-commit")
+        connection.commit()
+        if dialect.commits_ddl:
+            PROGRESS.drop(connection, checkfirst=True)
+            connection.commit()
+
+
+def preview(connection: Connection, dialect: Dialect) -> Iterator[str]:
+    """The statements that `upgrade` would run, each with its comments.  Raises: SchemaError as `refuse_foreign`."""
+    found = state(connection, dialect)
+    refuse_foreign(connection, found)
+    if found.version == head():
+        return
+    written = io.StringIO()
+    config = _config(written, dialect=dialect, dialect_name=connection.dialect.name)
+    command.upgrade(config, f"{found.version or 'base'}:head", sql=True)
+    yield written.getvalue().strip()
+    yield from (f"{statement};" for statement in _views(connection, dialect))
+
+
+def _views(connection: Connection, dialect: Dialect) -> Iterable[str]:
     """Views that show instants to people, made anew from the tables as they are now."""
     for name, table in _VIEWS.items():
         query = select(*(_shown(column, dialect) for column in table.columns))
         compiled = query.compile(dialect=connection.dialect, compile_kwargs={"literal_binds": True})
-        connection.exec_driver_sql(f"DROP VIEW IF EXISTS {name}")
-        connection.exec_driver_sql(f"CREATE VIEW {name} AS {compiled}")
+        yield f"DROP VIEW IF EXISTS {name}"
+        yield f"CREATE VIEW {name} AS {compiled}"
 
 
 def _shown(column: Column[Any], dialect: Dialect) -> ColumnElement[Any]:

@@ -20,6 +20,10 @@ from batchacct.store.dialects import dialect_of
 log = logging.getLogger(__name__)
 
 
+_EXTRAS = {"postgresql": "postgres", "mariadb": "mysql", "oracle+cx_oracle": "cx_oracle"}
+"""What installs the driver of a database, where its name is not the database's."""
+
+
 class Store:
     """A database by its SQLAlchemy URL; connecting happens at the first use, and every database error is a StoreError."""
 
@@ -33,25 +37,68 @@ class Store:
         except NoSuchModuleError as error:
             raise ConfigError(f"no such database: {error}") from error
         except ImportError as error:
-            extra = {"postgresql": "postgres", "mariadb": "mysql"}.get(parsed.get_backend_name(), parsed.get_backend_name())
+            extra = _EXTRAS.get(parsed.drivername, _EXTRAS.get(parsed.get_backend_name(), parsed.get_backend_name()))
             raise ConfigError(f"the driver for this database is missing ({error}): pip install 'batchacct[{extra}]'") from error
 
     def create(self) -> bool:
-        """Brings the schema to this program's version; True if anything had to be done. Harmless when repeated."""
+        """Makes the schema in an empty database, in this program's version; False if it is there. Harmless when repeated.
+
+        Raises: SchemaError if the database has another version, or tables of something else; BusyError.
+        """
         with self.errors():
             self.dialect.prepare(self.engine)
-            return schema.upgrade(self.engine, self.dialect)
+            found = self._state()
+            if found == schema.State(schema.head()):
+                return False
+            if found.version is not None and not found.is_interrupted:
+                with self.engine.connect() as connection:
+                    schema.refuse_foreign(connection, found)
+                raise SchemaError(self._older(found.version))
+            with self.lock("migrate"):
+                schema.upgrade(self.engine, self.dialect)
+        return True
+
+    def migrate(self) -> tuple[str | None, str]:
+        """Brings the schema of an older version to this program's: from which version to which.
+
+        One that was interrupted goes on where it stopped.  Raises: SchemaError, BusyError.
+        """
+        with self.errors():
+            found = self._state() if self.dialect.is_there(self.engine) else schema.State(None)
+            if found == schema.State(None):
+                raise SchemaError(f"{self.shown_url} has no batchacct schema: run `batchacct db create`")
+            if found != schema.State(schema.head()):
+                with self.lock("migrate"):
+                    schema.upgrade(self.engine, self.dialect)
+        return found.version, schema.head()
+
+    def preview_migration(self) -> list[str]:
+        """The SQL that `migrate` would run.  Raises: SchemaError."""
+        with self.errors(), self.engine.connect() as connection:
+            return list(schema.preview(connection, self.dialect))
 
     def check(self) -> None:
         """Raises: SchemaError unless the schema is there in exactly this program's version."""
         if not self.dialect.is_there(self.engine):
             raise SchemaError(f"{self.shown_url} does not exist: run `batchacct db create`")
-        with self.errors(), self.engine.connect() as connection:
-            found, wanted = schema.current(connection), schema.head()
-        if found is None:
+        with self.errors():
+            found = self._state()
+        if found.is_interrupted:
+            raise SchemaError(f"{self.shown_url}: a change of its schema was interrupted; `batchacct db migrate` goes on with it")
+        if found.version is None:
             raise SchemaError(f"{self.shown_url} has no batchacct schema: run `batchacct db create`")
-        if found != wanted:
-            raise SchemaError(f"{self.shown_url} has schema {found}, this program needs {wanted}: run `batchacct db create`")
+        if found.version != schema.head():
+            raise SchemaError(self._older(found.version))
+
+    def _state(self) -> schema.State:
+        with self.engine.connect() as connection:
+            return schema.state(connection, self.dialect)
+
+    def _older(self, version: str) -> str:
+        """What to say of another version."""
+        wanted = schema.head()
+        advice = "run `batchacct db migrate`" if version < wanted else "upgrade this program"
+        return f"{self.shown_url} has schema {version}, this program needs {wanted}: {advice}"
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
@@ -160,6 +207,13 @@ _ADVICE = (
     (r"\(error (2006|2013|2055|1053|1927)\)", "Nothing was lost; it goes on where it stopped, once the server is there again"),
     (r"\(error (2002|2003|2005)\)", "Is the server running, and the address right?"),
     (r"\(error (1290|1836|3100)\)", "The server is read-only: connect to the one that is written to"),
+    (r"ora-(01017|28000|28001)", "Check the user name and password in the connection file"),
+    (r"ora-(01031|01045|01950)", "GRANT this user the rights that docs/how-to/databases.md lists"),
+    (r"ora-00942", "Run `batchacct db create`"),
+    (r"ora-(0165\d|0168\d|0169\d|01536)", "Make room; nothing was lost, it goes on where it stopped"),
+    (r"ora-(00054|00060|04020|30006)", "Another process was in the way; nothing was lost, it goes on where it stopped"),
+    (r"ora-(01555|30036)", "The server has too little undo space for this; nothing was lost, it goes on where it stopped"),
+    (r"dpy-(4011|6\d\d\d)|ora-(0311\d|12\d\d\d)", "Is the server running, and the address right?"),
     ("password|authentication", "Check the user name and password in the connection file"),
     ('no such table|relation ".*" does not exist', "Run `batchacct db create`"),
     ("does not exist", "Create it, or correct the database URL"),

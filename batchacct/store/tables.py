@@ -2,7 +2,12 @@
 
 A record's `id` is `load * 2^20 + position in its load`: it leads to the load (which file, which bytes, when), the rows of a load
 are one range of the primary key, and no sequence has to be asked for each row. A load grows (see `store.loads`): `next_row` is the
-position of the next row, `loaded_at` when it last grew, and completing has looked at what is before `completed_to`.
+position of the next row, `loaded_at` when it last grew, and completing has looked at what is before `completed_to`. Its rows were
+logged (or recorded) from `first_row_at` to `last_row_at`, and its jobs ended from `first_end_at` to `last_end_at`.
+
+`job`, `identity` and `part` are partitioned by month, by the time that is in their keys, on every database but SQLite (see
+`store.partitions`). Who knows that time asks for it, so that other months are not looked through: `usage.logged_at` is that of the
+job, `usage.identity_at` the `recorded_at` of the identity, and a load knows between which times its rows are.
 
 A part's `used_at` says when a record was first made of its whole; it is null while the whole waits for others.
 
@@ -34,7 +39,8 @@ from sqlalchemy.types import TypeEngine
 
 from batchacct.model import BYTES, IDENTITY, INSTANT, INTEGER, JOB, PART, REAL, TEXT, RecordType
 from batchacct.model import Column as Field
-from batchacct.store.columns import LONGEST_BYTES, NAME_BYTES, SOURCE_BYTES, WORD_BYTES, BigKey, KeyText
+from batchacct.store.columns import LONG_TEXTS, LONGEST_BYTES, NAME_BYTES, SHORT_TEXT, SOURCE_BYTES, WORD_BYTES, BigKey, KeyText
+from batchacct.store.monthly import MonthlyKey
 
 ROWS_PER_LOAD_BITS = 20
 ROWS_PER_LOAD = 1 << ROWS_PER_LOAD_BITS
@@ -60,7 +66,9 @@ def record_columns(record_type: RecordType) -> list[Column[object]]:
 
 def _sql_type(column: Field) -> TypeEngine[Any]:
     longest = LONGEST_BYTES.get(column.name)
-    return _SQL_TYPES[column.type] if longest is None else KeyText(longest)
+    if longest is not None:
+        return KeyText(longest)
+    return SHORT_TEXT if column.type == TEXT and column.name not in LONG_TEXTS else _SQL_TYPES[column.type]
 
 
 def _record_table(record_type: RecordType) -> Table:
@@ -68,10 +76,11 @@ def _record_table(record_type: RecordType) -> Table:
     return Table(
         name,
         metadata,
-        Column("id", BigKey, primary_key=True, autoincrement=False),
+        Column("id", BigKey, autoincrement=False),
         Column("revision", SmallInteger, nullable=False, server_default="0"),
         Column("superseded_by", BigInteger),
         *record_columns(record_type),
+        MonthlyKey(record_type.time_column),
         UniqueConstraint(record_type.time_column, "record_key", "revision", name=f"{name}_key"),
     )
 
@@ -108,6 +117,10 @@ load = Table(
     Column("rejected", BigInteger, nullable=False),
     Column("skip_reasons", Text),
     Column("last_record_at", BigInteger),
+    Column("first_row_at", BigInteger),
+    Column("last_row_at", BigInteger),
+    Column("first_end_at", BigInteger),
+    Column("last_end_at", BigInteger),
     Column("loaded_at", BigInteger, nullable=False),
     Column("next_row", Integer, nullable=False),
     Column("completed_to", Integer, nullable=False),
@@ -207,8 +220,8 @@ vo_mapping = Table(
     Column("project", KeyText(NAME_BYTES), nullable=False),
     Column("issuer", KeyText(NAME_BYTES), nullable=False),
     Column("subject", KeyText(NAME_BYTES), nullable=False),
-    Column("vo", Text, nullable=False),
-    Column("fqan", Text, nullable=False),
+    Column("vo", SHORT_TEXT, nullable=False),
+    Column("fqan", SHORT_TEXT, nullable=False),
     Column("rule", Text, nullable=False),
     Column("asked_hash", KeyText(WORD_BYTES), nullable=False),
     UniqueConstraint("asked_hash", name="vo_mapping_key"),
@@ -218,8 +231,8 @@ benchmark = Table(
     "benchmark",
     metadata,
     Column("id", BigKey, primary_key=True),
-    Column("cluster", Text, nullable=False),
-    Column("type", Text, nullable=False),
+    Column("cluster", SHORT_TEXT, nullable=False),
+    Column("type", SHORT_TEXT, nullable=False),
     Column("value", Float(53), nullable=False),
     Column("per_host_factor", SmallInteger, nullable=False),
     Column("valid_from", BigInteger, nullable=False),
@@ -232,8 +245,9 @@ def _usage_columns() -> list[Column[object]]:
     return [
         Column("logged_at", BigInteger, nullable=False),
         Column("outcome", KeyText(WORD_BYTES), nullable=False),
-        Column("reason", Text),
+        Column("reason", SHORT_TEXT),
         Column("identity_id", BigInteger),
+        Column("identity_at", BigInteger),
         Column("mapping_id", BigInteger),
         Column("benchmark_id", BigInteger),
         Column("message_id", BigInteger),
@@ -255,7 +269,7 @@ usage_history = Table(
     Column("job_id", BigInteger, nullable=False),
     *_usage_columns(),
     Column("replaced_at", BigInteger, nullable=False),
-    Column("why", Text, nullable=False),
+    Column("why", SHORT_TEXT, nullable=False),
     Index("usage_history_job", "job_id"),
     Index("usage_history_message", "message_id"),
 )
@@ -279,7 +293,7 @@ refusal = Table(
     "refusal",
     metadata,
     Column("job_id", BigKey, primary_key=True, autoincrement=False),
-    Column("reason", Text, nullable=False),
+    Column("reason", SHORT_TEXT, nullable=False),
     Column("refused_at", BigInteger, nullable=False),
 )
 

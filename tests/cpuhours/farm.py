@@ -92,6 +92,7 @@ def join(store: Store, outcomes: dict[str, tuple[str, str]], *, level: int | Non
                     **dict.fromkeys(("user_name", "group_name", "project", "issuer", "subject"), ""),
                     id=number,
                     rules_hash=name,
+                    asked_hash=name,
                     vo=mapped,
                     fqan="/x",
                     rule="default",

@@ -6,10 +6,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy import text
 
-from batchacct.store import Store
 from tests.crash.site import Outcome, Site, farm_logs
+from tests.fix_stores import empty
 
 MakeSite = Callable[[], Site]
 
@@ -49,12 +48,3 @@ def new_site(store_url: str, tmp_path: Path, logs: Path) -> Iterator[MakeSite]:
     yield make
     for site in made:
         site.close()
-
-
-def empty(url: str) -> None:
-    """Empties a PostgreSQL database, once the server has noticed that a killed process is gone."""
-    server = Store(url)
-    with server.writing() as connection:
-        connection.execute(text("DROP SCHEMA public CASCADE"))
-        connection.execute(text("CREATE SCHEMA public"))
-    server.close()

@@ -11,11 +11,11 @@ from sqlalchemy import text
 
 from batchacct.errors import BusyError, StoreError
 from batchacct.store import Store
-from tests.crash.conftest import empty
 from tests.faults.farm import Farm, source_table
 from tests.faults.forks import Forks
 from tests.faults.proxy import Line, Proxy, proxy
 from tests.faults.writer import Style
+from tests.fix_stores import empty
 from tests.servers import REQUIRED, MissingServerError, PostgresServer, postgres_server
 
 

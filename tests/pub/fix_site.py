@@ -12,6 +12,7 @@ from sqlalchemy import create_engine, event, make_url, text
 
 from batchacct.store import Store
 from tests.pub.site import Site
+from tests.servers import MariaServer
 
 
 @pytest.fixture(scope="session")
@@ -32,7 +33,13 @@ def lasting_postgresql(postgresql_url: str) -> Iterator[Store]:
     yield from _made(Store(make_url(postgresql_url).set(database="site").render_as_string(hide_password=False)))
 
 
-@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.xdist_group("postgresql"))])
+@pytest.fixture(scope="session")
+def lasting_mariadb(mariadb: MariaServer) -> Iterator[Store]:
+    mariadb.empty("batchacct_site")
+    yield from _made(Store(make_url(mariadb.url).set(database="batchacct_site").render_as_string(hide_password=False)))
+
+
+@pytest.fixture(params=["sqlite", *(pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in ("postgresql", "mariadb"))])
 def site(request: pytest.FixtureRequest) -> Site:
     made = Site(request.getfixturevalue(f"lasting_{request.param}"))
     made.emptied()

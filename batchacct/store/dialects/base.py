@@ -8,6 +8,7 @@ import pyarrow as pa
 from sqlalchemy import URL, ColumnElement, Connection, Engine, SelectBase, Table
 
 from batchacct.errors import StoreError
+from batchacct.store.dialects.partitioning import Partitioning
 
 
 class KnownRecordsError(StoreError):
@@ -38,6 +39,10 @@ class Dialect(Protocol):
     name: str
     driver_error: type[Exception]
     """Base of what the driver raises where `bulk_insert` uses it without SQLAlchemy."""
+    commits_ddl: bool
+    """Whether each change of the schema is committed by itself: it is in no transaction then."""
+    partitions: Partitioning | None
+    """How tables are partitioned by month; None where the database has no partitions."""
 
     def engine(self, url: URL) -> Engine:
         """An engine whose commits are durable and whose write transactions do not deadlock with each other."""

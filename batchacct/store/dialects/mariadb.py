@@ -41,8 +41,10 @@ from sqlalchemy.schema import CreateTable
 from batchacct.errors import StoreError
 from batchacct.store.dialects.base import KnownRecordsError, Locks
 from batchacct.store.dialects.csvrows import batch_of_csv
+from batchacct.store.dialects.mariadb_partitions import MariadbPartitions
 from batchacct.store.dialects.mariadb_rows import LINES, as_lines, as_values
 from batchacct.store.dialects.mariadb_sql import adapt, collation
+from batchacct.store.dialects.partitioning import Partitioning
 from batchacct.store.dialects.sessionlocks import SessionLocks
 
 log = logging.getLogger(__name__)
@@ -60,7 +62,8 @@ SQL_MODE = f"{STRICT},NO_ZERO_DATE,NO_ZERO_IN_DATE,ERROR_FOR_DIVISION_BY_ZERO,NO
 """Of every session: nothing is cut, rounded to fit or made up. Without ANSI_QUOTES and NO_BACKSLASH_ESCAPES."""
 
 _SETTINGS = (
-    f"SET SESSION time_zone = '+00:00', innodb_lock_wait_timeout = {LOCK_TIMEOUT_S}, wait_timeout = {LONGEST_WAIT_S}",
+    f"SET SESSION time_zone = '+00:00', wait_timeout = {LONGEST_WAIT_S}",
+    f"SET SESSION innodb_lock_wait_timeout = {LOCK_TIMEOUT_S}, lock_wait_timeout = {LOCK_TIMEOUT_S}",
     "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ",
 )
 _ASKED = ("sql_mode", "version", "local_infile", "max_allowed_packet", "innodb_flush_log_at_trx_commit")
@@ -71,6 +74,8 @@ _GONE_WITHIN_A_MINUTE = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT":
 class MariaDialect:
     name = "mariadb"
     driver_error: type[Exception]
+    commits_ddl = True
+    partitions: Partitioning | None = MariadbPartitions()
 
     def __init__(self) -> None:
         self._stages: dict[str, tuple[str, str]] = {}
@@ -147,7 +152,7 @@ class MariaDialect:
 
     def fetch(self, connection: Connection, query: SelectBase, schema: pa.Schema) -> pa.RecordBatch:
         compiled = query.compile(dialect=connection.dialect, compile_kwargs={"render_postcompile": True})
-        parameters = [compiled.params[name] for name in compiled.positiontup or ()]
+        parameters = compiled.params if compiled.positiontup is None else [compiled.params[name] for name in compiled.positiontup]
         rows = f"SELECT CAST({_csv_row(schema)} AS BINARY) FROM ({compiled}) AS fetched"  # noqa: S608 - names of columns
         with contextlib.closing(connection.connection.cursor()) as cursor:
             cursor.execute(rows, parameters)

@@ -11,7 +11,9 @@ from sqlalchemy import URL, ColumnElement, Connection, Engine, SelectBase, Table
 
 from batchacct.store.dialects.base import KnownRecordsError, Locks
 from batchacct.store.dialects.csvrows import batch_of_csv
+from batchacct.store.dialects.partitioning import Partitioning
 from batchacct.store.dialects.pgcopy import as_copy_binary
+from batchacct.store.dialects.postgresql_partitions import PostgresPartitions
 from batchacct.store.dialects.sessionlocks import SessionLocks
 
 LOCK_TIMEOUT_S = 60
@@ -24,6 +26,8 @@ _GONE_WITHIN_A_MINUTE = {
 class PostgresDialect:
     name = "postgresql"
     driver_error: type[Exception] = psycopg.Error
+    commits_ddl = False
+    partitions: Partitioning | None = PostgresPartitions()
 
     def engine(self, url: URL) -> Engine:
         if url.drivername == "postgresql":

@@ -21,6 +21,7 @@ from sqlalchemy.pool import ConnectionPoolEntry
 from batchacct.errors import BusyError, ConfigError, StoreError
 from batchacct.store.dialects.base import KnownRecordsError, Locks
 from batchacct.store.dialects.csvrows import batch_of_csv
+from batchacct.store.dialects.partitioning import Partitioning
 
 BUSY_TIMEOUT_S = 30
 CACHE_KIB = 32_768
@@ -30,6 +31,8 @@ CACHE_KIB = 32_768
 class SqliteDialect:
     name = "sqlite"
     driver_error: type[Exception] = sqlite3.Error
+    commits_ddl = False
+    partitions: Partitioning | None = None
 
     def engine(self, url: URL) -> Engine:
         if not url.database or url.database == ":memory:":

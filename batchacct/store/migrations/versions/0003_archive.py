@@ -1,18 +1,23 @@
 """The books of the archive."""
 
 import sqlalchemy as sa
-from alembic import op
 
-from batchacct.store.columns import SOURCE_BYTES, WORD_BYTES, KeyText
+from batchacct.store.columns import KeyText
+from batchacct.store.migrations.steps import create_index, create_table, run
 
 revision = "0003"
 down_revision = "0002"
+makes = ("archived_month", "recalled", "archive_leftover")
 
 
 def upgrade() -> None:
-    op.create_table(
+    run(revision, (_tables,))
+
+
+def _tables() -> None:
+    create_table(
         "archived_month",
-        sa.Column("record_type", KeyText(WORD_BYTES), nullable=False),
+        sa.Column("record_type", KeyText(100), nullable=False),
         sa.Column("month", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.Column("file_name", sa.Text(), nullable=True),
         sa.Column("records", sa.BigInteger(), nullable=False),
@@ -32,19 +37,19 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("record_type", "month"),
     )
-    op.create_table(
+    create_table(
         "recalled",
-        sa.Column("record_type", KeyText(WORD_BYTES), nullable=False),
+        sa.Column("record_type", KeyText(100), nullable=False),
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=False, nullable=False),
         sa.Column("month", sa.BigInteger(), nullable=False),
         sa.Column("revision", sa.SmallInteger(), nullable=False),
         sa.PrimaryKeyConstraint("record_type", "id"),
     )
-    op.create_index("recalled_month", "recalled", ["record_type", "month"], unique=False)
-    op.create_table(
+    create_index("recalled_month", "recalled", ["record_type", "month"])
+    create_table(
         "archive_leftover",
-        sa.Column("record_type", KeyText(WORD_BYTES), nullable=False),
+        sa.Column("record_type", KeyText(100), nullable=False),
         sa.Column("month", sa.BigInteger(), autoincrement=False, nullable=False),
-        sa.Column("file_name", KeyText(SOURCE_BYTES), nullable=False),
+        sa.Column("file_name", KeyText(250), nullable=False),
         sa.PrimaryKeyConstraint("record_type", "month", "file_name"),
     )

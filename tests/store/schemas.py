@@ -1,0 +1,79 @@
+"""Schemas of databases: how they differ from the tables, and databases of older versions with rows in them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import Connection, MetaData, Table, func, inspect, select
+
+from batchacct.model import RECORD_TYPES
+from batchacct.store import Store, schema
+from batchacct.store.tables import RECORD_TABLES, metadata
+
+Rows = dict[str, list[dict[str, Any]]]
+
+
+def differences(store: Store) -> list[object]:
+    """What of a database is not as the tables say: columns, types, defaults, indices, keys, partitioning."""
+    with store.engine.connect() as connection:
+        partitions = store.dialect.partitions
+        hidden = set() if partitions is None else partitions.hidden_tables(connection)
+
+        def include(_object: object, name: str | None, kind: str, reflected: bool, _compare_to: object) -> bool:
+            return not (kind == "table" and reflected and name in hidden)
+
+        options = {"compare_type": True, "compare_server_default": True, "include_object": include}
+        found: list[object] = list(compare_metadata(MigrationContext.configure(connection, opts=options), metadata))
+        return found + _other_keys(connection, store) + _not_by_month(connection, store)
+
+
+def _other_keys(connection: Connection, store: Store) -> list[object]:
+    found: list[object] = []
+    for table in metadata.sorted_tables:
+        wanted = [column.name for column in table.primary_key.columns]
+        if store.dialect.name == "sqlite" and table.name in RECORD_TABLES:
+            wanted = ["id"]
+        is_there = inspect(connection).has_table(table.name)
+        there = inspect(connection).get_pk_constraint(table.name)["constrained_columns"] if is_there else wanted
+        if there != wanted:
+            found.append(f"{table.name}: primary key ({', '.join(there)}), not ({', '.join(wanted)})")
+    return found
+
+
+def _not_by_month(connection: Connection, store: Store) -> list[object]:
+    partitions = store.dialect.partitions
+    if partitions is None:
+        return []
+    times = {name: partitions.time_column(connection, name) for name in RECORD_TABLES}
+    return [f"{name}: partitioned by {time}" for name, time in times.items() if time != RECORD_TYPES[name].time_column]
+
+
+def create_at(store: Store, version: str) -> None:
+    """Makes the schema as it was in an older version."""
+    store.dialect.prepare(store.engine)
+    schema.upgrade(store.engine, store.dialect, version)
+
+
+def everything(store: Store, tables: MetaData = metadata) -> Rows:
+    """Every row of every table, in the order of the tables' keys."""
+    with store.reading() as connection:
+        return {
+            table.name: [dict(row) for row in connection.execute(select(table).order_by(*table.primary_key.columns)).mappings()]
+            for table in tables.sorted_tables
+        }
+
+
+def fill(store: Store, rows: Rows) -> None:
+    """Puts rows into a database of whatever version, as far as it has columns for them."""
+    tables = MetaData()
+    with store.writing() as connection:
+        there = set(inspect(connection).get_table_names())
+        for name, some in ((name, some) for name, some in rows.items() if name in there):
+            table = Table(name, tables, autoload_with=connection)
+            if some:
+                connection.execute(table.insert(), [{c.name: row[c.name] for c in table.columns} for row in some])
+            if some and store.dialect.name == "postgresql" and table.c.keys()[0] == "id":
+                sequence = func.pg_get_serial_sequence(name, "id")
+                connection.execute(select(func.setval(sequence, max(row["id"] for row in some))))

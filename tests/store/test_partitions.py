@@ -1,0 +1,209 @@
+"""Monthly partitions: planned, made with the rows that wait for them, and dropped; nothing lost, nothing doubled."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from sqlalchemy import select, text
+
+from batchacct.errors import BusyError, ConfigError
+from batchacct.store import Store, append, partitions
+from batchacct.store.months import Month
+from batchacct.store.tables import job as job_table
+from tests.records import ORIGIN, job, parsed, rows
+
+NOW = Month(2026, 11).start + 1_000_000
+TABLES = partitions.TABLES
+
+
+@pytest.fixture
+def parted(store: Store) -> Store:
+    """A store that has partitions."""
+    if store.dialect.partitions is None:
+        pytest.skip("SQLite has no partitions")
+    return store
+
+
+def of_month(number: int, month: Month, more: int = 0) -> dict[str, Any]:
+    return job(number, logged_at=month.start + more)
+
+
+def there(store: Store, table: str = "job") -> list[Month]:
+    with store.reading() as connection:
+        return partitions.months(store, connection, table)
+
+
+def inside(store: Store, table: str = "job") -> dict[str, list[int]]:
+    """Ids of rows by partition."""
+    assert store.dialect.partitions is not None
+    found = {}
+    with store.reading() as connection:
+        for one in store.dialect.partitions.partitions(connection, table):
+            place = one.name if store.dialect.name == "postgresql" else f"{table} PARTITION ({one.name})"
+            found[one.name] = sorted(connection.scalars(text(f"SELECT id FROM {place}")))
+    return {name: ids for name, ids in found.items() if ids}
+
+
+def keep(store: Store, ahead: int = 3, now: int = NOW, **options: bool) -> list[str]:
+    return list(partitions.keep(store, TABLES, ahead, now, **options))
+
+
+def test_months() -> None:
+    november = Month(2026, 11)
+    assert str(november) == "2026-11"
+    assert Month.at(november.start) == Month.at(november.end - 1) == november
+    assert Month.at(november.end) == november + 1 == Month(2026, 12)
+    assert november + 2 == Month(2027, 1)
+    assert november + -11 == Month(2025, 12)
+    assert Month(2027, 2) - november == 3
+    assert Month.between(november.start, november.end) == november
+    assert Month.between(november.start, november.end - 1) is None
+    assert Month(2012, 4).partition("loc") == "loc1335830400", "as in 2012"
+
+
+def test_nothing_to_do_on_sqlite(sqlite_store: Store) -> None:
+    assert keep(sqlite_store) == ["sqlite has no partitions: there is nothing to do"]
+    assert there(sqlite_store) == []
+
+
+def test_from_the_last_one_to_some_months_ahead(parted: Store) -> None:
+    said = keep(parted, 1)
+    assert said[:2] == ["job: made 2026-11, job1796083200", "job: made 2026-12, job1798761600"]
+    assert keep(parted, 1)[0] == "job: has its partitions, the last of them 2026-12"
+    keep(parted, 3)
+    assert there(parted) == [Month(2026, 11) + n for n in range(4)]
+    keep(parted, 1, now=Month(2027, 4).start)
+    assert there(parted) == [Month(2026, 11) + n for n in range(7)], "also for the months in which nobody ran it"
+    assert there(parted, "identity") == there(parted, "part") == there(parted)
+    keep(parted, 0, now=Month(2026, 5).start)
+    assert there(parted) == [Month(2026, 5), *(Month(2026, 11) + n for n in range(7))], "a clock behind does no harm"
+
+
+def test_rows_of_a_month_without_a_partition_wait_for_it(parted: Store) -> None:
+    old, new = Month(2026, 8), Month(2026, 11)
+    records = [of_month(n, old, 86_400 * n) for n in range(1, 4)] + [
+        of_month(9, new),
+        of_month(10, new + 1, -1),
+        of_month(11, new + 1),
+    ]
+    append(parted, ORIGIN, parsed(records), NOW)
+    before = rows(parted, job_table)
+    assert len(before) == 6
+    assert [len(ids) for ids in inside(parted).values()] == [6]
+    keep(parted, 0)
+    assert rows(parted, job_table) == before
+    by_key = {row["id"]: Month.at(int(str(row["logged_at"]))) for row in before}
+    for month in (old, new):
+        assert inside(parted)[month.partition("job")] == [n for n, of in by_key.items() if of == month]
+    assert there(parted) == [old, new]
+    assert append(parted, ORIGIN, parsed(records), NOW)[0].known == 6, "each is found where it is now"
+    append(parted, ORIGIN, parsed([of_month(20, Month(2026, 9)), of_month(21, Month(2025, 1)), of_month(22, old, 5)]), NOW)
+    keep(parted, 0)
+    assert there(parted) == [Month(2025, 1), old, Month(2026, 9), new]
+    assert len(rows(parted, job_table)) == 9
+
+
+def test_rows_of_impossible_times_stay_where_they_are(parted: Store) -> None:
+    append(parted, ORIGIN, parsed([job(1, logged_at=0), job(2, logged_at=Month(2041, 7).start), job(3, logged_at=2**40)]), NOW)
+    said = keep(parted, 0)
+    stay = "stay in the catch-all: their times, or this host's clock, may be wrong"
+    assert f"job: rows of 1989-12, 2041-07, 9998-12 {stay}" in said
+    assert there(parted) == [Month(2026, 11)]
+    assert len(rows(parted, job_table)) == 3
+    append(parted, ORIGIN, parsed([of_month(4, Month(2026, 11))]), NOW)
+    assert len(inside(parted)[Month(2026, 11).partition("job")]) == 1
+
+
+def test_a_clock_that_is_years_ahead(parted: Store) -> None:
+    keep(parted, 0)
+    with pytest.raises(ConfigError, match=r"clock of this host says 2036-01, and the newest month of job is 2026-11.*--force"):
+        keep(parted, 3, now=Month(2036, 1).start)
+    assert there(parted) == [Month(2026, 11)]
+    keep(parted, 0, now=Month(2029, 11).start, force=True)
+    assert len(there(parted)) == 37
+
+
+def test_a_clock_that_is_years_ahead_of_what_is_stored(parted: Store) -> None:
+    append(parted, ORIGIN, parsed([of_month(1, Month(2026, 11))]), NOW)
+    with pytest.raises(ConfigError, match="the newest month of job is 2026-11"):
+        keep(parted, 3, now=Month(2036, 1).start)
+
+
+def test_a_dry_run_changes_nothing(parted: Store) -> None:
+    append(parted, ORIGIN, parsed([of_month(1, Month(2026, 8))]), NOW)
+    said = "\n".join(keep(parted, 1, dryrun=True))
+    assert all(month.partition("job") in said for month in (Month(2026, 8), Month(2026, 11), Month(2026, 12)))
+    assert there(parted) == []
+    assert [len(ids) for ids in inside(parted).values()] == [1]
+
+
+def test_two_at_once(parted: Store) -> None:
+    with parted.lock("partition"), pytest.raises(BusyError, match="another process is doing `partition`"):
+        keep(parted)
+
+
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_a_month_is_dropped_with_its_rows_alone(parted: Store, number: int) -> None:
+    month = Month(2026, 8)
+    append(parted, ORIGIN, parsed([of_month(n, month + n) for n in (-3, 0, 1, 2, 12)]), NOW)
+    partitions.add(parted, "job", [month + n for n in range(3)])
+    for _ in range(2):  # making the same ones again changes nothing
+        partitions.add(parted, "job", [month + number])
+    with parted.writing() as connection:
+        partitions.drop(parted, connection, "job", month + number)
+    kept = [n for n in (-3, 0, 1, 2, 12) if n != number]
+    assert [Month.at(int(str(row["logged_at"]))) for row in rows(parted, job_table)] == [month + n for n in kept]
+    assert there(parted) == [month + n for n in range(3) if n != number]
+    append(parted, ORIGIN, parsed([of_month(50, month + number)]), NOW)
+    assert there(parted) == [month + n for n in range(3) if n != number], "it went to a catch-all"
+    partitions.add(parted, "job", [month + number])
+    assert len(inside(parted)[(month + number).partition("job")]) == 1
+    for n in range(3):
+        with parted.writing() as connection:
+            partitions.drop(parted, connection, "job", month + n)
+    assert there(parted) == []
+    assert len(rows(parted, job_table)) == 2
+
+
+def test_a_table_that_has_no_partitions(parted: Store) -> None:
+    with pytest.raises(ConfigError, match="usage is no table that is partitioned"):
+        list(partitions.keep(parted, ["usage"], 3, NOW))
+
+
+def test_collectors_and_readers_go_on_meanwhile(parted: Store) -> None:
+    """A reader never sees a row twice or not at all while months are made around it; who appends waits."""
+    months = [Month(2025, 1) + n for n in range(12)]
+    append(parted, ORIGIN, parsed([of_month(n, months[n % 12]) for n in range(600)]), NOW)
+    ended = threading.Event()
+
+    def collect() -> int:
+        other, number = Store(parted.engine.url.render_as_string(hide_password=False)), 600
+        while not ended.is_set():
+            number += append(other, ORIGIN, parsed([of_month(number, months[number % 12])]), NOW)[0].recorded
+        other.close()
+        return number
+
+    def read() -> list[tuple[int, int]]:
+        other, seen = Store(parted.engine.url.render_as_string(hide_password=False)), []
+        while not ended.is_set():
+            with other.reading() as connection:
+                ids = list(connection.scalars(select(job_table.c.id)))
+                seen.append((len(ids), len(set(ids))))
+        other.close()
+        return seen
+
+    with ThreadPoolExecutor(2) as pool:
+        collected, seen = pool.submit(collect), pool.submit(read)
+        try:
+            keep(parted, 0)
+        finally:
+            ended.set()
+        counts, number = seen.result(), collected.result()
+    assert len(rows(parted, job_table)) == number
+    assert counts == [(n, n) for n, _ in counts]
+    assert sorted(counts) == counts
+    assert there(parted) == [*months, Month(2026, 11)]
+    assert sum(len(ids) for name, ids in inside(parted).items() if "rest" in name) == 0
