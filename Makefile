@@ -70,11 +70,6 @@ $(VENV)/ready: setup.cfg pyproject.toml | $(VENV)/bin/python
 	@touch $@
 
 $(VENV)/ready-test: setup.cfg pyproject.toml tools/system-packages | $(VENV)/ready
-<<<<<<< HEAD
 	@./tools/system-packages postgresql $(CLUSTER_PACKAGES) $(SPARK_PACKAGES) $(UNIT_PACKAGES)
-	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[postgres,mysql,spark,test,dev]'
-=======
-	@./tools/system-packages postgresql $(CLUSTER_PACKAGES) $(UNIT_PACKAGES)
-	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[postgres,mysql,oracle,test,dev]'
->>>>>>> main
+	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[postgres,mysql,oracle,spark,test,dev]'
 	@touch $@
