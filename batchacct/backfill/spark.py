@@ -90,8 +90,8 @@ class SparkEngine:
         except (PySparkException, Py4JError) as error:
             raise IncompleteError(
                 f"the Spark cluster failed: {_first_line(error)}. Do its workers have batchacct in their Python, "
-                f"{os.environ['PYSPARK_PYTHON']} (PYSPARK_PYTHON names another), or --py-files? Mended, start the same command again: "
-                "it goes on where it stopped"
+                f"{os.environ['PYSPARK_PYTHON']} (PYSPARK_PYTHON names another), or --py-files? Mended, start the same command "
+                "again: it goes on where it stopped"
             ) from error
         results: list[R] = []
         for row in sorted(done, key=lambda row: int(row["number"])):

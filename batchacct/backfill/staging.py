@@ -37,6 +37,9 @@ from batchacct.store.keys import without_long_keys
 VERSION = "1"
 """Of what is staged: what an older program left is parsed again."""
 
+AS_IN = "sqlite"
+"""What is too long to be a key in this database is a reject here as well."""
+
 PENDING_BYTES = 24 << 20
 """So much of a view is sorted out at a time."""
 
@@ -114,7 +117,7 @@ def _parse_piece(task: PieceTask, number: int, result: PieceResult, views: _View
             at = begin
             blocks = read_blocks(stream, parser.framing, offset=begin, final=piece.final, block_bytes=task.block_bytes)
             for raw in parser.parse(blocks, task.told.source(piece.file.path, head)):
-                parsed = without_long_keys(parser.record_type, raw)
+                parsed = without_long_keys(parser.record_type, raw, AS_IN)
                 result.units += parsed.units
                 result.rejected += len(parsed.rejects)
                 result.parsers[parser.label] = result.parsers.get(parser.label, 0) + parsed.units

@@ -23,7 +23,7 @@ from tests.backfill.folders import NOW, SMALL, TOLD, backfill, comparable, rejec
 from tests.cli.site import DAY, ENDED, lsf
 
 LSF = replace(TOLD, parser="lsf")
-ALL = [lsf(n, end=ENDED + n * 7000, submit=ENDED - 9000, start=ENDED - 8000) for n in range(400)]
+ALL = [lsf(n, end=ENDED + n * 7000, submit=ENDED - 9000, start=ENDED - 8000) for n in range(1, 401)]
 """Jobs of 32 days."""
 COMPRESSIONS: dict[str, Callable[[bytes], bytes]] = {
     "": bytes, ".gz": gzip.compress, ".bz2": bz2.compress, ".xz": lzma.compress, ".zst": zstandard.compress,
@@ -45,7 +45,7 @@ def whole(tmp_path: Path) -> list[tuple[object, ...]]:
     return comparable(rows_in(tmp_path / "whole-out"), ("path", "source_offset"))
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(3))
 def test_any_splits_copies_and_orders_come_to_the_same(seed: int, tmp_path: Path, whole: list[tuple[object, ...]]) -> None:
     rng = random.Random(seed)
     rest, number, given = list(ALL), 0, 0
@@ -111,13 +111,13 @@ def test_rejects_and_skips(tmp_path: Path) -> None:
     (reject,) = rejects_in(tmp_path / "out", books)
     assert reject["unit"] == bad[:-1]
     assert (reject["file"], reject["offset"], reject["length"]) == (str(path), len(lsf(1)), len(bad) - 1)
-    assert "the record ends before field" in reject["reason"]
+    assert "an integer is due" in reject["reason"]
 
 
 @pytest.mark.parametrize("suffix", [".gz", ".bz2", ".xz", ".zst"])
 def test_a_damaged_file_costs_no_other(tmp_path: Path, suffix: str) -> None:
     """What could be read of it counts; once it is whole, the same command takes the rest."""
-    lines = [lsf(n, user=os.urandom(400).hex().encode()) for n in range(1000, 9000)]
+    lines = [lsf(n, user=os.urandom(190).hex().encode()) for n in range(1000, 9000)]
     damaged = write(tmp_path / "logs" / f"bad{suffix}", lines)
     content = damaged.read_bytes()
     damaged.write_bytes(content[: len(content) * 2 // 3])
