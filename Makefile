@@ -8,6 +8,8 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 # What the tests start servers of, besides PostgreSQL: MariaDB, and a Slurm cluster with its accounting database in one.
 CLUSTER_PACKAGES = mariadb-server munge slurm-wlm slurmdbd
+# Spark runs on it.
+SPARK_PACKAGES = openjdk-17-jre-headless
 # What judges the units; no systemd has to run.
 UNIT_PACKAGES = systemd
 # Tests of what looks at no time of day: not run again in the second time zone.
@@ -70,6 +72,6 @@ $(VENV)/ready: setup.cfg pyproject.toml | $(VENV)/bin/python
 	@touch $@
 
 $(VENV)/ready-test: setup.cfg pyproject.toml tools/system-packages | $(VENV)/ready
-	@./tools/system-packages postgresql $(CLUSTER_PACKAGES) $(UNIT_PACKAGES)
-	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[postgres,mysql,oracle,test,dev]'
+	@./tools/system-packages postgresql $(CLUSTER_PACKAGES) $(SPARK_PACKAGES) $(UNIT_PACKAGES)
+	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[postgres,mysql,oracle,spark,test,dev]'
 	@touch $@

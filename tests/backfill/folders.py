@@ -27,7 +27,7 @@ from batchacct.store.tables import RECORD_TABLES
 
 NOW = 1_900_000_000
 TOLD = Told(name="logs", site="SITE", cluster="c1")
-SMALL = Sizes(piece_bytes=40_000, block_bytes=3000, pending_bytes=40_000, bucket_rows=400, whole_rows=300)
+SMALL = Sizes(piece_bytes=40_000, block_bytes=9000, pending_bytes=40_000, bucket_rows=400, whole_rows=300)
 """So small that some thousand lines are in several pieces, batches and buckets."""
 
 Key = tuple[str, ...]
