@@ -1,4 +1,4 @@
-"""Every statement that a test has batchacct execute, on whatever database, is looked at for Oracle (`tests.oracle.portable`)."""
+"""Every statement that a test has batchacct execute on SQLite is looked at for Oracle (`tests.oracle.portable`)."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def _is_ours() -> bool:
 
 def _before(_connection: Connection, _cursor: object, text: str, _parameters: object, context: Any, _many: object) -> None:
     compiled = context.compiled
-    if compiled is not None and compiled.statement is not None:
+    if compiled is not None and compiled.statement is not None and compiled.dialect.name == "sqlite":
         looked_at(compiled.statement, text)
 
 
