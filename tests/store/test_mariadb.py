@@ -6,6 +6,7 @@ import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 from sqlalchemy import make_url, select, text
@@ -113,6 +114,14 @@ def test_a_row_that_is_longer_than_a_statement(store_url: str, mariadb: MariaSer
         assert [row["native"] for row in rows(store, job_table)][1:] == ([unit] if loads == "1" else [])
 
 
+def test_the_server_is_given_no_file_but_while_rows_are_loaded(store: Store) -> None:
+    append(store, ORIGIN, parsed([job(n) for n in range(MANY)]), NOW)
+    connection = store.engine.raw_connection()
+    with pytest.raises(RuntimeError, match="Received LOAD_LOCAL packet but local_infile option is false"):
+        connection.cursor().execute(f"LOAD DATA LOCAL INFILE '{__file__}' INTO TABLE setting")
+    connection.invalidate()
+
+
 # --- what is said ---------------------------------------------------------------------------------------------------------
 
 
@@ -162,6 +171,11 @@ def test_a_reject_longer_than_a_statement_may_be(store_url: str, mariadb: MariaS
         with pytest.raises(StoreError, match="max_allowed_packet"):
             append(store, ORIGIN, parsed(rejects=[RejectedUnit(0, 1, b"x" * 2 * STATEMENT_BYTES, "bad")]), NOW)
         assert holdings(store) == NOTHING
+
+
+def test_the_documented_rights_are_those_of_the_tests(store_url: str) -> None:
+    page = Path(__file__).parents[2] / "docs" / "how-to" / "databases.md"
+    assert f"GRANT {MariaServer.GRANTS} ON batchacct.* TO" in page.read_text(encoding="utf-8")
 
 
 def test_locks_are_of_the_database_and_not_of_the_server(store: Store, store_url: str, mariadb: MariaServer) -> None:

@@ -144,7 +144,7 @@ class MariaDialect:
 
     def _load(self, cursor: Any, table: str, batch: pa.RecordBatch) -> None:
         """By LOAD DATA LOCAL.  Raises: StoreError if it gave a warning: something was cut, or is not what it was."""
-        with in_memory(as_lines(batch)) as path:
+        with in_memory(as_lines(batch)) as path, _giving_files(cursor.connection):
             cursor.execute(f"LOAD DATA LOCAL INFILE '{path}' INTO TABLE `{table}` {LINES} ({_names(batch)})")
         cursor.execute("SHOW WARNINGS")
         if (warning := cursor.fetchone()) is not None:
@@ -194,8 +194,12 @@ class MariaDialect:
             cursor.execute("SELECT " + ", ".join(f"@@{name}" for name in _ASKED))
             found = dict(zip(_ASKED, cursor.fetchone(), strict=True))
             is_mariadb = "mariadb" in str(found["version"]).lower()
+            if not is_mariadb:
+                self._tell("batchacct was never run on MySQL, and is known not to do all of its work there: use MariaDB")
             cursor.execute(f"SET NAMES utf8mb4 COLLATE {collation(is_mariadb=is_mariadb)}")
         driver.autocommit(True)
+        with _giving_files(driver):
+            pass  # from now on it does not
         _keep_alive(getattr(driver, "_sock", None))
         if STRICT not in str(found["sql_mode"]).split(","):
             raise StoreError(
@@ -265,6 +269,18 @@ def in_memory(content: memoryview) -> Iterator[str]:
         yield f"/proc/self/fd/{handle}"
     finally:
         os.close(handle)
+
+
+@contextlib.contextmanager
+def _giving_files(driver: Any) -> Iterator[None]:
+    """The driver gives the server files that this asks for, meanwhile alone. (mysqlclient cannot be told to stop.)"""
+    if hasattr(driver, "_local_infile"):
+        driver._local_infile = True  # noqa: SLF001
+    try:
+        yield
+    finally:
+        if hasattr(driver, "_local_infile"):
+            driver._local_infile = False  # noqa: SLF001
 
 
 def _keep_alive(connected: socket.socket | None) -> None:
