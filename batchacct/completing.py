@@ -9,6 +9,7 @@ comes out otherwise is a revision.
 from __future__ import annotations
 
 import datetime as dt
+import functools
 import itertools
 import json
 import logging
@@ -46,7 +47,7 @@ from batchacct.parsing.contract import UNFORESEEN
 from batchacct.store import Store, append_completed
 from batchacct.store.columns import ID_BYTES, NAME_BYTES, KeyText
 from batchacct.store.horizon import archived_months
-from batchacct.store.loads import mark
+from batchacct.store.loads import mark, mark_unlocked, unlocked
 from batchacct.store.spans import Span, of_loads
 from batchacct.store.tables import RECORD_TABLES, ROWS_PER_LOAD, ROWS_PER_LOAD_BITS, load, part
 
@@ -54,6 +55,9 @@ log = logging.getLogger(__name__)
 
 ROWS_PER_STEP = 20_000
 """About how many rows are taken into one transaction: what a step holds in memory are their wholes."""
+
+LOADS_PER_STEP = 1_000
+"""Oracle takes no list of more values."""
 
 KEYS_PER_QUERY = 100
 
@@ -73,6 +77,11 @@ _touched = Table(
 )
 """Cluster and key of each whole there once; its part with the lowest id stands for the cluster in the key, which has no room for
 both."""
+
+
+def scratch_tables() -> list[Table]:
+    """The temporary tables that are used here."""
+    return _scratch.sorted_tables
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +117,7 @@ def complete_parts(store: Store, rules: Iterable[Rule], now: int, *, enough: Cal
     for rule in rules:
         is_left = True
         while is_left and not enough():
-            of_step, is_left = _step(store, rule, now)
+            of_step, is_left = store.untangled(functools.partial(_step, store, rule, now))
             made += of_step
     return made
 
@@ -141,16 +150,16 @@ def _next_loads(connection: Connection, rule: Rule) -> tuple[dict[int, int], boo
     """
     is_open = and_(load.c.completed_at.is_(None), load.c.source.in_(rule.sources))
     rows = load.c.merged + load.c.recorded if rule.completion.amends else load.c.merged
-    mark(connection, and_(is_open, rows == 0), completed_at=load.c.loaded_at, completed_to=load.c.next_row)
+    mark_unlocked(connection, and_(is_open, rows == 0), completed_at=load.c.loaded_at, completed_to=load.c.next_row)
     loads: dict[int, int] = {}
     total = 0
-    oldest = select(load.c.id, load.c.completed_to, load.c.next_row).where(is_open).order_by(load.c.id).limit(ROWS_PER_STEP)
-    for number, first_row, next_row in connection.execute(oldest):
+    oldest = select(load.c.id, load.c.completed_to, load.c.next_row).where(is_open).order_by(load.c.id).limit(LOADS_PER_STEP)
+    for number, first_row, next_row in connection.execute(unlocked(oldest)):
         total += next_row - first_row
         if loads and total > ROWS_PER_STEP:
             return loads, True
         loads[number] = first_row
-    return loads, len(loads) == ROWS_PER_STEP
+    return loads, len(loads) == LOADS_PER_STEP
 
 
 @contextmanager
@@ -267,17 +276,15 @@ def _changed(connection: Connection, record_type: RecordType, completed: Sequenc
 
     The hash is of the values, and of the record that is replaced: a record may return to what it was before.
     """
-    whole = [({name: c.origin.get(name) for name in _ORIGIN} | c.record, c.origin) for c in completed]
+    whole = [(with_origin(c), c.origin) for c in completed]
     time = record_type.time_column
     standing = _standing(connection, record_type, [(record[time], record["record_key"]) for record, _ in whole])
     changed = []
     for record, origin in whole:
         old = standing.get((record[time], record["record_key"]))
-        own = {c.name: record.get(c.name) for c in record_type.columns if c.name not in {"native", "content_hash"}}
-        if old is not None and all(old[name] == value for name, value in own.items()):
+        if old is not None and is_as(record_type, record, old):
             continue
-        said = json.dumps([own, old and old["id"]], sort_keys=True, default=str)
-        made = record | {"content_hash": content_hash(said.encode("utf-8", "backslashreplace"))}
+        made = with_hash(record_type, record, old and old["id"])
         try:
             record_type.batch([made])
         except RecordError as error:
@@ -285,6 +292,26 @@ def _changed(connection: Connection, record_type: RecordType, completed: Sequenc
         else:
             changed.append((made, origin))
     return changed
+
+
+def with_origin(completed: Completed) -> Record:
+    """A complete record with those columns of its origin that it does not have of its own."""
+    return {name: completed.origin.get(name) for name in _ORIGIN} | completed.record
+
+
+def is_as(record_type: RecordType, record: Record, standing: Row) -> bool:
+    """Whether a complete record is the one that stands already."""
+    return all(standing[name] == value for name, value in _own(record_type, record).items())
+
+
+def with_hash(record_type: RecordType, record: Record, replaced: object) -> Record:
+    """A complete record with the hash of its values and of what it replaces."""
+    said = json.dumps([_own(record_type, record), replaced], sort_keys=True, default=str)
+    return record | {"content_hash": content_hash(said.encode("utf-8", "backslashreplace"))}
+
+
+def _own(record_type: RecordType, record: Record) -> Record:
+    return {c.name: record.get(c.name) for c in record_type.columns if c.name not in {"native", "content_hash"}}
 
 
 def _standing(

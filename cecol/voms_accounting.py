@@ -60,6 +60,9 @@ class GluedFraming:
                 if data[begin:stop].strip():
                     yield begin, stop
 
+    def split_after(self, data: bytes, after: int) -> int:
+        return LINES.split_after(data, after)
+
 
 def recognise(head: bytes) -> bool:
     """A line that begins with a jid and a DN."""

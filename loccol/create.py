@@ -21,6 +21,7 @@ from sqlalchemy.schema import CreateIndex, CreateTable
 from batchacct.errors import ConfigError
 from batchacct.scripts import absolute_url, run, start_logging
 from batchacct.store import Store, tables
+from batchacct.store.dialects.choice import statements_of
 
 TEMPLATES = {"loc": tables.job, "ce": tables.identity}
 
@@ -104,7 +105,7 @@ def _check(options: argparse.Namespace, dialect: Dialect) -> None:
 
 def _dialect(url: str) -> Dialect:
     try:
-        return make_url(url).get_dialect()()
+        return statements_of(make_url(url))
     except (ArgumentError, ImportError) as error:
         raise ConfigError(f"the connection file names a kind of database that is not known: {error}") from error
 

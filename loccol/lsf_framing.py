@@ -24,6 +24,7 @@ FOLDED_LENGTH = 990
 EVENT_LINE = re.compile(rb'"[A-Z][A-Z0-9_]*" "')
 SECOND_RECORD = re.compile(rb'(?<!")"JOB_FINISH" "[0-9][0-9.]*" [0-9]{9,10} [0-9]+ [0-9]+ ')
 _RECORD_HEAD = b'"JOB_FINISH" "'
+_LINE_OF_RECORD = b"\n" + _RECORD_HEAD
 
 Unit = tuple[int, int, int]
 """Where a unit begins, where it ends without its separator, and where the next one begins."""
@@ -52,6 +53,17 @@ class LsfFraming:
 
     def spans(self, data: bytes) -> Iterator[tuple[int, int]]:
         return unit_spans(data, 0, len(data), After.NOTHING)
+
+    def split_after(self, data: bytes, after: int) -> int:
+        """Between two records in order: no quote is open there, and none folded."""
+        at = data.find(_LINE_OF_RECORD, after)
+        while at >= 0 and (end := data.find(b"\n", at + 1)) >= 0:
+            line = data[at + 1 : end].removesuffix(b"\r")
+            is_whole = line.count(b'"') % 2 == 0 and not _is_folded(line, 0, len(line))
+            if is_whole and data.startswith(_RECORD_HEAD, end + 1):
+                return end + 1
+            at = data.find(_LINE_OF_RECORD, end)
+        return -1
 
 
 def unit_spans(data: bytes, start: int, stop: int, after: After) -> Iterator[tuple[int, int]]:

@@ -14,13 +14,12 @@ from sqlalchemy import (
     Integer,
     MetaData,
     Table,
-    Text,
     exists,
     insert,
     select,
 )
 
-from batchacct.store.columns import BigKey
+from batchacct.store.columns import SHORT_TEXT, BigKey
 from batchacct.store.tables import job
 from pub import requeues
 
@@ -52,14 +51,19 @@ verdict = Table(
     _scratch,
     Column("job_id", BigKey, primary_key=True, autoincrement=False),
     Column("logged_at", BigInteger),
-    Column("outcome", Text),
-    Column("reason", Text),
+    Column("outcome", SHORT_TEXT),
+    Column("reason", SHORT_TEXT),
     Column("identity_id", BigInteger),
     Column("identity_at", BigInteger),
     Column("mapping_id", BigInteger),
     Column("benchmark_id", BigInteger),
     prefixes=["TEMPORARY"],
 )
+
+
+def all_tables() -> list[Table]:
+    """The temporary tables of the join."""
+    return [*_scratch.sorted_tables, *requeues.scratch.sorted_tables]
 
 
 def fill_todo(connection: Connection, where: FromClause, which: ColumnElement[bool]) -> None:

@@ -7,7 +7,14 @@ from typing import Any
 
 import pytest
 
-pytest_plugins = ["tests.fix_stores", "tests.fix_counts", "tests.faults.fix_farm", "tests.pub.fix_site", "tests.services.fix_slurm"]
+pytest_plugins = [
+    "tests.fix_stores",
+    "tests.fix_counts",
+    "tests.fix_oracle",
+    "tests.faults.fix_farm",
+    "tests.pub.fix_site",
+    "tests.services.fix_slurm",
+]
 
 
 @pytest.hookimpl(wrapper=True)

@@ -8,13 +8,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import oracledb
 import pytest
 from pydantic import BaseModel
+from sqlalchemy import URL, make_url
 
 from batchacct.config import Config, load_config, masked, section_of
 from batchacct.config_sample import reference, sample
 from batchacct.connection import database_url
 from batchacct.errors import ConfigError
+from batchacct.store.dialects.oracle_sql import ThinDialect
 
 LEAST = 'site = "X"\n[database]\nurl = "sqlite:////tmp/x.db"\n'
 
@@ -247,10 +250,79 @@ def test_a_missing_connection_file(tmp_path: Path) -> None:
         database_url(tmp_path / "none")
 
 
+def _connected_by(url: URL) -> tuple[list[str], dict[str, str]]:
+    """What SQLAlchemy calls python-oracledb with."""
+    dialect: Any = ThinDialect
+    connected: tuple[list[str], dict[str, str]] = dialect(dbapi=oracledb).create_connect_args(url)
+    return connected
+
+
 def test_the_oracle_form_of_2012(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = _connection(tmp_path, b"user/p/w@x@//host/service\n")
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r"driver is missing: pip install 'batchacct\[oracle\]'"):
         database_url(path)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
-    assert database_url(path).startswith("oracle+oracledb://user:p%2Fw@x@")
+    url = make_url(database_url(path))
+    assert (url.drivername, url.username, url.password) == ("oracle+oracledb", "user", "p/w")
+    assert _connected_by(url)[1]["dsn"] == "x@//host/service"
+
+
+@pytest.mark.parametrize(
+    ("dsn", "connected"),
+    [
+        ("db.example.org:1521/acct", {"HOST=db.example.org", "PORT=1521", "SERVICE_NAME=acct"}),
+        ("db/acct", {"HOST=db", "PORT=1521", "SERVICE_NAME=acct"}),
+        ("ACCT_PROD", {"ACCT_PROD"}),
+        ("acct.example.org", {"acct.example.org"}),
+        ("db:1521/acct:dedicated", {"db:1521/acct:dedicated"}),
+        ("tcps://db:2484/acct?wallet_location=/etc/w", {"tcps://db:2484/acct?wallet_location=/etc/w"}),
+        ("(DESCRIPTION=(ADDRESS=(PROTOCOL=TCP)(HOST=h)(PORT=1))(CONNECT_DATA=(SID=x)))", {"(HOST=h)", "(SID=x)"}),
+    ],
+)
+def test_every_dsn_reaches_oracles_driver(tmp_path: Path, dsn: str, connected: set[str]) -> None:
+    for kind in ("", "oracle ", "oracle+oracledb\t"):
+        url = make_url(database_url(_connection(tmp_path, f"{kind}u/hunter2@{dsn}\n".encode())))
+        _, told = _connected_by(url)
+        assert (told["user"], told["password"]) == ("u", "hunter2")
+        assert all(piece in told["dsn"] for piece in connected), told
+        assert "hunter2" not in url.render_as_string(hide_password=True)
+
+
+PASSWORDS = ("hunter2", "p/w", "a:b#c%2F?&=", "q w", "grün", "x y", "")
+
+
+@pytest.mark.parametrize("password", [*PASSWORDS, '"p@ss/w:rd"', '"@"'])
+@pytest.mark.parametrize(
+    ("kind", "scheme"), [("postgresql", "postgresql"), ("mariadb", "mariadb"), ("mysql", "mysql"), ("oracle", "oracle+oracledb")]
+)
+def test_the_same_shape_for_every_database(tmp_path: Path, kind: str, scheme: str, password: str) -> None:
+    url = make_url(database_url(_connection(tmp_path, f"{kind} us.er/{password}@[2001:db8::1]:99/d\n".encode())))
+    assert (url.drivername, url.username, url.password or "") == (scheme, "us.er", password.strip('"'))
+    assert (url.host, url.port) == ("2001:db8::1", 99)
+    assert url.query == {"service_name": "d"} if kind == "oracle" else url.database == "d"
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("db2 user/hunter2@host/d", "is none of oracle, "),
+        ("postgresql user/hunter2@host", "is not host:port/database"),
+        ("postgresql user/hunter2@host:port/d", "is not host:port/database"),
+        ("oracle user/hunter2", "its first line is neither"),
+    ],
+)
+def test_a_login_that_cannot_be_used_is_not_shown(tmp_path: Path, line: str, told: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        database_url(_connection(tmp_path, line.encode()))
+    assert told in refused.value.message
+    assert "hunter2" not in refused.value.message
+
+
+def test_cx_oracle_where_it_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = _connection(tmp_path, b"oracle+cx_oracle u/p@alias\n")
+    asked: list[str] = []
+    monkeypatch.setattr("importlib.util.find_spec", asked.append)
+    with pytest.raises(ConfigError, match=r"pip install 'batchacct\[cx_oracle\]'"):
+        database_url(path)
+    assert asked == ["cx_Oracle"]

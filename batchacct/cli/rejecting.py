@@ -115,7 +115,7 @@ def _replay_one(store: Store, collector: Collector | None, number: int) -> str |
     parser = collector.parser
     source = beginning(collector.source, _head_of(row.path))
     parsed = next(iter(parser.parse([Block(bytes(row.unit), row.source_offset)], source)))
-    parsed = without_long_keys(parser.record_type, parsed)
+    parsed = without_long_keys(parser.record_type, parsed, store.dialect.name)
     if parsed.rejects:
         return parsed.rejects[0].reason
     origin = Origin(row.source, parser.record_type.name, parser.label, row.path)

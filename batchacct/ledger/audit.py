@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from sqlalchemy import ColumnElement, Connection, Select, and_, case, exists, func, literal_column, select
+from sqlalchemy import ColumnElement, Connection, Select, and_, case, exists, func, literal, select
 
 from batchacct.archive.holdings import archived, told_purged
 from batchacct.archive.months import next_month
@@ -165,20 +165,19 @@ def _cells_query(since: int, until: int, recorded: Span = ANYTIME) -> Select[Any
     """... of jobs whose identities were recorded in that span."""
     keys: tuple[ColumnElement[Any], ...] = (
         job.c.source.label("source"),
-        job.c.superseded_by.is_not(None).label("is_replaced"),
+        case((job.c.superseded_by.is_not(None), 1), else_=0).label("is_replaced"),
         usage.c.outcome.label("outcome"),
         func.coalesce(usage.c.reason, "").label("reason"),
         func.coalesce(identity.c.vo, vo_mapping.c.vo, NO_VO).label("vo"),
         _STATE.label("state"),
     )
-    sums: tuple[ColumnElement[Any], ...] = (
-        func.count(job.c.id).label("jobs"),
-        func.sum(_WALL).label("wall_s"),
-        func.sum(_WALL * func.coalesce(job.c.processors, 1)).label("core_s"),
-        func.sum(func.coalesce(job.c.cpu_duration_s, 0)).label("cpu_s"),
-        func.sum(case((and_(job.c.cpu_duration_s.is_(None), job.c.start_at.is_not(None)), 1), else_=0)).label("unknown_cpu"),
-        func.min(job.c.logged_at).label("first_at"),
-        func.max(job.c.logged_at).label("last_at"),
+    values: tuple[ColumnElement[Any], ...] = (
+        literal(1).label("jobs"),
+        _WALL.label("wall_s"),
+        (_WALL * func.coalesce(job.c.processors, 1)).label("core_s"),
+        func.coalesce(job.c.cpu_duration_s, 0).label("cpu_s"),
+        case((and_(job.c.cpu_duration_s.is_(None), job.c.start_at.is_not(None)), 1), else_=0).label("unknown_cpu"),
+        job.c.logged_at,
     )
     joined = (
         job.outerjoin(usage, IS_OF_JOB)
@@ -187,8 +186,11 @@ def _cells_query(since: int, until: int, recorded: Span = ANYTIME) -> Select[Any
         .outerjoin(message, message.c.id == usage.c.message_id)
         .outerjoin(refusal, refusal.c.job_id == job.c.id)
     )
-    places: list[ColumnElement[Any]] = [literal_column(str(place)) for place in range(1, len(keys) + 1)]
-    return select(*keys, *sums).select_from(joined).where(job.c.logged_at.between(since, until - 1)).group_by(*places)
+    one = select(*keys, *values).select_from(joined).where(job.c.logged_at.between(since, until - 1)).subquery()
+    names = ("jobs", "wall_s", "core_s", "cpu_s", "unknown_cpu")
+    sums = [*(func.sum(one.c[name]).label(name) for name in names), func.min(one.c.logged_at).label("first_at")]
+    together = [one.c[key.name] for key in keys]
+    return select(*together, *sums, func.max(one.c.logged_at).label("last_at")).group_by(*together)
 
 
 def _cells(connection: Connection, since: int, until: int) -> list[_Cell]:

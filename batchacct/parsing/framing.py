@@ -28,6 +28,15 @@ class MarkedFraming(Framing, Protocol):
 
 
 @runtime_checkable
+class SplittableFraming(Framing, Protocol):
+    """A framing that can tell from the middle of a stream where a unit begins: a large file is read in several places at once."""
+
+    def split_after(self, data: bytes, after: int) -> int:
+        """Where, behind the byte `after`, a unit surely begins, whatever stands before `data`, and the unit before surely ends;
+        -1 if nowhere in `data`."""
+
+
+@runtime_checkable
 class WholeFiles(Framing, Protocol):
     """A framing of files that are complete as soon as they are there (written aside and renamed): what is at their end is whole."""
 
@@ -49,6 +58,9 @@ class LineFraming:
             if data[start:end].strip():
                 yield start, end
             start = stop + 1
+
+    def split_after(self, data: bytes, after: int) -> int:
+        return data.find(b"\n", after) + 1 or -1
 
 
 LINES = LineFraming()

@@ -77,6 +77,9 @@ class JsonElements:
         """Where, behind the byte `after`, a unit surely begins; -1 if nowhere in `data`."""
         return next((mark for mark in self._marks(data) if mark > after), -1)
 
+    def split_after(self, data: bytes, after: int) -> int:
+        return self.next_start(data, after)
+
     def _units(self, data: bytes) -> Iterator[tuple[int, int, bool]]:
         """(start, end, whole) of each unit; only the last can be one that further bytes would change."""
         marks = self._marks(data)

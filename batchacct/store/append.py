@@ -40,6 +40,8 @@ from batchacct.store.spans import Span, of_rows
 from batchacct.store.store import Store
 from batchacct.store.tables import reject
 
+LOADS_PER_QUERY = 500
+
 
 @dataclass(frozen=True, slots=True)
 class Origin:
@@ -80,8 +82,14 @@ def append(store: Store, origin: Origin, parsed: Parsed, now: int, moved: Positi
     Raises: StoreError, CheckpointError if another process has moved the position meanwhile, HorizonError if all of it is of
     archived months; then nothing of it is stored.
     """
+    parsed = without_long_keys(RECORD_TYPES[origin.record_type], parsed, store.dialect.name)
+    done = store.untangled(lambda: _append(store, origin, parsed, now, moved))
+    crash_point("append.after-commit")
+    return done
+
+
+def _append(store: Store, origin: Origin, parsed: Parsed, now: int, moved: Position | None) -> tuple[Counts, Position | None]:
     record_type = RECORD_TYPES[origin.record_type]
-    parsed = without_long_keys(record_type, parsed)
     goes_on = origin.asked or (origin.position is not None and origin.position.id is not None)
     with store.appending() as connection:
         parsed = without_archived(connection, record_type, parsed, source=origin.source, path=origin.path, goes_on=goes_on)
@@ -105,7 +113,6 @@ def append(store: Store, origin: Origin, parsed: Parsed, now: int, moved: Positi
         )
         _close(connection, of, rows, now, parsed=parsed, counts=counts, record_type=record_type)
         crash_point("append.before-commit")
-    crash_point("append.after-commit")
     return counts, stored
 
 
@@ -137,8 +144,13 @@ def append_completed(
 def _loads_of(connection: Connection, numbers: set[int]) -> dict[int, tuple[object, ...]]:
     """Source, path and file of some loads."""
     columns = (tables.load.c.source, tables.load.c.path, tables.load.c.file_id)
-    rows = connection.execute(select(tables.load.c.id, *columns).where(tables.load.c.id.in_(numbers)))
-    return {row[0]: tuple(row[1:]) for row in rows}
+    found: dict[int, tuple[object, ...]] = {}
+    ordered = sorted(numbers)
+    for first in range(0, len(ordered), LOADS_PER_QUERY):
+        some = ordered[first : first + LOADS_PER_QUERY]
+        rows = connection.execute(select(tables.load.c.id, *columns).where(tables.load.c.id.in_(some)))
+        found |= {row[0]: tuple(row[1:]) for row in rows}
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,14 +203,23 @@ def _as_stored(column: pa.Array[Any]) -> pa.Array[Any]:
     return column
 
 
+def stages() -> list[Table]:
+    """The temporary tables that are used here."""
+    return [_stage_of(record_type, tables.RECORD_TABLES[name]) for name, record_type in ({**RECORD_TYPES, PART.name: PART}).items()]
+
+
+def _stage_of(record_type: RecordType, table: Table) -> Table:
+    columns = [Column(c.name, c.type, primary_key=c.name == "id", server_default=c.server_default) for c in table.columns]
+    # a key, though the id alone is unique: MariaDB commits a transaction that makes an index
+    key = UniqueConstraint("record_key", record_type.time_column, "id")
+    return Table(f"stage_{table.name}", MetaData(), *columns, key, prefixes=["TEMPORARY"])
+
+
 def _append_staged(
     connection: Connection, dialect: Dialect, record_type: RecordType, table: Table, batch: pa.RecordBatch
 ) -> _Inserted:
     """The slow way, for a batch that holds known keys: sorts known records and revisions out in a temporary table."""
-    columns = [Column(c.name, c.type, primary_key=c.name == "id", server_default=c.server_default) for c in table.columns]
-    # a key, though the id alone is unique: MariaDB commits a transaction that makes an index
-    key = UniqueConstraint("record_key", record_type.time_column, "id")
-    stage = Table(f"stage_{table.name}", MetaData(), *columns, key, prefixes=["TEMPORARY"])
+    stage = _stage_of(record_type, table)
     stage.create(connection)
     dialect.bulk_insert(connection, stage, batch)
     span = of_rows(connection, stage, stage.c[record_type.time_column])
@@ -304,12 +325,14 @@ def _first_and_last(times: pa.Array[Any]) -> tuple[int | None, int | None]:
 
 def _new_rejects(connection: Connection, origin: Origin, rejects: Sequence[RejectedUnit]) -> list[RejectedUnit]:
     """Those that are not kept yet: what is asked for overlaps, and its offsets are none of a file."""
-    new = []
-    for one in rejects:
-        same = (reject.c.source == origin.source, reject.c.unit == one.unit, reject.c.reason == one.reason)
-        if not connection.scalar(select(exists().where(*same))):
-            new.append(one)
-    return new
+    if not rejects:
+        return []
+    lengths = [one.length for one in rejects]
+    kept = select(reject.c.unit, reject.c.reason)
+    kept = kept.where(reject.c.source == origin.source, reject.c.length.between(min(lengths), max(lengths)))
+    wanted = {(one.unit, one.reason) for one in rejects}
+    known = {told for row in connection.execute(kept) if (told := (bytes(row.unit), row.reason)) in wanted}
+    return [one for one in rejects if (one.unit, one.reason) not in known]
 
 
 def _append_rejects(connection: Connection, origin: Origin, rejects: Sequence[RejectedUnit], load_id: int) -> None:

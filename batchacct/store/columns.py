@@ -25,6 +25,20 @@ A row of an index has room for 2,704 bytes on PostgreSQL, and for 3,072 on Maria
 """
 
 
+LONG_TEXTS = frozenset(("exec_hosts", "resources", "job_name", "command", "fqans", "usage"))
+"""Of the columns of a record those that nothing is ever compared with, grouped or ordered by."""
+
+SHORT_BYTES = 4000
+SHORT_TEXT = Text().with_variant(VARCHAR(SHORT_BYTES), "oracle")
+"""Text that is compared with something, grouped or ordered by: Oracle cannot do that with its type of any length."""
+
+
+def longest_of(column: str, database: str) -> int | None:
+    """How many bytes a text of a record may have on a database; None: any number."""
+    short = SHORT_BYTES if database == "oracle" and column not in LONG_TEXTS else None
+    return LONGEST_BYTES.get(column, short)
+
+
 class KeyText(TypeDecorator[str]):
     """Text that may be in an index: where the database wants to know its length in advance, of so many characters at most.
 

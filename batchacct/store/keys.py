@@ -8,16 +8,16 @@ from typing import cast
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from batchacct.model import PART, RecordType
+from batchacct.model import PART, TEXT, RecordType
 from batchacct.parsing import Parsed
 from batchacct.parsing.contract import rejected
-from batchacct.store.columns import LONGEST_BYTES
+from batchacct.store.columns import longest_of
 
 
-def without_long_keys(record_type: RecordType, parsed: Parsed) -> Parsed:
-    """What was parsed, records and parts with such a value as rejects."""
-    records, of_records = _parted(record_type, parsed.records)
-    parts, of_parts = _parted(PART, parsed.parts)
+def without_long_keys(record_type: RecordType, parsed: Parsed, database: str = "") -> Parsed:
+    """What was parsed, records and parts with such a value as rejects; of a `database`, where it has limits of its own."""
+    records, of_records = _parted(record_type, parsed.records, database)
+    parts, of_parts = _parted(PART, parsed.parts, database)
     if not of_records and not of_parts:
         return parsed
     rejects = [rejected(unit, offset, reason) for unit, offset, reason in (*of_records, *of_parts)]
@@ -25,11 +25,11 @@ def without_long_keys(record_type: RecordType, parsed: Parsed) -> Parsed:
     return replace(parsed, records=records, parts=parts, rejects=ordered)
 
 
-def _parted(record_type: RecordType, batch: pa.RecordBatch) -> tuple[pa.RecordBatch, list[tuple[bytes, int, str]]]:
+def _parted(record_type: RecordType, batch: pa.RecordBatch, database: str) -> tuple[pa.RecordBatch, list[tuple[bytes, int, str]]]:
     """The rows that fit, and of the others unit, offset and reason."""
     strange: dict[int, str] = {}
     for column in record_type.columns:
-        longest = LONGEST_BYTES.get(column.name)
+        longest = longest_of(column.name, database) if column.type == TEXT else None
         if longest is None or not batch.num_rows:
             continue
         lengths = pc.binary_length(cast("pa.StringArray", batch.column(column.name)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
-from sqlalchemy import case, func, insert, literal, or_, select, update
+from sqlalchemy import case, func, insert, or_, select, update
 
 from batchacct.following import Position
 from batchacct.model import text_of
@@ -22,10 +22,10 @@ def known_positions(store: Store, source: str) -> list[Position]:
     of_source = table.c.source == source
     names = [name for name in Position.__dataclass_fields__ if name != "head"]
     newest = select(func.max(table.c.modified_at)).where(of_source).scalar_subquery()
-    head = case((table.c.modified_at > newest - COPIED_S, table.c.head), else_=literal(b"")).label("head")
+    head = case((table.c.modified_at > newest - COPIED_S, table.c.head)).label("head")
     with store.reading() as connection:
         rows = connection.execute(select(*(table.c[n] for n in names), head).where(of_source)).mappings()
-        return [Position(**row) for row in rows]
+        return [Position(**{**row, "head": row["head"] or b""}) for row in rows]
 
 
 def note_place(store: Store, position: Position) -> None:

@@ -39,7 +39,7 @@ from sqlalchemy.types import TypeEngine
 
 from batchacct.model import BYTES, IDENTITY, INSTANT, INTEGER, JOB, PART, REAL, TEXT, RecordType
 from batchacct.model import Column as Field
-from batchacct.store.columns import LONGEST_BYTES, NAME_BYTES, SOURCE_BYTES, WORD_BYTES, BigKey, KeyText
+from batchacct.store.columns import LONG_TEXTS, LONGEST_BYTES, NAME_BYTES, SHORT_TEXT, SOURCE_BYTES, WORD_BYTES, BigKey, KeyText
 from batchacct.store.monthly import MonthlyKey
 
 ROWS_PER_LOAD_BITS = 20
@@ -66,7 +66,9 @@ def record_columns(record_type: RecordType) -> list[Column[object]]:
 
 def _sql_type(column: Field) -> TypeEngine[Any]:
     longest = LONGEST_BYTES.get(column.name)
-    return _SQL_TYPES[column.type] if longest is None else KeyText(longest)
+    if longest is not None:
+        return KeyText(longest)
+    return SHORT_TEXT if column.type == TEXT and column.name not in LONG_TEXTS else _SQL_TYPES[column.type]
 
 
 def _record_table(record_type: RecordType) -> Table:
@@ -218,8 +220,8 @@ vo_mapping = Table(
     Column("project", KeyText(NAME_BYTES), nullable=False),
     Column("issuer", KeyText(NAME_BYTES), nullable=False),
     Column("subject", KeyText(NAME_BYTES), nullable=False),
-    Column("vo", Text, nullable=False),
-    Column("fqan", Text, nullable=False),
+    Column("vo", SHORT_TEXT, nullable=False),
+    Column("fqan", SHORT_TEXT, nullable=False),
     Column("rule", Text, nullable=False),
     Column("asked_hash", KeyText(WORD_BYTES), nullable=False),
     UniqueConstraint("asked_hash", name="vo_mapping_key"),
@@ -229,8 +231,8 @@ benchmark = Table(
     "benchmark",
     metadata,
     Column("id", BigKey, primary_key=True),
-    Column("cluster", Text, nullable=False),
-    Column("type", Text, nullable=False),
+    Column("cluster", SHORT_TEXT, nullable=False),
+    Column("type", SHORT_TEXT, nullable=False),
     Column("value", Float(53), nullable=False),
     Column("per_host_factor", SmallInteger, nullable=False),
     Column("valid_from", BigInteger, nullable=False),
@@ -243,7 +245,7 @@ def _usage_columns() -> list[Column[object]]:
     return [
         Column("logged_at", BigInteger, nullable=False),
         Column("outcome", KeyText(WORD_BYTES), nullable=False),
-        Column("reason", Text),
+        Column("reason", SHORT_TEXT),
         Column("identity_id", BigInteger),
         Column("identity_at", BigInteger),
         Column("mapping_id", BigInteger),
@@ -267,7 +269,7 @@ usage_history = Table(
     Column("job_id", BigInteger, nullable=False),
     *_usage_columns(),
     Column("replaced_at", BigInteger, nullable=False),
-    Column("why", Text, nullable=False),
+    Column("why", SHORT_TEXT, nullable=False),
     Index("usage_history_job", "job_id"),
     Index("usage_history_message", "message_id"),
 )
@@ -291,7 +293,7 @@ refusal = Table(
     "refusal",
     metadata,
     Column("job_id", BigKey, primary_key=True, autoincrement=False),
-    Column("reason", Text, nullable=False),
+    Column("reason", SHORT_TEXT, nullable=False),
     Column("refused_at", BigInteger, nullable=False),
 )
 
