@@ -17,6 +17,7 @@ NO_TIMES = benchmarks crash faults following packaging store
 FUZZ ?= 1000000
 HISTORIES ?= 2000
 KILLS ?= 500
+FARMS ?= 30
 PYTEST = $(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 .PHONY: help demo test check lint types docs-fresh second-zone bench soak fuzz crash docs clean
@@ -53,7 +54,8 @@ fuzz: $(VENV)/ready-test ## The long fuzz run: FUZZ= damaged excerpts (a million
 	BATCHACCT_FUZZ=$(FUZZ) $(PYTEST) -k "fuzz or mutated or lanes"
 
 crash: $(VENV)/ready-test ## HISTORIES= random histories of logs on each database, KILLS= kills under load; the better part of an hour
-	BATCHACCT_HISTORIES=$(HISTORIES) BATCHACCT_KILLS=$(KILLS) $(PYTEST) tests/following/test_histories.py tests/crash
+	BATCHACCT_HISTORIES=$(HISTORIES) BATCHACCT_KILLS=$(KILLS) BATCHACCT_FARMS=$(FARMS) $(PYTEST) \
+		tests/following/test_histories.py tests/crash tests/archive/test_kill.py tests/archive/test_invisible.py
 
 docs: $(VENV)/ready ## Write the generated pages of docs/reference anew
 	$(BIN)/python -m docs.generate

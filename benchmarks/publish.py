@@ -17,6 +17,7 @@ from batchacct.store import Store
 from batchacct.store.tables import message, usage
 from benchmarks.farm import Databases, Logs, Site, now
 from benchmarks.figures import Figures, Stopwatch, seconds
+from benchmarks.totals import Totals, totals_of
 from pub.command import publish_once
 from pub.formats.contract import Format
 from pub.joining import Joiner, newest_load
@@ -47,18 +48,19 @@ def measure(figures: Figures, logs: Logs, databases: Databases) -> None:
 def measure_whole(figures: Figures, logs: Logs, databases: Databases) -> None:
     """Collect, join and publish, as the commands do it."""
     for kind in databases.kinds():
-        figures.add(f"whole main job, {kind}", logs.jobs / whole_s(kind, logs, databases), "jobs/s")
+        elapsed_s, _ = whole_s(kind, logs, databases)
+        figures.add(f"whole main job, {kind}", logs.jobs / elapsed_s, "jobs/s")
 
 
-def whole_s(kind: str, logs: Logs, databases: Databases) -> float:
-    """Seconds from logs to messages in the SSM directory, into an empty database."""
+def whole_s(kind: str, logs: Logs, databases: Databases) -> tuple[float, Totals]:
+    """Seconds from logs to messages in the SSM directory, into an empty database, and what the messages come to."""
 
     def work() -> None:
         site.collect()
         publish_once(site.store, site.config, now)
 
     with databases.empty(kind, logs) as site:
-        return seconds(work)
+        return seconds(work), totals_of(site.config.publish.path)
 
 
 def _join(site: Site) -> float:

@@ -63,10 +63,10 @@ def main(what: str, path: Path) -> None:
     else:
         elapsed_s = seconds(lambda: publish_once(store, config, now))
     store.close()
-    print(json.dumps({"elapsed_s": elapsed_s, "peak_mb": _peak_mb()}))
+    print(json.dumps({"elapsed_s": elapsed_s, "peak_mb": peak_mb()}))
 
 
-def _peak_mb() -> float:
+def peak_mb() -> float:
     """Most memory this process ever had resident: not `ru_maxrss`, which begins with that of the process it was forked from."""
     status = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
     return next(int(line.split()[1]) for line in status if line.startswith("VmHWM:")) / 1024

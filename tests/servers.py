@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import getpass
-import importlib.util
 import os
 import pwd
 import shutil
@@ -33,7 +32,7 @@ class PostgresServer:
 
     def __init__(self, folder: Path) -> None:
         self._programs = _postgres_programs()
-        self._folder = folder
+        self.folder = folder
         self._user = _server_user(folder)
         self.port = free_port()
         self.url = f"postgresql+psycopg://batchacct@127.0.0.1:{self.port}/postgres"
@@ -44,15 +43,15 @@ class PostgresServer:
 
     def start(self) -> None:
         """Returns when it takes connections."""
-        settings = f"-p {self.port} -k {self._folder} -c listen_addresses=127.0.0.1"
-        self._control("-l", self._folder / "log", "-w", "-t", "60", "-o", settings, "start")
+        settings = f"-p {self.port} -k {self.folder} -c listen_addresses=127.0.0.1"
+        self._control("-l", self.folder / "log", "-w", "-t", "60", "-o", settings, "start")
 
     def stop(self, mode: str = "immediate") -> None:
         """`immediate`: as if it crashed; `fast`: connections are told, and closed."""
         self._control("-m", mode, "-w", "stop")
 
     def _control(self, *arguments: object) -> None:
-        _run(self._user, self._programs / "pg_ctl", "-D", self._folder / "data", *arguments)
+        _run(self._user, self._programs / "pg_ctl", "-D", self.folder / "data", *arguments)
 
 
 @contextmanager
@@ -124,22 +123,24 @@ class MariaServer:
         """Makes a database anew."""
         self.execute(f"DROP DATABASE IF EXISTS `{database}`; CREATE DATABASE `{database}`")
 
-    def execute(self, script: str, database: str = "") -> None:
-        """Runs an SQL script as root with the server's own client, which knows DELIMITER."""
-        command = ["mariadb", "--no-defaults", f"--socket={self.socket}", "-u", "root", *([database] if database else [])]
-        _checked(command, script)
+    def execute(self, script: str, database: str = "") -> str:
+        """Runs an SQL script as root with the server's own client, which knows DELIMITER; what it prints, without headings."""
+        command = ["mariadb", "--no-defaults", f"--socket={self.socket}", "-u", "root", "--batch", "--skip-column-names"]
+        return _checked([*command, *([database] if database else [])], script)
 
     def _await_connections(self) -> None:
         assert self._process is not None
         until = time.monotonic() + START_TIMEOUT_S
         while True:
             try:
-                return self.execute("SELECT 1")
+                self.execute("SELECT 1")
             except RuntimeError:
                 if self._process.poll() is not None or time.monotonic() > until:
                     said = (self.folder / "log").read_text(errors="replace")
                     raise RuntimeError(f"MariaDB did not start:\n{said}") from None
                 time.sleep(0.1)
+            else:
+                return
 
 
 @contextmanager
@@ -198,67 +199,9 @@ def _run(user: str | None, program: Path, *arguments: object) -> None:
         raise RuntimeError(f"{' '.join(command)}: {done.stderr or done.stdout}")
 
 
-def _checked(command: list[str], script: str) -> None:
+def _checked(command: list[str], script: str) -> str:
+    """What the command prints."""
     done = subprocess.run(command, input=script, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)}: {done.stderr or done.stdout}")
-
-
-class SparkCluster:
-    """A standalone master and one worker with two cores; `master` is what a driver connects to."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._started: list[subprocess.Popen[bytes]] = []
-        port = free_port()
-        self.master = f"spark://127.0.0.1:{port}"
-        self._begin("Master", "--host", "127.0.0.1", "--port", port, "--webui-port", 0)
-        self._wait_for("master.log", "I have been elected leader")
-        self._begin("Worker", self.master, "--host", "127.0.0.1", "-c", 2, "-m", "2g", "--webui-port", 0, "-d", folder / "work")
-        self._wait_for("worker.log", "Successfully registered with master")
-
-    def _begin(self, role: str, *arguments: object) -> None:
-        home = _spark_home()
-        command = [str(home / "bin/spark-class"), f"org.apache.spark.deploy.{role.lower()}.{role}", *map(str, arguments)]
-        environment = os.environ | {"SPARK_HOME": str(home), "SPARK_LOCAL_IP": "127.0.0.1", "SPARK_DAEMON_MEMORY": "256m"}
-        with (self._folder / f"{role.lower()}.log").open("wb") as log:
-            self._started.append(
-                subprocess.Popen(command, env=environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True)
-            )
-
-    def _wait_for(self, log: str, said: str) -> None:
-        deadline = time.monotonic() + 60
-        while said not in (self._folder / log).read_text(errors="replace"):
-            if time.monotonic() > deadline or self._started[-1].poll() is not None:
-                raise RuntimeError(f"Spark does not start: {(self._folder / log).read_text(errors='replace')[-2000:]}")
-            time.sleep(0.1)
-
-    def stop(self) -> None:
-        for process in reversed(self._started):
-            process.terminate()
-        for process in self._started:
-            process.wait(30)
-
-
-@contextmanager
-def spark_cluster() -> Iterator[SparkCluster]:
-    """A running cluster.  Raises: MissingServerError without Java or pyspark."""
-    _spark_home()
-    if shutil.which("java") is None:
-        raise MissingServerError("Java is not installed: apt-get install openjdk-17-jre-headless")
-    folder = Path(tempfile.mkdtemp(prefix="batchacct-spark-", dir="/tmp"))
-    cluster: SparkCluster | None = None
-    try:
-        cluster = SparkCluster(folder)
-        yield cluster
-    finally:
-        if cluster is not None:
-            cluster.stop()
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _spark_home() -> Path:
-    found = importlib.util.find_spec("pyspark")
-    if found is None or found.origin is None:
-        raise MissingServerError("Spark is not installed: pip install 'batchacct[spark]'")
-    return Path(found.origin).parent
+    return done.stdout

@@ -121,8 +121,9 @@ def _views(connection: Connection, dialect: Dialect) -> Iterable[str]:
     for name, table in _VIEWS.items():
         query = select(*(_shown(column, dialect) for column in table.columns))
         compiled = query.compile(dialect=connection.dialect, compile_kwargs={"literal_binds": True})
-        yield f"DROP VIEW IF EXISTS {name}"
-        yield f"CREATE VIEW {name} AS {compiled}"
+        if not dialect.replaces_views:
+            yield f"DROP VIEW IF EXISTS {name}"
+        yield f"CREATE {'OR REPLACE ' if dialect.replaces_views else ''}VIEW {name} AS {compiled}"
 
 
 def _shown(column: Column[Any], dialect: Dialect) -> ColumnElement[Any]:

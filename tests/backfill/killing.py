@@ -38,10 +38,11 @@ def work_of(task: dict[str, Any]) -> Callable[[], None]:
         backfill_to_parquet([task["logs"]], told, Path(task["out"]), LocalEngine(1), NOW, sizes=SIZES)
 
     def into_store() -> None:
-        to_store.BLOCK_BYTES = 9000
         store = Store(task["store"])
         rules = rules_of([("logs", registry.parser(task["parser"]))])
-        done = to_store.backfill_to_store(store, [task["logs"]], told, to_store.InThisProcess(), lambda: NOW, rules=rules)
+        done = to_store.backfill_to_store(
+            store, [task["logs"]], told, to_store.InThisProcess(), lambda: NOW, rules=rules, block_bytes=9000
+        )
         assert not done.problems, done.problems
         store.close()
 

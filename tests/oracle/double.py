@@ -123,8 +123,8 @@ class Cursor:
         binds = parameters or named
         self.session.note("execute", (statement, binds))
         self.rows = list(self.session.server.answer(statement, binds))
-        self.rowcount = len(self.rows)
         reads = statement.lstrip().upper().startswith(("SELECT", "WITH"))
+        self.rowcount = len(self.rows) if reads else 1
         width = len(self.rows[0]) if self.rows else 1
         self.description = (
             [(f"C{n}", oracledb.DB_TYPE_VARCHAR, None, None, None, None, True) for n in range(width)] if reads else None

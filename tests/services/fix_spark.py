@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.servers import REQUIRED, MissingServerError, spark_cluster
+from tests.servers import REQUIRED, MissingServerError
+from tests.services.spark import spark_cluster
 
 
 @pytest.fixture(scope="session")

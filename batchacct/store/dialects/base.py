@@ -41,8 +41,13 @@ class Dialect(Protocol):
     """Base of what the driver raises where `bulk_insert` uses it without SQLAlchemy."""
     commits_ddl: bool
     """Whether each change of the schema is committed by itself: it is in no transaction then."""
+    replaces_views: bool
+    """Whether a view is made anew by CREATE OR REPLACE; else it is dropped before, if it is there."""
     partitions: Partitioning | None
     """How tables are partitioned by month; None where the database has no partitions."""
+
+    def is_deadlock(self, error: BaseException | None) -> bool:
+        """Whether an error of the driver says that a transaction was undone in favour of another one, and may be tried again."""
 
     def engine(self, url: URL) -> Engine:
         """An engine whose commits are durable and whose write transactions do not deadlock with each other."""

@@ -1,5 +1,5 @@
 """Oracle, by python-oracledb (thin mode) or, where the URL says so, cx_Oracle. No Oracle server was at hand when this was written:
-docs/how-to/databases.md says what was tested, and how.
+docs/how-to/oracle.md says what was tested, and how.
 
 Rows go in by array binds, which python-oracledb takes as Arrow batches; direct path load would commit by itself. Named work is
 locked by rows of the table `batchacct_turn`, one session a lock, as a grant for DBMS_LOCK is not everybody's to have.
@@ -35,13 +35,15 @@ from sqlalchemy import (
 
 from batchacct.errors import BusyError, ConfigError, SchemaError
 from batchacct.store.dialects.base import KnownRecordsError, Locks
+from batchacct.store.dialects.oracle_partitions import OraclePartitions
 from batchacct.store.dialects.oracle_sql import DRIVERS, EMPTY, EMPTY_BYTES, is_lob, scratch_ddl, stored_text
+from batchacct.store.dialects.partitioning import Partitioning
 from batchacct.store.scratch import scratch_tables
 
 LOCK_TIMEOUT_S = 60
 ROWS_PER_ROUND_TRIP = 5_000
 
-UNIQUE_VIOLATED, BUSY, THERE_ALREADY = "ORA-00001", "ORA-00054", "ORA-00955"
+UNIQUE_VIOLATED, BUSY, DEADLOCK, THERE_ALREADY = "ORA-00001", "ORA-00054", "ORA-00060", "ORA-00955"
 
 _TURNS = "CREATE TABLE batchacct_turn (name VARCHAR2(400 CHAR) NOT NULL PRIMARY KEY)"
 _NEW_TURN = "INSERT INTO batchacct_turn (name) VALUES (:name)"
@@ -56,6 +58,9 @@ _SESSION = ("ALTER SESSION SET TIME_ZONE = 'UTC'", "ALTER SESSION SET NLS_COMP =
 
 class OracleDialect:
     name = "oracle"
+    commits_ddl = True
+    replaces_views = True
+    partitions: Partitioning | None = OraclePartitions()
 
     def __init__(self, driver: str) -> None:
         """Raises: ConfigError for a driver that is not one of `DRIVERS`, ImportError if it is not installed."""
@@ -64,6 +69,9 @@ class OracleDialect:
         self.driver = driver
         self._module = importlib.import_module({"cx_oracle": "cx_Oracle"}.get(driver, driver))
         self.driver_error: type[Exception] = self._module.Error
+
+    def is_deadlock(self, error: BaseException | None) -> bool:
+        return isinstance(error, self.driver_error) and _code(error) == DEADLOCK
 
     def engine(self, url: URL) -> Engine:
         made = create_engine(url.set(drivername=f"oracle+batchacct_{self.driver}"), pool_pre_ping=True)

@@ -55,8 +55,9 @@ class _EmptyTexts(types.TypeEngine[str]):
     def literal_processor(self, dialect: Dialect) -> Callable[[str], str]:
         return lambda value: "CHR(0)" if not value else "'" + value.replace("'", "''") + "'"
 
-    def get_dbapi_type(self, dbapi: object) -> None:
-        """None: a Python text is bound as what it is, long ones into a CLOB as well."""
+    def get_dbapi_type(self, dbapi: Any) -> object:
+        """A Python text is bound as what it is, long ones into a CLOB as well."""
+        return dbapi.STRING
 
 
 class _Varchar(_EmptyTexts, cx_oracle._OracleString):  # noqa: SLF001 - what the drivers' own types add is wanted

@@ -26,8 +26,12 @@ _GONE_WITHIN_A_MINUTE = {
 class PostgresDialect:
     name = "postgresql"
     driver_error: type[Exception] = psycopg.Error
+    replaces_views = False
     commits_ddl = False
     partitions: Partitioning | None = PostgresPartitions()
+
+    def is_deadlock(self, error: BaseException | None) -> bool:
+        return isinstance(error, psycopg.errors.DeadlockDetected)
 
     def engine(self, url: URL) -> Engine:
         if url.drivername == "postgresql":

@@ -31,8 +31,14 @@ CACHE_KIB = 32_768
 class SqliteDialect:
     name = "sqlite"
     driver_error: type[Exception] = sqlite3.Error
+    replaces_views = False
     commits_ddl = False
     partitions: Partitioning | None = None
+
+    def is_deadlock(self, error: BaseException | None) -> bool:
+        """None: one transaction writes at a time."""
+        del error
+        return False
 
     def engine(self, url: URL) -> Engine:
         if not url.database or url.database == ":memory:":
