@@ -8,6 +8,8 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 # What the tests start servers of, besides PostgreSQL: MariaDB, and a Slurm cluster with its accounting database in one.
 CLUSTER_PACKAGES = mariadb-server munge slurm-wlm slurmdbd
+# Spark runs on it.
+SPARK_PACKAGES = openjdk-17-jre-headless
 # What judges the units; no systemd has to run.
 UNIT_PACKAGES = systemd
 # Tests of what looks at no time of day: not run again in the second time zone.
@@ -15,6 +17,7 @@ NO_TIMES = benchmarks crash faults following packaging store
 FUZZ ?= 1000000
 HISTORIES ?= 2000
 KILLS ?= 500
+FARMS ?= 30
 PYTEST = $(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 .PHONY: help demo test check lint types docs-fresh second-zone bench soak fuzz crash docs clean
@@ -51,7 +54,8 @@ fuzz: $(VENV)/ready-test ## The long fuzz run: FUZZ= damaged excerpts (a million
 	BATCHACCT_FUZZ=$(FUZZ) $(PYTEST) -k "fuzz or mutated or lanes"
 
 crash: $(VENV)/ready-test ## HISTORIES= random histories of logs on each database, KILLS= kills under load; the better part of an hour
-	BATCHACCT_HISTORIES=$(HISTORIES) BATCHACCT_KILLS=$(KILLS) $(PYTEST) tests/following/test_histories.py tests/crash
+	BATCHACCT_HISTORIES=$(HISTORIES) BATCHACCT_KILLS=$(KILLS) BATCHACCT_FARMS=$(FARMS) $(PYTEST) \
+		tests/following/test_histories.py tests/crash tests/archive/test_kill.py tests/archive/test_invisible.py
 
 docs: $(VENV)/ready ## Write the generated pages of docs/reference anew
 	$(BIN)/python -m docs.generate
@@ -68,6 +72,6 @@ $(VENV)/ready: setup.cfg pyproject.toml | $(VENV)/bin/python
 	@touch $@
 
 $(VENV)/ready-test: setup.cfg pyproject.toml tools/system-packages | $(VENV)/ready
-	@./tools/system-packages postgresql $(CLUSTER_PACKAGES) $(UNIT_PACKAGES)
-	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[postgres,mysql,oracle,test,dev]'
+	@./tools/system-packages postgresql $(CLUSTER_PACKAGES) $(SPARK_PACKAGES) $(UNIT_PACKAGES)
+	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[postgres,mysql,oracle,spark,test,dev]'
 	@touch $@

@@ -9,6 +9,7 @@ comes out otherwise is a revision.
 from __future__ import annotations
 
 import datetime as dt
+import functools
 import itertools
 import json
 import logging
@@ -40,13 +41,14 @@ from sqlalchemy import (
 
 from batchacct.archive.months import month_name, month_of
 from batchacct.errors import PluginError, RecordError
-from batchacct.model import Record, RecordType, content_hash, whole_key
+from batchacct.model import RECORD_TYPES, Record, RecordType, content_hash, whole_key
 from batchacct.parsing import Completed, Completion, Parser, Row, Whole
 from batchacct.parsing.contract import UNFORESEEN
 from batchacct.store import Store, append_completed
 from batchacct.store.columns import ID_BYTES, NAME_BYTES, KeyText
 from batchacct.store.horizon import archived_months
-from batchacct.store.loads import mark
+from batchacct.store.loads import mark, mark_unlocked, unlocked
+from batchacct.store.spans import Span, of_loads
 from batchacct.store.tables import RECORD_TABLES, ROWS_PER_LOAD, ROWS_PER_LOAD_BITS, load, part
 
 log = logging.getLogger(__name__)
@@ -115,7 +117,7 @@ def complete_parts(store: Store, rules: Iterable[Rule], now: int, *, enough: Cal
     for rule in rules:
         is_left = True
         while is_left and not enough():
-            of_step, is_left = _step(store, rule, now)
+            of_step, is_left = store.untangled(functools.partial(_step, store, rule, now))
             made += of_step
     return made
 
@@ -134,8 +136,8 @@ def _step(store: Store, rule: Rule, now: int) -> tuple[int, bool]:
         if not loads:
             return 0, False
         with _scratch_table(connection):
-            for number, first_row in loads.items():
-                _touch(connection, rule, number, first_row)
+            for number, span in of_loads(connection, loads).items():
+                _touch(connection, rule, number, loads[number], span)
             made = _complete(store, connection, rule, now)
         mark(connection, load.c.id.in_(loads), completed_at=now, completed_to=load.c.next_row)
         return made, is_left
@@ -148,11 +150,11 @@ def _next_loads(connection: Connection, rule: Rule) -> tuple[dict[int, int], boo
     """
     is_open = and_(load.c.completed_at.is_(None), load.c.source.in_(rule.sources))
     rows = load.c.merged + load.c.recorded if rule.completion.amends else load.c.merged
-    mark(connection, and_(is_open, rows == 0), completed_at=load.c.loaded_at, completed_to=load.c.next_row)
+    mark_unlocked(connection, and_(is_open, rows == 0), completed_at=load.c.loaded_at, completed_to=load.c.next_row)
     loads: dict[int, int] = {}
     total = 0
     oldest = select(load.c.id, load.c.completed_to, load.c.next_row).where(is_open).order_by(load.c.id).limit(LOADS_PER_STEP)
-    for number, first_row, next_row in connection.execute(oldest):
+    for number, first_row, next_row in connection.execute(unlocked(oldest)):
         total += next_row - first_row
         if loads and total > ROWS_PER_STEP:
             return loads, True
@@ -167,12 +169,13 @@ def _scratch_table(connection: Connection) -> Iterator[None]:
     _touched.drop(connection)
 
 
-def _rows_of(table: Table, load_id: int, first_row: int) -> ColumnElement[bool]:
+def _rows_of(table: Table, load_id: int, first_row: int, span: Span) -> ColumnElement[bool]:
     first_id = load_id << ROWS_PER_LOAD_BITS
-    return table.c.id.between(first_id + first_row, first_id + ROWS_PER_LOAD - 1)
+    ids = table.c.id.between(first_id + first_row, first_id + ROWS_PER_LOAD - 1)
+    return and_(ids, span.has(table.c[RECORD_TYPES[table.name].time_column]))
 
 
-def _touch(connection: Connection, rule: Rule, load_id: int, first_row: int) -> None:
+def _touch(connection: Connection, rule: Rule, load_id: int, first_row: int, span: Span) -> None:
     """Notes the wholes that the newer parts of a load belong to, and, where the rule amends records, those of its newer records."""
     completion = rule.completion
     noted = exists().where(_touched.c.cluster == part.c.cluster, _touched.c.part_key == part.c.part_key)
@@ -180,7 +183,7 @@ def _touch(connection: Connection, rule: Rule, load_id: int, first_row: int) -> 
     columns = (part.c.cluster, part.c.part_key, func.min(part.c.join_id), cast(0, SmallInteger), func.min(part.c.id))
     group = (part.c.cluster, part.c.part_key)
     names = ["cluster", "part_key", "join_id", "is_used", "first_part"]
-    parts = select(*columns).where(_rows_of(part, load_id, first_row), of_family).group_by(*group)
+    parts = select(*columns).where(_rows_of(part, load_id, first_row, span), of_family).group_by(*group)
     connection.execute(insert(_touched).from_select(names, parts))
     if completion.amends:
         table = RECORD_TABLES[completion.record_type.name]
@@ -189,7 +192,9 @@ def _touch(connection: Connection, rule: Rule, load_id: int, first_row: int) -> 
             else_=table.c.join_id + "[" + cast(table.c.array_index, String) + "]",
         )
         amended = and_(part.c.part_key == key, part.c.cluster == table.c.cluster)
-        records = select(*columns).select_from(table.join(part, amended)).where(_rows_of(table, load_id, first_row), of_family)
+        records = (
+            select(*columns).select_from(table.join(part, amended)).where(_rows_of(table, load_id, first_row, span), of_family)
+        )
         connection.execute(insert(_touched).from_select(names, records.group_by(*group)))
 
 

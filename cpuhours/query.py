@@ -16,7 +16,7 @@ A day without any job record is not a day without work: nobody knows. `collectio
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +28,7 @@ from batchacct.archive.holdings import archived
 from batchacct.errors import ConfigError
 from batchacct.model import JOB
 from batchacct.store import Store
+from batchacct.store.spans import IS_OF_IDENTITY, IS_OF_JOB, Period, when_ended
 from batchacct.store.tables import benchmark, identity, job, usage, vo_mapping
 
 DAY_S = 86_400
@@ -90,7 +91,7 @@ def usage_by(
     if vo:
         conditions.append(_VO.in_(vo))
     levels = _LEVEL if normalise else ()
-    rows = _rows(store, _grouped(names, levels, conditions))
+    rows = _rows(store, lambda period: _grouped(names, levels, conditions, period), begin, end, identities=True)
     columns = [*names, *levels, *SUMS, *_BOTH]
     frame = pd.DataFrame(rows, columns=columns).astype(dict.fromkeys((*SUMS, *_BOTH), "int64"))
     sums = [*SUMS, *_BOTH]
@@ -119,7 +120,7 @@ def _counted(begin: int | None, end: int | None) -> list[ColumnElement[bool]]:
     return conditions
 
 
-def _grouped(names: Sequence[str], levels: Sequence[str], conditions: Sequence[ColumnElement[bool]]) -> Select[Any]:
+def _grouped(names: Sequence[str], levels: Sequence[str], conditions: Sequence[ColumnElement[bool]], period: Period) -> Select[Any]:
     """The sums by `names` (and by what the benchmark of a job depends on, for the multiplication to follow).
 
     Grouping is by the columns of an inner query, never by repeated expressions: their bind parameters would make PostgreSQL
@@ -147,12 +148,12 @@ def _grouped(names: Sequence[str], levels: Sequence[str], conditions: Sequence[C
             case((both, core), else_=0).label("both_core_s"),
         )
         .select_from(
-            job.outerjoin(usage, usage.c.job_id == job.c.id)
-            .outerjoin(identity, identity.c.id == usage.c.identity_id)
+            job.outerjoin(usage, IS_OF_JOB)
+            .outerjoin(identity, and_(IS_OF_IDENTITY, period.identities.has(identity.c.recorded_at)))
             .outerjoin(vo_mapping, vo_mapping.c.id == usage.c.mapping_id)
             .outerjoin(benchmark, benchmark.c.id == usage.c.benchmark_id)
         )
-        .where(*conditions)
+        .where(*conditions, period.logged.has(job.c.logged_at))
         .subquery()
     )
     keys = [one.c[name] for name in (*names, *levels)]
@@ -172,20 +173,31 @@ def _normalised(frame: pd.DataFrame, wanted: str) -> pd.DataFrame:
     )
 
 
-def _rows(store: Store, statement: Executable) -> list[tuple[Any, ...]]:
-    """The rows of the database, and those of each month of the archive: sums are to be added up, and extremes compared."""
+def _rows(
+    store: Store,
+    statement: Callable[[Period], Executable],
+    begin: int | None = None,
+    end: int | None = None,
+    *,
+    identities: bool = False,
+) -> list[tuple[Any, ...]]:
+    """The rows of the database, and those of each month of the archive: sums are to be added up, and extremes compared.
+
+    `statement` for the jobs that ended from `begin` to before `end`; it may leave it to the period where in the database they are.
+    """
     with store.reading() as connection:
-        rows = [tuple(row) for row in connection.execute(statement)]
+        asked = statement(when_ended(connection, begin, end, identities=identities))
+        rows = [tuple(row) for row in connection.execute(asked)]
         if archived(connection, JOB):
             from batchacct.archive.querying import archived_rows  # noqa: PLC0415 - slow to import
 
-            rows += archived_rows(connection, statement)
+            rows += archived_rows(connection, statement(Period()))
         return rows
 
 
 def _extremes(store: Store, statement: Executable) -> tuple[int, int] | None:
     """The least and the greatest of rows of two; None if they are all of nothing."""
-    rows = [row for row in _rows(store, statement) if row[0] is not None]
+    rows = [row for row in _rows(store, lambda _: statement) if row[0] is not None]
     return (min(row[0] for row in rows), max(row[1] for row in rows)) if rows else None
 
 
@@ -223,12 +235,16 @@ def collection_gaps(store: Store, begin: int, end: int) -> Gaps:
     A day has records if any job, of whatever VO or outcome, ended on it or was logged on it, be it a job that never started.
     """
     first, last = begin // DAY_S, -(-end // DAY_S)
-    found = []
-    for instant in (job.c.end_at, job.c.logged_at):
-        in_period = and_(instant >= first * DAY_S, instant < last * DAY_S)
-        found.append(select(job.c.cluster, instant // DAY_S).where(in_period))
+
+    def days_with_records(period: Period) -> Executable:
+        found = []
+        for instant in (job.c.end_at, job.c.logged_at):
+            in_period = and_(instant >= first * DAY_S, instant < last * DAY_S)
+            found.append(select(job.c.cluster, instant // DAY_S).where(in_period))
+        return union(found[0].where(period.logged.has(job.c.logged_at)), found[1])
+
     seen: dict[str, set[int]] = {}
-    for row in _rows(store, union(*found)):
+    for row in _rows(store, days_with_records, first * DAY_S, last * DAY_S):
         seen.setdefault(row[0], set()).add(int(row[1]))
     anywhere = set().union(*seen.values())
     missing = tuple(day * DAY_S for day in range(first, last) if day not in anywhere)
@@ -260,19 +276,25 @@ def series_2012(
     normalised = factor is not None and seconds is not None
     weight = job.c.host_factor if normalised else literal(1)
     conditions = [*_counted(None, None), job.c.cpu_duration_s.is_not(None), instant >= begin, instant < end, *only]
-    one = (
-        select(
-            (instant // bin_s).label("bin"), (literal(1) if seconds is None else seconds).label("measured"), weight.label("weight")
+
+    def grouped(period: Period) -> Executable:
+        one = (
+            select(
+                (instant // bin_s).label("bin"),
+                (literal(1) if seconds is None else seconds).label("measured"),
+                weight.label("weight"),
+            )
+            .where(*conditions, period.logged.has(job.c.logged_at))
+            .subquery()
         )
-        .where(*conditions)
-        .subquery()
-    )
-    unweighted = func.sum(case((one.c.weight.is_(None), 1), else_=0))
-    grouped = select(one.c.bin, func.sum(one.c.measured * one.c.weight), cast(unweighted, BigInteger)).group_by(one.c.bin)
+        unweighted = func.sum(case((one.c.weight.is_(None), 1), else_=0))
+        return select(one.c.bin, func.sum(one.c.measured * one.c.weight), cast(unweighted, BigInteger)).group_by(one.c.bin)
+
+    ended = (None, None) if measure == "started" else (begin, end)
     scale = 1.0 if seconds is None else (factor if factor is not None else 1.0) / DAY_S
     values: dict[int, float] = {}
     left_out = 0
-    for number, total, without_factor in _rows(store, grouped):
+    for number, total, without_factor in _rows(store, grouped, *ended):
         left_out += int(without_factor)
         if total is not None:
             at = int(number) * bin_s
@@ -283,7 +305,7 @@ def series_2012(
 def distinct_names(store: Store, column: Column[Any], begin: int, end: int) -> list[str]:
     """The values of a job column among the jobs that ran from `begin` to before `end`: what wildcards are matched against."""
     asked = select(column).where(column.is_not(None), job.c.end_at >= begin, job.c.start_at < end).distinct()
-    return sorted({row[0] for row in _rows(store, asked)})
+    return sorted({row[0] for row in _rows(store, lambda period: asked.where(period.logged.has(job.c.logged_at)), begin)})
 
 
 def day_text(at: int) -> str:

@@ -58,12 +58,9 @@ class LsfFraming:
         """Between two records in order: no quote is open there, and none folded."""
         at = data.find(_LINE_OF_RECORD, after)
         while at >= 0 and (end := data.find(b"\n", at + 1)) >= 0:
-            line = data[at + 1 : end]
-            if (
-                data.startswith(_RECORD_HEAD, end + 1)
-                and line.count(b'"') % 2 == 0
-                and not _is_folded(line, 0, len(line.rstrip(b"\r")))
-            ):
+            line = data[at + 1 : end].removesuffix(b"\r")
+            is_whole = line.count(b'"') % 2 == 0 and not _is_folded(line, 0, len(line))
+            if is_whole and data.startswith(_RECORD_HEAD, end + 1):
                 return end + 1
             at = data.find(_LINE_OF_RECORD, end)
         return -1

@@ -62,19 +62,24 @@ def publish_once(
     with store.lock("publish"):
         joiner, outbox = Joiner.of(config, clock()), Outbox(config, store.dialect, message_format or _format(config), clock())
         _warn_of_unread(store, joiner)
-        with store.writing() as connection:
-            keep_template(connection, config.publish, clock())
-            retry_refused(connection)
-            joined, last_load = joiner.begin(connection), newest_load(connection)
-        while True:
-            with store.writing() as connection:
-                counts = joiner.step(connection, last_load)
-            if counts is None:
-                break
+        joined, last_load = store.untangled(lambda: _begin(store, config, joiner, clock()))
+        while (counts := store.untangled(lambda: _step(store, joiner, last_load))) is not None:
             joined += counts
         done = Published()
         build_and_send(store, outbox, transport, clock, done)
     return joined, done
+
+
+def _begin(store: Store, config: Config, joiner: Joiner, now: int) -> tuple[Joined, int]:
+    with store.writing() as connection:
+        keep_template(connection, config.publish, now)
+        retry_refused(connection)
+        return joiner.begin(connection), newest_load(connection)
+
+
+def _step(store: Store, joiner: Joiner, last_load: int) -> Joined | None:
+    with store.writing() as connection:
+        return joiner.step(connection, last_load)
 
 
 def dry_publish(store: Store, config: Config, now: int) -> tuple[Joined, Published]:

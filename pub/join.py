@@ -19,6 +19,7 @@ from batchacct.config import Benchmark, Cluster, Config, Database, Join, Publish
 from batchacct.errors import ConfigError
 from batchacct.scripts import absolute_url, open_store, run, start_logging
 from batchacct.store import Store
+from batchacct.store.spans import of_loads
 from batchacct.store.tables import ROWS_PER_LOAD_BITS, job, load
 from pub.command import Joined, publish_once
 from pub.formats.batchacct2012 import Batchacct2012
@@ -113,9 +114,9 @@ def _clusters(connection: Connection) -> set[str]:
     """The clusters in the newest load of each source: a source is of one, and the table need not be read."""
     newest = select(func.max(load.c.id)).where(load.c.record_type == "job", load.c.recorded > 0).group_by(load.c.source)
     names: set[str] = set()
-    for number in connection.scalars(newest).all():
+    for number, span in of_loads(connection, connection.scalars(newest).all()).items():
         rows = job.c.id.between(number << ROWS_PER_LOAD_BITS, ((number + 1) << ROWS_PER_LOAD_BITS) - 1)
-        names |= set(connection.scalars(select(job.c.cluster).where(rows).distinct()))
+        names |= set(connection.scalars(select(job.c.cluster).where(rows, span.has(job.c.logged_at)).distinct()))
     return names
 
 

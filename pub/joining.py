@@ -43,6 +43,7 @@ from batchacct.config import Config
 from batchacct.model import IDENTITY
 from batchacct.parsing import registry
 from batchacct.store.loads import hold, mark
+from batchacct.store.spans import ANYTIME, DAY, IS_OF_JOB, LATE, NEVER, Span, of_loads, of_rows
 from batchacct.store.tables import (
     ROWS_PER_LOAD_BITS,
     identity,
@@ -54,7 +55,6 @@ from batchacct.store.tables import (
     usage_history,
     vo_mapping,
 )
-from pub import requeues
 from pub.benchmarks import fitting_benchmark, store_benchmarks
 from pub.requeues import first_submit, note_first_submits
 from pub.scratch import fill_todo, match, scratch_tables, todo, verdict
@@ -71,9 +71,6 @@ LOCAL_QUEUE = "local queue"
 NO_BENCHMARK = "no benchmark"
 
 _old, _new = job.alias("old"), job.alias("new")
-
-_IS_OF_JOB = and_(usage.c.job_id == job.c.id, usage.c.logged_at == job.c.logged_at)
-_MATCHED = todo.outerjoin(match, match.c.job_id == todo.c.job_id).outerjoin(identity, identity.c.id == match.c.identity_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +97,8 @@ class Joiner:
         if benchmarks_changed:
             again |= and_(usage.c.outcome == "excluded", usage.c.reason == NO_BENCHMARK)
         with scratch_tables(connection):
-            fill_todo(connection, usage.join(job, _IS_OF_JOB), again)
+            logged = of_rows(connection, usage, usage.c.logged_at, again)
+            fill_todo(connection, usage.join(job, IS_OF_JOB), and_(again, logged.has(job.c.logged_at)))
             return self._decide(connection)
 
     def step(self, connection: Connection, last_load: int) -> Counter[tuple[str, str]] | None:
@@ -111,30 +109,43 @@ class Joiner:
                 hold(connection, loads)
                 recall_for_join(connection, record_type, loads, self.config.join)
                 with scratch_tables(connection):
-                    for number in loads:
-                        fill_todo(connection, *self._concerned(record_type, number))
+                    for number, span in of_loads(connection, loads).items():
+                        fill_todo(connection, *self._concerned(record_type, number, span))
                     counts = self._decide(connection)
                 mark(connection, load.c.id.in_(loads), joined_at=self.now)
                 return counts
         return None
 
-    def _concerned(self, record_type: str, load_id: int) -> tuple[FromClause, ColumnElement[bool]]:
-        """Where the jobs are that a load brings, or those already in the ledger that one of its identities could belong to."""
-        table = job if record_type == "job" else identity
-        within = table.c.id.between(load_id << ROWS_PER_LOAD_BITS, ((load_id + 1) << ROWS_PER_LOAD_BITS) - 1)
+    def _concerned(self, record_type: str, load_id: int, span: Span) -> tuple[FromClause, ColumnElement[bool]]:
+        """Where the jobs are that a load brings, or those already in the ledger that one of its identities could belong to.
+
+        `span`: between which times the rows of the load are.
+        """
+        ids = load_id << ROWS_PER_LOAD_BITS, ((load_id + 1) << ROWS_PER_LOAD_BITS) - 1
         if record_type == "job":
-            return job, within
-        return identity.join(job, self._could_belong(job, job.c.submit_at)).join(usage, _IS_OF_JOB), within
+            return job, and_(job.c.id.between(*ids), span.has(job.c.logged_at))
+        concerned = identity.join(job, self._could_belong(job, job.c.submit_at)).join(usage, IS_OF_JOB)
+        within = and_(identity.c.id.between(*ids), span.has(identity.c.recorded_at))
+        return concerned, and_(within, self._logged_since(span).has(job.c.logged_at))
+
+    def _logged_since(self, identities: Span) -> Span:
+        """When jobs were logged that such identities could belong to: they may have run for as long as they liked."""
+        keys = self.config.join
+        widest = max(keys.submit_window, keys.accept_after, keys.end_window, DAY)
+        return ANYTIME if identities.first is None else Span(identities.first - widest - LATE)
 
     def _decide(self, connection: Connection) -> Counter[tuple[str, str]]:
         """What becomes of the jobs in `todo`, written to the ledger; how many rows of which (outcome, reason) are new there."""
-        note_first_submits(connection, select(todo.c.job_id).where(todo.c.lrms == requeues.LRMS))
-        connection.execute(insert(match).from_select(["job_id", "identity_id", "candidates"], self._nearest()))
-        store_mappings(connection, self.rules, _accounts())
+        logged = of_rows(connection, todo, todo.c.logged_at)
+        note_first_submits(connection, todo, logged)
+        recorded = self._recorded(connection)
+        connection.execute(insert(match).from_select(["job_id", "identity_id", "candidates"], self._nearest(recorded)))
+        store_mappings(connection, self.rules, _accounts(recorded))
         names = [c.name for c in verdict.columns]
-        connection.execute(insert(verdict).from_select(names, self._verdicts(connection)))
-        self._keep_replaced(connection)
-        return _replace_usage(connection)
+        connection.execute(insert(verdict).from_select(names, self._verdicts(connection, recorded)))
+        gone = _decided_anew(), _older_revisions(logged)
+        self._keep_replaced(connection, *gone)
+        return _replace_usage(connection, *gone)
 
     # --- which identity ------------------------------------------------------------------------------------------------
 
@@ -152,7 +163,21 @@ class Joiner:
         same_element = or_(i.array_index.is_(None), i.array_index == j.array_index)
         return and_(i.join_id == j.join_id, i.cluster == j.cluster, i.superseded_by.is_(None), same_element, windows)
 
-    def _nearest(self) -> Select[int, int, int]:
+    def _recorded(self, connection: Connection) -> Span:
+        """When identities were recorded that could belong to the jobs of `todo`."""
+        keys = self.config.join
+        submitted = of_rows(connection, todo, todo.c.submit_at), of_rows(connection, first_submit, first_submit.c.submit_at)
+        ended = of_rows(connection, todo, todo.c.end_at)
+        if ended is ANYTIME:
+            return ANYTIME
+        around = [
+            (one, max(keys.submit_window, keys.accept_before), max(keys.submit_window, keys.accept_after)) for one in submitted
+        ]
+        around.append((ended, max(keys.end_window, 28 * DAY), max(keys.end_window, DAY)))
+        known = [(one.first - before, one.last + after) for one, before, after in around if one.first is not None and one.last]
+        return Span(min(first for first, _ in known), max(last for _, last in known)) if known else NEVER
+
+    def _nearest(self, recorded: Span) -> Select[int, int, int]:
         """For each job of `todo` with an identity: one of the nearest, and how many are equally near."""
         j, i = todo.c, identity.c
         submit_at = func.coalesce(first_submit.c.submit_at, j.submit_at)
@@ -173,6 +198,7 @@ class Joiner:
             .select_from(
                 todo.outerjoin(first_submit, first_submit.c.job_id == j.job_id).join(identity, self._could_belong(todo, submit_at))
             )
+            .where(recorded.has(i.recorded_at))
             .subquery()
         )
         return (
@@ -183,8 +209,8 @@ class Joiner:
 
     # --- what becomes of it --------------------------------------------------------------------------------------------
 
-    def _verdicts(self, connection: Connection) -> Select[Any]:
-        j, keys = self._chosen_rows(connection).c, self.config.join
+    def _verdicts(self, connection: Connection, recorded: Span) -> Select[Any]:
+        j, keys = self._chosen_rows(connection, recorded).c, self.config.join
         released = or_(
             and_(j.end_at <= self.now - keys.grace, j.end_at < self._identities_read_until(connection, j.cluster)),
             j.end_at <= self.now - keys.max_hold,
@@ -205,10 +231,10 @@ class Joiner:
         ]
         outcome = case(*((condition, literal(verdict[0])) for condition, verdict in rules), else_=literal("local"))
         reason = case(*((condition, literal(verdict[1])) for condition, verdict in rules), else_=literal(LOCAL_QUEUE))
-        only = case((j.candidates == 1, j.identity_id), else_=null())
-        return select(j.job_id, j.logged_at, outcome, reason, only, j.mapping_id, j.benchmark_id)
+        only = (case((j.candidates == 1, column), else_=null()) for column in (j.identity_id, j.identity_at))
+        return select(j.job_id, j.logged_at, outcome, reason, *only, j.mapping_id, j.benchmark_id)
 
-    def _chosen_rows(self, connection: Connection) -> FromClause:
+    def _chosen_rows(self, connection: Connection, recorded: Span) -> FromClause:
         """The jobs of `todo` with what the verdict looks at: nearest identity, VO mapping, benchmark."""
         j = todo.c
         mapping = and_(
@@ -231,11 +257,12 @@ class Joiner:
                 j.cpu_duration_s,
                 func.coalesce(match.c.candidates, 0).label("candidates"),
                 match.c.identity_id,
+                identity.c.recorded_at.label("identity_at"),
                 vo_mapping.c.id.label("mapping_id"),
                 case((vo_is_told, 1), else_=0).label("vo_is_told"),
                 fitting_benchmark(connection, todo).label("benchmark_id"),
             )
-            .select_from(_MATCHED.outerjoin(vo_mapping, mapping))
+            .select_from(_matched(recorded).outerjoin(vo_mapping, mapping))
             .subquery()
         )
 
@@ -266,20 +293,27 @@ class Joiner:
 
     # --- the ledger ----------------------------------------------------------------------------------------------------
 
-    def _keep_replaced(self, connection: Connection) -> None:
+    def _keep_replaced(self, connection: Connection, decided_anew: Select[int], older_revisions: Select[int]) -> None:
         """Copies to the history what a message took out and is replaced now: another outcome or identity, or a newer record."""
         names = [c.name for c in usage.columns]
-        for why, jobs in (("another identity or outcome", _decided_anew()), ("job record replaced", _older_revisions())):
+        for why, jobs in (("another identity or outcome", decided_anew), ("job record replaced", older_revisions)):
             replaced = and_(usage.c.job_id.in_(jobs), usage.c.message_id.is_not(None))
             rows = select(*(usage.c[n] for n in names), literal(self.now), literal(why)).where(replaced)
             connection.execute(insert(usage_history).from_select([*names, "replaced_at", "why"], rows))
 
 
-def _older_revisions() -> Select[int]:
+def _matched(recorded: Span) -> FromClause:
+    """The jobs of `todo`, each with the nearest identity."""
+    found = todo.outerjoin(match, match.c.job_id == todo.c.job_id)
+    return found.outerjoin(identity, and_(identity.c.id == match.c.identity_id, recorded.has(identity.c.recorded_at)))
+
+
+def _older_revisions(logged: Span) -> Select[int]:
     """The jobs of which `todo` holds a newer revision."""
     same = and_(_old.c.logged_at == _new.c.logged_at, _old.c.record_key == _new.c.record_key, _old.c.id != _new.c.id)
     newer = select(todo.c.job_id).where(todo.c.revision > 0)
-    return select(_old.c.id).select_from(_new.join(_old, same)).where(_new.c.id.in_(newer))
+    within = (logged.has(one.c.logged_at) for one in (_old, _new))
+    return select(_old.c.id).select_from(_new.join(_old, same)).where(_new.c.id.in_(newer), *within)
 
 
 def _decided_anew() -> Select[int]:
@@ -292,12 +326,12 @@ def _decided_anew() -> Select[int]:
     return select(verdict.c.job_id).where(exists().where(usage.c.job_id == verdict.c.job_id, differs))
 
 
-def _replace_usage(connection: Connection) -> Counter[tuple[str, str]]:
+def _replace_usage(connection: Connection, *replaced: Select[int]) -> Counter[tuple[str, str]]:
     """Puts the verdicts in the place of the rows they differ from; what they agree with stays as it is, message and all.
 
     Returns how many rows of which (outcome, reason) are new.
     """
-    for gone in (_decided_anew(), _older_revisions()):
+    for gone in replaced:
         connection.execute(delete(refusal).where(refusal.c.job_id.in_(gone)))
         connection.execute(delete(usage).where(usage.c.job_id.in_(gone)))
     is_new = ~exists().where(usage.c.job_id == verdict.c.job_id)
@@ -307,11 +341,11 @@ def _replace_usage(connection: Connection) -> Counter[tuple[str, str]]:
     return Counter({(row[0], row[1]): row[2] for row in counts})
 
 
-def _accounts() -> Select[str, str, str, str, str]:
+def _accounts(recorded: Span) -> Select[str, str, str, str, str]:
     """What the VO of a job without an FQAN can follow from: its account, and the token of its identity."""
     user, group, project = (func.coalesce(todo.c[name], "") for name in ("user_name", "group_name", "project"))
     tokens = (_token(identity.c.token_issuer), _token(identity.c.token_subject))
-    return select(user, group, project, *tokens).select_from(_MATCHED).distinct()
+    return select(user, group, project, *tokens).select_from(_matched(recorded)).distinct()
 
 
 def _token(column: Column[str]) -> ColumnElement[str]:

@@ -20,6 +20,7 @@ from batchacct.crashpoints import crash_point
 from batchacct.errors import ConfigError, PublishError
 from batchacct.model import INTEGER
 from batchacct.store.dialects import Dialect
+from batchacct.store.spans import of_rows
 from batchacct.store.tables import job, left_out, message, refusal, setting, usage
 from pub.formats.contract import Format
 from pub.payload import packed
@@ -89,7 +90,8 @@ class Outbox:
     def _gathered(self, reading: Reading, after: int, last: int) -> Batch:
         rows = _unsent(after, last).subquery()
         with reading() as connection:
-            gathered = self.dialect.fetch(connection, gathering(rows, self.config), GATHERED)
+            logged, recorded = (of_rows(connection, rows, rows.c[name]) for name in ("logged_at", "identity_at"))
+            gathered = self.dialect.fetch(connection, gathering(rows, self.config, logged, recorded), GATHERED)
         jobs = cast("pa.Int64Array", gathered.column("job_id"))
         if (np.diff(jobs.to_numpy()) < 0).any():
             gathered = gathered.take(pc.sort_indices(jobs))

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import BigInteger, Column, Connection, MetaData, Row, Select, Table, and_, exists, insert, select
+from sqlalchemy import BigInteger, Column, Connection, MetaData, Row, Table, and_, exists, insert, select
 
 from batchacct.store.columns import BigKey
+from batchacct.store.spans import ANYTIME, Span, of_rows, when_ended
 from batchacct.store.tables import job
 
 LRMS = "Slurm"
@@ -32,21 +33,30 @@ first_submit = Table(
 _earlier = job.alias("earlier")
 
 
-def note_first_submits(connection: Connection, todo: Select[int]) -> None:
-    """Fills `first_submit` for the runs among `todo`, which are of `LRMS`."""
+def note_first_submits(connection: Connection, todo: Table, logged: Span) -> None:
+    """Fills `first_submit` for the runs of `LRMS` among `todo`, whose jobs were logged in that span."""
+    of_lrms = todo.c.lrms == LRMS
+    if connection.scalar(select(todo.c.job_id).where(of_lrms).limit(1)) is None:
+        return
+    submitted = of_rows(connection, todo, todo.c.submit_at, of_lrms)
+    if submitted.first is not None and submitted.last is not None:
+        before = when_ended(connection, submitted.first - WITHIN_S, submitted.last + WITHIN_S + 1).logged
+    else:
+        before = ANYTIME
     same_job = and_(_earlier.c.join_id == job.c.join_id, _earlier.c.cluster == job.c.cluster, _earlier.c.id != job.c.id)
     put_back = and_(
         _earlier.c.state.in_(PUT_BACK), _earlier.c.end_at.between(job.c.submit_at - WITHIN_S, job.c.submit_at + WITHIN_S)
     )
-    continued = exists().where(same_job, put_back)
-    asked = connection.execute(select(job.c.id, job.c.join_id).where(job.c.id.in_(todo), continued)).all()
+    continued = exists().where(same_job, put_back, before.has(_earlier.c.logged_at))
+    runs = and_(job.c.id.in_(select(todo.c.job_id).where(of_lrms)), logged.has(job.c.logged_at))
+    asked = connection.execute(select(job.c.id, job.c.join_id).where(runs, continued)).all()
     ids = sorted({row.join_id for row in asked})
     first: dict[int, int] = {}
     for start in range(0, len(ids), IDS_PER_QUERY):
-        runs = select(job).where(
+        of_jobs = select(job).where(
             job.c.join_id.in_(ids[start : start + IDS_PER_QUERY]), job.c.superseded_by.is_(None), job.c.lrms == LRMS
         )
-        first |= _first_of_chains(connection.execute(runs).all())
+        first |= _first_of_chains(connection.execute(of_jobs).all())
     rows = [{"job_id": row.id, "submit_at": first[row.id]} for row in asked if row.id in first]
     if rows:
         connection.execute(insert(first_submit), rows)

@@ -54,6 +54,7 @@ verdict = Table(
     Column("outcome", SHORT_TEXT),
     Column("reason", SHORT_TEXT),
     Column("identity_id", BigInteger),
+    Column("identity_at", BigInteger),
     Column("mapping_id", BigInteger),
     Column("benchmark_id", BigInteger),
     prefixes=["TEMPORARY"],

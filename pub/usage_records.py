@@ -14,6 +14,7 @@ from sqlalchemy import FromClause, Select, and_, case, false, func, select, true
 
 from batchacct.config import Cluster, Config
 from batchacct.model import INTEGER, REAL, TEXT
+from batchacct.store.spans import Span
 from batchacct.store.tables import benchmark, identity, job, vo_mapping
 from pub.formats.contract import USAGE_RECORD
 from pub.formats.text import joined
@@ -35,8 +36,13 @@ GATHERED = pa.schema([(name, kind) for names, kind in ((_TEXTS, TEXT), (_INTEGER
 """What `gathering` selects, in this order."""
 
 
-def gathering(rows: FromClause, config: Config) -> Select[Any]:
-    """For rows of `usage`: everything of job, identity, VO mapping and benchmark that a usage record is made of."""
+def gathering(rows: FromClause, config: Config, logged: Span, recorded: Span) -> Select[Any]:
+    """For rows of `usage`: everything of job, identity, VO mapping and benchmark that a usage record is made of.
+
+    `logged` and `recorded`: between which times those jobs and identities are.
+    """
+    of_job = and_(job.c.id == rows.c.job_id, job.c.logged_at == rows.c.logged_at, logged.has(job.c.logged_at))
+    of_identity = and_(identity.c.id == rows.c.identity_id, identity.c.recorded_at == rows.c.identity_at)
     grid = rows.c.identity_id.is_not(None)
     named = {"grid": grid, "all": true(), "none": false()}[config.publish.personal]
     mapped = and_(identity.c.vo.is_(None), identity.c.fqan.is_(None))
@@ -54,11 +60,11 @@ def gathering(rows: FromClause, config: Config) -> Select[Any]:
         "benchmark_value": benchmark.c.value,
         "per_host_factor": benchmark.c.per_host_factor,
     }
-    of_identity = {name: identity.c[name] for name in ("ce_id", "fqans", "vo_group", "vo_role")}
-    columns = {**{name: job.c[name] for name in GATHERED.names if name in job.c}, **of_identity, **made}
+    told = {name: identity.c[name] for name in ("ce_id", "fqans", "vo_group", "vo_role")}
+    columns = {**{name: job.c[name] for name in GATHERED.names if name in job.c}, **told, **made}
     return select(*(columns[name].label(name) for name in GATHERED.names)).select_from(
-        rows.join(job, job.c.id == rows.c.job_id)
-        .outerjoin(identity, identity.c.id == rows.c.identity_id)
+        rows.join(job, of_job)
+        .outerjoin(identity, and_(of_identity, recorded.has(identity.c.recorded_at)))
         .join(vo_mapping, vo_mapping.c.id == rows.c.mapping_id)
         .join(benchmark, benchmark.c.id == rows.c.benchmark_id)
     )

@@ -1,4 +1,4 @@
-"""Every statement that a test has batchacct execute, on whatever database, is looked at for Oracle (`tests.oracle.portable`)."""
+"""Every statement that a test has batchacct execute on SQLite is looked at for Oracle (`tests.oracle.portable`)."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from tests.oracle.portable import problems
 
 ROOT = Path(__file__).parent.parent
 OURS = tuple(f"{ROOT}/{room}/" for room in ("batchacct", "cecol", "cpuhours", "loccol", "pub"))
+DIALECTS = f"{ROOT}/batchacct/store/dialects/"
 
 _seen: dict[str, list[str]] = {}
 
@@ -29,16 +30,16 @@ def looked_at(statement: ClauseElement, text: str) -> None:
 
 
 def _is_ours() -> bool:
-    """Whether what executes a statement is no test."""
+    """Whether what executes a statement is no test, and not another database's own module."""
     frame: Any = sys._getframe(2)
     while frame is not None and ("sqlalchemy" in frame.f_code.co_filename or frame.f_code.co_filename == __file__):
         frame = frame.f_back
-    return frame is not None and frame.f_code.co_filename.startswith(OURS)
+    return frame is not None and frame.f_code.co_filename.startswith(OURS) and not frame.f_code.co_filename.startswith(DIALECTS)
 
 
 def _before(_connection: Connection, _cursor: object, text: str, _parameters: object, context: Any, _many: object) -> None:
     compiled = context.compiled
-    if compiled is not None and compiled.statement is not None:
+    if compiled is not None and compiled.statement is not None and compiled.dialect.name == "sqlite":
         looked_at(compiled.statement, text)
 
 

@@ -123,22 +123,24 @@ class MariaServer:
         """Makes a database anew."""
         self.execute(f"DROP DATABASE IF EXISTS `{database}`; CREATE DATABASE `{database}`")
 
-    def execute(self, script: str, database: str = "") -> None:
-        """Runs an SQL script as root with the server's own client, which knows DELIMITER."""
-        command = ["mariadb", "--no-defaults", f"--socket={self.socket}", "-u", "root", *([database] if database else [])]
-        _checked(command, script)
+    def execute(self, script: str, database: str = "") -> str:
+        """Runs an SQL script as root with the server's own client, which knows DELIMITER; what it prints, without headings."""
+        command = ["mariadb", "--no-defaults", f"--socket={self.socket}", "-u", "root", "--batch", "--skip-column-names"]
+        return _checked([*command, *([database] if database else [])], script)
 
     def _await_connections(self) -> None:
         assert self._process is not None
         until = time.monotonic() + START_TIMEOUT_S
         while True:
             try:
-                return self.execute("SELECT 1")
+                self.execute("SELECT 1")
             except RuntimeError:
                 if self._process.poll() is not None or time.monotonic() > until:
                     said = (self.folder / "log").read_text(errors="replace")
                     raise RuntimeError(f"MariaDB did not start:\n{said}") from None
                 time.sleep(0.1)
+            else:
+                return
 
 
 @contextmanager
@@ -197,7 +199,9 @@ def _run(user: str | None, program: Path, *arguments: object) -> None:
         raise RuntimeError(f"{' '.join(command)}: {done.stderr or done.stdout}")
 
 
-def _checked(command: list[str], script: str) -> None:
+def _checked(command: list[str], script: str) -> str:
+    """What the command prints."""
     done = subprocess.run(command, input=script, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)}: {done.stderr or done.stdout}")
+    return done.stdout

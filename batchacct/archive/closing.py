@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Select, and_, exists, false, func, not_, or_, select
 
-from batchacct.archive.months import month_name, month_of, next_month
+from batchacct.archive.months import month_of, next_month
 from batchacct.clock import shown
 from batchacct.config import Join
 from batchacct.errors import IncompleteError
 from batchacct.model import IDENTITY, PART, RECORD_TYPES, RecordType
+from batchacct.store.spans import IS_OF_IDENTITY, IS_OF_JOB
 from batchacct.store.tables import (
     RECORD_TABLES,
     ROWS_PER_LOAD,
@@ -72,13 +74,13 @@ def why_held(connection: Connection, month: int) -> list[str]:
     """What still happens to jobs and identities of a month, and keeps it where it is; nothing for one that is at rest."""
     mine = of_month(RECORD_TYPES["job"], month)
     goes_out = usage.c.outcome.in_(["joined", "local"])
-    of_usage = select(func.count()).select_from(job.join(usage, usage.c.job_id == job.c.id)).where(mine)
+    of_usage = select(func.count()).select_from(job.join(usage, IS_OF_JOB)).where(mine)
     is_refused = exists().where(refusal.c.job_id == usage.c.job_id)
     confirmed = exists().where(message.c.id == usage.c.message_id, message.c.confirmed_at.is_not(None))
     unsent = of_usage.where(goes_out, usage.c.message_id.is_not(None), ~confirmed)
     lost = (
         select(func.count())
-        .select_from(job.join(usage, usage.c.job_id == job.c.id).outerjoin(identity, identity.c.id == usage.c.identity_id))
+        .select_from(job.join(usage, IS_OF_JOB).outerjoin(identity, IS_OF_IDENTITY))
         .where(mine, usage.c.identity_id.is_not(None), identity.c.id.is_(None))
     )
     in_force = and_(mine, job.c.superseded_by.is_(None))
@@ -107,26 +109,28 @@ def _of_open_loads(record_type: str, month: int) -> Select[Any]:
     return select(func.count()).select_from(rows).where(is_open, of_month(RECORD_TYPES[record_type], month))
 
 
-def stays(record_type: RecordType, join: Join, limit: int) -> ColumnElement[bool]:
+def stays(record_type: RecordType, join: Join, limit: int, jobs: ColumnElement[bool]) -> ColumnElement[bool]:
     """The records that stay in their table though their month is archived, as what is in the tables needs them.
 
-    An identity, where there is a job it could be joined with. A part, that waits for others, or whose record was made lately.
+    An identity, where there is a job (of `jobs`) it could be joined with. A part, that waits for others, or whose record was made
+    lately.
     """
     if record_type is IDENTITY:
         around = AROUND_S + max(join.submit_window, join.accept_before, join.accept_after, join.end_window)
         at = identity.c.recorded_at
         submitted, ended = func.coalesce(job.c.submit_at, job.c.start_at, job.c.logged_at), job.c.logged_at
         near = and_(at >= submitted - around, at <= ended + around)
-        return exists().where(job.c.join_id == identity.c.join_id, job.c.cluster == identity.c.cluster, near)
+        return exists().where(job.c.join_id == identity.c.join_id, job.c.cluster == identity.c.cluster, near, jobs)
     if record_type is PART:
         return and_(part.c.superseded_by.is_(None), or_(part.c.used_at.is_(None), part.c.used_at >= limit))
     return false()
 
 
-def going(record_type: RecordType, join: Join, month: int, limit: int) -> ColumnElement[bool]:
-    """The records of a month that leave their table."""
-    return and_(of_month(record_type, month), not_(stays(record_type, join, limit)))
+def going(record_type: RecordType, join: Join, month: int, limit: int, jobs: ColumnElement[bool]) -> ColumnElement[bool]:
+    """The records of a month that leave their table, where `jobs` do not."""
+    return and_(of_month(record_type, month), not_(stays(record_type, join, limit, jobs)))
 
 
-def told_held(month: int, reasons: list[str]) -> str:
-    return f"{month_name(month)} is held: " + "; ".join(reasons)
+def jobs_that_stay(limit: int, held: Iterable[int]) -> ColumnElement[bool]:
+    """The jobs that will be left, once those of the closed months that are not held have gone."""
+    return or_(job.c.logged_at >= limit, *(of_month(RECORD_TYPES["job"], month) for month in held))

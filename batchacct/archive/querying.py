@@ -31,9 +31,9 @@ _DIALECT = postgresql.dialect(paramstyle="numeric_dollar")  # type: ignore[no-un
 _VIEWS = {
     JOB: """
 CREATE OR REPLACE TEMP VIEW usage AS SELECT id AS job_id, CAST(epoch(logged_at) AS BIGINT) AS logged_at, outcome, reason,
-  CASE WHEN identity_id IS NOT NULL THEN id END AS identity_id, mapping_id, benchmark_id, message_id
+  CASE WHEN identity_id IS NOT NULL THEN id END AS identity_id, 0 AS identity_at, mapping_id, benchmark_id, message_id
   FROM kept WHERE outcome IS NOT NULL;
-CREATE OR REPLACE TEMP VIEW identity AS SELECT id, vo FROM kept WHERE identity_id IS NOT NULL;
+CREATE OR REPLACE TEMP VIEW identity AS SELECT id, 0 AS recorded_at, vo FROM kept WHERE identity_id IS NOT NULL;
 CREATE OR REPLACE TEMP VIEW message AS SELECT DISTINCT message_id AS id, 1 AS confirmed_at FROM kept WHERE message_id IS NOT NULL;
 """,
     IDENTITY: "",

@@ -17,10 +17,10 @@ from sqlalchemy import Connection, delete, func, insert, select
 from batchacct.archive.holdings import Archived, archived, batches_of, recalled_ids, without_ids
 from batchacct.config import Join
 from batchacct.model import IDENTITY, INTEGER, JOB, TEXT, RecordType
-from batchacct.store.tables import RECORD_TABLES, ROWS_PER_LOAD_BITS, archived_month, identity, job, recalled, refusal
+from batchacct.store.tables import RECORD_TABLES, ROWS_PER_LOAD_BITS, archived_month, identity, job, recalled, refusal, usage
 
 DAY = 86_400
-IDS_AT_ONCE = 10_000
+IDS_AT_ONCE = 1_000
 Found = dict[str, Any]
 NOTHING = pc.scalar(value=False)
 """No record is so."""
@@ -54,7 +54,10 @@ def find(
 
 
 def bring_back(connection: Connection, month: Archived, ids: Iterable[int]) -> list[Found]:
-    """Puts records of a file into their table again; returns them as they are there."""
+    """Puts records of a file into their table again; returns them as they are there.
+
+    A job brings the identity it was joined with: what is in the job table has its identity in the other.
+    """
     table = RECORD_TABLES[month.record_type.name]
     wanted = sorted(ids)
     returned: list[Found] = []
@@ -69,6 +72,8 @@ def bring_back(connection: Connection, month: Archived, ids: Iterable[int]) -> l
                 of_month = {"record_type": month.record_type.name, "month": month.month}
                 connection.execute(insert(recalled), [of_month | mark for mark in marks])
             returned += rows
+    if month.record_type is JOB:
+        _recall_their_identities(connection, wanted)
     return returned
 
 
@@ -84,6 +89,16 @@ def recall(connection: Connection, record_type: RecordType, where: pc.Expression
         for month, rows in find(connection, record_type, where)
         for row in bring_back(connection, month, [found["id"] for found in rows])
     ]
+
+
+def _recall_their_identities(connection: Connection, jobs: Sequence[int]) -> None:
+    """Puts the identities back that some jobs were joined with."""
+    told: set[int] = set()
+    for start in range(0, len(jobs), IDS_AT_ONCE):
+        some = jobs[start : start + IDS_AT_ONCE]
+        joined = select(usage.c.identity_id).where(usage.c.job_id.in_(some), usage.c.identity_id.is_not(None))
+        told |= set(connection.scalars(joined))
+    recall(connection, IDENTITY, one_of("id", sorted(told)))
 
 
 def one_of(column: str, values: Iterable[object]) -> pc.Expression:

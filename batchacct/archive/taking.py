@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-from sqlalchemy import ColumnElement, Connection, Select, case, delete, func, insert, select
+from sqlalchemy import ColumnElement, Connection, Select, case, delete, func, insert, select, true
 
 from batchacct.archive import closing
 from batchacct.archive.holdings import (
@@ -37,7 +37,9 @@ from batchacct.config import Config
 from batchacct.crashpoints import crash_point
 from batchacct.errors import ArchiveError, StoreError
 from batchacct.model import JOB, RECORD_TYPES, RecordType
-from batchacct.store import Store
+from batchacct.store import Store, partitions
+from batchacct.store.months import Month
+from batchacct.store.spans import IS_OF_IDENTITY, IS_OF_JOB
 from batchacct.store.tables import RECORD_TABLES, archive_leftover, benchmark, identity, job, recalled, usage, vo_mapping
 
 log = logging.getLogger(__name__)
@@ -88,13 +90,28 @@ def archive(
             report.held = {month: reasons for month in months if (reasons := closing.why_held(connection, month))}
         if not dry_run:
             tidy(store, config.archive.path, now)
+        jobs = closing.jobs_that_stay(limit, report.held) if dry_run else true()
         for record_type in RECORD_TYPES.values():
             for month in (m for m in months if m not in report.held):
-                going = closing.going(record_type, config.join, month, limit)
+                going = closing.going(record_type, config.join, month, limit, jobs)
                 taker = Taker(store, config.archive.path, record_type, month, going, now)
                 taken = taker.count() if dry_run else taker.take()
                 report.taken += [taken] if taken.sums.rows else []
+        if not dry_run:
+            drop_empty_partitions(store, config, limit, now)
     return report
+
+
+def drop_empty_partitions(store: Store, config: Config, limit: int, now: int) -> None:
+    """Drops the partitions of archived months in which nothing is left, where the database has partitions."""
+    if store.dialect.partitions is None:
+        return
+    for record_type in RECORD_TYPES.values():
+        with store.reading() as connection:
+            there = {month.start for month in partitions.months(store, connection, record_type.name)}
+            months = [one.month for one in archived(connection, record_type) if one.month in there and one.month < limit]
+        for month in months:
+            Taker(store, config.archive.path, record_type, month, true(), now).drop_empty_partition()
 
 
 @contextmanager
@@ -252,8 +269,8 @@ class Taker:
             benchmark.c.per_host_factor.label("per_host_factor"),
         )
         joined = (
-            job.outerjoin(usage, usage.c.job_id == job.c.id)
-            .outerjoin(identity, identity.c.id == usage.c.identity_id)
+            job.outerjoin(usage, IS_OF_JOB)
+            .outerjoin(identity, IS_OF_IDENTITY)
             .outerjoin(vo_mapping, vo_mapping.c.id == usage.c.mapping_id)
             .outerjoin(benchmark, benchmark.c.id == usage.c.benchmark_id)
         )
@@ -276,7 +293,6 @@ class Taker:
 
         Raises: _ChangedError if the rows are not those that were written.
         """
-        table = RECORD_TABLES[self.record_type.name]
         of_month = (recalled.c.record_type == self.record_type.name, recalled.c.month == self.month)
         with self.store.appending() as connection:
             there, _ = self._table_sums(connection)
@@ -285,14 +301,34 @@ class Taker:
             if closing.has_open_loads(connection, self.record_type, self.month):
                 raise _ChangedError("there are records that are not joined yet")
             crash_point("archive.compared")
-            deleted = connection.execute(delete(table).where(self.going)).rowcount
-            if deleted != there.rows:
-                raise _ChangedError(f"{deleted:,} of {there.rows:,} records were to be deleted")
+            self._leave(connection, there.rows)
             connection.execute(delete(recalled).where(*of_month))
             assert new.file is not None
             self.swap_leftover(connection, new.file.name, None if old is None or old.file is None else old.file.name)
             store_archived(connection, new)
             crash_point("archive.before-commit")
+
+    def _leave(self, connection: Connection, records: int) -> None:
+        """Deletes the rows that were written; with their partition, where that holds nothing else, and in this very transaction."""
+        table, month = RECORD_TABLES[self.record_type.name], Month.at(self.month)
+        if not self.store.dialect.commits_ddl and month in partitions.months(self.store, connection, table.name):
+            all_of_month = closing.of_month(self.record_type, self.month)
+            if connection.scalar(select(func.count()).select_from(table).where(all_of_month)) == records:
+                partitions.drop(self.store, connection, table.name, month)
+                return
+        deleted = connection.execute(delete(table).where(self.going)).rowcount
+        if deleted != records:
+            raise _ChangedError(f"{deleted:,} of {records:,} records were to be deleted")
+
+    def drop_empty_partition(self) -> None:
+        """Drops the partition of the month if nothing is left in it: nothing comes into it any more."""
+        table, month = RECORD_TABLES[self.record_type.name], Month.at(self.month)
+        all_of_month = closing.of_month(self.record_type, self.month)
+        with self.store.appending() as connection:
+            if month in partitions.months(self.store, connection, table.name):
+                if connection.scalar(select(func.count()).select_from(table).where(all_of_month)) == 0:
+                    partitions.drop(self.store, connection, table.name, month)
+                crash_point("archive.partition")
 
     def swap_leftover(self, connection: Connection, name: str, old: str | None) -> None:
         """A file is in force now, and an old one is not any more."""

@@ -42,7 +42,8 @@ def recall_month(store: Store, config: Config, month: int, now: int) -> dict[str
                 raise ArchiveError(f"{month_name(month)} was purged, as [retention] archive_for says: it cannot come back")
             if one.file is not None:
                 verify(one.file, one.manifest, one.record_type.time_column)
-        return {one.record_type.name: _recall(store, one) for one in found}
+        # Identities before jobs, which would look for theirs one by one.
+        return {one.record_type.name: _recall(store, one) for one in reversed(found)}
 
 
 def _recall(store: Store, month: Archived) -> int:

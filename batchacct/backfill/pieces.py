@@ -126,6 +126,11 @@ def shown(path: str) -> str:
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
+def unfinished(path: str, count: int) -> str:
+    """What is told of a file whose end was left for later."""
+    return f"{path}: the last {count:,} bytes are no whole unit and may still be written to: not read; backfill it again later"
+
+
 def found(paths: Iterable[str]) -> list[str]:
     """The files that paths, patterns and folders name, oldest first; what is named and is not there is kept, to be told."""
     files: dict[str, None] = {}

@@ -25,7 +25,7 @@ import numpy as np
 import pyarrow as pa
 
 from batchacct.backfill.keys import MONTH_BITS, WHOLE_BITS, Hashes, Ints, key_hashes, months_of, subs_of, times_of, whole_hashes
-from batchacct.backfill.pieces import Piece, Told, opened, parser_named, shown
+from batchacct.backfill.pieces import Piece, Told, opened, parser_named, shown, unfinished
 from batchacct.crashpoints import crash_point
 from batchacct.errors import SourceError
 from batchacct.following.opened import MovedOnError
@@ -36,6 +36,9 @@ from batchacct.store.keys import without_long_keys
 
 VERSION = "1"
 """Of what is staged: what an older program left is parsed again."""
+
+AS_IN = "sqlite"
+"""What is too long to be a key in this database is a reject here as well."""
 
 PENDING_BYTES = 24 << 20
 """So much of a view is sorted out at a time."""
@@ -114,7 +117,7 @@ def _parse_piece(task: PieceTask, number: int, result: PieceResult, views: _View
             at = begin
             blocks = read_blocks(stream, parser.framing, offset=begin, final=piece.final, block_bytes=task.block_bytes)
             for raw in parser.parse(blocks, task.told.source(piece.file.path, head)):
-                parsed = without_long_keys(parser.record_type, raw)
+                parsed = without_long_keys(parser.record_type, raw, AS_IN)
                 result.units += parsed.units
                 result.rejected += len(parsed.rejects)
                 result.parsers[parser.label] = result.parsers.get(parser.label, 0) + parsed.units
@@ -129,10 +132,7 @@ def _parse_piece(task: PieceTask, number: int, result: PieceResult, views: _View
         result.problems.append(f"{path} was changed while it was read, at byte {at:,}: do it again")
     else:
         if piece.end is not None and at < piece.end and not piece.final:
-            result.notes.append(
-                f"{path}: the last {piece.end - at:,} bytes are no whole unit and may still be written to: they were not read; "
-                "backfill it again later"
-            )
+            result.notes.append(unfinished(path, piece.end - at))
     result.skipped = dict(skipped)
 
 

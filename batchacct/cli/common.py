@@ -12,7 +12,16 @@ from typing import Concatenate, ParamSpec, TypeVar
 import click
 from rich.console import Console
 from rich.measure import Measurement
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
 from rich.table import Table
 from rich.text import Text
 
@@ -108,3 +117,22 @@ def byte_progress(label: str, total: int | None) -> Iterator[Callable[[int], Non
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task(label, total=total)
         yield lambda count: progress.advance(task, count)
+
+
+@contextmanager
+def steps_progress() -> Iterator[Callable[[str, int, int], None]]:
+    """Something to call with a step's name, how much of it is done and how much there is; drawn only where a person is watching."""
+    if not sys.stderr.isatty():
+        yield lambda step, done, total: None
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        tasks: dict[str, TaskID] = {}
+
+        def show(step: str, done: int, total: int) -> None:
+            scale = 1 << 20 if total > 100_000 else 1
+            if step not in tasks:
+                tasks[step] = progress.add_task(step if scale == 1 else f"{step} (MiB)")
+            progress.update(tasks[step], completed=done // scale, total=total // scale)
+
+        yield show

@@ -19,6 +19,7 @@ _BUILT_IN = {
     "demo": "batchacct.cli.demonstration:demo",
     "parse": "batchacct.cli.parsing:parse",
     "collect": "batchacct.cli.collecting:collect",
+    "backfill": "batchacct.cli.backfilling:backfill",
     "rejects": "batchacct.cli.rejecting:rejects",
     "status": "batchacct.cli.status:status",
     "metrics": "batchacct.cli.status:metrics",

@@ -72,13 +72,17 @@ def parse(files: tuple[str, ...], *, parser_name: str | None, output: str, to: P
 
 def _source(*, site: str | None, cluster: str | None, zone: str | None, header: str | None) -> Source:
     """What the options say of the source of the files; its name is each file's.  Raises: ConfigError for an unknown zone."""
+    return Source("", site, cluster, checked_zone(zone), head=b"" if header is None else header.encode() + b"\n")
+
+
+def checked_zone(zone: str | None) -> zoneinfo.ZoneInfo:
+    """The time zone of this name, or UTC.  Raises: ConfigError if there is none."""
     try:
-        known = zoneinfo.ZoneInfo(zone or "UTC")
+        return zoneinfo.ZoneInfo(zone or "UTC")
     except (zoneinfo.ZoneInfoNotFoundError, ValueError) as error:
         raise ConfigError(
             f"--zone {zone}: no such time zone; names are those of the IANA database, such as Europe/Zurich"
         ) from error
-    return Source("", site, cluster, known, head=b"" if header is None else header.encode() + b"\n")
 
 
 class _Run:

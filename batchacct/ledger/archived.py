@@ -39,8 +39,8 @@ def with_archived(store: Store, wanted: Callable[[Wanted], None]) -> Iterator[tu
             return
     try:
         with store.writing() as connection:
-            for month, ids in asked.found.values():
-                bring_back(connection, month, ids)
+            for month, ids in sorted(asked.found.values(), key=lambda found: found[0].record_type is JOB):
+                bring_back(connection, month, ids)  # jobs last: they bring identities themselves
             yield connection, [month for month, _ in asked.found.values()]
             raise _Undo  # noqa: TRY301 - leaving by an exception is what rolls the transaction back
     except _Undo:

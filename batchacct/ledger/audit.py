@@ -20,6 +20,7 @@ from batchacct.archive.querying import archived_rows
 from batchacct.ledger.books import read_books
 from batchacct.ledger.gaps import Gaps, Watched, gaps_between
 from batchacct.model import IDENTITY, JOB
+from batchacct.store.spans import ANYTIME, IS_OF_IDENTITY, IS_OF_JOB, Span, when_logged
 from batchacct.store.tables import (
     identity,
     job,
@@ -160,7 +161,8 @@ _STATE = case(
 )
 
 
-def _cells(connection: Connection, since: int, until: int) -> list[_Cell]:
+def _cells_query(since: int, until: int, recorded: Span = ANYTIME) -> Select[Any]:
+    """... of jobs whose identities were recorded in that span."""
     keys: tuple[ColumnElement[Any], ...] = (
         job.c.source.label("source"),
         case((job.c.superseded_by.is_not(None), 1), else_=0).label("is_replaced"),
@@ -178,8 +180,8 @@ def _cells(connection: Connection, since: int, until: int) -> list[_Cell]:
         job.c.logged_at,
     )
     joined = (
-        job.outerjoin(usage, usage.c.job_id == job.c.id)
-        .outerjoin(identity, identity.c.id == usage.c.identity_id)
+        job.outerjoin(usage, IS_OF_JOB)
+        .outerjoin(identity, and_(IS_OF_IDENTITY, recorded.has(identity.c.recorded_at)))
         .outerjoin(vo_mapping, vo_mapping.c.id == usage.c.mapping_id)
         .outerjoin(message, message.c.id == usage.c.message_id)
         .outerjoin(refusal, refusal.c.job_id == job.c.id)
@@ -188,8 +190,13 @@ def _cells(connection: Connection, since: int, until: int) -> list[_Cell]:
     names = ("jobs", "wall_s", "core_s", "cpu_s", "unknown_cpu")
     sums = [*(func.sum(one.c[name]).label(name) for name in names), func.min(one.c.logged_at).label("first_at")]
     together = [one.c[key.name] for key in keys]
-    query = select(*together, *sums, func.max(one.c.logged_at).label("last_at")).group_by(*together)
-    rows = [*connection.execute(query), *archived_rows(connection, query, first=since, last=until - 1)]
+    return select(*together, *sums, func.max(one.c.logged_at).label("last_at")).group_by(*together)
+
+
+def _cells(connection: Connection, since: int, until: int) -> list[_Cell]:
+    query = _cells_query(since, until, when_logged(connection, since, until).identities)
+    asked = _cells_query(since, until)
+    rows = [*connection.execute(query), *archived_rows(connection, asked, first=since, last=until - 1)]
     return [
         _Cell(source, bool(is_replaced), outcome, reason, vo, state, first_at, last_at, Sums(*map(int, sums)))
         for source, is_replaced, outcome, reason, vo, state, *sums, first_at, last_at in rows

@@ -19,6 +19,7 @@ from sqlalchemy import ColumnElement, Connection, Row, Select, and_, case, exist
 from batchacct.archive.holdings import archived_counts
 from batchacct.model import JOB, RECORD_TYPES
 from batchacct.store import tables
+from batchacct.store.spans import of_load
 from batchacct.store.tables import (
     ROWS_PER_LOAD,
     followed_file,
@@ -230,7 +231,7 @@ def _jobs(connection: Connection) -> JobBooks:
     out_of_force = (
         _jobs_of_loads(*kinds, func.count(usage.c.job_id.distinct()))
         .join(older, same)
-        .join(usage, usage.c.job_id == older.c.id)
+        .join(usage, and_(usage.c.job_id == older.c.id, usage.c.logged_at == older.c.logged_at))
         .where(not_joined_yet, job.c.revision > 0)
         .group_by(*kinds)
     )
@@ -241,7 +242,8 @@ def _jobs(connection: Connection) -> JobBooks:
 def _jobs_of_loads(*columns: ColumnElement[Any]) -> Select[Any]:
     """Of job records together with the load that brought them."""
     first = load.c.id * ROWS_PER_LOAD
-    return select(*columns).select_from(load.join(job, job.c.id.between(first, first + (ROWS_PER_LOAD - 1))))
+    ids = job.c.id.between(first, first + (ROWS_PER_LOAD - 1))
+    return select(*columns).select_from(load.join(job, and_(ids, of_load(job.c.logged_at))))
 
 
 def _destination(connection: Connection) -> DestinationBooks:

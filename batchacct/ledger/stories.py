@@ -11,7 +11,8 @@ from sqlalchemy import ColumnElement, Connection, Row, Table, and_, func, or_, s
 
 from batchacct.clock import shown
 from batchacct.errors import ConfigError
-from batchacct.model import JOB, whole_key
+from batchacct.model import JOB, RECORD_TYPES, whole_key
+from batchacct.store.spans import IS_OF_JOB, Span
 from batchacct.store.tables import (
     ROWS_PER_LOAD_BITS,
     benchmark,
@@ -131,7 +132,7 @@ def _pieces(connection: Connection, record: Found) -> Iterator[str]:
 
 def _outcome(connection: Connection, run: Found, now: Found) -> Iterator[str]:
     yield f"  {now.outcome}: {now.reason}"
-    who = connection.execute(select(identity).where(identity.c.id == now.identity_id)).one_or_none()
+    who = connection.execute(select(identity).where(_is_identity_of(now))).one_or_none()
     if now.identity_id is not None and who is None:
         yield f"    its identity, record {now.identity_id}, was purged from the archive"
     elif who is not None:
@@ -161,6 +162,11 @@ def _outcome(connection: Connection, run: Found, now: Found) -> Iterator[str]:
         yield f"    refused for publishing: {refused.reason}"
     elif now.outcome in {"joined", "local"}:
         yield "    not in a message yet: the next `batchacct publish` builds it"
+
+
+def _is_identity_of(row: Found) -> ColumnElement[bool]:
+    """Which identity a row of the ledger names."""
+    return and_(identity.c.id == row.identity_id, identity.c.recorded_at == row.identity_at)
 
 
 def _mapped_vo(connection: Connection, now: Found, run: Found) -> str:
@@ -238,7 +244,7 @@ def trace_message(connection: Connection, number: int) -> Iterator[str]:
         return
     yield from (line.strip() for line in _message(connection, number))
     for row, replaced in usage_in_message(connection, number):
-        run = connection.execute(select(job).where(job.c.id == row.job_id)).one_or_none()
+        run = connection.execute(select(job).where(job.c.id == row.job_id, job.c.logged_at == row.logged_at)).one_or_none()
         if run is None:
             yield f"job record {row.job_id}: {row.outcome}; it was purged from the archive"
             continue
@@ -246,7 +252,7 @@ def trace_message(connection: Connection, number: int) -> Iterator[str]:
         yield f"  {_where(connection, run)}"
         yield from _pieces(connection, run)
         if row.identity_id is not None:
-            who = connection.execute(select(identity).where(identity.c.id == row.identity_id)).one_or_none()
+            who = connection.execute(select(identity).where(_is_identity_of(row))).one_or_none()
             if who is not None:
                 yield f"  {_where(connection, who)}"
                 yield from _pieces(connection, who)
@@ -297,14 +303,16 @@ def _unit_in_load(connection: Connection, row: Found, offset: int) -> Iterator[s
         yield from _run(connection, record)
     else:
         yield f"  identity for job {record.lrms_job_id}: {_who(record)} at {shown(record.recorded_at)}"
-        joined = select(job).join(usage, usage.c.job_id == job.c.id)
+        joined = select(job).join(usage, IS_OF_JOB)
         for run in connection.execute(joined.where(job.c.join_id == record.join_id, usage.c.identity_id == record.id)):
             yield from _run(connection, run)
 
 
 def _row_at(connection: Connection, table: Table, row: Found, offset: int) -> Found | None:
     """The row of a load whose unit has the byte at `offset`."""
-    of_load = table.c.id.between(row.id << ROWS_PER_LOAD_BITS, ((row.id + 1) << ROWS_PER_LOAD_BITS) - 1)
+    times = table.c[RECORD_TYPES[table.name].time_column]
+    ids = table.c.id.between(row.id << ROWS_PER_LOAD_BITS, ((row.id + 1) << ROWS_PER_LOAD_BITS) - 1)
+    of_load = and_(ids, Span(row.first_row_at, row.last_row_at).has(times))
     unit_end = table.c.source_offset + func.length(table.c.native)
     at = select(table).where(of_load, table.c.source_offset <= offset, unit_end >= offset)
     return connection.execute(at.order_by(table.c.source_offset.desc()).limit(1)).one_or_none()

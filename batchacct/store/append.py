@@ -36,6 +36,7 @@ from batchacct.store.horizon import without_archived
 from batchacct.store.keys import without_long_keys
 from batchacct.store.loads import OpenLoad, close_load, open_load
 from batchacct.store.seen import note_seen
+from batchacct.store.spans import Span, of_rows
 from batchacct.store.store import Store
 from batchacct.store.tables import reject
 
@@ -81,8 +82,14 @@ def append(store: Store, origin: Origin, parsed: Parsed, now: int, moved: Positi
     Raises: StoreError, CheckpointError if another process has moved the position meanwhile, HorizonError if all of it is of
     archived months; then nothing of it is stored.
     """
+    parsed = without_long_keys(RECORD_TYPES[origin.record_type], parsed, store.dialect.name)
+    done = store.untangled(lambda: _append(store, origin, parsed, now, moved))
+    crash_point("append.after-commit")
+    return done
+
+
+def _append(store: Store, origin: Origin, parsed: Parsed, now: int, moved: Position | None) -> tuple[Counts, Position | None]:
     record_type = RECORD_TYPES[origin.record_type]
-    parsed = without_long_keys(record_type, parsed, store.dialect.name)
     goes_on = origin.asked or (origin.position is not None and origin.position.id is not None)
     with store.appending() as connection:
         parsed = without_archived(connection, record_type, parsed, source=origin.source, path=origin.path, goes_on=goes_on)
@@ -106,7 +113,6 @@ def append(store: Store, origin: Origin, parsed: Parsed, now: int, moved: Positi
         )
         _close(connection, of, rows, now, parsed=parsed, counts=counts, record_type=record_type)
         crash_point("append.before-commit")
-    crash_point("append.after-commit")
     return counts, stored
 
 
@@ -216,24 +222,26 @@ def _append_staged(
     stage = _stage_of(record_type, table)
     stage.create(connection)
     dialect.bulk_insert(connection, stage, batch)
-    known = _drop_known(connection, record_type, table, stage)
-    revised = _number_revisions(connection, record_type, table, stage)
+    span = of_rows(connection, stage, stage.c[record_type.time_column])
+    known = _drop_known(connection, record_type, table, stage, span)
+    revised = _number_revisions(connection, record_type, table, stage, span)
     names = [c.name for c in table.columns]
     inserted = connection.scalar(select(func.count()).select_from(stage)) or 0
     connection.execute(insert(table).from_select(names, select(*(stage.c[n] for n in names))))
     if revised:
-        _supersede(connection, record_type, table, stage)
+        _supersede(connection, record_type, table, stage, span)
     stage.drop(connection)
     return _Inserted(inserted, known, revised)
 
 
-def _drop_known(connection: Connection, record_type: RecordType, table: Table, stage: Table) -> int:
+def _drop_known(connection: Connection, record_type: RecordType, table: Table, stage: Table, span: Span) -> int:
     twin = stage.alias()
     time = record_type.time_column
     stored_already = exists().where(
         table.c[time] == stage.c[time],
         table.c.record_key == stage.c.record_key,
         table.c.content_hash == stage.c.content_hash,
+        span.has(table.c[time]),
     )
     earlier_in_batch = exists().where(
         twin.c[time] == stage.c[time],
@@ -244,18 +252,19 @@ def _drop_known(connection: Connection, record_type: RecordType, table: Table, s
     return connection.execute(delete(stage).where(stored_already | earlier_in_batch)).rowcount
 
 
-def _number_revisions(connection: Connection, record_type: RecordType, table: Table, stage: Table) -> int:
+def _number_revisions(connection: Connection, record_type: RecordType, table: Table, stage: Table, span: Span) -> int:
     """Gives each staged row the revision that follows the stored ones of its key; returns how many are not the first."""
     twin = stage.alias()
     time = record_type.time_column
-    stored = select(func.count()).where(table.c[time] == stage.c[time], table.c.record_key == stage.c.record_key).scalar_subquery()
+    same_key = and_(table.c[time] == stage.c[time], table.c.record_key == stage.c.record_key, span.has(table.c[time]))
+    stored = select(func.count()).where(same_key).scalar_subquery()
     same_record = and_(twin.c[time] == stage.c[time], twin.c.record_key == stage.c.record_key)
     before = select(func.count()).where(same_record, twin.c.id < stage.c.id).scalar_subquery()
     connection.execute(update(stage).values(revision=stored + before))
     return connection.scalar(select(func.count()).where(stage.c.revision > 0)) or 0
 
 
-def _supersede(connection: Connection, record_type: RecordType, table: Table, stage: Table) -> None:
+def _supersede(connection: Connection, record_type: RecordType, table: Table, stage: Table, span: Span) -> None:
     """Points every older revision of the staged keys to the newest one."""
     time = record_type.time_column
     newest = table.alias()
@@ -267,9 +276,9 @@ def _supersede(connection: Connection, record_type: RecordType, table: Table, st
         .scalar_subquery()
     )
     earlier = table.alias()
-    same = and_(earlier.c[time] == stage.c[time], earlier.c.record_key == stage.c.record_key)
+    same = and_(earlier.c[time] == stage.c[time], earlier.c.record_key == stage.c.record_key, span.has(earlier.c[time]))
     revised = select(earlier.c.id).select_from(stage.join(earlier, same)).where(stage.c.revision > 0)
-    old = and_(table.c.id.in_(revised), table.c.id != newest_id)
+    old = and_(table.c.id.in_(revised), table.c.id != newest_id, span.has(table.c[time]))
     connection.execute(update(table).where(old).values(superseded_by=newest_id))
 
 

@@ -11,7 +11,9 @@ Who does what with a load at the same time (SQLite lets one transaction write at
   begins a new load then, and never waits for a step of the join.
 - Who joins loads takes them FOR KEY SHARE (`hold`) before it reads their rows: it waits for those that are added to just then,
   sees what was added, and nobody adds to them from then on until it ends. Completing may mark them meanwhile.
-- Who marks loads as joined or completed takes them FOR NO KEY UPDATE before (`mark`).
+- Who marks loads as joined takes them FOR NO KEY UPDATE before (`mark`). Who completes takes them so from the beginning, as far as
+  nobody has locked them (`unlocked`): MariaDB and MySQL know FOR UPDATE alone, and there a load that is being joined is completed
+  the next time; a collector does not wait for that.
 
 The order in which locks are waited for: the dialect's `append_alone`, then the rows of `load` by their ids. Whoever keeps to that
 cannot be in a deadlock.
@@ -25,13 +27,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, Select, insert, select, update
 
 from batchacct.store.tables import load
 
 ROWS_TO_GROW_TO = 10_000
 """A load with more rows is one block's. Steps of the join and of completing take several loads of this size."""
 
+LOADS_PER_UPDATE = 1000
 TIMES = ("last_record_at", "first_row_at", "last_row_at", "first_end_at", "last_end_at")
 """Columns of a load that are the first or the last of the times of what is in it."""
 
@@ -100,8 +103,20 @@ def hold(connection: Connection, numbers: Sequence[int]) -> None:
     connection.execute(held.with_for_update(read=True, key_share=True)).all()
 
 
+def unlocked(query: Select[Any]) -> Select[Any]:
+    """A query of loads that may be marked until the transaction ends: without those that another one has locked."""
+    return query.with_for_update(key_share=True, skip_locked=True)
+
+
 def mark(connection: Connection, which: ColumnElement[bool], **values: object) -> None:
     """Sets columns of the loads that `which` says."""
     locked = select(load.c.id).where(which).order_by(load.c.id).with_for_update(key_share=True)
     if connection.execute(locked).all():
         connection.execute(update(load).where(which).values(values))
+
+
+def mark_unlocked(connection: Connection, which: ColumnElement[bool], **values: object) -> None:
+    """As `mark`, without those loads that another transaction has locked."""
+    free = connection.scalars(unlocked(select(load.c.id).where(which).order_by(load.c.id))).all()
+    for first in range(0, len(free), LOADS_PER_UPDATE):
+        connection.execute(update(load).where(load.c.id.in_(free[first : first + LOADS_PER_UPDATE])).values(values))

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import random
 import re
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 from sqlalchemy import Connection, Engine, make_url
 from sqlalchemy.exc import DBAPIError, NoSuchModuleError, SQLAlchemyError
@@ -18,6 +21,11 @@ from batchacct.store import schema
 from batchacct.store.dialects import dialect_of
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+DEADLOCKS = 5
+"""Tries after which a transaction is given up."""
+LONGEST_PAUSE_S = 0.5
 
 
 _EXTRAS = {"postgresql": "postgres", "mariadb": "mysql", "oracle+cx_oracle": "cx_oracle"}
@@ -113,6 +121,19 @@ class Store:
         with self._turn, self.writing() as connection:
             self.dialect.append_alone(connection)
             yield connection
+
+    def untangled(self, transaction: Callable[[], T]) -> T:
+        """What a transaction comes to; it is tried again if the database has undone it in favour of another one (a deadlock)."""
+        for _ in range(DEADLOCKS):
+            try:
+                return transaction()
+            except StoreError as error:
+                cause = error.__cause__
+                if not self.dialect.is_deadlock(cause.orig if isinstance(cause, DBAPIError) else cause):
+                    raise
+                log.info("%s: trying again", error.message)
+                time.sleep(random.uniform(0, LONGEST_PAUSE_S))  # noqa: S311 - so that two do not meet again
+        return transaction()
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 import random
 from collections.abc import Callable, Sequence
@@ -209,3 +210,14 @@ def _trace(store: Store, number: int) -> list[str]:
 def left(store: Store) -> dict[str, int]:
     """How many records are in the tables themselves."""
     return {name: len(rows(store, table)) for name, table in RECORD_TABLES.items()}
+
+
+def same(one: Any, other: Any) -> bool:
+    """Whether two answers are the same, where what is no number is as good as what is none."""
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(same, one, other))
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
+    if isinstance(one, float) and isinstance(other, float) and math.isnan(one) and math.isnan(other):
+        return True
+    return bool(one == other)

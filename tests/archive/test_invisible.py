@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from pathlib import Path
 from typing import Any
@@ -10,21 +9,11 @@ from typing import Any
 import pytest
 
 from batchacct.store import Store
-from tests.archive.farms import asked, chance_farm, left, lived, new_site
+from tests.archive.farms import asked, chance_farm, left, lived, new_site, same
 
 
 def differences(wanted: dict[str, Any], found: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
-    return {name: (wanted[name], found.get(name)) for name in wanted if not _same(wanted[name], found.get(name))}
-
-
-def _same(one: Any, other: Any) -> bool:
-    if isinstance(one, list) and isinstance(other, list):
-        return len(one) == len(other) and all(map(_same, one, other))
-    if isinstance(one, dict) and isinstance(other, dict):
-        return one.keys() == other.keys() and all(_same(one[key], other[key]) for key in one)
-    if isinstance(one, float) and isinstance(other, float) and math.isnan(one) and math.isnan(other):
-        return True
-    return bool(one == other)
+    return {name: (wanted[name], found.get(name)) for name in wanted if not same(wanted[name], found.get(name))}
 
 
 FARMS = int(os.environ.get("BATCHACCT_FARMS", "2"))

@@ -27,7 +27,7 @@ from batchacct.store.tables import RECORD_TABLES
 
 NOW = 1_900_000_000
 TOLD = Told(name="logs", site="SITE", cluster="c1")
-SMALL = Sizes(piece_bytes=40_000, block_bytes=3000, pending_bytes=40_000, bucket_rows=400, whole_rows=300)
+SMALL = Sizes(piece_bytes=40_000, block_bytes=9000, pending_bytes=40_000, bucket_rows=400, whole_rows=300)
 """So small that some thousand lines are in several pieces, batches and buckets."""
 
 Key = tuple[str, ...]
@@ -50,7 +50,7 @@ def check_folder(folder: Path, books: Books) -> None:
     for record_type in (JOB, IDENTITY, PART):
         for file, manifest in finished_files(folder, record_type):
             verify(file, manifest, record_type.time_column)
-    every = {p for p in folder.rglob("*.parquet")}
+    every = set(folder.rglob("*.parquet"))
     assert every == {file for t in (JOB, IDENTITY, PART) for file, _ in finished_files(folder, t)}
     (book,) = (p for p in (folder / BOOKS).glob("*.json") if json.loads(p.read_text())["name"] == books.name)
     assert json.loads(book.read_text())["units"] == books.units

@@ -25,6 +25,7 @@ from batchacct.store import Store
 IMPORTED = (
     "encodings.ascii", "encodings.idna", "alembic", "psycopg", "sqlalchemy.dialects.postgresql.psycopg",
     "batchacct.cli.collecting", "batchacct.cli.telling", "batchacct.cli.main", "batchacct.collector",
+    "batchacct.archive.purging", "batchacct.archive.whole_months",
     "batchacct.completing", "batchacct.store.schema", "loccol.acct", "loccol.lsf", "cecol.blah", "cecol.whisk",
 )  # fmt: skip
 _PR_SET_PDEATHSIG = 1

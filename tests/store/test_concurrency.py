@@ -9,11 +9,15 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from sqlalchemy import insert, select
 
 from batchacct.errors import BusyError
 from batchacct.store import Counts, Store, append
 from batchacct.store.tables import job as job_table
-from tests.records import NOW, ORIGIN, holdings, job, parsed, rows
+from batchacct.store.tables import seen_hour, setting
+from tests.records import LOGGED_AT, NOW, ORIGIN, holdings, job, parsed, rows
+from tests.scripts_2012 import until
+from tests.servers import MariaServer
 
 ROUNDS, PER_ROUND = 4, 800
 OTHER_PROCESS = """\
@@ -84,3 +88,20 @@ def test_a_lock_is_held_by_one_at_a_time(store: Store, store_url: str) -> None:
     with other.lock("publish"):
         pass
     other.close()
+
+
+@pytest.mark.parametrize("store_url", ["mariadb"], indirect=True)
+def test_an_append_that_the_database_undid_is_done_again(store: Store, mariadb: MariaServer) -> None:
+    """A deadlock with somebody who has changed more, and so has the right of way."""
+    append(store, ORIGIN, parsed([job(1)]), NOW)
+    with ThreadPoolExecutor(1) as pool:
+        with store.writing() as other:
+            other.execute(insert(setting), [{"name": f"of another {n}", "value": "", "since": 0} for n in range(500)])
+            other.execute(select(seen_hour).with_for_update()).all()
+            appending = pool.submit(append, store, ORIGIN, parsed([job(1), job(2, logged_at=LOGGED_AT + 9)]), NOW)
+            until(lambda: mariadb.execute("SHOW STATUS LIKE 'Innodb_row_lock_current_waits'").split()[-1] == "1")
+            store.dialect.append_alone(other)
+        counts, _ = appending.result(60)
+    assert mariadb.execute("SHOW STATUS LIKE 'Innodb_deadlocks'").split()[-1] == "1"
+    assert (counts.recorded, counts.known) == (1, 1)
+    assert holdings(store)["job"] == 2

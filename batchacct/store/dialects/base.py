@@ -46,6 +46,9 @@ class Dialect(Protocol):
     partitions: Partitioning | None
     """How tables are partitioned by month; None where the database has no partitions."""
 
+    def is_deadlock(self, error: BaseException | None) -> bool:
+        """Whether an error of the driver says that a transaction was undone in favour of another one, and may be tried again."""
+
     def engine(self, url: URL) -> Engine:
         """An engine whose commits are durable and whose write transactions do not deadlock with each other."""
 

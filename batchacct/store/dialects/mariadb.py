@@ -55,7 +55,7 @@ LONGEST_WAIT_S = 31_536_000
 FEW_ROWS = 500
 """So many go as one INSERT: that takes less time than to make, and to drop, a table to load them into."""
 STATEMENT_BYTES = 1 << 20
-DUPLICATE_KEY = 1062
+DUPLICATE_KEY, DEADLOCK = 1062, 1213
 
 STRICT = "STRICT_ALL_TABLES"
 SQL_MODE = f"{STRICT},NO_ZERO_DATE,NO_ZERO_IN_DATE,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION,NO_AUTO_VALUE_ON_ZERO"
@@ -82,6 +82,9 @@ class MariaDialect:
         self._stages: dict[str, tuple[str, str]] = {}
         self._told: set[str] = set()
         self._loads, self._longest = True, STATEMENT_BYTES
+
+    def is_deadlock(self, error: BaseException | None) -> bool:
+        return isinstance(error, self.driver_error) and error.args[:1] == (DEADLOCK,)
 
     def engine(self, url: URL) -> Engine:
         if url.drivername in {"mysql", "mariadb"}:

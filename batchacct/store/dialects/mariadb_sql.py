@@ -68,5 +68,5 @@ class _Statements(MySQLCompiler):
         """A lock that is to be exclusive later is so from the beginning: two that shared it first would wait for each other."""
         wanted = select._for_update_arg  # noqa: SLF001
         if wanted.key_share:
-            return " FOR UPDATE"
+            return " FOR UPDATE SKIP LOCKED" if wanted.skip_locked else " FOR UPDATE"
         return super().for_update_clause(select, **keywords)

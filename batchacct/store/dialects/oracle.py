@@ -43,7 +43,7 @@ from batchacct.store.scratch import scratch_tables
 LOCK_TIMEOUT_S = 60
 ROWS_PER_ROUND_TRIP = 5_000
 
-UNIQUE_VIOLATED, BUSY, THERE_ALREADY = "ORA-00001", "ORA-00054", "ORA-00955"
+UNIQUE_VIOLATED, BUSY, DEADLOCK, THERE_ALREADY = "ORA-00001", "ORA-00054", "ORA-00060", "ORA-00955"
 
 _TURNS = "CREATE TABLE batchacct_turn (name VARCHAR2(400 CHAR) NOT NULL PRIMARY KEY)"
 _NEW_TURN = "INSERT INTO batchacct_turn (name) VALUES (:name)"
@@ -69,6 +69,9 @@ class OracleDialect:
         self.driver = driver
         self._module = importlib.import_module({"cx_oracle": "cx_Oracle"}.get(driver, driver))
         self.driver_error: type[Exception] = self._module.Error
+
+    def is_deadlock(self, error: BaseException | None) -> bool:
+        return isinstance(error, self.driver_error) and _code(error) == DEADLOCK
 
     def engine(self, url: URL) -> Engine:
         made = create_engine(url.set(drivername=f"oracle+batchacct_{self.driver}"), pool_pre_ping=True)

@@ -30,6 +30,9 @@ class PostgresDialect:
     commits_ddl = False
     partitions: Partitioning | None = PostgresPartitions()
 
+    def is_deadlock(self, error: BaseException | None) -> bool:
+        return isinstance(error, psycopg.errors.DeadlockDetected)
+
     def engine(self, url: URL) -> Engine:
         if url.drivername == "postgresql":
             url = url.set(drivername="postgresql+psycopg")

@@ -35,6 +35,11 @@ class SqliteDialect:
     commits_ddl = False
     partitions: Partitioning | None = None
 
+    def is_deadlock(self, error: BaseException | None) -> bool:
+        """None: one transaction writes at a time."""
+        del error
+        return False
+
     def engine(self, url: URL) -> Engine:
         if not url.database or url.database == ":memory:":
             raise ConfigError("an SQLite database needs a file: sqlite:////var/lib/batchacct/batchacct.db (four slashes)")

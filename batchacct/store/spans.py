@@ -1,0 +1,110 @@
+"""Between which times what is asked for has to be: a database that knows it leaves the partitions of other months alone.
+
+A join tells it for each row (`usage.logged_at = job.logged_at`), which helps where the database looks up one row after the other;
+bounds that are in the statement help always. SQLite has no partitions and is told none: it would choose its indices by them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Column, ColumnElement, Connection, FromClause, and_, case, func, or_, select, true
+
+from batchacct.store.tables import ROWS_PER_LOAD, ROWS_PER_LOAD_BITS, identity, job, load, usage
+
+DAY = 86_400
+LATE = 31 * DAY
+"""A job is logged no longer than this before the time at which, by its record, it was submitted or ended: clocks differ."""
+
+IS_OF_JOB = and_(usage.c.job_id == job.c.id, usage.c.logged_at == job.c.logged_at)
+IS_OF_IDENTITY = and_(identity.c.id == usage.c.identity_id, identity.c.recorded_at == usage.c.identity_at)
+"""How the ledger is joined with the tables of records."""
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Instants from `first` to `last`, both included; None: without bound."""
+
+    first: int | None = None
+    last: int | None = None
+
+    def has(self, at: ColumnElement[int] | Column[Any]) -> ColumnElement[bool]:
+        bounds = [] if self.first is None else [at >= self.first]
+        bounds += [] if self.last is None else [at <= self.last]
+        return and_(true(), *bounds)
+
+
+ANYTIME = Span()
+NEVER = Span(1, 0)
+
+
+def has_partitions(connection: Connection) -> bool:
+    return connection.dialect.name != "sqlite"
+
+
+def of_rows(connection: Connection, rows: FromClause, at: ColumnElement[Any], which: ColumnElement[bool] | None = None) -> Span:
+    """From the first to the last of the times of some rows."""
+    if not has_partitions(connection):
+        return ANYTIME
+    asked = select(func.min(at), func.max(at)).select_from(rows)
+    first, last = connection.execute(asked if which is None else asked.where(which)).one()
+    return NEVER if first is None else Span(first, last)
+
+
+def of_loads(connection: Connection, numbers: Iterable[int]) -> dict[int, Span]:
+    """For each of some loads between which times its rows are; what a collector of an older version has stored does not tell."""
+    numbers = list(numbers)
+    if not has_partitions(connection):
+        return dict.fromkeys(numbers, ANYTIME)
+    asked = select(load.c.id, load.c.first_row_at, load.c.last_row_at).where(load.c.id.in_(numbers))
+    found = {number: Span(first, last) for number, first, last in connection.execute(asked)}
+    return {number: found.get(number, ANYTIME) for number in numbers}
+
+
+def of_load(at: ColumnElement[Any]) -> ColumnElement[bool]:
+    """Whether a time is one of those of the rows of `load`, which a record is joined with."""
+    first, last = func.coalesce(load.c.first_row_at, -(2**62)), func.coalesce(load.c.last_row_at, 2**62)
+    return at.between(first, last)
+
+
+@dataclass(frozen=True, slots=True)
+class Period:
+    """Of the jobs of a period: when they were logged, and, where that was asked for, when their identities were recorded."""
+
+    logged: Span = ANYTIME
+    identities: Span = ANYTIME
+
+
+def when_ended(connection: Connection, begin: int | None, end: int | None, *, identities: bool = False) -> Period:
+    """For the jobs that ended from `begin` to before `end`: the loads say when what ended then was logged."""
+    if not has_partitions(connection) or (begin is None and end is None):
+        return Period()
+    ended = [true() if begin is None else load.c.last_end_at >= begin, true() if end is None else load.c.first_end_at < end]
+    return _period(connection, and_(load.c.first_end_at.is_not(None), *ended), identities=identities)
+
+
+def when_logged(connection: Connection, begin: int, end: int) -> Period:
+    """For the jobs that were logged from `begin` to before `end`."""
+    if not has_partitions(connection):
+        return Period()
+    found = _period(connection, and_(load.c.last_row_at >= begin, load.c.first_row_at < end), identities=True)
+    return Period(Span(begin, end - 1), found.identities)
+
+
+def _period(connection: Connection, which: ColumnElement[bool], *, identities: bool) -> Period:
+    unknown = load.c.first_row_at.is_(None)
+    columns = (
+        *(func.min(load.c.first_row_at), func.max(load.c.last_row_at), func.min(load.c.id), func.max(load.c.id)),
+        func.sum(case((unknown, 1), else_=0)),
+    )
+    some = and_(load.c.record_type == "job", load.c.next_row > 0, or_(which, unknown))
+    first, last, first_load, last_load, untold = connection.execute(select(*columns).where(some)).one()
+    if first_load is None:
+        return Period(NEVER, NEVER)
+    logged = ANYTIME if untold else Span(first, last)
+    if not identities:
+        return Period(logged)
+    ids = usage.c.job_id.between(first_load << ROWS_PER_LOAD_BITS, (last_load << ROWS_PER_LOAD_BITS) + ROWS_PER_LOAD - 1)
+    return Period(logged, of_rows(connection, usage, usage.c.identity_at, and_(ids, logged.has(usage.c.logged_at))))
