@@ -34,7 +34,7 @@ POINTS = (
 )
 OTHER_POINTS = {
     *("build.before-commit", "send.handed-over", "send.before-confirm"),
-    *("migrate.step", "migrate.recorded", "migrate.before-commit"),
+    *("migrate.step", "migrate.recorded", "migrate.before-commit", "partition.statement"),
 }
 """Those of publishing, see test_kill.py, and of migrating, see test_kill_migrating.py."""
 OTHER_FOLDERS = ("archive",)
