@@ -22,17 +22,12 @@ from tests.faults.forks import Forked, Forks
 from tests.fix_counts import RecordProperty, record_counts
 from tests.fix_stores import empty
 from tests.records import NOW
-from tests.store.schemas import Rows, create_at, differences, everything, fill, rows_of_a_site
+from tests.store.schemas import Rows, create_at, differences, everything, fill
 
 POINTS = ("migrate.step", "migrate.recorded", "migrate.before-commit", "partition.statement")
-KILLS = int(os.environ.get("BATCHACCT_KILLS", "6"))
+KILLS = int(os.environ.get("BATCHACCT_KILLS", "4"))
 SIGKILLED = -9
 PATIENCE_S = 60
-
-
-@pytest.fixture(scope="session")
-def holding(tmp_path_factory: pytest.TempPathFactory) -> Rows:
-    return rows_of_a_site(tmp_path_factory.mktemp("migrating"))
 
 
 @dataclass

@@ -15,12 +15,7 @@ from batchacct.store import Store, append, partitions, schema
 from batchacct.store.months import Month
 from batchacct.store.tables import job as job_table
 from tests.records import NOW, ORIGIN, job, parsed, rows
-from tests.store.schemas import Rows, create_at, differences, everything, fill, rows_of_a_site
-
-
-@pytest.fixture(scope="session")
-def holding(tmp_path_factory: pytest.TempPathFactory) -> Rows:
-    return rows_of_a_site(tmp_path_factory.mktemp("hindered"))
+from tests.store.schemas import Rows, create_at, differences, everything, fill
 
 
 @pytest.fixture

@@ -12,14 +12,9 @@ from batchacct.errors import BusyError, SchemaError
 from batchacct.ledger.books import read_books
 from batchacct.store import Store, append, schema
 from tests.records import NOW, ORIGIN, holdings, job, parsed
-from tests.store.schemas import Rows, create_at, differences, everything, fill, rows_of_a_site
+from tests.store.schemas import Rows, create_at, differences, everything, fill
 
 OLDER = [script.revision for script in schema._wanting(None)][:-1]
-
-
-@pytest.fixture(scope="session")
-def holding(tmp_path_factory: pytest.TempPathFactory) -> Rows:
-    return rows_of_a_site(tmp_path_factory.mktemp("migrations"))
 
 
 @pytest.fixture
