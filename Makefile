@@ -20,7 +20,7 @@ KILLS ?= 500
 FARMS ?= 30
 PYTEST = $(BIN)/python -m pytest -q -n 2 --dist loadfile
 
-.PHONY: help demo test check lint types docs-fresh second-zone bench soak fuzz crash docs clean
+.PHONY: help demo test check lint types docs-fresh second-zone bench soak growth fuzz crash docs clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -49,6 +49,9 @@ bench: $(VENV)/ready-test ## Measure, and print ratios (BENCH_JOBS=, BENCH_UNITS
 
 soak: $(VENV)/ready-test ## A collector under load for SOAK_SECONDS= (1200) into SOAK_DATABASE= (sqlite, postgresql), and at rest
 	$(BIN)/python -m benchmarks.soak
+
+growth: $(VENV)/ready-test ## Growth of each phase with the jobs, BENCH_SIZES= on BENCH_DATABASE= (sqlite, postgresql, mariadb); half an hour
+	$(BIN)/python -m benchmarks.growth
 
 fuzz: $(VENV)/ready-test ## The long fuzz run: FUZZ= damaged excerpts (a million) through every parser; hours
 	BATCHACCT_FUZZ=$(FUZZ) $(PYTEST) -k "fuzz or mutated or lanes"

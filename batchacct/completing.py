@@ -154,12 +154,16 @@ def _next_loads(connection: Connection, rule: Rule) -> tuple[dict[int, int], boo
     loads: dict[int, int] = {}
     total = 0
     oldest = select(load.c.id, load.c.completed_to, load.c.next_row).where(is_open).order_by(load.c.id).limit(LOADS_PER_STEP)
-    for number, first_row, next_row in connection.execute(unlocked(oldest)):
+    is_left = False
+    for number, first_row, next_row in connection.execute(oldest):
         total += next_row - first_row
         if loads and total > ROWS_PER_STEP:
-            return loads, True
+            is_left = True
+            break
         loads[number] = first_row
-    return loads, len(loads) == LOADS_PER_STEP
+    is_left |= len(loads) == LOADS_PER_STEP
+    free = connection.scalars(unlocked(select(load.c.id).where(load.c.id.in_(loads)).order_by(load.c.id))).all()
+    return {number: loads[number] for number in free}, is_left
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from batchacct import memory
-from benchmarks import apel, loading, parse, parsers, publish, resident
+from benchmarks import apel, growth, loading, parse, parsers, publish, resident
 from benchmarks.farm import Databases, Logs
 from benchmarks.figures import Figures
 
@@ -59,7 +59,7 @@ def run(options: argparse.Namespace, workdir: Path, figures: Figures) -> None:
             ({"join", "publish"}, lambda: publish.measure(figures, logs(), databases)),
             ({"whole"}, lambda: publish.measure_whole(figures, logs(), databases)),
             ({"memory"}, lambda: resident.measure_memory(figures, workdir, databases, options.memory_jobs, options.seed)),
-            ({"growth"}, lambda: resident.measure_growth(figures, workdir, databases, options.growth, options.seed)),
+            ({"growth"}, lambda: growth.add_to(figures, workdir, options.growth, options.seed)),
             ({"apel"}, lambda: apel.measure(figures, logs(min(options.jobs, options.apel_jobs)), databases)),
         ]
         for names, measure in steps:

@@ -25,6 +25,7 @@ from pathlib import Path
 
 from batchacct.store import Store
 from benchmarks.farm import Logs, configuration
+from benchmarks.figures import Figures
 from benchmarks.growing import PHASES
 from benchmarks.servers import NAMES, Running, running
 
@@ -89,6 +90,16 @@ def _run(phase: str, config_path: Path) -> dict[str, float]:
         raise RuntimeError(f"{' '.join(command)}: {done.stderr}")
     told: dict[str, float] = json.loads(done.stdout)
     return told
+
+
+def add_to(figures: Figures, workdir: Path, sizes: list[int], seed: int) -> None:
+    """Jobs a second by the number of jobs with SQLite, each beside the smallest one's: equal where cost grows in proportion."""
+    smallest: dict[str, float] = {}
+    for jobs in sorted(sizes):
+        for point in measure("sqlite", Logs.made(workdir, jobs, seed), workdir):
+            rate = jobs / point.elapsed_s
+            reference = smallest.setdefault(point.phase, rate)
+            figures.add(f"growth, {point.phase} {jobs:,} jobs, SQLite", rate, "jobs/s", reference, f"the same with {min(sizes):,}")
 
 
 def exponent(smaller: Point, larger: Point) -> float:

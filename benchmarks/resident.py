@@ -1,4 +1,4 @@
-"""Memory and growth: each in a process of its own, `python -m benchmarks.resident collect|publish CONFIG`, which tells its peak."""
+"""Memory: each in a process of its own, `python -m benchmarks.resident collect|publish CONFIG`, which tells its peak."""
 
 from __future__ import annotations
 
@@ -27,19 +27,6 @@ def measure_memory(figures: Figures, workdir: Path, databases: Databases, jobs: 
         for what in ("collect", "publish"):
             told = _run(what, site.config_path)
             figures.add(f"peak memory, {what} {jobs:,} jobs", told["peak_mb"], "MB (less is better)", LIMIT_MB, "the limit")
-
-
-def measure_growth(figures: Figures, workdir: Path, databases: Databases, sizes: list[int], seed: int) -> None:
-    """Jobs a second by the number of jobs, each beside the smallest one's: equal where cost grows linearly."""
-    smallest: dict[str, float] = {}
-    for jobs in sorted(sizes):
-        logs = Logs.made(workdir, jobs, seed)
-        with databases.empty(SQLITE, logs) as site:
-            site.store.close()
-            for what in ("collect", "publish"):
-                rate = jobs / _run(what, site.config_path)["elapsed_s"]
-                reference = smallest.setdefault(what, rate)
-                figures.add(f"growth, {what} {jobs:,} jobs, {SQLITE}", rate, "jobs/s", reference, f"the same with {min(sizes):,}")
 
 
 def _run(what: str, config_path: Path) -> dict[str, float]:
