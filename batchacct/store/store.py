@@ -226,7 +226,10 @@ _ADVICE = (
     (r"\(error (1021|1114|1026)\)|errno: 28", "Make room; nothing was lost, it goes on where it stopped"),
     (r"\(error (1205|1213)\)", "Another process was in the way; nothing was lost, it goes on where it stopped"),
     (r"\(error (1153|1301)\)", "Set max_allowed_packet on the database server to more than its largest message or log line"),
-    (r"\(error (2006|2013|2055|1053|1927)\)", "Nothing was lost; it goes on where it stopped, once the server is there again"),
+    (
+        r"\(error (0|2006|2013|2055|1053|1927)\)",
+        "Nothing was lost; it goes on once the server is there again (a statement over its max_allowed_packet has the same effect)",
+    ),
     (r"\(error (2002|2003|2005)\)", "Is the server running, and the address right?"),
     (r"\(error (1290|1836|3100)\)", "The server is read-only: connect to the one that is written to"),
     (r"ora-(01017|28000|28001)", "Check the user name and password in the connection file"),

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import sqlite3
 from pathlib import Path
 
-from sqlalchemy import create_engine, text
+from sqlalchemy import create_engine, make_url, text
 
 from batchacct.store import Store
 from batchacct.store.tables import metadata
+from tests.servers import MariaServer
 
 
 class SqliteFile:
@@ -79,3 +81,31 @@ class PostgresServer:
         with self._engine.connect() as connection:
             for statement in statements:
                 connection.execute(text(statement))
+
+
+class MariaDatabase:
+    """A MariaDB database, whose connections are ended while they are in a transaction."""
+
+    def __init__(self, server: MariaServer) -> None:
+        self._server = server
+        server.empty("batchacct_histories")
+        url = make_url(server.url).set(database="batchacct_histories")
+        self.store = Store(url.render_as_string(hide_password=False))
+        self.store.create()
+
+    def empty(self) -> None:
+        self._server.execute("; ".join(f"DELETE FROM `{name}`" for name in metadata.tables), "batchacct_histories")
+
+    def hinder(self) -> bool:
+        in_a_transaction = "SELECT trx_mysql_thread_id FROM information_schema.innodb_trx WHERE trx_mysql_thread_id > 0"
+        found = self._server.execute(in_a_transaction).split()
+        for number in found:
+            with contextlib.suppress(RuntimeError):  # it has ended by itself
+                self._server.execute(f"KILL {number}")
+        return bool(found)
+
+    def release(self) -> None:
+        """What was ended can be made anew."""
+
+    def close(self) -> None:
+        self.store.close()

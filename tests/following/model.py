@@ -194,7 +194,7 @@ def _books(store: Store, comments: Counter[bool]) -> Iterator[str]:
     """What is wrong with the books: nothing is read twice, and every unit is accounted for."""
     with store.reading() as connection:
         problems = read_books(connection).problems
-        of_jobs = connection.execute(select(job.c.id.op("/")(ROWS_PER_LOAD), job.c.source_offset)).all()
+        of_jobs = connection.execute(select(job.c.id // ROWS_PER_LOAD, job.c.source_offset)).all()
         loads = [dict(row) for row in connection.execute(select(load).order_by(load.c.file_id, load.c.start_offset)).mappings()]
     yield from problems
     spans = {row["id"]: range(cast("int", row["start_offset"]), cast("int", row["end_offset"])) for row in loads}

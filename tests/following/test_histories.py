@@ -13,6 +13,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,12 +21,12 @@ from batchacct.errors import BatchacctError
 from batchacct.parsing import reading
 from tests.fix_counts import RecordProperty, record_counts
 from tests.following.chances import random_history, shortened
-from tests.following.databases import PostgresServer, SqliteFile
+from tests.following.databases import MariaDatabase, PostgresServer, SqliteFile
 from tests.following.histories import Database, History, Play
 from tests.following.model import LONGEST_UNIT
 
 WANTED = int(os.environ.get("BATCHACCT_HISTORIES", "0"))
-NUMBERS = {"SQLite": range(WANTED or 150), "PostgreSQL": range(WANTED or 60)}
+NUMBERS = {"SQLite": range(WANTED or 150), "PostgreSQL": range(WANTED or 60), "MariaDB": range(WANTED or 15)}
 TOGETHER = 30
 SMALL_BLOCK = 700
 TOLD = (
@@ -71,15 +72,15 @@ FAILED_ONCE = {
 class Players:
     """Databases that are made when they are asked for, and a folder for each history."""
 
-    def __init__(self, folder: Path, logs: Path, postgresql_url: Callable[[], str]) -> None:
-        self._folder, self._logs, self._postgresql_url = folder, logs, postgresql_url
+    def __init__(self, folder: Path, logs: Path, of_session: Callable[[str], Any]) -> None:
+        self._folder, self._logs, self._of_session = folder, logs, of_session
         self._databases: dict[str, Database] = {}
         self._played = 0
 
     def play(self, kind: str, history: History) -> Counter[str]:
         """Raises: what `Play.run` does."""
         if kind not in self._databases:
-            self._databases[kind] = SqliteFile(self._folder) if kind == "SQLite" else PostgresServer(self._postgresql_url())
+            self._databases[kind] = self._made(kind)
         self._played += 1
         path = self._logs / str(self._played)
         assert reading.read_blocks.__kwdefaults__ is not None
@@ -88,6 +89,13 @@ class Players:
             return Play(history, self._databases[kind], path).run()
         finally:
             shutil.rmtree(path)
+
+    def _made(self, kind: str) -> Database:
+        if kind == "SQLite":
+            return SqliteFile(self._folder)
+        if kind == "PostgreSQL":
+            return PostgresServer(self._of_session("postgresql_url"))
+        return MariaDatabase(self._of_session("mariadb"))
 
     def why(self, kind: str, history: History) -> str:
         """What is wrong with a history; "" for nothing."""
@@ -120,7 +128,7 @@ def players(request: pytest.FixtureRequest) -> Iterator[Players]:
         defaults = reading.read_blocks.__kwdefaults__
         assert defaults is not None
         stack.callback(defaults.update, dict(defaults))
-        yield stack.enter_context(contextlib.closing(Players(folder, logs, lambda: str(request.getfixturevalue("postgresql_url")))))
+        yield stack.enter_context(contextlib.closing(Players(folder, logs, request.getfixturevalue)))
 
 
 @pytest.mark.parametrize("kind", NUMBERS)

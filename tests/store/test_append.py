@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from typing import Any
 
@@ -213,3 +214,33 @@ def test_a_reader_sees_one_state_of_the_database(store: Store) -> None:
         store_jobs(store, job(1))
         assert connection.scalar(count) == before == 0
     assert holdings(store)["job"] == 1
+
+
+ALIKE = ("k", "K", "k ", " k", "k\t", "\u00e9", "e\u0301", "e", "\u00c9", "ss", "\u00df", "\uff4b", "k\u200b")
+
+
+@pytest.mark.parametrize("at_once", [True, False], ids=["one batch", "batch by batch"])
+def test_keys_that_look_alike_are_different(store: Store, at_once: bool) -> None:
+    """Texts are the same if their bytes are: no database folds case, accents or blanks at the end."""
+    records = [job(n, record_key=key) for n, key in enumerate(ALIKE)]
+    for batch in [records] if at_once else [[record] for record in records]:
+        store_jobs(store, *batch)
+    assert store_jobs(store, *records).known == len(ALIKE)
+    assert sorted(str(row["record_key"]) for row in rows(store, job_table)) == sorted(ALIKE)
+    with store.reading() as connection:
+        found = connection.scalars(select(job_table.c.record_key).where(job_table.c.record_key == "k")).all()
+    assert found == ["k"]
+
+
+def test_an_error_half_way_leaves_no_temporary_table_in_the_way(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    store_jobs(store, job(1))
+
+    def failing(*_: object) -> int:
+        raise store.engine.dialect.loaded_dbapi.OperationalError("database or disk is full")
+
+    monkeypatch.setattr(sys.modules["batchacct.store.append"], "_drop_known", failing)
+    with pytest.raises(StoreError, match="disk is full"):
+        store_jobs(store, job(1), job(2))
+    monkeypatch.undo()
+    counts = store_jobs(store, job(1), job(2))
+    assert (counts.recorded, counts.known) == (1, 1)

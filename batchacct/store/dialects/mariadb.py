@@ -55,6 +55,8 @@ LONGEST_WAIT_S = 31_536_000
 FEW_ROWS = 500
 """So many go as one INSERT: that takes less time than to make, and to drop, a table to load them into."""
 STATEMENT_BYTES = 1 << 20
+PACKET_BYTES_KEPT = 1024
+"""Of the longest statement a server takes, for what is around it."""
 DUPLICATE_KEY, DEADLOCK = 1062, 1213
 
 STRICT = "STRICT_ALL_TABLES"
@@ -81,7 +83,7 @@ class MariaDialect:
     def __init__(self) -> None:
         self._stages: dict[str, tuple[str, str]] = {}
         self._told: set[str] = set()
-        self._loads, self._longest = True, STATEMENT_BYTES
+        self._loads, self._packet_bytes, self._statement_bytes = True, STATEMENT_BYTES, STATEMENT_BYTES
 
     def is_deadlock(self, error: BaseException | None) -> bool:
         return isinstance(error, self.driver_error) and error.args[:1] == (DEADLOCK,)
@@ -115,7 +117,7 @@ class MariaDialect:
         with contextlib.closing(connection.connection.cursor()) as cursor:
             if self._loads and "TEMPORARY" in table._prefixes:  # noqa: SLF001
                 self._load(cursor, table.name, batch)
-            elif self._loads and batch.num_rows > FEW_ROWS:
+            elif self._loads and (batch.num_rows > FEW_ROWS or batch.nbytes > self._statement_bytes):
                 self._load_and_insert(connection, cursor, table, batch)
             else:
                 self._insert(cursor, table.name, batch)
@@ -142,7 +144,7 @@ class MariaDialect:
 
     def _load(self, cursor: Any, table: str, batch: pa.RecordBatch) -> None:
         """By LOAD DATA LOCAL.  Raises: StoreError if it gave a warning: something was cut, or is not what it was."""
-        with in_memory(as_lines(batch)) as path:
+        with in_memory(as_lines(batch)) as path, _giving_files(cursor.connection):
             cursor.execute(f"LOAD DATA LOCAL INFILE '{path}' INTO TABLE `{table}` {LINES} ({_names(batch)})")
         cursor.execute("SHOW WARNINGS")
         if (warning := cursor.fetchone()) is not None:
@@ -151,7 +153,12 @@ class MariaDialect:
     def _insert(self, cursor: Any, table: str, batch: pa.RecordBatch) -> None:
         statement = f"INSERT INTO `{table}` ({_names(batch)}) VALUES ".encode()  # noqa: S608 - names of columns
         with _known_records(self.driver_error, table):
-            for values in as_values(batch, self._longest):
+            for values in as_values(batch, self._statement_bytes):
+                if len(statement) + len(values) > self._packet_bytes - PACKET_BYTES_KEPT:
+                    raise StoreError(
+                        f"table {table}: a row of {len(values):,} bytes is too long for a statement: set local_infile = ON on the "
+                        f"database server, or its max_allowed_packet, which is {self._packet_bytes:,}, to more"
+                    )
                 cursor.execute(statement + values)
 
     def fetch(self, connection: Connection, query: SelectBase, schema: pa.Schema) -> pa.RecordBatch:
@@ -187,8 +194,12 @@ class MariaDialect:
             cursor.execute("SELECT " + ", ".join(f"@@{name}" for name in _ASKED))
             found = dict(zip(_ASKED, cursor.fetchone(), strict=True))
             is_mariadb = "mariadb" in str(found["version"]).lower()
+            if not is_mariadb:
+                self._tell("batchacct was never run on MySQL, and is known not to do all of its work there: use MariaDB")
             cursor.execute(f"SET NAMES utf8mb4 COLLATE {collation(is_mariadb=is_mariadb)}")
         driver.autocommit(True)
+        with _giving_files(driver):
+            pass  # from now on it does not
         _keep_alive(getattr(driver, "_sock", None))
         if STRICT not in str(found["sql_mode"]).split(","):
             raise StoreError(
@@ -196,7 +207,8 @@ class MariaDialect:
                 "its session's sql_mode, or connect past the proxy that does not"
             )
         self._loads = bool(found["local_infile"])
-        self._longest = min(int(found["max_allowed_packet"]) // 2, STATEMENT_BYTES)
+        self._packet_bytes = int(found["max_allowed_packet"])
+        self._statement_bytes = min(self._packet_bytes // 2, STATEMENT_BYTES)
         if not self._loads:
             self._tell(
                 "the database server takes no LOAD DATA LOCAL, so loading is slower than it could be: set local_infile = ON there"
@@ -227,7 +239,8 @@ def _begin(connection: Connection) -> None:
 
 def _spoil(connection: Connection) -> None:
     """Temporary tables outlive a rollback here: the connection is not used again."""
-    connection.info["spoiled"] = True
+    if not connection.invalidated:
+        connection.info["spoiled"] = True
 
 
 def _refuse_spoiled(_driver: object, entry: Any, _proxy: object) -> None:
@@ -256,6 +269,18 @@ def in_memory(content: memoryview) -> Iterator[str]:
         yield f"/proc/self/fd/{handle}"
     finally:
         os.close(handle)
+
+
+@contextlib.contextmanager
+def _giving_files(driver: Any) -> Iterator[None]:
+    """The driver gives the server files that this asks for, meanwhile alone. (mysqlclient cannot be told to stop.)"""
+    if hasattr(driver, "_local_infile"):
+        driver._local_infile = True  # noqa: SLF001
+    try:
+        yield
+    finally:
+        if hasattr(driver, "_local_infile"):
+            driver._local_infile = False  # noqa: SLF001
 
 
 def _keep_alive(connected: socket.socket | None) -> None:
