@@ -153,17 +153,17 @@ def _next_loads(connection: Connection, rule: Rule) -> tuple[dict[int, int], boo
     mark_unlocked(connection, and_(is_open, rows == 0), completed_at=load.c.loaded_at, completed_to=load.c.next_row)
     loads: dict[int, int] = {}
     total = 0
-    # Oracle locks no rows of a statement with a limit: the last load is asked for before
-    last = connection.scalar(select(load.c.id).where(is_open).order_by(load.c.id).offset(LOADS_PER_STEP - 1).limit(1))
-    oldest = select(load.c.id, load.c.completed_to, load.c.next_row).where(is_open).order_by(load.c.id)
-    if last is not None:
-        oldest = oldest.where(load.c.id <= last)
-    for number, first_row, next_row in connection.execute(unlocked(oldest)):
+    oldest = select(load.c.id, load.c.completed_to, load.c.next_row).where(is_open).order_by(load.c.id).limit(LOADS_PER_STEP)
+    is_left = False
+    for number, first_row, next_row in connection.execute(oldest):
         total += next_row - first_row
         if loads and total > ROWS_PER_STEP:
-            return loads, True
+            is_left = True
+            break
         loads[number] = first_row
-    return loads, last is not None
+    is_left |= len(loads) == LOADS_PER_STEP
+    free = connection.scalars(unlocked(select(load.c.id).where(load.c.id.in_(loads)).order_by(load.c.id))).all()
+    return {number: loads[number] for number in free}, is_left
 
 
 @contextmanager

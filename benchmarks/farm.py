@@ -17,12 +17,13 @@ from batchacct.config import Config, load_config
 from batchacct.demo.farm import VO_MAP
 from batchacct.store import Store
 from benchmarks.large_logs import write_large
-from tests.servers import MissingServerError, postgresql
+from tests.fix_stores import empty
+from tests.servers import MissingServerError, mariadb_server, postgresql
 
 NOW = 1_767_225_600
 """The time it is taken to be, 2026-01-01: long after the last job, so that nothing waits for its identity."""
 
-SQLITE, POSTGRESQL = "SQLite", "PostgreSQL"
+SQLITE, POSTGRESQL, MARIADB = "SQLite", "PostgreSQL", "MariaDB"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,21 +69,24 @@ publish = {{ path = "{folder.resolve()}/outgoing" }}
 
 @dataclass
 class Databases:
-    """Empty databases for one measurement each; PostgreSQL is started when it is first asked for."""
+    """Empty databases for one measurement each; servers are started when they are first asked for."""
 
     workdir: Path
     servers: ExitStack = field(default_factory=ExitStack)
-    postgresql_url: str | None = None
+    urls: dict[str, str] | None = None
+    """Of the servers, by kind."""
     missing: str | None = None
 
     def kinds(self) -> tuple[str, ...]:
         """Those that are installed."""
-        if self.postgresql_url is None and self.missing is None:
-            try:
-                self.postgresql_url = self.servers.enter_context(postgresql())
-            except MissingServerError as error:
-                self.missing = str(error)
-        return (SQLITE, POSTGRESQL) if self.postgresql_url else (SQLITE,)
+        if self.urls is None:
+            self.urls = {}
+            for kind, start in ((POSTGRESQL, postgresql), (MARIADB, _mariadb)):
+                try:
+                    self.urls[kind] = self.servers.enter_context(start())
+                except MissingServerError as error:
+                    self.missing = f"{self.missing}; {error}" if self.missing else str(error)
+        return (SQLITE, *self.urls)
 
     @contextmanager
     def empty(self, kind: str, logs: Logs) -> Iterator[Site]:
@@ -90,9 +94,9 @@ class Databases:
         folder = Path(tempfile.mkdtemp(prefix="site-", dir=self.workdir))
         url = f"sqlite:///{folder.resolve()}/batchacct.db"
         try:
-            if kind == POSTGRESQL:
-                assert self.postgresql_url is not None
-                url = self.postgresql_url
+            if kind != SQLITE:
+                assert self.urls is not None
+                url = self.urls[kind]
                 _emptied(url)
             config_path = configuration(folder, logs, url)
             store = Store(url)
@@ -130,11 +134,16 @@ def now() -> int:
     return NOW
 
 
+@contextmanager
+def _mariadb() -> Iterator[str]:
+    with mariadb_server() as server:
+        yield server.url
+
+
 def _emptied(url: str) -> None:
+    empty(url)
     server = Store(url)
-    with server.writing() as connection:
-        connection.execute(text("DROP SCHEMA public CASCADE"))
-        connection.execute(text("CREATE SCHEMA public"))
-    with server.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        connection.execute(text("CHECKPOINT"))
+    if server.dialect.name == "postgresql":
+        with server.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            connection.execute(text("CHECKPOINT"))
     server.close()

@@ -1,24 +1,31 @@
 """Loading alone: parsed batches into the store, beside the database's own bulk path with the very same rows.
 
 Ours is `append` as a collection calls it, so with the position, the load's row and one durable commit a batch. The reference
-reads nothing, converts nothing and books nothing: COPY of bytes, or `executemany` of tuples, that were taken from our own
-tables before the clock started, into tables of the same columns, keys and indexes, the same rows a commit, one connection.
+reads nothing, converts nothing and books nothing: COPY or LOAD DATA of bytes, or `executemany` of tuples, that were taken from our
+own tables before the clock started, into tables of the same columns, keys and indexes, the same rows a commit, one connection.
 """
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import islice
 
 import psycopg
-from sqlalchemy import make_url
+import pyarrow as pa
+import pymysql
+from sqlalchemy import Float, LargeBinary, Text, make_url, select
 
 from batchacct.following import Position
 from batchacct.parsing import Parsed, registry
 from batchacct.store import Origin, Store, append
+from batchacct.store.columns import KeyText
+from batchacct.store.dialects.mariadb import SQL_MODE, in_memory
+from batchacct.store.dialects.mariadb_rows import LINES, as_lines
 from batchacct.store.tables import ROWS_PER_LOAD_BITS, job
-from benchmarks.farm import POSTGRESQL, Databases, Logs, now
+from benchmarks.farm import MARIADB, POSTGRESQL, SQLITE, Databases, Logs, now
 from benchmarks.figures import Figures, Stopwatch, alternating
 from benchmarks.parse import parsed_file
 
@@ -45,8 +52,7 @@ class _Loading:
             with watch.running():
                 self._append_all(site.store)
             if self.prepared is None:
-                copied = _copied_out if self.kind == POSTGRESQL else _selected
-                self.prepared = copied(site.store, self.commits)
+                self.prepared = _PREPARED[self.kind](site.store, self.commits)
         return watch.elapsed_s
 
     def _append_all(self, store: Store) -> None:
@@ -70,10 +76,8 @@ class _Loading:
         with self.databases.empty(self.kind, self.logs) as site:
             site.store.close()
             url = str(site.config.database.url)
-            if self.kind == POSTGRESQL:
-                self._copy(url, watch)
-            else:
-                self._execute_many(url, watch)
+            ways = {POSTGRESQL: self._copy, MARIADB: self._load_data, SQLITE: self._execute_many}
+            ways[self.kind](url, watch)
         return watch.elapsed_s
 
     def _copy(self, url: str, watch: Stopwatch) -> None:
@@ -82,6 +86,22 @@ class _Loading:
                 with connection.cursor() as cursor, cursor.copy("COPY job FROM STDIN (FORMAT csv)") as stream:
                     stream.write(piece)  # type: ignore[arg-type]
                 connection.commit()
+
+    def _load_data(self, url: str, watch: Stopwatch) -> None:
+        asked = make_url(url)
+        with contextlib.ExitStack() as stack:
+            connection = stack.enter_context(
+                pymysql.connect(
+                    host=asked.host, port=asked.port, user=asked.username, database=asked.database, sql_mode=SQL_MODE,
+                    charset="utf8mb4", local_infile=True,
+                )
+            )  # fmt: skip
+            paths = [stack.enter_context(in_memory(memoryview(piece))) for piece in self.prepared or ()]  # type: ignore[arg-type]
+            cursor = connection.cursor()
+            with watch.running():
+                for path in paths:
+                    cursor.execute(f"LOAD DATA LOCAL INFILE '{path}' INTO TABLE job {LINES}")
+                    connection.commit()
 
     def _execute_many(self, url: str, watch: Stopwatch) -> None:
         connection = sqlite3.connect(make_url(url).database or "", isolation_level=None)
@@ -102,7 +122,11 @@ def measure(figures: Figures, logs: Logs, databases: Databases) -> None:
     jobs = sum(parsed.records.num_rows for parsed in batches)
     if jobs < logs.jobs:
         figures.note(f"of {logs.jobs:,} jobs the first {jobs:,} were loaded to compare, as all rows are held in memory for it")
-    against = {POSTGRESQL: "COPY of prepared bytes", "SQLite": "executemany of prepared tuples"}
+    against = {
+        POSTGRESQL: "COPY of prepared bytes",
+        MARIADB: "LOAD DATA of prepared bytes",
+        SQLITE: "executemany of prepared tuples",
+    }
     for kind in databases.kinds():
         loading = _Loading(kind, databases, logs, batches)
         ours_s, reference_s = alternating(loading.ours_s, loading.reference_s)
@@ -126,9 +150,30 @@ def _copied_out(store: Store, commits: list[tuple[int, int]]) -> list[bytes]:
     return pieces
 
 
+def _lines(store: Store, commits: list[tuple[int, int]]) -> list[bytes]:
+    """The rows of each batch as MariaDB reads them."""
+    schema = pa.schema([(column.name, _ARROW.get(type(column.type), pa.int64())) for column in job.columns])
+    pieces = []
+    with store.reading() as connection:
+        for first, last in commits:
+            rows = connection.execute(select(job).where(job.c.id.between(first, last)).order_by(job.c.id)).all()
+            columns = zip(*rows, strict=True)
+            arrays = [pa.array(values, field.type) for values, field in zip(columns, schema, strict=True)]
+            pieces.append(bytes(as_lines(pa.RecordBatch.from_arrays(arrays, schema=schema))))
+    return pieces
+
+
 def _selected(store: Store, commits: list[tuple[int, int]]) -> list[list[tuple[object, ...]]]:
     connection = sqlite3.connect(store.engine.url.database or "")
     query = "SELECT * FROM job WHERE id BETWEEN ? AND ? ORDER BY id"
     rows = [connection.execute(query, bounds).fetchall() for bounds in commits]
     connection.close()
     return rows
+
+
+_ARROW: dict[type, pa.DataType] = {Text: pa.string(), KeyText: pa.string(), LargeBinary: pa.binary(), Float: pa.float64()}
+_PREPARED: dict[str, Callable[[Store, list[tuple[int, int]]], list[bytes] | list[list[tuple[object, ...]]]]] = {
+    POSTGRESQL: _copied_out,
+    MARIADB: _lines,
+    SQLITE: _selected,
+}

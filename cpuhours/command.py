@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import datetime as dt
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
 
-from batchacct.cli.common import config_option, open_store
+from batchacct.cli.common import open_store
 from batchacct.clock import unix_now
-from batchacct.config import Config
+from batchacct.config import default_path, load_config
 from batchacct.errors import ConfigError
+from cpuhours.figures import Figures, StoreFigures
 from cpuhours.query import DAY_S, GROUPS
 from cpuhours.report import FORMATS, Question, make_report, plot_report, show
 
@@ -47,9 +50,17 @@ def instant(text: str, now: int) -> int:
 @click.option("--normalise", metavar="BENCHMARK", help="Normalised hours too: HEPscore23, HEPSPEC or Si2k.")
 @click.option("--format", "form", type=click.Choice(FORMATS), default="table", show_default=True, help="How to print it.")
 @click.option("--plot", type=click.Path(path_type=Path), help="Draw hours by day, too: FILE.png, .svg or .pdf.", metavar="FILE")
-@config_option
+@click.option(
+    "--archive", type=click.Path(path_type=Path), metavar="FOLDER", help="Of the Parquet files in a folder, summed by Spark."
+)
+@click.option("--master", metavar="URL", help="The Spark cluster, spark://HOST:PORT; with --archive.")
+@click.option(
+    "--config",
+    "config_path",
+    type=click.Path(path_type=Path),
+    help="Configuration file.  [default: $BATCHACCT_CONFIG, else /etc/batchacct/batchacct.toml]",
+)
 def report(
-    config: Config,
     *,
     by: str,
     begin: str | None,
@@ -58,6 +69,9 @@ def report(
     normalise: str | None,
     form: str,
     plot: Path | None,
+    archive: Path | None,
+    master: str | None,
+    config_path: Path | None,
 ) -> None:
     """Sums what jobs used, by VO, day, queue, user or cluster.
 
@@ -70,9 +84,27 @@ def report(
         from cpuhours.plot import checked_path  # noqa: PLC0415 - slow to import, and most reports are tables only
 
         checked_path(plot)
-    with open_store(config) as store:
-        answer = make_report(store, question)
+    if (archive is None) != (master is None):
+        raise ConfigError("--archive FOLDER and --master spark://HOST:PORT belong together: give both, or neither")
+    with _figures(archive, master, config_path) as (figures, site):
+        answer = make_report(figures, question)
         show(answer, form)
         if plot is not None:
-            plot_report(store, answer, plot, config.site)
+            plot_report(figures, answer, plot, site)
             click.echo(f"wrote {plot}", err=True)
+
+
+@contextmanager
+def _figures(archive: Path | None, master: str | None, config_path: Path | None) -> Iterator[tuple[Figures, str]]:
+    """Who has the figures, and of what site they are."""
+    if archive is None or master is None:
+        config = load_config(config_path or default_path())
+        with open_store(config) as store:
+            yield StoreFigures(store), config.site
+        return
+    from batchacct.backfill.spark import session  # noqa: PLC0415 - of the extra [spark]
+
+    with session(master) as spark:
+        from cpuhours.on_spark import SparkFigures  # noqa: PLC0415 - likewise
+
+        yield SparkFigures(spark, archive), archive.name

@@ -92,6 +92,12 @@ def usage_by(
         conditions.append(_VO.in_(vo))
     levels = _LEVEL if normalise else ()
     rows = _rows(store, lambda period: _grouped(names, levels, conditions, period), begin, end, identities=True)
+    return framed(rows, names, normalise)
+
+
+def framed(rows: Sequence[tuple[Any, ...]], names: list[str], normalise: str | None) -> pd.DataFrame:
+    """Rows of groups, sums (and of what the benchmark depends on) as `usage_by` gives them."""
+    levels = _LEVEL if normalise else ()
     columns = [*names, *levels, *SUMS, *_BOTH]
     frame = pd.DataFrame(rows, columns=columns).astype(dict.fromkeys((*SUMS, *_BOTH), "int64"))
     sums = [*SUMS, *_BOTH]
@@ -246,6 +252,11 @@ def collection_gaps(store: Store, begin: int, end: int) -> Gaps:
     seen: dict[str, set[int]] = {}
     for row in _rows(store, days_with_records, first * DAY_S, last * DAY_S):
         seen.setdefault(row[0], set()).add(int(row[1]))
+    return gaps_between(seen, first, last)
+
+
+def gaps_between(seen: Mapping[str, set[int]], first: int, last: int) -> Gaps:
+    """The gaps from a day to before another (numbers of days), where these clusters have records on these days."""
     anywhere = set().union(*seen.values())
     missing = tuple(day * DAY_S for day in range(first, last) if day not in anywhere)
     of_cluster = {

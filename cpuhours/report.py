@@ -16,23 +16,12 @@ from pathlib import Path
 import click
 import pandas as pd
 
-from batchacct.archive.holdings import told_purged
 from batchacct.cli.common import emit_table
 from batchacct.clock import shown
 from batchacct.errors import ConfigError, IncompleteError
 from batchacct.store import Store
-from cpuhours.query import (
-    DAY_S,
-    NOT_JOINED,
-    Gaps,
-    benchmark_types,
-    collection_gaps,
-    day_text,
-    efficiency,
-    ends,
-    logged_span,
-    usage_by,
-)
+from cpuhours.figures import Figures, StoreFigures
+from cpuhours.query import DAY_S, NOT_JOINED, Gaps, day_text, efficiency
 
 FORMATS = ("table", "csv", "json", "markdown")
 HOUR_S = 3600
@@ -79,22 +68,23 @@ def _heading(by: str) -> str:
     return "VO" if by == "vo" else by
 
 
-def make_report(store: Store, question: Question) -> Report:
-    """Asks the store.  Raises: ConfigError, StoreError, IncompleteError if there is no period to report on."""
-    if question.normalise is not None and question.normalise not in (known := benchmark_types(store)):
+def make_report(store: Store | Figures, question: Question) -> Report:
+    """Asks the store, or who else has figures.  Raises: ConfigError, StoreError, IncompleteError if there is nothing to report."""
+    figures = StoreFigures(store) if isinstance(store, Store) else store
+    if question.normalise is not None and question.normalise not in (known := figures.benchmark_types()):
         raise ConfigError(f"no job was given a benchmark {question.normalise}: there are {', '.join(known) or 'none'}")
-    begin, end = _period(store, question)
-    usage = _ask(store, question, (begin, end), (question.by,))
+    begin, end = _period(figures, question)
+    usage = _ask(figures, question, (begin, end), (question.by,))
     if question.by != "day":
         usage = usage.sort_values(["cpu_s", question.by], ascending=[False, True], ignore_index=True)
-    gaps = collection_gaps(store, begin, end)
-    return Report(question, (begin, end), usage, gaps, tuple(_notes(store, question, (begin, end), gaps)))
+    gaps = figures.collection_gaps(begin, end)
+    return Report(question, (begin, end), usage, gaps, tuple(_notes(figures, question, (begin, end), gaps)))
 
 
-def _period(store: Store, question: Question) -> tuple[int, int]:
+def _period(figures: Figures, question: Question) -> tuple[int, int]:
     """As asked for; what was left open is the day of the first job's end, and the end of the day of the last one's."""
     if question.begin is None or question.end is None:
-        known = ends(store)
+        known = figures.ends()
         if known is None:
             raise IncompleteError("there is nothing to report: the store holds no job that started and ended")
         first, last = known[0] // DAY_S * DAY_S, (known[1] // DAY_S + 1) * DAY_S
@@ -110,22 +100,21 @@ def _period(store: Store, question: Question) -> tuple[int, int]:
     return question.begin, question.end
 
 
-def _ask(store: Store, question: Question, period: tuple[int, int], by: Sequence[str]) -> pd.DataFrame:
+def _ask(figures: Figures, question: Question, period: tuple[int, int], by: Sequence[str]) -> pd.DataFrame:
     begin, end = period
-    return usage_by(store, by=by, begin=begin, end=end, vo=question.vo, normalise=question.normalise)
+    return figures.usage_by(by=by, begin=begin, end=end, vo=question.vo, normalise=question.normalise)
 
 
-def _notes(store: Store, question: Question, period: tuple[int, int], gaps: Gaps) -> list[str]:
+def _notes(figures: Figures, question: Question, period: tuple[int, int], gaps: Gaps) -> list[str]:
     """Whole sentences: how it was counted, and everything that is not in the figures or may still change."""
-    outcomes = _ask(store, question, period, ("outcome",)).set_index("outcome")
+    outcomes = _ask(figures, question, period, ("outcome",)).set_index("outcome")
     jobs = outcomes["jobs"]
     total = outcomes.sum()
     unit = "not normalised" if question.normalise is None else f"times the {question.normalise} benchmark of one core"
-    span = logged_span(store)
+    span = figures.logged_span()
     newest = shown(span[1]) if span else "none"
     notes = [f"{HOW_COUNTED} CPU time as the batch system measured it, {unit}. Newest job record: {newest}."]
-    with store.reading() as connection:
-        notes += told_purged(connection, *period)
+    notes += figures.notes(period)
     if gaps.days:
         notes.append(
             f"{_count(len(gaps.days), 'day')} without any job record: nothing is known of them, which is not the same as zero."
@@ -288,16 +277,17 @@ def _as_markdown(report: Report) -> str:
 # --- the picture ---------------------------------------------------------------------------------------------------------------
 
 
-def plot_report(store: Store, report: Report, path: Path, site: str) -> None:
+def plot_report(store: Store | Figures, report: Report, path: Path, site: str) -> None:
     """Draws CPU hours by day, stacked by what the report is grouped by (a report by day: by VO).
 
     Raises: ConfigError, StoreError.
     """
     from cpuhours.plot import Words, plot_days, top_of  # noqa: PLC0415 - slow to import, and most reports are tables only
 
+    figures = StoreFigures(store) if isinstance(store, Store) else store
     question = report.question
     stacked_by = "vo" if question.by == "day" else question.by
-    usage = _ask(store, question, report.period, ("day", stacked_by))
+    usage = _ask(figures, question, report.period, ("day", stacked_by))
     column = "cpu_s" if question.normalise is None else "normalised_cpu_s"
     stacks: dict[str, dict[int, float]] = {}
     for row in usage.to_dict("records"):

@@ -1,25 +1,35 @@
-"""`partition` of 2012: adds monthly partitions to a table. Its options are there; partitions come with a later release."""
+"""`partition` of 2012: adds monthly partitions to a table. Run it as `python -m loccol.partition`, monthly from cron.
+
+It looks at the last partition there is, and adds months up to `--plan` ahead, as `batchacct db partition` does; of all tables of
+the schema that have partitions, or of one (`--table`): `loc` and `ce` are the templates' names for `job` and `identity`.
+"""
 
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from batchacct.errors import ConfigError
-from batchacct.scripts import run, start_logging
+from batchacct.clock import unix_now
+from batchacct.scripts import absolute_url, run, start_logging
+from batchacct.store import Store, partitions
+
+log = logging.getLogger(__name__)
+
+TEMPLATES = {"loc": "job", "ce": "identity"}
 
 
 def parser() -> argparse.ArgumentParser:
     """The options of 2012."""
-    made = argparse.ArgumentParser("partition", description="Add monthly partitions to a table: comes with a later release.")
+    made = argparse.ArgumentParser("partition", description="Add monthly partitions to a table, some months ahead.")
     add = made.add_argument
-    add("-c", "--connfile", type=Path, help="connection file")
-    add("-t", "--table", help="table")
-    add("-d", "--dryrun", action="store_true", help="only print what would be done")
+    add("-c", "--connfile", type=Path, required=True, help="connection file")
+    add("-t", "--table", help="table (default: all that have partitions)")
+    add("-d", "--dryrun", action="store_true", help="only print the SQL")
     add("-l", "--logfile", type=Path, help="log file (default: standard error)")
-    add("-p", "--plan", type=int, default=3, metavar="MONTHS", help="how many months ahead (default 3)")
+    add("-p", "--plan", type=int, default=3, metavar="MONTHS", choices=range(121), help="how many months ahead (default 3)")
     return made
 
 
@@ -31,7 +41,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _partition(options: argparse.Namespace) -> None:
     start_logging("partition", options.logfile)
-    raise ConfigError("partitions come with a later release; this one's tables need none. Take this job out of the crontab")
+    store = Store(absolute_url(options.connfile))
+    try:
+        store.check()
+        wanted = partitions.TABLES if options.table is None else [TEMPLATES.get(options.table, options.table)]
+        for line in partitions.keep(store, wanted, options.plan, unix_now(), dryrun=options.dryrun):
+            if options.dryrun:
+                sys.stdout.write(f"{line}\n")
+            else:
+                log.info("%s", line)
+    finally:
+        store.close()
 
 
 if __name__ == "__main__":

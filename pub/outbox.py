@@ -189,4 +189,5 @@ def retry_refused(connection: Connection) -> None:
 
     Of an archived job the refusal stands: it would have to be recalled first.
     """
-    connection.execute(delete(refusal).where(exists().where(job.c.id == refusal.c.job_id)))
+    logged = of_rows(connection, refusal.join(usage, usage.c.job_id == refusal.c.job_id), usage.c.logged_at)
+    connection.execute(delete(refusal).where(exists().where(job.c.id == refusal.c.job_id, logged.has(job.c.logged_at))))

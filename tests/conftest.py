@@ -14,6 +14,7 @@ pytest_plugins = [
     "tests.faults.fix_farm",
     "tests.pub.fix_site",
     "tests.services.fix_slurm",
+    "tests.services.fix_spark",
 ]
 
 

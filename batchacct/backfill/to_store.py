@@ -112,7 +112,7 @@ def parsing(workers: int) -> Iterator[Parsing]:
 
 def backfill_to_store(
     store: Store, paths: Iterable[str], told: Told, by: Parsing, clock: Callable[[], int], *, rules: Iterable[Rule],
-    progress: Progress = silent,
+    progress: Progress = silent, block_bytes: int = BLOCK_BYTES,
 ) -> Stored:  # fmt: skip
     """Everything in the files that the source `told.name` has not got yet; one bad file costs no other.
 
@@ -124,7 +124,7 @@ def backfill_to_store(
     total = sum(piece.size for piece in planned.pieces)
     so_far = 0
     with store.lock(lock_name(told.name)):
-        loader = _Loader(store, told, by, clock, done)
+        loader = _Loader(store, told, by, clock, done=done, block_bytes=block_bytes)
         for piece in planned.pieces:
             try:
                 for moved in loader.file(piece):
@@ -138,9 +138,9 @@ def backfill_to_store(
 
 
 class _Loader:
-    def __init__(self, store: Store, told: Told, by: Parsing, clock: Callable[[], int], done: Stored) -> None:
+    def __init__(self, store: Store, told: Told, by: Parsing, clock: Callable[[], int], *, done: Stored, block_bytes: int) -> None:
         self._store, self._told, self._by, self._clock, self._done = store, told, by, clock, done
-        self._name = str(told.name)
+        self._name, self._block_bytes = str(told.name), block_bytes
         self._known = KnownPositions(known_positions(store, self._name))
 
     def file(self, piece: Piece) -> Iterator[int]:
@@ -165,7 +165,7 @@ class _Loader:
         framing = parser.framing
         begun_at = position.offset
         blocks = read_blocks(
-            file.from_(position.offset, before), framing, offset=position.offset, final=piece.final, block_bytes=BLOCK_BYTES
+            file.from_(position.offset, before), framing, offset=position.offset, final=piece.final, block_bytes=self._block_bytes
         )
         tails: dict[int, bytes] = {}
         source = self._told.source(piece.file.path, file.head)

@@ -235,3 +235,34 @@ def test_files_bear_the_name_of_their_database(store: Store, tmp_path: Path) -> 
     with store.reading() as connection:
         own = connection.scalar(select(setting.c.value).where(setting.c.name == "archive_name"))
     assert all(path.name.startswith(f"{own}-0001.") for path in files(site))
+
+
+def test_a_user_who_may_not_delete(postgresql_url: str, tmp_path: Path) -> None:
+    """Nothing leaves, nothing is counted twice, and whoever may goes on."""
+    owner = Store(postgresql_url)
+    with owner.writing() as connection:
+        connection.execute(text("DROP SCHEMA public CASCADE"))
+        connection.execute(text("CREATE SCHEMA public"))
+    owner.create()
+    site = site_of(owner, tmp_path)
+    with owner.writing() as connection:
+        for statement in (
+            "DROP ROLE IF EXISTS careful",
+            "CREATE ROLE careful LOGIN",
+            "GRANT USAGE ON SCHEMA public TO careful",
+            "GRANT SELECT, INSERT, UPDATE ON ALL TABLES IN SCHEMA public TO careful",
+            "GRANT DELETE ON archive_leftover, archived_month, recalled TO careful",
+        ):
+            connection.execute(text(statement))
+    careful = Store(owner.engine.url.set(username="careful").render_as_string(hide_password=False))
+    with pytest.raises(StoreError, match=r"permission denied for table job.*Give this user write permission"):
+        taking.archive(careful, site.config, JULY, trust_clock=True)
+    careful.close()
+    assert left(owner) == {"job": 6, "identity": 2, "part": 0}
+    site.assert_balanced()
+    assert len(archive(site, JULY).taken) == FILES
+    assert len(files(site)) == 2 * FILES, "what was left over is gone"
+    with owner.writing() as connection:
+        connection.execute(text("DROP OWNED BY careful"))
+        connection.execute(text("DROP ROLE careful"))
+    owner.close()

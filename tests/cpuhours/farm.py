@@ -77,10 +77,12 @@ def job_ids(store: Store) -> dict[str, int]:
 def join(store: Store, outcomes: dict[str, tuple[str, str]], *, level: int | None = None) -> None:
     """Usage rows: job -> (outcome, VO); the VO of a joined job is that of an identity, else of a VO mapping."""
     ids = job_ids(store)
+    with store.reading() as connection:
+        logged_at = {name: at for at, name in connection.execute(select(job.c.logged_at, job.c.lrms_job_id))}
     for number, (name, (outcome, vo)) in enumerate(outcomes.items(), 1):
         row: dict[str, object] = {
             "job_id": ids[name],
-            "logged_at": 0,
+            "logged_at": logged_at[name],
             "outcome": outcome,
             "benchmark_id": level,
             "mapping_id": number,
@@ -103,6 +105,7 @@ def join(store: Store, outcomes: dict[str, tuple[str, str]], *, level: int | Non
             batchacct.insert(store, "identity", [told])
             with store.reading() as connection:
                 row["identity_id"] = connection.scalar(select(identity.c.id).where(identity.c.lrms_job_id == name))
+            row["identity_at"] = told["recorded_at"]
         with store.writing() as connection:
             connection.execute(insert(usage).values(**row))
 

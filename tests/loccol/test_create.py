@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 from sqlalchemy import inspect, text
 
-from batchacct.store import Store
+from batchacct.store import Store, partitions
+from batchacct.store.months import Month
 from batchacct.store.tables import identity, job, metadata
 from tests.scripts_2012 import Site
 
@@ -87,7 +88,8 @@ def test_copy_runs_as_printed_on_each_database(tmp_path: Path, store_url: str) -
 @pytest.mark.parametrize(
     "arguments",
     [
-        ("--partition", "logged_at,1335614400"),
+        ("--partition", "logged_at,1335830400"),
+        ("-t", "loc", "-n", "mine", "-p", "logged_at,1335830400"),
         ("-t", "loc", "-n", "mine", "-u", "fast"),
         ("-t", "loc", "-n", "mine", "-s", "99"),
         ("-t", "loc", "-n", "mine", "-s", "0"),
@@ -111,14 +113,67 @@ def test_create_options_that_exclude_each_other(site: Site) -> None:
     assert site.call(CREATE, "-c", "conn", "-t", "other").status == 2
 
 
+@pytest.fixture
+def parted(tmp_path: Path, store_url: str) -> Site:
+    """A site whose database has partitions, and the schema."""
+    made = Site(tmp_path, store_url, now=Month(2012, 6).start + 1_000_000)
+    if store_url.startswith("sqlite"):
+        pytest.skip("SQLite has no partitions")
+    made.done(CREATE, "-c", "conn")
+    return made
+
+
 @pytest.mark.parametrize(
-    "arguments",
+    ("asked", "said"),
     [
-        ("-c", "conn", "-t", "loc", "-d", "-l", "p.log", "-p", "6"),
-        ("--connfile", "conn", "--table", "loc", "--dryrun", "--plan", "3"),
+        ("end_at,1335830400", "job has partitions by logged_at, which is in its keys"),
+        ("logged_at,1335614400", "2012-04 ends before 1335830400 (UTC)"),
+        ("logged_at", "a comma and a Unix time follow the column"),
+        ("logged_at,soon", "a comma and a Unix time follow the column"),
+        ("logged_at,99999999999999", "a comma and a Unix time follow the column"),
+        ("logged_at,0", "ends before"),
     ],
 )
-def test_partition_says_that_it_comes_later(site: Site, arguments: tuple[str, ...]) -> None:
-    outcome = site.call(PARTITION, *arguments)
-    assert outcome.status == 3
-    assert "later release" in outcome.err
+def test_partitions_that_cannot_be(site: Site, asked: str, said: str) -> None:
+    site.write("conn", "postgresql://u:p@nowhere.invalid/d\n").chmod(0o640)
+    outcome = site.call(CREATE, "-c", "conn", "-t", "loc", "-n", "mine", "-p", asked)
+    assert (outcome.status, said in outcome.err) == (3, True), outcome
+    kept = site.call(CREATE, "-c", "conn", "-t", "loc", "-n", "mine", "-s", "3", "-p", "logged_at,1335830400")
+    assert "keep that column" in kept.err
+
+
+def test_a_copy_with_partitions_which_are_added_to(parted: Site) -> None:
+    made = ("-c", "conn", "-t", "loc", "-n", "mine", "-p", "logged_at,1335830400")
+    assert "mine1335830400" in parted.done(CREATE, *made, "--dryrun").out
+    assert parted.done(CREATE, *made).out == "created mine\n"
+    store = Store(parted.url)
+    with store.reading() as connection:
+        assert partitions.months(store, connection, "mine") == [Month(2012, 4)]
+    printed = parted.done(PARTITION, "-c", "conn", "-t", "mine", "-d", "-p", "1").out
+    assert all(month.partition("mine") in printed for month in (Month(2012, 5), Month(2012, 6), Month(2012, 7)))
+    outcome = parted.done(PARTITION, "-c", "conn", "-t", "mine", "-p", "1", "-l", "p.log")
+    assert (outcome.out, outcome.err) == ("", "")
+    assert "INFO mine: made 2012-05, mine1338508800" in parted.text("p.log")
+    with store.reading() as connection:
+        assert partitions.months(store, connection, "mine") == [Month(2012, 4) + n for n in range(4)]
+        keys = inspect(connection).get_pk_constraint("mine")["constrained_columns"]
+    assert keys == ["id", "logged_at"]
+    assert "mine: has its partitions, the last of them 2012-07" in parted.done(PARTITION, "-c", "conn", "-t", "mine", "-p", "1").err
+    assert parted.done(CREATE, "-c", "conn", "--listtabs").out.split() == sorted({*metadata.tables, "alembic_version", "mine"})
+    store.close()
+
+
+def test_partition_of_the_tables_of_the_schema(parted: Site) -> None:
+    for name, options in (("job", ("--table", "loc")), ("identity", ("-t", "ce")), ("part", ())):
+        said = parted.done(PARTITION, "--connfile", "conn", "--plan", "0", *options).err
+        assert f"{name}: made 2012-06, {name}1341100800" in said
+    wrong = parted.call(PARTITION, "-c", "conn", "-t", "usage")
+    assert (wrong.status, "usage is no table that is partitioned" in wrong.err) == (3, True)
+
+
+def test_partition_where_there_are_none(created: Site) -> None:
+    assert "sqlite has no partitions: there is nothing to do" in created.done(PARTITION, "-c", "conn", "-t", "loc").err
+
+
+def test_partition_without_the_schema(site: Site) -> None:
+    assert "run `batchacct db create`" in site.call(PARTITION, "-c", "conn").err

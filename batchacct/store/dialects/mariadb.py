@@ -142,7 +142,7 @@ class MariaDialect:
 
     def _load(self, cursor: Any, table: str, batch: pa.RecordBatch) -> None:
         """By LOAD DATA LOCAL.  Raises: StoreError if it gave a warning: something was cut, or is not what it was."""
-        with _readable(as_lines(batch)) as path:
+        with in_memory(as_lines(batch)) as path:
             cursor.execute(f"LOAD DATA LOCAL INFILE '{path}' INTO TABLE `{table}` {LINES} ({_names(batch)})")
         cursor.execute("SHOW WARNINGS")
         if (warning := cursor.fetchone()) is not None:
@@ -247,7 +247,7 @@ def _known_records(driver_error: type[Exception], table: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _readable(content: memoryview) -> Iterator[str]:
+def in_memory(content: memoryview) -> Iterator[str]:
     """The path of a file that is in memory alone, for the driver to read."""
     handle = os.memfd_create("batchacct")
     try:
