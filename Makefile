@@ -13,7 +13,7 @@ SPARK_PACKAGES = openjdk-17-jre-headless
 # What judges the units; no systemd has to run.
 UNIT_PACKAGES = systemd
 # Tests of what looks at no time of day: not run again in the second time zone.
-NO_TIMES = benchmarks crash faults following packaging store
+NO_TIMES = backfill benchmarks crash faults following packaging store
 FUZZ ?= 1000000
 HISTORIES ?= 2000
 KILLS ?= 500

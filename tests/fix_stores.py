@@ -10,6 +10,7 @@ from sqlalchemy import text
 
 from batchacct.store import Store
 from tests.servers import REQUIRED, MariaServer, MissingServerError, mariadb_server, postgresql
+from tests.store.schemas import Rows, rows_of_a_site
 
 
 @pytest.fixture(scope="session")
@@ -81,3 +82,9 @@ def sqlite_store(sqlite_url: str) -> Iterator[Store]:
     made.create()
     yield made
     made.close()
+
+
+@pytest.fixture(scope="session")
+def holding(tmp_path_factory: pytest.TempPathFactory) -> Rows:
+    """Every row of a site's database, by table."""
+    return rows_of_a_site(tmp_path_factory.mktemp("holding"))

@@ -40,7 +40,7 @@ VERSION = "1"
 AS_IN = "sqlite"
 """What is too long to be a key in this database is a reject here as well."""
 
-PENDING_BYTES = 24 << 20
+PENDING_BYTES = 12 << 20
 """So much of a view is sorted out at a time."""
 
 HIGH, LOW, WHOLE, FILE = "_high", "_low", "_whole", "_file"

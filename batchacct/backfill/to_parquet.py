@@ -55,7 +55,7 @@ class Sizes:
     piece_bytes: int = PIECE_BYTES
     block_bytes: int = BLOCK_BYTES
     pending_bytes: int = PENDING_BYTES
-    bucket_rows: int = 500_000
+    bucket_rows: int = 300_000
     whole_rows: int = 50_000
 
 

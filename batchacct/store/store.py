@@ -242,6 +242,7 @@ _ADVICE = (
     ("password|authentication", "Check the user name and password in the connection file"),
     ('no such table|relation ".*" does not exist', "Run `batchacct db create`"),
     ("does not exist", "Create it, or correct the database URL"),
+    ("must be owner", "Run it as the user who owns the tables, or make this one a member of that role"),
     ("refused|could not connect|connection failed|closed the connection", "Is the server running, and the address right?"),
     ("readonly|read-only|permission denied|unable to open", "Give this user write permission on the database and its folder"),
     ("disk is full|no space left", "Make room; nothing was lost, it goes on where it stopped"),

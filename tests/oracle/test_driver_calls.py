@@ -309,6 +309,12 @@ class TestErrors:
         assert advice in raised.value.message
         assert "hunter2" not in raised.value.message
 
+    def test_a_deadlock_is_told_from_other_errors(self, store: Store) -> None:
+        assert store.dialect.is_deadlock(database_error("ORA-00060", "deadlock detected while waiting for resource"))
+        assert not store.dialect.is_deadlock(database_error("ORA-30006", "resource busy; acquire with WAIT timeout expired"))
+        assert not store.dialect.is_deadlock(ValueError("ORA-00060"))
+        assert not store.dialect.is_deadlock(None)
+
     def test_a_server_that_is_not_there(self) -> None:
         """The driver's own words, this once."""
         url = f"oracle+oracledb://acct:hunter2@127.0.0.1:{free_port()}/?service_name=acct"

@@ -5,6 +5,8 @@ Every statement that any test has batchacct execute is judged as well (`tests.fi
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 from sqlalchemy import (
     Boolean,
@@ -28,6 +30,10 @@ from batchacct.store import tables
 from batchacct.store.dialects.oracle_sql import scratch_ddl
 from batchacct.store.scratch import scratch_tables
 from tests.oracle.portable import DIALECTS, of_text, problems
+from tests.scripts_2012 import Site
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 MOST_KEY_BYTES = 6398
 """Of an index in a database with blocks of 8 KiB (ORA-01450)."""
@@ -43,6 +49,19 @@ def test_every_table_and_index_is_oracles() -> None:
     for table in scratch_tables():
         for statement in (made for dialect in DIALECTS for made in scratch_ddl(table, dialect)):
             assert of_text(statement) == []
+
+
+@pytest.mark.parametrize(
+    "more", [(), ("-t", "loc", "-n", "mine", "-p", "logged_at,1335830400"), ("-t", "ce", "-n", "few", "-s", "8")]
+)
+def test_create_of_2012_prints_statements_of_oracle(tmp_path: Path, more: tuple[str, ...]) -> None:
+    """Without a server, and without asking for one."""
+    site = Site(tmp_path, "oracle+oracledb://acct:hunter2@nowhere.invalid/?service_name=acct")
+    printed = site.done("loccol.create", "-c", "conn", "-d", *more).out
+    assert printed.count("CREATE TABLE") == (1 if more else len(tables.metadata.tables))
+    for statement in printed.rstrip(";\n").split(";\n"):
+        assert of_text(statement) == [], statement
+    assert "hunter2" not in printed
 
 
 def test_types_hold_what_they_are_to_hold() -> None:

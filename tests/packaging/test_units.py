@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 UNITS = sorted((ROOT / "rpm/systemd").iterdir())
 SERVICES = [path for path in UNITS if path.suffix == ".service"]
 COMMAND = "/usr/bin/batchacct"
-EXPOSED_AT_MOST = {"batchacct-collect.service": 1.2, "batchacct-publish.service": 1.4}
+EXPOSED_AT_MOST = {"batchacct-collect.service": 1.2, "batchacct-publish.service": 1.4, "batchacct-partition.service": 1.2}
 """Of 10, as `systemd-analyze security` counts; what is left is the network, the host's own folders and users."""
 
 
@@ -65,7 +65,8 @@ def run(*command: str | Path) -> subprocess.CompletedProcess[str]:
 
 
 def test_what_units_there_are() -> None:
-    assert names(UNITS) == ["batchacct-collect.service", "batchacct-publish.service", "batchacct-publish.timer"]
+    timed = [f"batchacct-{name}.{kind}" for name in ("partition", "publish") for kind in ("service", "timer")]
+    assert names(UNITS) == ["batchacct-collect.service", *timed]
 
 
 def test_systemd_takes_them(analyze: str, installed: dict[str, Path]) -> None:
@@ -122,8 +123,9 @@ def test_their_user_is_made(unit: Path) -> None:
     assert lines(unit, "Service")["User"] == made
 
 
-def test_the_timer_starts_the_publisher() -> None:
-    timer = ROOT / "rpm/systemd/batchacct-publish.timer"
+@pytest.mark.parametrize("name", ["publish", "partition"])
+def test_a_timer_starts_the_service_of_its_name(name: str) -> None:
+    timer = ROOT / f"rpm/systemd/batchacct-{name}.timer"
     assert "Unit" not in lines(timer, "Timer"), "it is that of the timer's own name"
     assert timer.with_suffix(".service") in SERVICES
     assert lines(timer, "Timer")["Persistent"] == ["yes"]

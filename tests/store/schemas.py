@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Connection, MetaData, Table, func, inspect, select
 
+from batchacct.demo.farm import write_logs
 from batchacct.model import RECORD_TYPES
-from batchacct.store import Store, schema
+from batchacct.store import Store, append, schema
 from batchacct.store.tables import RECORD_TABLES, metadata
+from tests.crash.site import END_AT, Site
+from tests.records import NOW, ORIGIN, job, parsed, part
 
 Rows = dict[str, list[dict[str, Any]]]
 
@@ -77,3 +81,19 @@ def fill(store: Store, rows: Rows) -> None:
             if some and store.dialect.name == "postgresql" and table.c.keys()[0] == "id":
                 sequence = func.pg_get_serial_sequence(name, "id")
                 connection.execute(select(func.setval(sequence, max(row["id"] for row in some))))
+
+
+def rows_of_a_site(folder: Path) -> Rows:
+    """Rows of every table: a farm's jobs and identities, joined and published, and parts, revisions and a load of both."""
+    write_logs(folder / "logs", jobs=500, seed=3, end_at=END_AT)
+    site = Site(folder / "site", folder / "logs", f"sqlite:///{folder}/batchacct.db")
+    assert site.run()[0] == 0
+    records = [job(n, logged_at=NOW + n * 86_400, end_at=NOW + n * 86_400 - 5) for n in range(1, 80)]
+    append(site.store, ORIGIN, parsed(records, parts=[part(1, logged_at=NOW - 10), part(2, logged_at=NOW + 9_000_000)]), NOW)
+    append(site.store, ORIGIN, parsed([job(1, unit=b"another", logged_at=NOW + 86_400)]), NOW)
+    append(site.store, ORIGIN, parsed(parts=[part(3)]), NOW)
+    rows = everything(site.store)
+    site.close()
+    empty = {name for name, some in rows.items() if not some}
+    assert empty == {"feed_cursor", "left_out", "refusal", "usage_history", "archived_month", "recalled", "archive_leftover"}
+    return rows

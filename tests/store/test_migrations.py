@@ -8,35 +8,13 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from batchacct.demo.farm import write_logs
 from batchacct.errors import BusyError, SchemaError
 from batchacct.ledger.books import read_books
 from batchacct.store import Store, append, schema
-from tests.crash.site import END_AT, Site
-from tests.records import NOW, ORIGIN, holdings, job, parsed, part
+from tests.records import NOW, ORIGIN, holdings, job, parsed
 from tests.store.schemas import Rows, create_at, differences, everything, fill
 
 OLDER = [script.revision for script in schema._wanting(None)][:-1]
-
-
-@pytest.fixture(scope="session")
-def holding(tmp_path_factory: pytest.TempPathFactory) -> Rows:
-    """Rows of every table: a farm's jobs and identities, joined and published, and parts, revisions and a load of both."""
-    folder = tmp_path_factory.mktemp("migrations")
-    write_logs(folder / "logs", jobs=500, seed=3, end_at=END_AT)
-    site = Site(folder / "site", folder / "logs", f"sqlite:///{folder}/batchacct.db")
-    assert site.run()[0] == 0
-    records = [job(n, logged_at=NOW + n * 86_400, end_at=NOW + n * 86_400 - 5) for n in range(1, 80)]
-    append(site.store, ORIGIN, parsed(records, parts=[part(1, logged_at=NOW - 10), part(2, logged_at=NOW + 9_000_000)]), NOW)
-    append(site.store, ORIGIN, parsed([job(1, unit=b"another", logged_at=NOW + 86_400)]), NOW)
-    append(site.store, ORIGIN, parsed(parts=[part(3)]), NOW)
-    rows = everything(site.store)
-    at = {row["id"]: row["recorded_at"] for row in rows["identity"]}
-    rows["usage"] = [row | {"identity_at": at.get(row["identity_id"])} for row in rows["usage"]]
-    site.close()
-    empty = {name for name, some in rows.items() if not some}
-    assert empty == {"feed_cursor", "left_out", "refusal", "usage_history", "archived_month", "recalled", "archive_leftover"}
-    return rows
 
 
 @pytest.fixture
