@@ -8,14 +8,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from sqlalchemy import make_url, select, text
 
 from batchacct.errors import StoreError
+from batchacct.model import INSTANT
 from batchacct.parsing import RejectedUnit
 from batchacct.store import Store, append
 from batchacct.store.dialects import mariadb as module
 from batchacct.store.dialects.mariadb import STATEMENT_BYTES
+from batchacct.store.dialects.mariadb_rows import as_lines
 from batchacct.store.tables import job as job_table
 from tests.records import NOTHING, NOW, ORIGIN, holdings, job, parsed, rows
 from tests.servers import MariaServer
@@ -112,6 +115,23 @@ def test_a_row_that_is_longer_than_a_statement(store_url: str, mariadb: MariaSer
             append(store, ORIGIN, block, NOW)
     with opened(store_url) as store:
         assert [row["native"] for row in rows(store, job_table)][1:] == ([unit] if loads == "1" else [])
+
+
+def test_rows_that_do_not_all_arrive_are_an_error(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    def ended_early(pipe: int, _batch: object) -> None:
+        with open(pipe, "wb") as stream:
+            stream.write(bytes(as_lines(_numbered_job(3))))
+
+    monkeypatch.setattr(module, "_write_lines", ended_early)
+    with pytest.raises(StoreError, match=f"of {MANY} rows 1 were loaded. Nothing of them was stored"):
+        append(store, ORIGIN, parsed([job(n) for n in range(MANY)]), NOW)
+    assert holdings(store) == NOTHING
+
+
+def _numbered_job(number: int) -> pa.RecordBatch:
+    records = parsed([job(number)]).records
+    columns = [pa.array([number]), *(c.cast(pa.int64()) if c.type == INSTANT else c for c in records.columns)]
+    return pa.RecordBatch.from_arrays(columns, ["id", *records.schema.names])
 
 
 def test_the_server_is_given_no_file_but_while_rows_are_loaded(store: Store) -> None:

@@ -8,10 +8,12 @@ where the server takes no LOAD DATA LOCAL, goes as INSERT straight into the tabl
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import logging
 import os
 import socket
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -55,6 +57,7 @@ LONGEST_WAIT_S = 31_536_000
 FEW_ROWS = 500
 """So many go as one INSERT: that takes less time than to make, and to drop, a table to load them into."""
 STATEMENT_BYTES = 1 << 20
+ROWS_PER_PIECE, PIPE_BYTES = 500, 1 << 20
 PACKET_BYTES_KEPT = 1024
 """Of the longest statement a server takes, for what is around it."""
 DUPLICATE_KEY, DEADLOCK = 1062, 1213
@@ -144,11 +147,14 @@ class MariaDialect:
 
     def _load(self, cursor: Any, table: str, batch: pa.RecordBatch) -> None:
         """By LOAD DATA LOCAL.  Raises: StoreError if it gave a warning: something was cut, or is not what it was."""
-        with in_memory(as_lines(batch)) as path, _giving_files(cursor.connection):
+        with _streamed(batch) as path, _giving_files(cursor.connection):
             cursor.execute(f"LOAD DATA LOCAL INFILE '{path}' INTO TABLE `{table}` {LINES} ({_names(batch)})")
+        loaded = cursor.rowcount
         cursor.execute("SHOW WARNINGS")
         if (warning := cursor.fetchone()) is not None:
             raise StoreError(f"table {table}: {warning[2]}. Nothing of these rows was stored")
+        if loaded != batch.num_rows:
+            raise StoreError(f"table {table}: of {batch.num_rows} rows {loaded} were loaded. Nothing of them was stored")
 
     def _insert(self, cursor: Any, table: str, batch: pa.RecordBatch) -> None:
         statement = f"INSERT INTO `{table}` ({_names(batch)}) VALUES ".encode()  # noqa: S608 - names of columns
@@ -258,6 +264,27 @@ def _known_records(driver_error: type[Exception], table: str) -> Iterator[None]:
         if error.args and error.args[0] == DUPLICATE_KEY:
             raise KnownRecordsError(f"table {table}: {error.args[-1]}") from error
         raise
+
+
+@contextlib.contextmanager
+def _streamed(batch: pa.RecordBatch) -> Iterator[str]:
+    """The path of a pipe with the lines of a batch: while the server reads some of them, the next ones are made."""
+    reading, writing = os.pipe()
+    with contextlib.ExitStack() as stack:
+        thread = threading.Thread(target=_write_lines, args=(writing, batch), name="rows to load")
+        thread.start()
+        stack.callback(thread.join)
+        stack.callback(os.close, reading)  # a writer that nobody listens to any more ends
+        yield f"/proc/self/fd/{reading}"
+
+
+def _write_lines(pipe: int, batch: pa.RecordBatch) -> None:
+    with contextlib.suppress(BrokenPipeError), open(pipe, "wb", buffering=0) as stream:
+        fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+        for first in range(0, batch.num_rows, ROWS_PER_PIECE):
+            lines = as_lines(batch.slice(first, ROWS_PER_PIECE))
+            while lines:
+                lines = lines[stream.write(lines) :]
 
 
 @contextlib.contextmanager
