@@ -24,8 +24,8 @@ class Figures(Protocol):
     def ends(self) -> tuple[int, int] | None: ...
     def logged_span(self) -> tuple[int, int] | None: ...
     def collection_gaps(self, begin: int, end: int) -> Gaps: ...
-    def notes(self, period: tuple[int, int]) -> list[str]:
-        """Sentences about what is not in the figures of a period."""
+    def notes(self, period: tuple[int | None, int | None]) -> list[str]:
+        """Sentences about what is not in the figures of a period, each side of which may be open (None)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +51,6 @@ class StoreFigures:
     def collection_gaps(self, begin: int, end: int) -> Gaps:
         return query.collection_gaps(self.store, begin, end)
 
-    def notes(self, period: tuple[int, int]) -> list[str]:
+    def notes(self, period: tuple[int | None, int | None]) -> list[str]:
         with self.store.reading() as connection:
             return told_purged(connection, *period)

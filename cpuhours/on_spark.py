@@ -78,7 +78,7 @@ class SparkFigures:
                 seen.setdefault(row["cluster"], set()).add(int(row["day"]))
         return gaps_between(seen, first, last)
 
-    def notes(self, period: tuple[int, int]) -> list[str]:
+    def notes(self, period: tuple[int | None, int | None]) -> list[str]:
         return []
 
     def _group(self, name: str) -> Column:

@@ -114,7 +114,7 @@ def _notes(figures: Figures, question: Question, period: tuple[int, int], gaps: 
     span = figures.logged_span()
     newest = shown(span[1]) if span else "none"
     notes = [f"{HOW_COUNTED} CPU time as the batch system measured it, {unit}. Newest job record: {newest}."]
-    notes += figures.notes(period)
+    notes += figures.notes((question.begin, question.end))
     if gaps.days:
         notes.append(
             f"{_count(len(gaps.days), 'day')} without any job record: nothing is known of them, which is not the same as zero."

@@ -39,7 +39,7 @@ class _Undo(Exception):  # noqa: N818 - ends a dry run's transaction
 
 @click.command()
 @click.option("--once", is_flag=True, help="Publish what is there and end.")
-@click.option("--dry-run", is_flag=True, help="Show what would be published; nothing is stored or handed over.")
+@click.option("--dry-run", "--dryrun", is_flag=True, help="Show what would be published; nothing is stored or handed over.")
 @config_option
 def publish(config: Config, once: bool, dry_run: bool) -> None:
     """Joins jobs with identities, builds messages and hands them over."""

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from batchacct.archive.taking import Report
     from batchacct.store import Store
 
-_DRY_RUN = click.option("--dry-run", is_flag=True, help="Show what would be done; nothing is changed.")
+_DRY_RUN = click.option("--dry-run", "--dryrun", is_flag=True, help="Show what would be done; nothing is changed.")
 _TRUST_CLOCK = click.option("--clock-is-right", "trust_clock", is_flag=True, help="Even if the newest record is much older.")
 HOUR_S = 3600
 
@@ -56,7 +56,7 @@ def _show(report: Report, *, dry_run: bool) -> None:
         title = "Would be archived" if dry_run else "Archived"
         emit_table(title, ("month", "type", "records", "wall (h)", "CPU (h)", "file"), rows)
     elif not report.held:
-        click.echo("Nothing to archive: no closed month has records in the database.")
+        click.echo("Nothing to archive: no month with records in the database ended longer ago than [retention] keep.")
     _tell_held(report.held, "in the database")
 
 

@@ -34,7 +34,7 @@ def create(config: Config) -> None:
 
 
 @db.command()
-@click.option("--dryrun", is_flag=True, help="Print the SQL, and change nothing.")
+@click.option("--dry-run", "--dryrun", "dryrun", is_flag=True, help="Print the SQL, and change nothing.")
 @config_option
 def migrate(config: Config, dryrun: bool) -> None:
     """Brings the schema of an older version to this program's.
@@ -45,18 +45,23 @@ def migrate(config: Config, dryrun: bool) -> None:
     store = Store(config.database.resolved())
     try:
         if dryrun:
-            for statement in store.preview_migration():
+            statements = store.preview_migration()
+            for statement in statements or ["-- nothing to do: the database has this program's version"]:
                 click.echo(statement)
             return
         before, now = store.migrate()
     finally:
         store.close()
-    click.echo(f"migrated from {before or 'an interrupted creation'} to {now}" if before != now else f"is in version {now} already")
+    click.echo(
+        f"migrated from {before or 'an interrupted creation'} to {now}"
+        if before != now
+        else f"nothing to do: the database is in version {now}"
+    )
 
 
 @db.command("partition")
 @click.option("--plan", "ahead", type=click.IntRange(0, 120), help="Months ahead.  [default: [database] partitions_ahead]")
-@click.option("--dryrun", is_flag=True, help="Print the SQL, and change nothing.")
+@click.option("--dry-run", "--dryrun", "dryrun", is_flag=True, help="Print the SQL, and change nothing.")
 @click.option("--force", is_flag=True, help="The clock of this host is right, even if it is years after what is stored.")
 @config_option
 def partition_tables(config: Config, ahead: int | None, dryrun: bool, force: bool) -> None:

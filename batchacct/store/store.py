@@ -244,6 +244,7 @@ _ADVICE = (
     ("does not exist", "Create it, or correct the database URL"),
     ("must be owner", "Run it as the user who owns the tables, or make this one a member of that role"),
     ("refused|could not connect|connection failed|closed the connection", "Is the server running, and the address right?"),
+    ("permission denied for", "Grant this user the rights that docs/how-to/databases.md lists"),
     ("readonly|read-only|permission denied|unable to open", "Give this user write permission on the database and its folder"),
     ("disk is full|no space left", "Make room; nothing was lost, it goes on where it stopped"),
     ("locked", "Another process holds the database; nothing was lost, it goes on where it stopped"),
