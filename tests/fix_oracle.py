@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,14 +20,13 @@ ROOT = Path(__file__).parent.parent
 OURS = tuple(f"{ROOT}/{room}/" for room in ("batchacct", "cecol", "cpuhours", "loccol", "pub"))
 DIALECTS = f"{ROOT}/batchacct/store/dialects/"
 
-_seen: dict[str, list[str]] = {}
+_seen: dict[str, tuple[ClauseElement, str] | None] = {}
+"""By its text a statement of ours, and the test it was first seen in; None for what is not ours."""
 
 
-def looked_at(statement: ClauseElement, text: str) -> None:
-    """Raises: AssertionError for a statement of ours that Oracle would not run, or would run otherwise."""
+def _note(statement: ClauseElement, text: str) -> None:
     if text not in _seen:
-        _seen[text] = problems(statement) if _is_ours() else []
-    assert not _seen[text], f"not for Oracle: {'; '.join(_seen[text])}\n{text}"
+        _seen[text] = (statement, os.environ.get("PYTEST_CURRENT_TEST", "")) if _is_ours() else None
 
 
 def _is_ours() -> bool:
@@ -40,22 +40,26 @@ def _is_ours() -> bool:
 def _before(_connection: Connection, _cursor: object, text: str, _parameters: object, context: Any, _many: object) -> None:
     compiled = context.compiled
     if compiled is not None and compiled.statement is not None and compiled.dialect.name == "sqlite":
-        looked_at(compiled.statement, text)
+        _note(compiled.statement, text)
 
 
 @pytest.fixture(scope="session", autouse=True)
 def oracle_statements() -> Iterator[None]:
-    """For the whole session; what was swallowed by the program is told at its end."""
+    """Notes the statements of the whole session, and judges them at its end: meanwhile that would cost the tests time."""
     event.listen(Engine, "before_cursor_execute", _before)
     fetch = SqliteDialect.fetch
 
     def watched(self: SqliteDialect, connection: Connection, query: SelectBase, schema: pa.Schema) -> pa.RecordBatch:
-        looked_at(query, str(query))
+        _note(query, str(query))
         return fetch(self, connection, query, schema)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(SqliteDialect, "fetch", watched)
         yield
     event.remove(Engine, "before_cursor_execute", _before)
-    bad = {text: found for text, found in _seen.items() if found}
-    assert not bad, "\n".join(f"{'; '.join(found)}\n{text}" for text, found in bad.items())
+    bad = [
+        f"{test}: not for Oracle: {'; '.join(found)}\n{text}"
+        for text, (statement, test) in ((text, seen) for text, seen in _seen.items() if seen)
+        if (found := problems(statement))
+    ]
+    assert not bad, "\n".join(bad)
