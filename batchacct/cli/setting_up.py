@@ -15,7 +15,7 @@ from batchacct.cli.database import create_database
 from batchacct.config import Config, default_path, load_config, masked
 from batchacct.config_sample import Found, sample
 from batchacct.connection import check_url
-from batchacct.errors import ConfigError, SchemaError
+from batchacct.errors import BatchacctError, ConfigError, SchemaError
 from batchacct.feeding import feed
 from batchacct.parsing import registry
 from batchacct.parsing.reading import expand, open_stream
@@ -74,8 +74,12 @@ def init(path: Path, database: str, site: str | None) -> None:
         path.write_text(text, encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"{path} cannot be written: {error}") from error
-    click.echo(f"wrote {path}")
-    create_database(load_config(path))
+    click.echo(f"wrote {path}" + (", which holds the password: nobody else may read it" if make_url(database).password else ""))
+    try:
+        create_database(load_config(path))
+    except BatchacctError:
+        click.echo(f"the database is still to be made: mend what is wrong, then run `batchacct db create --config {path}`")
+        raise
     for source in found:
         paths = source.get("paths")
         what = f"asks {source['feed']}" if "feed" in source else "follows " + ", ".join(paths if isinstance(paths, list) else [])

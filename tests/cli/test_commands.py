@@ -95,6 +95,7 @@ def test_init(tmp_path: Path) -> None:
         ("b.toml", "nonsense", 3, "this is no database URL"),
         ("b.toml", "sqlite:////proc/nosuch/b.db", 7, "the folder of the database, /proc/nosuch, cannot be made"),
         ("b.toml", "postgresql+psycopg://u:hunter2@127.0.0.1:1/d", 7, "Is the server running, and the address right?"),
+        ("b.toml", "postgresql+pg8000://u:hunter2@127.0.0.1:1/d", 3, "the driver for this database is missing"),
     ],
 )
 def test_init_that_cannot(tmp_path: Path, config: str, url: str, status: int, told: str) -> None:
@@ -102,6 +103,8 @@ def test_init_that_cannot(tmp_path: Path, config: str, url: str, status: int, to
     assert done.status == status
     assert told in done.err
     assert "hunter2" not in done.err + done.out
+    is_written = (tmp_path / config).exists()
+    assert (f"then run `batchacct db create --config {tmp_path / config}`" in done.out) == is_written
 
 
 def test_config_sample() -> None:
