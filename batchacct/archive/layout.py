@@ -108,7 +108,7 @@ class MonthWriter:
         self._schema = schema or archived_schema(record_type)
         self._folder = month_folder(archive, record_type, month)
         self._path = self._folder / f"{name}{_SUFFIX}"
-        self._unfinished = self._folder / f".{name}{_SUFFIX}{_UNFINISHED}"
+        self._unfinished = _unfinished(self._path)
         self._sums = Sums()
         self._times: list[int] = []
         with _told(self._folder):
@@ -165,6 +165,11 @@ class MonthWriter:
 
 def manifest_path(file: Path) -> Path:
     return file.with_suffix(_MANIFEST)
+
+
+def _unfinished(path: Path) -> Path:
+    """The name that a file has until it is whole."""
+    return path.with_name(f".{path.name}{_UNFINISHED}")
 
 
 def read_manifest(file: Path) -> Manifest:
@@ -227,11 +232,12 @@ def remove(file: Path) -> None:
     with _told(file):
         for path in (manifest_path(file), file):
             path.unlink(missing_ok=True)
+            _unfinished(path).unlink(missing_ok=True)
 
 
 def write_synced(path: Path, text: str) -> None:
     """A small file, whole and safe on disk under its name, or not there."""
-    unfinished = path.with_name(f".{path.name}{_UNFINISHED}")
+    unfinished = _unfinished(path)
     try:
         with unfinished.open("w", encoding="utf-8") as stream:
             stream.write(text)

@@ -234,7 +234,7 @@ def test_files_bear_the_name_of_their_database(store: Store, tmp_path: Path) -> 
     archive(site, JULY)
     with store.reading() as connection:
         own = connection.scalar(select(setting.c.value).where(setting.c.name == "archive_name"))
-    assert all(path.name.startswith(f"{own}-0001.") for path in files(site))
+    assert all(path.name.startswith(f"{own}-") for path in files(site))
 
 
 def test_a_user_who_may_not_delete(postgresql_url: str, tmp_path: Path) -> None:
