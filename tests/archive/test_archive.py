@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 from pathlib import Path
 
@@ -9,13 +10,14 @@ import pytest
 from sqlalchemy import and_, select, text, update
 
 from batchacct.archive import taking
+from batchacct.archive.months import named_month
 from batchacct.archive.whole_months import recall_month
 from batchacct.errors import ArchiveError, BusyError, ConfigError, HorizonError, IncompleteError, StoreError
 from batchacct.parsing import Parsed
 from batchacct.store import Origin, Store, append
 from batchacct.store.tables import archived_month, part, setting
 from cpuhours.query import usage_by
-from tests.archive.farms import archive, left
+from tests.archive.farms import archive, left, same
 from tests.archive.test_purge import APRIL, JULY, MARCH, site_of
 from tests.pub.site import DAY, HOUR, Site, a_job, an_identity, dumped
 from tests.records import job, parsed, rows
@@ -77,6 +79,27 @@ def test_what_was_refused_for_publishing_does_not_hold(store: Store, tmp_path: P
     archive(site, JULY)
     site.publish(JULY + DAY)
     assert site.books().destination.refused == refused
+    site.assert_balanced()
+
+
+def test_the_identity_of_a_chain_of_runs_stays_with_its_last_run(store: Store, tmp_path: Path) -> None:
+    """Told at the first submission, long before the run that is still in its table was submitted."""
+    site = site_of(store, tmp_path)
+    ends = [MARCH + n * DAY for n in (5, 85, 165, 245)]
+    for number, (begin, end) in enumerate(itertools.pairwise(ends)):
+        state = "completed" if end == ends[-1] else "requeued"
+        times = {"submit_at": begin, "start_at": begin + 60, "end_at": end, "logged_at": end}
+        site.jobs(a_job(70, lrms="Slurm", state=state, record_key=f"c1:70:{number}", **times))
+    site.identities(an_identity(70, recorded_at=ends[0]))
+    site.read_to_end(ends[-1] + DAY)
+    site.publish(ends[-1] + DAY)
+    before = usage_by(store, by="vo").to_dict("records")
+    taking.archive(store, site.config, ends[-1] + 2 * DAY, before=named_month("2025-11"), trust_clock=True)
+    assert left(store) == {"job": 1, "identity": 1, "part": 0}
+    assert same(usage_by(store, by="vo").to_dict("records"), before)
+    assert archive(site, ends[-1] + 60 * DAY).held == {}
+    assert left(store) == {"job": 0, "identity": 0, "part": 0}
+    assert same(usage_by(store, by="vo").to_dict("records"), before)
     site.assert_balanced()
 
 
