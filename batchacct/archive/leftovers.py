@@ -91,10 +91,9 @@ def tidy(store: Store, path: Path, now: int) -> None:
     """Notes where the archive is, all of whose files have to be there, and removes what killed runs have left."""
     with store.reading() as connection:
         known = archive_path(connection)
-        if known is not None and known != path:
-            for record_type in RECORD_TYPES.values():
-                for month in archived(connection, record_type):
-                    _check_moved(month, path)
+        for record_type in RECORD_TYPES.values():
+            for month in archived(connection, record_type):
+                _check_there(month, path, known)
         rows = connection.execute(select(archive_leftover)).all()
     for row in rows:
         drop_leftover(store, known or path, RECORD_TYPES[row.record_type], row.month, row.file_name)
@@ -102,10 +101,18 @@ def tidy(store: Store, path: Path, now: int) -> None:
         note_place(connection, path, now)
 
 
-def _check_moved(month: Archived, path: Path) -> None:
-    if month.file is not None:
-        file = month_folder(path, month.record_type, month.month) / month.file.name
-        if not file.is_file():
-            raise ArchiveError(
-                f"[archive] path is {path} now, but {file} is not there: move all of {month.file.parents[2]} to it, or set it back"
-            )
+def _check_there(month: Archived, path: Path, known: Path | None) -> None:
+    """Raises: ArchiveError if a file in force is not in the archive: it was moved, or what is at its place is not the archive."""
+    if month.file is None:
+        return
+    file = month_folder(path, month.record_type, month.month) / month.file.name
+    if file.is_file():
+        return
+    if known != path:
+        raise ArchiveError(
+            f"[archive] path is {path} now, but {file} is not there: move all of {month.file.parents[2]} to it, or set it back"
+        )
+    raise ArchiveError(
+        f"archive: {file} is in force, and is not there: mount the file system of {path}, or restore the file from a backup; "
+        "nothing was changed"
+    )

@@ -18,7 +18,7 @@ from batchacct.store import Origin, Store, append
 from batchacct.store.tables import archived_month, part, setting
 from cpuhours.query import usage_by
 from tests.archive.farms import archive, left, same
-from tests.archive.test_purge import APRIL, JULY, MARCH, site_of
+from tests.archive.test_purge import APRIL, JULY, MARCH, purge, site_of
 from tests.pub.site import DAY, HOUR, Site, a_job, an_identity, dumped
 from tests.records import job, parsed, rows
 from tests.records import part as a_part
@@ -194,6 +194,21 @@ def test_an_archive_that_was_moved(store: Store, tmp_path: Path) -> None:
         usage_by(store, by="vo")
     archive(site, JULY)
     assert usage_by(store, by="vo")["jobs"].sum() == 6
+
+
+def test_an_archive_that_is_not_mounted(store: Store, tmp_path: Path) -> None:
+    """Nothing is written into the empty folder in its place."""
+    site = site_of(store, tmp_path)
+    taking.archive(store, site.config, JULY, before=APRIL, trust_clock=True)
+    (tmp_path / "archive").rename(tmp_path / "elsewhere")
+    (tmp_path / "archive").mkdir()
+    for run in (lambda: archive(site, JULY), lambda: purge(site), lambda: recall_month(store, site.config, MARCH, JULY)):
+        with pytest.raises(ArchiveError, match=r"month=2025-03.* is in force, and is not there: mount the file system"):
+            run()
+    assert (left(store)["job"], files(site)) == (3, [])
+    (tmp_path / "archive").rmdir()
+    (tmp_path / "elsewhere").rename(tmp_path / "archive")
+    assert len(archive(site, JULY).taken) == FILES // 2
 
 
 def test_two_at_once(store: Store, tmp_path: Path) -> None:
