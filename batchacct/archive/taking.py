@@ -46,7 +46,7 @@ from batchacct.archive.leftovers import (
 from batchacct.archive.months import month_name
 from batchacct.config import Config
 from batchacct.crashpoints import crash_point
-from batchacct.errors import ArchiveError, StoreError
+from batchacct.errors import ArchiveError
 from batchacct.model import JOB, RECORD_TYPES, RecordType
 from batchacct.store import HeldLocks, Store, partitions
 from batchacct.store.months import Month
@@ -76,6 +76,10 @@ class Report:
 
     taken: list[Taken] = field(default_factory=list)
     held: dict[int, list[str]] = field(default_factory=dict)
+
+
+class BusyMonthError(Exception):
+    """So much happens to a month that it cannot be archived now; nothing of it was deleted, and the next run tries again."""
 
 
 class _ChangedError(Exception):
@@ -123,7 +127,11 @@ def archive(
             for month in (m for m in months if m not in report.held):
                 going = closing.going(record_type, config.join, month, limit, jobs)
                 taker = Taker(store, config.archive.path, record_type, month, going, now, locks)
-                taken = taker.count() if dry_run else taker.take()
+                try:
+                    taken = taker.count() if dry_run else taker.take()
+                except BusyMonthError as error:
+                    report.held[month] = [str(error)]
+                    continue
                 report.taken += [taken] if taken.sums.rows else []
         if not dry_run:
             drop_empty_partitions(store, config, limit, now, locks)
@@ -160,6 +168,8 @@ class Taker:
             return self._taken(self._table_sums(connection)[0], None)
 
     def take(self) -> Taken:
+        """Raises: BusyMonthError, with nothing deleted; ArchiveError, StoreError."""
+        changed: _ChangedError | None = None
         for _ in range(TRIES):
             with self.store.reading() as connection:
                 sums, _ = self._table_sums(connection)
@@ -180,15 +190,13 @@ class Taker:
             except _ChangedError as error:
                 log.info("%s of the %s records: %s; it is written anew", month_name(self.month), self.record_type.name, error)
                 self.drop_leftover(name)
+                changed = error
                 continue
             crash_point("archive.in-force")
             if old is not None and old.file is not None:
                 self.drop_leftover(old.file.name)
             return self._taken(written.from_table, file)
-        raise StoreError(
-            f"{month_name(self.month)} of the {self.record_type.name} records changed each of the {TRIES} times it was written: "
-            "nothing of it was deleted. Run it again when less is collected"
-        )
+        raise BusyMonthError(f"its {self.record_type.name} records changed each of the {TRIES} times they were written: {changed}")
 
     def _taken(self, sums: Sums, file: Path | None) -> Taken:
         return Taken(self.record_type.name, self.month, sums, file)

@@ -242,10 +242,13 @@ def test_records_that_come_while_a_month_is_written(store: Store, tmp_path: Path
             site.jobs(a_job(60, submit_at=MARCH + 3 * DAY, queue="normal"))
 
     monkeypatch.setattr(taking, "crash_point", come)
-    with pytest.raises(StoreError, match="changed each of the 3 times"):
-        archive(site, JULY)
+    report = archive(site, JULY)
+    assert report.held == {
+        MARCH: ["its job records changed each of the 3 times they were written: there are records that are not joined yet"]
+    }
+    assert {(one.record_type, one.month) for one in report.taken} == {("job", APRIL), ("identity", APRIL)}
     site.assert_balanced()
-    assert left(store)["job"] == 7
+    assert left(store) == {"job": 4, "identity": 1, "part": 0}
     site.publish(JULY)
     archive(site, JULY)
     assert (left(store)["job"], usage_by(store, by="vo")["jobs"].sum()) == (0, 7)
