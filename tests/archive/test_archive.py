@@ -5,14 +5,18 @@ from __future__ import annotations
 import itertools
 import shutil
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 from sqlalchemy import and_, select, text, update
 
 from batchacct.archive import taking
+from batchacct.archive.layout import countable_files
 from batchacct.archive.months import named_month
+from batchacct.archive.recalling import one_of, recall
 from batchacct.archive.whole_months import recall_month
 from batchacct.errors import ArchiveError, BusyError, ConfigError, HorizonError, IncompleteError, StoreError
+from batchacct.model import JOB
 from batchacct.parsing import Parsed
 from batchacct.store import Origin, Store, append
 from batchacct.store.tables import archived_month, part, setting
@@ -307,3 +311,29 @@ def test_a_user_who_may_not_delete(postgresql_url: str, tmp_path: Path) -> None:
         connection.execute(text("DROP OWNED BY careful"))
         connection.execute(text("DROP ROLE careful"))
     owner.close()
+
+
+def test_a_month_is_not_read_twice_after_a_kill(sqlite_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between a file coming into force and the removal of the one it replaces, the folder alone does not tell which counts."""
+    pytest.importorskip("pyspark")
+    from cpuhours.on_spark import SparkFigures
+
+    site = site_of(sqlite_store, tmp_path)
+    archive(site, JULY)
+    folder = site.config.archive.path
+    assert sum(manifest.rows for _, manifest in countable_files(folder, JOB)) == 6
+    with sqlite_store.writing() as connection:
+        recall(connection, JOB, one_of("join_id", ["10"]))
+
+    def stop(place: str) -> None:
+        if place == "archive.in-force":
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(taking, "crash_point", stop)
+    with pytest.raises(KeyboardInterrupt):
+        archive(site, JULY)
+    monkeypatch.undo()
+    with pytest.raises(ArchiveError, match=r"month=2025-03 has 2 files.*db archive"):
+        SparkFigures(cast("Any", None), folder)
+    archive(site, JULY)
+    assert sum(manifest.rows for _, manifest in countable_files(folder, JOB)) == 6
