@@ -12,7 +12,7 @@ import pandas as pd
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as sql
 
-from batchacct.archive.layout import finished_files
+from batchacct.archive.layout import countable_files
 from batchacct.errors import ConfigError, IncompleteError
 from batchacct.model import JOB
 from cpuhours.query import DAY_S, GROUPS, NOT_JOINED, UNKNOWN, WAITING, Gaps, framed, gaps_between
@@ -24,7 +24,7 @@ class SparkFigures:
     """Those of the finished files in a folder, which every worker has to see under this path."""
 
     def __init__(self, spark: SparkSession, folder: Path) -> None:
-        files = [str(file.resolve()) for file, _ in finished_files(folder, JOB)]
+        files = [str(file.resolve()) for file, _ in countable_files(folder, JOB)]
         if not files:
             raise IncompleteError(f"there is nothing to report: {folder} has no records of jobs")
         jobs = spark.read.option("mergeSchema", "true").parquet(*files)

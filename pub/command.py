@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Protocol, cast
 
 import click
-from sqlalchemy import select
+from sqlalchemy import Connection, select
 
 from batchacct.cli.common import config_option, emit_table, open_store
 from batchacct.clock import unix_now
 from batchacct.config import Config
 from batchacct.errors import ConfigError
 from batchacct.parsing import registry
-from batchacct.store import Store
+from batchacct.store import HeldLocks, Store
 from batchacct.store.tables import source_state
 from pub.formats.contract import Format
 from pub.joining import Joiner, newest_load
@@ -25,6 +25,9 @@ from pub.sending import build_and_send
 from pub.transports.contract import Transport
 
 log = logging.getLogger(__name__)
+
+LOCK = "publish"
+"""What one process at a time may do with a database."""
 
 Joined = Counter[tuple[str, str]]
 
@@ -59,33 +62,41 @@ def publish_once(
     outbox, and the next run sends it).
     """
     transport = cast("_MakeTransport", registry.load(registry.TRANSPORTS, config.publish.transport))(config.publish.path)
-    with store.lock("publish"):
+    with store.lock(LOCK) as locks:
         joiner, outbox = Joiner.of(config, clock()), Outbox(config, store.dialect, message_format or _format(config), clock())
         _warn_of_unread(store, joiner)
-        joined, last_load = store.untangled(lambda: _begin(store, config, joiner, clock()))
-        while (counts := store.untangled(lambda: _step(store, joiner, last_load))) is not None:
+        joined, last_load = store.untangled(lambda: _begin(store, locks, config, joiner, clock()))
+        while (counts := store.untangled(lambda: _step(store, locks, joiner, last_load))) is not None:
             joined += counts
         done = Published()
-        build_and_send(store, outbox, transport, clock, done)
+        build_and_send(store, outbox, transport, clock, done, require_lock=lambda: locks.require(LOCK))
     return joined, done
 
 
-def _begin(store: Store, config: Config, joiner: Joiner, now: int) -> tuple[Joined, int]:
-    with store.writing() as connection:
+def _begin(store: Store, locks: HeldLocks, config: Config, joiner: Joiner, now: int) -> tuple[Joined, int]:
+    with _writing(store, locks) as connection:
         keep_template(connection, config.publish, now)
         retry_refused(connection)
         return joiner.begin(connection), newest_load(connection)
 
 
-def _step(store: Store, joiner: Joiner, last_load: int) -> Joined | None:
-    with store.writing() as connection:
+def _step(store: Store, locks: HeldLocks, joiner: Joiner, last_load: int) -> Joined | None:
+    with _writing(store, locks) as connection:
         return joiner.step(connection, last_load)
+
+
+@contextmanager
+def _writing(store: Store, locks: HeldLocks) -> Iterator[Connection]:
+    """A transaction that is undone if the lock was lost: an archive may be at work with what the ledger said before."""
+    with store.writing() as connection:
+        yield connection
+        locks.require(LOCK)
 
 
 def dry_publish(store: Store, config: Config, now: int) -> tuple[Joined, Published]:
     """What `publish_once` would do, in one transaction that is undone: nothing is stored, nothing is handed over."""
     done = Published()
-    with store.lock("publish"):
+    with store.lock(LOCK):
         try:
             with store.writing() as connection:
                 joiner, outbox = Joiner.of(config, now), Outbox(config, store.dialect, _format(config), now)

@@ -30,8 +30,18 @@ _WAITING = (
 )
 
 
-def build_and_send(store: Store, outbox: Outbox, transport: Transport, clock: Callable[[], int], done: Published) -> None:
+def build_and_send(
+    store: Store,
+    outbox: Outbox,
+    transport: Transport,
+    clock: Callable[[], int],
+    done: Published,
+    *,
+    require_lock: Callable[[], None] = lambda: None,
+) -> None:
     """Puts all that goes out into messages and hands them over, first those that an earlier run has left.
+
+    `require_lock` raises where no other message may be stored, as another publisher may be at work.
 
     Raises: PublishError for the first message the transport did not take, after all were built.
     """
@@ -42,6 +52,7 @@ def build_and_send(store: Store, outbox: Outbox, transport: Transport, clock: Ca
             for batch in _one_ahead(pool, outbox.batches(store.reading)):
                 with store.writing() as connection:
                     outbox.store(connection, batch, done)
+                    require_lock()
                 commits.put(True)
         finally:
             commits.put(False)

@@ -112,15 +112,17 @@ def _of_open_loads(record_type: str, month: int) -> Select[Any]:
 def stays(record_type: RecordType, join: Join, limit: int, jobs: ColumnElement[bool]) -> ColumnElement[bool]:
     """The records that stay in their table though their month is archived, as what is in the tables needs them.
 
-    An identity, where there is a job (of `jobs`) it could be joined with. A part, that waits for others, or whose record was made
-    lately.
+    An identity, where there is a job (of `jobs`) it is or could be joined with: it may be told at the first submission of a chain
+    of runs, of which the last is of months later. A part, that waits for others, or whose record was made lately.
     """
     if record_type is IDENTITY:
         around = AROUND_S + max(join.submit_window, join.accept_before, join.accept_after, join.end_window)
         at = identity.c.recorded_at
         submitted, ended = func.coalesce(job.c.submit_at, job.c.start_at, job.c.logged_at), job.c.logged_at
         near = and_(at >= submitted - around, at <= ended + around)
-        return exists().where(job.c.join_id == identity.c.join_id, job.c.cluster == identity.c.cluster, near, jobs)
+        joined = exists().where(IS_OF_JOB, IS_OF_IDENTITY).correlate(job, identity)
+        of_id = and_(job.c.join_id == identity.c.join_id, job.c.cluster == identity.c.cluster)
+        return exists().where(of_id, or_(near, joined), jobs)
     if record_type is PART:
         return and_(part.c.superseded_by.is_(None), or_(part.c.used_at.is_(None), part.c.used_at >= limit))
     return false()

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 from sqlalchemy import Connection, delete, func, insert, select, update
 
-from batchacct.archive.layout import Manifest, Sums, archived_schema, damaged, month_folder
+from batchacct.archive.layout import DATABASE_PREFIX, Manifest, Sums, archived_schema, damaged, month_folder
 from batchacct.archive.months import month_name, next_month
 from batchacct.errors import ArchiveError
 from batchacct.model import INSTANT, INTEGER, REAL, RECORD_TYPES, TEXT, RecordType
@@ -69,7 +69,7 @@ def archive_path(connection: Connection) -> Path | None:
 def note_place(connection: Connection, path: Path, now: int) -> str:
     """Notes where the archive is, and returns the name that this database's files bear."""
     if connection.scalar(select(setting.c.value).where(setting.c.name == _NAME)) is None:
-        connection.execute(insert(setting).values(name=_NAME, value=f"db-{secrets.token_hex(4)}", since=now))
+        connection.execute(insert(setting).values(name=_NAME, value=f"{DATABASE_PREFIX}{secrets.token_hex(4)}", since=now))
     known = archive_path(connection)
     if known is None:
         connection.execute(insert(setting).values(name=_PATH, value=str(path), since=now))

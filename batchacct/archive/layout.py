@@ -33,6 +33,8 @@ from batchacct.model import INSTANT, INTEGER, RecordType
 ROWS_PER_GROUP = 32_768
 HASH_BITS = 32
 """Hashes are summed modulo two to this, so that no database's sum of them overflows."""
+DATABASE_PREFIX = "db-"
+"""Names of files that a database has archived begin so."""
 _SUFFIX, _MANIFEST, _UNFINISHED = ".parquet", ".json", ".unfinished"
 _CHUNK = 1 << 20
 
@@ -108,7 +110,7 @@ class MonthWriter:
         self._schema = schema or archived_schema(record_type)
         self._folder = month_folder(archive, record_type, month)
         self._path = self._folder / f"{name}{_SUFFIX}"
-        self._unfinished = self._folder / f".{name}{_SUFFIX}{_UNFINISHED}"
+        self._unfinished = _unfinished(self._path)
         self._sums = Sums()
         self._times: list[int] = []
         with _told(self._folder):
@@ -167,6 +169,11 @@ def manifest_path(file: Path) -> Path:
     return file.with_suffix(_MANIFEST)
 
 
+def _unfinished(path: Path) -> Path:
+    """The name that a file has until it is whole."""
+    return path.with_name(f".{path.name}{_UNFINISHED}")
+
+
 def read_manifest(file: Path) -> Manifest:
     """The manifest of a file.  Raises: ArchiveError if there is none that can be read."""
     path = manifest_path(file)
@@ -185,6 +192,26 @@ def finished_files(archive: Path, record_type: RecordType) -> Iterator[tuple[Pat
             manifest = read_manifest(file)
             if file.stat().st_size == manifest.bytes:
                 yield file, manifest
+
+
+def countable_files(archive: Path, record_type: RecordType) -> list[tuple[Path, Manifest]]:
+    """The finished files of a record type, for whoever counts without a database what is in them.
+
+    Raises: ArchiveError if a month could be counted twice: a database has one file of it in force, and without its books nobody
+    can tell which of two that is, or whether another database, or back-filled logs, have the same records.
+    """
+    found = list(finished_files(archive, record_type))
+    by_folder: dict[Path, list[str]] = {}
+    for file, _ in found:
+        by_folder.setdefault(file.parent, []).append(file.name)
+    for folder, names in by_folder.items():
+        if len(names) > 1 and any(name.startswith(DATABASE_PREFIX) for name in names):
+            raise ArchiveError(
+                f"archive: {folder} has {len(names)} files ({', '.join(names)}) which may hold the same records: if a run of "
+                "`batchacct db archive` is at work or was interrupted, run it (again), and it removes what is not in force; "
+                "to be counted from its files, each database, and what was back-filled, needs a folder of its own"
+            )
+    return found
 
 
 def verify(file: Path, expected: Manifest, time_column: str) -> None:
@@ -227,11 +254,12 @@ def remove(file: Path) -> None:
     with _told(file):
         for path in (manifest_path(file), file):
             path.unlink(missing_ok=True)
+            _unfinished(path).unlink(missing_ok=True)
 
 
 def write_synced(path: Path, text: str) -> None:
     """A small file, whole and safe on disk under its name, or not there."""
-    unfinished = path.with_name(f".{path.name}{_UNFINISHED}")
+    unfinished = _unfinished(path)
     try:
         with unfinished.open("w", encoding="utf-8") as stream:
             stream.write(text)

@@ -12,7 +12,7 @@ import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from sqlalchemy import ColumnElement, Connection, Table, and_, bindparam, case, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Table, and_, bindparam, case, delete, func, select, update
 
 from batchacct.archive import closing
 from batchacct.archive.anonymising import (
@@ -26,16 +26,16 @@ from batchacct.archive.anonymising import (
 )
 from batchacct.archive.holdings import Archived, archived, batches_of, recalled_ids, store_archived
 from batchacct.archive.layout import Manifest, damaged, verify
+from batchacct.archive.leftovers import locked, note_leftover, require, require_in_force, tidy, unless_overtaken
 from batchacct.archive.months import month_name
-from batchacct.archive.taking import Taker, locked, tidy
+from batchacct.archive.taking import Taker
 from batchacct.config import Config
 from batchacct.crashpoints import crash_point
 from batchacct.model import RECORD_TYPES, RecordType
-from batchacct.store import Store
+from batchacct.store import HeldLocks, Store
 from batchacct.store.columns import hash_of
 from batchacct.store.tables import (
     RECORD_TABLES,
-    archive_leftover,
     followed_file,
     load,
     message,
@@ -67,13 +67,13 @@ class Report:
 def purge(store: Store, config: Config, now: int, *, dry_run: bool = False, trust_clock: bool = False) -> Report:
     """Does what [retention] says.  Raises: ArchiveError, BusyError, IncompleteError if the clock cannot be right, StoreError."""
     report = Report()
-    with locked(store):
+    with locked(store) as locks:
         with store.reading() as connection:
             if not trust_clock:
                 closing.check_clock(connection, now)
         if not dry_run:
             tidy(store, config.archive.path, now)
-        purger = _Purger(store, config, now, dry_run)
+        purger = _Purger(store, config, now, dry_run, locks)
         if config.retention.archive_for is not None:
             report.gone += purger.files(closing.closed_limit(now, config.retention.archive_for))
         if config.retention.personal_data is not None:
@@ -96,6 +96,7 @@ class _Purger:
     config: Config
     now: int
     dry_run: bool
+    locks: HeldLocks
 
     def _pseudonym(self) -> Pseudonym:
         with self.store.writing() as connection:
@@ -119,7 +120,9 @@ class _Purger:
         assert month.file is not None
         name, record_type, sums = month.file.name, month.record_type, month.sums
         mine = (recalled.c.record_type == record_type.name, recalled.c.month == month.month)
-        with self.store.writing() as connection:
+        with self.store.appending() as connection:
+            require(self.locks)
+            require_in_force(connection, record_type, month.month, month)
             table = RECORD_TABLES[record_type.name]
             durations = [func.sum(table.c[n]) for n in ("wall_duration_s", "cpu_duration_s") if n in table.c]
             back = select(func.count(), func.sum(case((table.c.revision > 0, 1), else_=0)), *durations)
@@ -131,14 +134,14 @@ class _Purger:
             nothing = Manifest(record_type.name, month_name(month.month), "", 0, 0, 0, 0, None, None, 0, "")
             purged = (gone[0], gone[1], gone[2], gone[3])
             store_archived(connection, dataclasses.replace(month, file=None, revisions=0, manifest=nothing, purged=purged))
-            values = {"record_type": record_type.name, "month": month.month, "file_name": name}
-            connection.execute(insert(archive_leftover).values(values))
+            note_leftover(connection, record_type, month.month, name)
+            require(self.locks)
             crash_point("purge.file-before-commit")
         self._taker(record_type, month.month).drop_leftover(name)
 
     def _taker(self, record_type: RecordType, month: int) -> Taker:
         going = closing.of_month(record_type, month)
-        return Taker(self.store, self.config.archive.path, record_type, month, going, self.now)
+        return Taker(self.store, self.config.archive.path, record_type, month, going, self.now, self.locks)
 
     # --- names ----------------------------------------------------------------------------------------------------------
 
@@ -173,6 +176,7 @@ class _Purger:
                     return
                 changed = [{"of_id": row["id"], **anonymous_row(record_type, dict(row), pseudonym)} for row in rows]
                 connection.execute(update(table).where(table.c.id == bindparam("of_id")), changed)
+                require(self.locks)
                 crash_point("purge.rows-before-commit")
             last = rows[-1]["id"]
 
@@ -190,19 +194,19 @@ class _Purger:
         taker, pseudonym = self._taker(month.record_type, month.month), self._pseudonym()
         with self.store.writing() as connection:
             _, name = taker.begin(connection)
-        with taker.writer(name) as writer:
-            for batch in batches_of(month):
-                writer.write(anonymous_batch(month.record_type, batch, pseudonym))
-            crash_point("purge.writing")
-            manifest = writer.finish()
-        if manifest.sums != month.sums:
-            raise damaged(month.file, f"its records come to {manifest.sums}, not {month.sums}")
         file = month.file.with_name(name)
-        verify(file, manifest, month.record_type.time_column)
+        with unless_overtaken(self.locks):
+            with taker.writer(name) as writer:
+                for batch in batches_of(month):
+                    writer.write(anonymous_batch(month.record_type, batch, pseudonym))
+                crash_point("purge.writing")
+                manifest = writer.finish()
+            if manifest.sums != month.sums:
+                raise damaged(month.file, f"its records come to {manifest.sums}, not {month.sums}")
+            verify(file, manifest, month.record_type.time_column)
         crash_point("purge.written")
-        with self.store.writing() as connection:
+        with taker.replacing(name, month) as connection:
             store_archived(connection, dataclasses.replace(month, file=file, manifest=manifest, anonymised_at=self.now))
-            taker.swap_leftover(connection, name, month.file.name)
             crash_point("purge.before-commit")
         taker.drop_leftover(month.file.name)
 

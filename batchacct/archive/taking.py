@@ -10,19 +10,20 @@ fail; then the file is written anew. A month that was archived and has rows agai
 from __future__ import annotations
 
 import logging
+import secrets
+from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-from sqlalchemy import ColumnElement, Connection, Select, case, delete, func, insert, select, true
+from sqlalchemy import ColumnElement, Connection, Select, case, delete, func, select, true
 
 from batchacct.archive import closing
 from batchacct.archive.holdings import (
     Archived,
-    archive_path,
     archived,
     batches_of,
     note_place,
@@ -31,24 +32,32 @@ from batchacct.archive.holdings import (
     store_archived,
     without_ids,
 )
-from batchacct.archive.layout import HASH_BITS, Manifest, MonthWriter, Sums, month_folder, remove, sums_of, verify
+from batchacct.archive.layout import HASH_BITS, Manifest, MonthWriter, Sums, month_folder, sums_of, verify
+from batchacct.archive.leftovers import (
+    claim,
+    drop_leftover,
+    locked,
+    note_leftover,
+    require,
+    require_in_force,
+    tidy,
+    unless_overtaken,
+)
 from batchacct.archive.months import month_name
 from batchacct.config import Config
 from batchacct.crashpoints import crash_point
-from batchacct.errors import ArchiveError, StoreError
+from batchacct.errors import ArchiveError
 from batchacct.model import JOB, RECORD_TYPES, RecordType
-from batchacct.store import Store, partitions
+from batchacct.store import HeldLocks, Store, partitions
 from batchacct.store.months import Month
 from batchacct.store.spans import IS_OF_IDENTITY, IS_OF_JOB
-from batchacct.store.tables import RECORD_TABLES, archive_leftover, benchmark, identity, job, recalled, usage, vo_mapping
+from batchacct.store.tables import RECORD_TABLES, benchmark, identity, job, recalled, usage, vo_mapping
 
 log = logging.getLogger(__name__)
 
 ROWS_AT_ONCE = 8_192
 TRIES = 3
 """So often a month is written anew because records came meanwhile; then it is left for the next run."""
-LOCKS = ("archive", "publish")
-"""What nobody else may do meanwhile: what a file says of the ledger is to stay true."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +78,31 @@ class Report:
     held: dict[int, list[str]] = field(default_factory=dict)
 
 
+class BusyMonthError(Exception):
+    """So much happens to a month that it cannot be archived now; nothing of it was deleted, and the next run tries again."""
+
+
 class _ChangedError(Exception):
-    """The rows of a month are not those that were written."""
+    """The rows of a month, or what the ledger says of them, are not those that were written."""
+
+
+Ledger = Counter[str | None]
+"""What the ledger says of some jobs: how many there are of each outcome, and the sums of the numbers it refers to."""
+_REFERENCES = ("identity_id", "mapping_id", "benchmark_id", "message_id")
+
+
+@dataclass(frozen=True, slots=True)
+class _Written:
+    """A file that is to be in force: how many of its records are revisions, and what of it came from the table.
+
+    `back` are those of the file in force that do not count there, as they were recalled.
+    """
+
+    manifest: Manifest
+    revisions: int
+    from_table: Sums
+    ledger: Ledger
+    back: list[int]
 
 
 def archive(
@@ -82,7 +114,7 @@ def archive(
     """
     limit = closing.closed_limit(now, config.retention.keep, before)
     report = Report()
-    with locked(store):
+    with locked(store) as locks:
         with store.reading() as connection:
             if not trust_clock:
                 closing.check_clock(connection, now)
@@ -94,15 +126,19 @@ def archive(
         for record_type in RECORD_TYPES.values():
             for month in (m for m in months if m not in report.held):
                 going = closing.going(record_type, config.join, month, limit, jobs)
-                taker = Taker(store, config.archive.path, record_type, month, going, now)
-                taken = taker.count() if dry_run else taker.take()
+                taker = Taker(store, config.archive.path, record_type, month, going, now, locks)
+                try:
+                    taken = taker.count() if dry_run else taker.take()
+                except BusyMonthError as error:
+                    report.held[month] = [str(error)]
+                    continue
                 report.taken += [taken] if taken.sums.rows else []
         if not dry_run:
-            drop_empty_partitions(store, config, limit, now)
+            drop_empty_partitions(store, config, limit, now, locks)
     return report
 
 
-def drop_empty_partitions(store: Store, config: Config, limit: int, now: int) -> None:
+def drop_empty_partitions(store: Store, config: Config, limit: int, now: int, locks: HeldLocks) -> None:
     """Drops the partitions of archived months in which nothing is left, where the database has partitions."""
     if store.dialect.partitions is None:
         return
@@ -111,47 +147,7 @@ def drop_empty_partitions(store: Store, config: Config, limit: int, now: int) ->
             there = {month.start for month in partitions.months(store, connection, record_type.name)}
             months = [one.month for one in archived(connection, record_type) if one.month in there and one.month < limit]
         for month in months:
-            Taker(store, config.archive.path, record_type, month, true(), now).drop_empty_partition()
-
-
-@contextmanager
-def locked(store: Store) -> Iterator[None]:
-    """Holds the work of archiving and publishing for this process.  Raises: BusyError."""
-    with ExitStack() as stack:
-        for name in LOCKS:
-            stack.enter_context(store.lock(name))
-        yield
-
-
-def tidy(store: Store, path: Path, now: int) -> None:
-    """Notes where the archive is, all of whose files have to be there, and removes what killed runs have left."""
-    with store.reading() as connection:
-        known = archive_path(connection)
-        if known is not None and known != path:
-            for record_type in RECORD_TYPES.values():
-                for month in archived(connection, record_type):
-                    _check_moved(month, path)
-        rows = connection.execute(select(archive_leftover)).all()
-    for row in rows:
-        remove(month_folder(known or path, RECORD_TYPES[row.record_type], row.month) / row.file_name)
-        with store.writing() as connection:
-            _forget_leftover(connection, row.record_type, row.month, row.file_name)
-    with store.writing() as connection:
-        note_place(connection, path, now)
-
-
-def _check_moved(month: Archived, path: Path) -> None:
-    if month.file is not None:
-        file = month_folder(path, month.record_type, month.month) / month.file.name
-        if not file.is_file():
-            raise ArchiveError(
-                f"[archive] path is {path} now, but {file} is not there: move all of {month.file.parents[2]} to it, or set it back"
-            )
-
-
-def _forget_leftover(connection: Connection, record_type: str, month: int, name: str) -> None:
-    table = archive_leftover
-    connection.execute(delete(table).where(table.c.record_type == record_type, table.c.month == month, table.c.file_name == name))
+            Taker(store, config.archive.path, record_type, month, true(), now, locks).drop_empty_partition()
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +160,7 @@ class Taker:
     month: int
     going: ColumnElement[bool]
     now: int
+    locks: HeldLocks
 
     def count(self) -> Taken:
         """What would be taken."""
@@ -171,6 +168,8 @@ class Taker:
             return self._taken(self._table_sums(connection)[0], None)
 
     def take(self) -> Taken:
+        """Raises: BusyMonthError, with nothing deleted; ArchiveError, StoreError."""
+        changed: _ChangedError | None = None
         for _ in range(TRIES):
             with self.store.reading() as connection:
                 sums, _ = self._table_sums(connection)
@@ -179,26 +178,25 @@ class Taker:
             with self.store.writing() as connection:
                 old, name = self.begin(connection)
             crash_point("archive.begun")
-            folder = month_folder(self.path, self.record_type, self.month)
-            manifest, revisions, from_table = self._write(old, name)
-            crash_point("archive.written")
-            verify(folder / name, manifest, self.record_type.time_column)
+            file = month_folder(self.path, self.record_type, self.month) / name
+            with unless_overtaken(self.locks):
+                written = self._write(old, name)
+                crash_point("archive.written")
+                verify(file, written.manifest, self.record_type.time_column)
             purged = (0, 0, 0, 0) if old is None else old.purged
-            new = Archived(self.record_type, self.month, folder / name, revisions, manifest, self.now, purged=purged)
+            new = Archived(self.record_type, self.month, file, written.revisions, written.manifest, self.now, purged=purged)
             try:
-                self._put_in_force(new, old, from_table)
+                self._put_in_force(new, old, written)
             except _ChangedError as error:
                 log.info("%s of the %s records: %s; it is written anew", month_name(self.month), self.record_type.name, error)
                 self.drop_leftover(name)
+                changed = error
                 continue
             crash_point("archive.in-force")
             if old is not None and old.file is not None:
                 self.drop_leftover(old.file.name)
-            return self._taken(from_table, folder / name)
-        raise StoreError(
-            f"{month_name(self.month)} of the {self.record_type.name} records changed each of the {TRIES} times it was written: "
-            "nothing of it was deleted. Run it again when less is collected"
-        )
+            return self._taken(written.from_table, file)
+        raise BusyMonthError(f"its {self.record_type.name} records changed each of the {TRIES} times they were written: {changed}")
 
     def _taken(self, sums: Sums, file: Path | None) -> Taken:
         return Taken(self.record_type.name, self.month, sums, file)
@@ -207,25 +205,22 @@ class Taker:
 
     def begin(self, connection: Connection) -> tuple[Archived | None, str]:
         """The file in force, if there is one, and the name of the next, noted as a leftover until that is in force."""
+        require(self.locks)
         prefix = note_place(connection, self.path, self.now)
         old = next((m for m in archived(connection, self.record_type) if m.month == self.month), None)
-        folder = month_folder(self.path, self.record_type, self.month)
-        number = 1
-        while any((folder / f"{prefix}-{number:04d}{suffix}").exists() for suffix in (".parquet", ".json")):
-            number += 1
-        name = f"{prefix}-{number:04d}.parquet"
-        values = {"record_type": self.record_type.name, "month": self.month, "file_name": name}
-        connection.execute(insert(archive_leftover).values(values))
+        name = f"{prefix}-{secrets.token_hex(6)}.parquet"
+        note_leftover(connection, self.record_type, self.month, name)
         return old, name
 
     def writer(self, name: str) -> MonthWriter:
         """Writes the file of that name."""
         return MonthWriter(self.path, self.record_type, self.month, name.removesuffix(".parquet"), schema_of(self.record_type))
 
-    def _write(self, old: Archived | None, name: str) -> tuple[Manifest, int, Sums]:
-        """Writes all of a month, what is in force and what leaves the table; also how many revisions, and the latter's sums."""
+    def _write(self, old: Archived | None, name: str) -> _Written:
+        """Writes all of a month, what is in force and what leaves the table."""
         schema = schema_of(self.record_type)
-        revisions, from_table = 0, Sums()
+        revisions, from_table, ledger = 0, Sums(), Ledger()
+        back: list[int] = []
         with (
             self.writer(name) as writer,
             self.store.reading() as connection,
@@ -245,9 +240,10 @@ class Taker:
             for batch in _rows(connection, self._query(), schema):
                 writer.write(batch)
                 from_table += sums_of(batch)
+                ledger.update(self._ledger_of(batch))
                 revisions += _revisions(batch)
             crash_point("archive.writing")
-            return writer.finish(), revisions, from_table
+            return _Written(writer.finish(), revisions, from_table, ledger, back)
 
     def _query(self) -> Select[Any]:
         table = RECORD_TABLES[self.record_type.name]
@@ -288,25 +284,65 @@ class Taker:
         count, revisions, hash_sum, wall, cpu = (int(value or 0) for value in (*row, *([0] * (5 - len(row)))))
         return Sums(count, wall, cpu, hash_sum), revisions
 
-    def _put_in_force(self, new: Archived, old: Archived | None, from_table: Sums) -> None:
+    def _ledger_of(self, batch: pa.RecordBatch) -> Ledger:
+        if self.record_type is not JOB:
+            return Ledger()
+        counts: Ledger = Counter(batch.column("outcome").to_pylist())
+        for name in _REFERENCES:
+            numbers = batch.column(name).fill_null(0).to_numpy()
+            counts[name] = int((numbers % (1 << HASH_BITS)).sum())
+        return counts
+
+    def _table_ledger(self, connection: Connection) -> Ledger:
+        """What the ledger says of the jobs that leave."""
+        if self.record_type is not JOB:
+            return Ledger()
+        counts = Ledger()
+        sums = [func.sum(usage.c[name] % (1 << HASH_BITS)) for name in _REFERENCES]
+        found = select(usage.c.outcome, func.count(), *sums).select_from(job.outerjoin(usage, IS_OF_JOB)).where(self.going)
+        for outcome, jobs, *references in connection.execute(found.group_by(usage.c.outcome)):
+            counts += Counter(
+                {outcome: jobs} | {name: int(value or 0) for name, value in zip(_REFERENCES, references, strict=True)}
+            )
+        return counts
+
+    def _put_in_force(self, new: Archived, old: Archived | None, written: _Written) -> None:
         """Deletes what was written, and has the file count in its place: the one step in which a month leaves the database.
 
-        Raises: _ChangedError if the rows are not those that were written.
+        Raises: _ChangedError if the rows are not those that were written, StoreError if another process has taken over.
         """
         of_month = (recalled.c.record_type == self.record_type.name, recalled.c.month == self.month)
-        with self.store.appending() as connection:
+        assert new.file is not None
+        with self.replacing(new.file.name, old) as connection:
             there, _ = self._table_sums(connection)
-            if there != from_table:
-                raise _ChangedError(f"the database says {there}, the file {from_table}")
+            if there != written.from_table:
+                raise _ChangedError(f"the database says {there}, the file {written.from_table}")
+            if (ledger := self._table_ledger(connection)) != written.ledger:
+                raise _ChangedError(f"the ledger says {dict(ledger)}, the file {dict(written.ledger)}")
+            if recalled_ids(connection, self.record_type, self.month) != written.back:
+                raise _ChangedError("other records were recalled meanwhile")
             if closing.has_open_loads(connection, self.record_type, self.month):
                 raise _ChangedError("there are records that are not joined yet")
             crash_point("archive.compared")
             self._leave(connection, there.rows)
             connection.execute(delete(recalled).where(*of_month))
-            assert new.file is not None
-            self.swap_leftover(connection, new.file.name, None if old is None or old.file is None else old.file.name)
             store_archived(connection, new)
             crash_point("archive.before-commit")
+
+    @contextmanager
+    def replacing(self, name: str, old: Archived | None) -> Iterator[Connection]:
+        """A transaction that puts one's own file in force, in the place of an old one, if there is one, which is a leftover then.
+
+        Raises: StoreError if the locks were lost, or another process has been at the month.
+        """
+        with self.store.appending() as connection:
+            require(self.locks)
+            claim(connection, self.record_type, self.month, name)
+            require_in_force(connection, self.record_type, self.month, old)
+            yield connection
+            if old is not None and old.file is not None:
+                note_leftover(connection, self.record_type, self.month, old.file.name)
+            require(self.locks)
 
     def _leave(self, connection: Connection, records: int) -> None:
         """Deletes the rows that were written; with their partition, where that holds nothing else, and in this very transaction."""
@@ -330,19 +366,9 @@ class Taker:
                     partitions.drop(self.store, connection, table.name, month)
                 crash_point("archive.partition")
 
-    def swap_leftover(self, connection: Connection, name: str, old: str | None) -> None:
-        """A file is in force now, and an old one is not any more."""
-        _forget_leftover(connection, self.record_type.name, self.month, name)
-        if old is not None:
-            values = {"record_type": self.record_type.name, "month": self.month, "file_name": old}
-            connection.execute(insert(archive_leftover).values(values))
-
     def drop_leftover(self, name: str) -> None:
         """Removes a file that is not in force."""
-        remove(month_folder(self.path, self.record_type, self.month) / name)
-        crash_point("archive.removed")
-        with self.store.writing() as connection:
-            _forget_leftover(connection, self.record_type.name, self.month, name)
+        drop_leftover(self.store, self.path, self.record_type, self.month, name)
 
 
 def _revisions(batch: pa.RecordBatch) -> int:

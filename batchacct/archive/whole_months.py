@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import logging
 
-from sqlalchemy import delete, insert
+from sqlalchemy import delete
 
 from batchacct.archive.holdings import Archived, archived, batches_of, recalled_ids, without_ids
 from batchacct.archive.layout import verify
+from batchacct.archive.leftovers import locked, note_leftover, require, require_in_force, tidy, unless_overtaken
 from batchacct.archive.months import month_name
 from batchacct.archive.recalling import bring_back
-from batchacct.archive.taking import locked, tidy
 from batchacct.config import Config
 from batchacct.crashpoints import crash_point
 from batchacct.errors import ArchiveError, ConfigError
 from batchacct.model import RECORD_TYPES
-from batchacct.store import Store
-from batchacct.store.tables import archive_leftover, archived_month, recalled
+from batchacct.store import HeldLocks, Store
+from batchacct.store.tables import archived_month, recalled
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +26,7 @@ def recall_month(store: Store, config: Config, month: int, now: int) -> dict[str
 
     Raises: ConfigError if nothing of the month is archived, ArchiveError if it was purged, or its file is missing or damaged.
     """
-    with locked(store):
+    with locked(store) as locks:
         tidy(store, config.archive.path, now)
         with store.reading() as connection:
             found = [m for kind in RECORD_TYPES.values() for m in archived(connection, kind) if m.month == month]
@@ -41,16 +41,18 @@ def recall_month(store: Store, config: Config, month: int, now: int) -> dict[str
             if any(one.purged):
                 raise ArchiveError(f"{month_name(month)} was purged, as [retention] archive_for says: it cannot come back")
             if one.file is not None:
-                verify(one.file, one.manifest, one.record_type.time_column)
+                with unless_overtaken(locks):
+                    verify(one.file, one.manifest, one.record_type.time_column)
         # Identities before jobs, which would look for theirs one by one.
-        return {one.record_type.name: _recall(store, one) for one in reversed(found)}
+        return {one.record_type.name: _recall(store, one, locks) for one in reversed(found)}
 
 
-def _recall(store: Store, month: Archived) -> int:
+def _recall(store: Store, month: Archived, locks: HeldLocks) -> int:
     """One type of a month, in one transaction."""
-    of_type = {"record_type": month.record_type.name, "month": month.month}
     count = 0
     with store.appending() as connection:
+        require(locks)
+        require_in_force(connection, month.record_type, month.month, month)
         back = recalled_ids(connection, month.record_type, month.month)
         for batch in batches_of(month, ["id"]):
             ids: list[int] = without_ids(batch, back).column("id").to_numpy().tolist()
@@ -58,10 +60,10 @@ def _recall(store: Store, month: Archived) -> int:
         if count + len(back) != month.sums.rows:
             raise ArchiveError(f"archive file {month.file}: of {month.sums.rows:,} records {count + len(back):,} came back")
         for table in (archived_month, recalled):
-            connection.execute(
-                delete(table).where(table.c.record_type == of_type["record_type"], table.c.month == of_type["month"])
-            )
+            of_month = (table.c.record_type == month.record_type.name, table.c.month == month.month)
+            connection.execute(delete(table).where(*of_month))
         if month.file is not None:
-            connection.execute(insert(archive_leftover).values(of_type | {"file_name": month.file.name}))
+            note_leftover(connection, month.record_type, month.month, month.file.name)
+        require(locks)
         crash_point("recall.before-commit")
     return count

@@ -142,12 +142,13 @@ class Store:
             yield connection
 
     @contextmanager
-    def lock(self, name: str) -> Iterator[None]:
+    def lock(self, *names: str) -> Iterator[HeldLocks]:
         """Holds the named work for this process.  Raises: BusyError if another has it."""
         locks = self.locks()
         try:
-            locks.take(name)
-            yield
+            for name in names:
+                locks.take(name)
+            yield locks
         finally:
             locks.close()
 
@@ -199,6 +200,13 @@ class HeldLocks:
         with self._store.errors():
             return self._locks.holds(name)
 
+    def require(self, name: str) -> None:
+        """Raises: StoreError if it is not held any more."""
+        if not self.holds(name):
+            raise StoreError(
+                f"database {self._store.shown_url}: the lock on `{name}` was lost, another process may have it. {_NOTHING_STORED}"
+            )
+
     def close(self) -> None:
         """Gives everything back."""
         self._locks.close()
@@ -215,9 +223,10 @@ def _advice(error: BaseException | None) -> str:
     said = _first_line(error).lower() if error is not None else ""
     with contextlib.suppress(StopIteration):
         return next(advice for pattern, advice in _ADVICE if re.search(pattern, said))
-    return "Nothing was stored by this step; what it was to store is still in its source"
+    return _NOTHING_STORED
 
 
+_NOTHING_STORED = "Nothing was stored by this step; what it was to store is still in its source"
 _ADVICE = (
     (r"\(error 1045\)", "Check the user name and password in the connection file"),
     (r"\(error (1044|1142|1227|1370)\)", "Grant this user the rights that docs/how-to/databases.md lists"),

@@ -19,6 +19,7 @@ from batchacct.archive.layout import (
     MonthWriter,
     Sums,
     archived_schema,
+    countable_files,
     finished_files,
     manifest_path,
     month_folder,
@@ -140,6 +141,15 @@ def test_a_file_that_is_half_there_is_not_believed(tmp_path: Path) -> None:
     assert not list(finished_files(tmp_path, JOB))
     manifest_path(file).unlink()
     assert not list(finished_files(tmp_path, JOB))
+
+
+def test_files_of_a_month_that_may_hold_the_same_records(tmp_path: Path) -> None:
+    written(tmp_path, job(1), name="backfill-1-0000")
+    written(tmp_path, job(2), name="backfill-1-0001")
+    assert len(countable_files(tmp_path, JOB)) == 2, "one for each share of the keys"
+    written(tmp_path, job(1), name="db-1-a")
+    with pytest.raises(ArchiveError, match=r"has 3 files \(backfill-1-0000\.parquet, .*a folder of its own"):
+        countable_files(tmp_path, JOB)
 
 
 @pytest.fixture
