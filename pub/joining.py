@@ -174,7 +174,11 @@ class Joiner:
             (one, max(keys.submit_window, keys.accept_before), max(keys.submit_window, keys.accept_after)) for one in submitted
         ]
         around.append((ended, max(keys.end_window, 28 * DAY), max(keys.end_window, DAY)))
-        known = [(one.first - before, one.last + after) for one, before, after in around if one.first is not None and one.last]
+        known = [
+            (one.first - before, one.last + after)
+            for one, before, after in around
+            if one != NEVER and one.first is not None and one.last is not None
+        ]
         return Span(min(first for first, _ in known), max(last for _, last in known)) if known else NEVER
 
     def _nearest(self, recorded: Span) -> Select[int, int, int]:

@@ -344,6 +344,14 @@ def test_many_loads_are_joined_in_several_steps(site: Site, monkeypatch: pytest.
     site.assert_sound()
 
 
+def test_a_job_of_the_epoch_is_joined(site: Site) -> None:
+    """A time of 0 is a time, and none that is not known."""
+    site.identities(an_identity(recorded_at=0))
+    site.jobs(a_job(submit_at=0, start_at=100, end_at=40 * DAY))
+    site.publish()
+    assert site.names() == ["/CN=Alice"]
+
+
 class TestRequeued:
     """Slurm writes the time of the requeue for the submit time of the runs that follow."""
 
