@@ -43,7 +43,7 @@ from batchacct.config import Config
 from batchacct.model import IDENTITY
 from batchacct.parsing import registry
 from batchacct.store.loads import hold, mark
-from batchacct.store.spans import ANYTIME, DAY, IS_OF_JOB, LATE, NEVER, Span, of_loads, of_rows
+from batchacct.store.spans import ANYTIME, DAY, IS_OF_JOB, LATE, NEVER, Span, has_partitions, of_loads, of_rows, when_ended
 from batchacct.store.tables import (
     ROWS_PER_LOAD_BITS,
     identity,
@@ -110,13 +110,15 @@ class Joiner:
                 recall_for_join(connection, record_type, loads, self.config.join)
                 with scratch_tables(connection):
                     for number, span in of_loads(connection, loads).items():
-                        fill_todo(connection, *self._concerned(record_type, number, span))
+                        fill_todo(connection, *self._concerned(connection, record_type, number, span))
                     counts = self._decide(connection)
                 mark(connection, load.c.id.in_(loads), joined_at=self.now)
                 return counts
         return None
 
-    def _concerned(self, record_type: str, load_id: int, span: Span) -> tuple[FromClause, ColumnElement[bool]]:
+    def _concerned(
+        self, connection: Connection, record_type: str, load_id: int, span: Span
+    ) -> tuple[FromClause, ColumnElement[bool]]:
         """Where the jobs are that a load brings, or those already in the ledger that one of its identities could belong to.
 
         `span`: between which times the rows of the load are.
@@ -126,13 +128,22 @@ class Joiner:
             return job, and_(job.c.id.between(*ids), span.has(job.c.logged_at))
         concerned = identity.join(job, self._could_belong(job, job.c.submit_at)).join(usage, IS_OF_JOB)
         within = and_(identity.c.id.between(*ids), span.has(identity.c.recorded_at))
-        return concerned, and_(within, self._logged_since(span).has(job.c.logged_at))
+        return concerned, and_(within, self._logged_since(connection, span).has(job.c.logged_at))
 
-    def _logged_since(self, identities: Span) -> Span:
-        """When jobs were logged that such identities could belong to: they may have run for as long as they liked."""
+    def _logged_since(self, connection: Connection, identities: Span) -> Span:
+        """When jobs were logged that such identities could belong to: they may have run for as long as they liked.
+
+        Submitted or not, all of them ended since then, which the loads tell of; those alone whose end is unknown, or before their
+        submission, are taken to be logged within `LATE`.
+        """
+        if identities.first is None or not has_partitions(connection):
+            return ANYTIME
         keys = self.config.join
-        widest = max(keys.submit_window, keys.accept_after, keys.end_window, DAY)
-        return ANYTIME if identities.first is None else Span(identities.first - widest - LATE)
+        since = identities.first - max(keys.submit_window, keys.accept_after, keys.end_window, DAY)
+        logged = when_ended(connection, since, None).logged
+        if logged is NEVER:
+            return Span(since - LATE)
+        return ANYTIME if logged.first is None else Span(min(since - LATE, logged.first))
 
     def _decide(self, connection: Connection) -> Counter[tuple[str, str]]:
         """What becomes of the jobs in `todo`, written to the ledger; how many rows of which (outcome, reason) are new there."""

@@ -16,7 +16,7 @@ from batchacct.store.tables import ROWS_PER_LOAD, ROWS_PER_LOAD_BITS, identity, 
 
 DAY = 86_400
 LATE = 31 * DAY
-"""A job is logged no longer than this before the time at which, by its record, it was submitted or ended: clocks differ."""
+"""A job whose record does not tell when it ended is logged no longer than this before it was submitted: clocks differ."""
 
 IS_OF_JOB = and_(usage.c.job_id == job.c.id, usage.c.logged_at == job.c.logged_at)
 IS_OF_IDENTITY = and_(identity.c.id == usage.c.identity_id, identity.c.recorded_at == usage.c.identity_at)

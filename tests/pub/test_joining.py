@@ -352,6 +352,23 @@ def test_a_job_of_the_epoch_is_joined(site: Site) -> None:
     assert site.names() == ["/CN=Alice"]
 
 
+@pytest.mark.parametrize("late", [False, True])
+@pytest.mark.parametrize("days", [20, 60, 4000])
+def test_a_job_that_was_logged_long_before_its_submission(site: Site, days: int, late: bool) -> None:
+    """The clocks are wrong, and the identity belongs to it whenever it comes, on each database."""
+    records = [a_job(logged_at=T0 - days * DAY), a_job(2, submit_at=T0 + 200 * DAY)]
+    if late:
+        site.jobs(*records)
+        site.publish(T0 + 300 * DAY)
+        assert site.outcomes() == ["local"] * 2
+        site.identities(an_identity())
+    else:
+        site.identities(an_identity())
+        site.jobs(*records)
+    site.publish()
+    assert site.names() == ["/CN=Alice", None]
+
+
 class TestRequeued:
     """Slurm writes the time of the requeue for the submit time of the runs that follow."""
 
