@@ -43,7 +43,7 @@ from batchacct.config import Config
 from batchacct.model import IDENTITY
 from batchacct.parsing import registry
 from batchacct.store.loads import hold, mark
-from batchacct.store.spans import ANYTIME, DAY, IS_OF_JOB, LATE, NEVER, Span, has_partitions, of_loads, of_rows, when_ended
+from batchacct.store.spans import ANYTIME, DAY, IS_OF_JOB, NEVER, Span, of_loads, of_rows, since
 from batchacct.store.tables import (
     ROWS_PER_LOAD_BITS,
     identity,
@@ -57,7 +57,7 @@ from batchacct.store.tables import (
 )
 from pub.benchmarks import fitting_benchmark, store_benchmarks
 from pub.requeues import first_submit, note_first_submits
-from pub.scratch import fill_todo, match, scratch_tables, todo, verdict
+from pub.scratch import add_later_runs, fill_todo, match, scratch_tables, todo, verdict
 from pub.vo_map import LOCAL, VoMap, patterns_matching, store_mappings, vo_map
 
 RECORDS_PER_STEP = 200_000
@@ -111,6 +111,7 @@ class Joiner:
                 with scratch_tables(connection):
                     for number, span in of_loads(connection, loads).items():
                         fill_todo(connection, *self._concerned(connection, record_type, number, span))
+                    add_later_runs(connection)
                     counts = self._decide(connection)
                 mark(connection, load.c.id.in_(loads), joined_at=self.now)
                 return counts
@@ -131,19 +132,10 @@ class Joiner:
         return concerned, and_(within, self._logged_since(connection, span).has(job.c.logged_at))
 
     def _logged_since(self, connection: Connection, identities: Span) -> Span:
-        """When jobs were logged that such identities could belong to: they may have run for as long as they liked.
-
-        Submitted or not, all of them ended since then, which the loads tell of; those alone whose end is unknown, or before their
-        submission, are taken to be logged within `LATE`.
-        """
-        if identities.first is None or not has_partitions(connection):
-            return ANYTIME
+        """When jobs were logged that such identities could belong to: they may have run for as long as they liked."""
         keys = self.config.join
-        since = identities.first - max(keys.submit_window, keys.accept_after, keys.end_window, DAY)
-        logged = when_ended(connection, since, None).logged
-        if logged is NEVER:
-            return Span(since - LATE)
-        return ANYTIME if logged.first is None else Span(min(since - LATE, logged.first))
+        widest = max(keys.submit_window, keys.accept_after, keys.end_window, DAY)
+        return ANYTIME if identities.first is None else since(connection, identities.first - widest)
 
     def _decide(self, connection: Connection) -> Counter[tuple[str, str]]:
         """What becomes of the jobs in `todo`, written to the ledger; how many rows of which (outcome, reason) are new there."""

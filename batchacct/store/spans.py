@@ -85,6 +85,20 @@ def when_ended(connection: Connection, begin: int | None, end: int | None, *, id
     return _period(connection, and_(load.c.first_end_at.is_not(None), *ended), identities=identities)
 
 
+def since(connection: Connection, at: int) -> Span:
+    """When jobs were logged that were submitted, or ended, at that time or later.
+
+    All of these ended since then, and the loads tell when such jobs were logged; those alone whose end is unknown, or before
+    their submission, are taken to be logged within `LATE`.
+    """
+    if not has_partitions(connection):
+        return ANYTIME
+    logged = when_ended(connection, at, None).logged
+    if logged is NEVER:
+        return Span(at - LATE)
+    return ANYTIME if logged.first is None else Span(min(at - LATE, logged.first))
+
+
 def when_logged(connection: Connection, begin: int, end: int) -> Period:
     """For the jobs that were logged from `begin` to before `end`."""
     if not has_partitions(connection):

@@ -383,6 +383,42 @@ class TestRequeued:
         site.publish()
         assert site.names() == ["/CN=Alice"] * 3
 
+    @pytest.mark.parametrize("kind", ["submit", "accept"])
+    def test_a_late_identity_is_that_of_each_run(self, site: Site, kind: str) -> None:
+        second, third = T0 + 2 * DAY, T0 + 40 * DAY
+        runs = [self.run(1, T0, second), self.run(1, second + 2, third), self.run(1, third - 1, third + HOUR, state="completed")]
+        of_others = [
+            self.run(1, third + 3 * HOUR, third + 4 * HOUR),
+            self.run(2, second, third),
+            self.run(1, T0, second, cluster="c2"),
+        ]
+        element = self.run(1, third, third + HOUR, array_index=3)
+        site.configure(cluster=CLUSTERS, publish=TEMPLATES)
+        site.jobs(*runs, *of_others, element)
+        site.publish(third + 90 * DAY)
+        assert site.names() == [None] * 7
+        site.identities(an_identity(recorded_at=T0 + 5, time_kind=kind))
+        site.publish()
+        late = site.ledger()
+        assert site.names() == ["/CN=Alice"] * 3 + [None] * 4
+        site.emptied()
+        site.identities(an_identity(recorded_at=T0 + 5, time_kind=kind))
+        site.jobs(*runs, *of_others, element)
+        site.publish()
+        assert site.ledger() == late
+        site.assert_sound()
+
+    def test_a_late_first_run_tells_the_next_ones_whose_they_are(self, site: Site) -> None:
+        second, third = T0 + 2 * DAY, T0 + 40 * DAY
+        site.identities(an_identity(recorded_at=T0 + 5))
+        site.jobs(self.run(1, second + 2, third), self.run(1, third - 1, third + HOUR, state="completed"))
+        site.publish(third + 90 * DAY)
+        assert site.names() == [None] * 2
+        site.jobs(self.run(1, T0, second))
+        site.publish()
+        assert site.names() == ["/CN=Alice"] * 3
+        site.assert_sound()
+
     def test_a_recycled_id_is_another_job(self, site: Site) -> None:
         second = T0 + 2 * DAY
         site.identities(an_identity(recorded_at=T0 + 5))
