@@ -254,6 +254,18 @@ def test_a_reader_that_had_to_wait_for_a_month_sees_what_was_committed_then(part
         assert seen.result(60) == ((10, 1) if what == "moved" else (5, 1))
 
 
+def test_a_month_that_is_dropped_while_the_catalogue_is_read(parted: Store, other: Store) -> None:
+    months = [Month(2026, 8), Month(2026, 9)]
+    partitions.add(parted, "job", months)
+    # a transaction that has seen the month, and holds no table of records
+    with other.engine.begin() as reading:
+        assert partitions.months(other, reading, "job") == months
+        with parted.writing() as connection:
+            partitions.drop(parted, connection, "job", months[0])
+        assert months[1] in partitions.months(other, reading, "job")
+        assert partitions.plan(other, reading, "part", 0, NOW).wanted == (Month(2026, 11),)
+
+
 def test_months_wait_for_who_has_begun_to_read(parted: Store, other: Store) -> None:
     append(parted, ORIGIN, parsed([of_month(n, Month(2026, 8)) for n in range(10)]), NOW)
     with ThreadPoolExecutor(2) as pool:
