@@ -47,6 +47,7 @@ from batchacct.parsing.contract import UNFORESEEN
 from batchacct.store import Store, append_completed
 from batchacct.store.columns import ID_BYTES, NAME_BYTES, KeyText
 from batchacct.store.horizon import archived_months
+from batchacct.store.keys import refuse_strange
 from batchacct.store.loads import mark, mark_unlocked, unlocked
 from batchacct.store.spans import Span, of_loads
 from batchacct.store.tables import RECORD_TABLES, ROWS_PER_LOAD, ROWS_PER_LOAD_BITS, load, part
@@ -290,7 +291,7 @@ def _changed(connection: Connection, record_type: RecordType, completed: Sequenc
             continue
         made = with_hash(record_type, record, old and old["id"])
         try:
-            record_type.batch([made])
+            refuse_strange(record_type, made)
         except RecordError as error:
             log.error("record=%s made of parts does not fit: %s. Its parts are kept", record["record_key"], error.message)  # noqa: TRY400
         else:

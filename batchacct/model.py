@@ -48,15 +48,29 @@ LAST_INSTANT = 4_102_444_799
 """2099-12-31T23:59:59Z: a later time in an accounting log is damage, not a job (a 32-bit time ends in February 2106)."""
 
 
+MOST_COUNTED = 100_000_000
+"""Processors, hosts or GPUs of one job: some ten times those of the largest machines there are."""
+MOST_WALL_S = 36_525 * 86_400
+"""A century."""
+MOST_CPU_S = 10**13
+"""Some 300,000 years: a processor each for ten million, for eleven days."""
+MOST_KIB = 2**53
+"""As many bytes as 63 bits count."""
+
+
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One column: its Arrow type, its unit where it has one, and what it means."""
+    """One column: its Arrow type, its unit where it has one, and what it means.
+
+    `most`: more than this, or less than 0, is damage and no measurement; it would spoil every sum it enters.
+    """
 
     name: str
     type: pa.DataType
     doc: str
     unit: str | None = None
     required: bool = False
+    most: int | None = None
 
 
 @dataclass(frozen=True)
@@ -176,17 +190,17 @@ JOB = RecordType(
         Column("start_at", INSTANT, "when it started; null if it never did"),
         Column("end_at", INSTANT, "when it ended"),
         Column("logged_at", INSTANT, "when the batch system wrote this record", required=True),
-        Column("wall_duration_s", INTEGER, "elapsed time, the batch system's own figure, else end - start", "s"),
+        Column("wall_duration_s", INTEGER, "elapsed time, the batch system's own figure, else end - start", "s", most=MOST_WALL_S),
         Column("cpu_user_s", REAL, "user CPU time of all processes on all hosts", "s"),
         Column("cpu_system_s", REAL, "system CPU time of all processes on all hosts", "s"),
-        Column("cpu_duration_s", INTEGER, "user + system, rounded half to even; totals sum only this", "s"),
-        Column("processors", INTEGER, "slots allocated", "processors"),
-        Column("node_count", INTEGER, "distinct execution hosts", "hosts"),
-        Column("gpu_count", INTEGER, "GPUs allocated", "GPUs"),
+        Column("cpu_duration_s", INTEGER, "user + system, rounded half to even; totals sum only this", "s", most=MOST_CPU_S),
+        Column("processors", INTEGER, "slots allocated", "processors", most=MOST_COUNTED),
+        Column("node_count", INTEGER, "distinct execution hosts", "hosts", most=MOST_COUNTED),
+        Column("gpu_count", INTEGER, "GPUs allocated", "GPUs", most=MOST_COUNTED),
         Column("gpu_model", TEXT, "model of the GPUs as the source names it, MIG slice included; several joined by `,`"),
-        Column("memory_requested_kib", INTEGER, "memory asked for, whole job", "KiB"),
-        Column("memory_real_kib", INTEGER, "peak resident memory", "KiB"),
-        Column("memory_virtual_kib", INTEGER, "peak virtual memory", "KiB"),
+        Column("memory_requested_kib", INTEGER, "memory asked for, whole job", "KiB", most=MOST_KIB),
+        Column("memory_real_kib", INTEGER, "peak resident memory", "KiB", most=MOST_KIB),
+        Column("memory_virtual_kib", INTEGER, "peak virtual memory", "KiB", most=MOST_KIB),
         Column("exit_code", INTEGER, "exit code of the job, 0 to 255"),
         Column("exit_signal", INTEGER, "signal that ended it; null if none"),
         Column("state", TEXT, "one of " + ", ".join(JOB_STATES), required=True),

@@ -53,7 +53,8 @@ def _columns(record_type: RecordType) -> Iterator[str]:
     yield "| column | type | unit | null | meaning |"
     yield "|---|---|---|---|---|"
     for c in record_type.columns:
-        yield f"| `{c.name}` | {c.type} | {c.unit or ''} | {'no' if c.required else 'yes'} | {c.doc} |"
+        most = "" if c.most is None else f"; more than {c.most:,}, or less than 0, makes the unit a reject"
+        yield f"| `{c.name}` | {c.type} | {c.unit or ''} | {'no' if c.required else 'yes'} | {c.doc}{most} |"
 
 
 def _tables() -> str:

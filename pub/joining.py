@@ -43,7 +43,7 @@ from batchacct.config import Config
 from batchacct.model import IDENTITY
 from batchacct.parsing import registry
 from batchacct.store.loads import hold, mark
-from batchacct.store.spans import ANYTIME, DAY, IS_OF_JOB, LATE, NEVER, Span, of_loads, of_rows
+from batchacct.store.spans import ANYTIME, DAY, IS_OF_JOB, NEVER, Span, of_loads, of_rows, since
 from batchacct.store.tables import (
     ROWS_PER_LOAD_BITS,
     identity,
@@ -57,7 +57,7 @@ from batchacct.store.tables import (
 )
 from pub.benchmarks import fitting_benchmark, store_benchmarks
 from pub.requeues import first_submit, note_first_submits
-from pub.scratch import fill_todo, match, scratch_tables, todo, verdict
+from pub.scratch import add_later_runs, fill_todo, match, scratch_tables, todo, verdict
 from pub.vo_map import LOCAL, VoMap, patterns_matching, store_mappings, vo_map
 
 RECORDS_PER_STEP = 200_000
@@ -110,13 +110,16 @@ class Joiner:
                 recall_for_join(connection, record_type, loads, self.config.join)
                 with scratch_tables(connection):
                     for number, span in of_loads(connection, loads).items():
-                        fill_todo(connection, *self._concerned(record_type, number, span))
+                        fill_todo(connection, *self._concerned(connection, record_type, number, span))
+                    add_later_runs(connection)
                     counts = self._decide(connection)
                 mark(connection, load.c.id.in_(loads), joined_at=self.now)
                 return counts
         return None
 
-    def _concerned(self, record_type: str, load_id: int, span: Span) -> tuple[FromClause, ColumnElement[bool]]:
+    def _concerned(
+        self, connection: Connection, record_type: str, load_id: int, span: Span
+    ) -> tuple[FromClause, ColumnElement[bool]]:
         """Where the jobs are that a load brings, or those already in the ledger that one of its identities could belong to.
 
         `span`: between which times the rows of the load are.
@@ -126,13 +129,13 @@ class Joiner:
             return job, and_(job.c.id.between(*ids), span.has(job.c.logged_at))
         concerned = identity.join(job, self._could_belong(job, job.c.submit_at)).join(usage, IS_OF_JOB)
         within = and_(identity.c.id.between(*ids), span.has(identity.c.recorded_at))
-        return concerned, and_(within, self._logged_since(span).has(job.c.logged_at))
+        return concerned, and_(within, self._logged_since(connection, span).has(job.c.logged_at))
 
-    def _logged_since(self, identities: Span) -> Span:
+    def _logged_since(self, connection: Connection, identities: Span) -> Span:
         """When jobs were logged that such identities could belong to: they may have run for as long as they liked."""
         keys = self.config.join
         widest = max(keys.submit_window, keys.accept_after, keys.end_window, DAY)
-        return ANYTIME if identities.first is None else Span(identities.first - widest - LATE)
+        return ANYTIME if identities.first is None else since(connection, identities.first - widest)
 
     def _decide(self, connection: Connection) -> Counter[tuple[str, str]]:
         """What becomes of the jobs in `todo`, written to the ledger; how many rows of which (outcome, reason) are new there."""
@@ -174,7 +177,11 @@ class Joiner:
             (one, max(keys.submit_window, keys.accept_before), max(keys.submit_window, keys.accept_after)) for one in submitted
         ]
         around.append((ended, max(keys.end_window, 28 * DAY), max(keys.end_window, DAY)))
-        known = [(one.first - before, one.last + after) for one, before, after in around if one.first is not None and one.last]
+        known = [
+            (one.first - before, one.last + after)
+            for one, before, after in around
+            if one != NEVER and one.first is not None and one.last is not None
+        ]
         return Span(min(first for first, _ in known), max(last for _, last in known)) if known else NEVER
 
     def _nearest(self, recorded: Span) -> Select[int, int, int]:

@@ -70,7 +70,7 @@ def _first_of_chains(runs: Iterable[Row[Any]]) -> dict[int, int]:
             by_job.setdefault((run.cluster, run.join_id, run.array_index), []).append(run)
     first: dict[int, int] = {}
     for of_job in by_job.values():
-        ordered = sorted(of_job, key=lambda run: (run.submit_at, run.end_at or run.submit_at))
+        ordered = sorted(of_job, key=lambda run: (run.submit_at, run.submit_at if run.end_at is None else run.end_at))
         for position, run in enumerate(ordered):
             before = _continued(run, ordered[:position])
             if before is not None:

@@ -1,4 +1,8 @@
-"""Records and parts whose keys are longer than an index may hold are rejects: a database refuses them, and all their neighbours."""
+"""Records that no database can keep, or that nothing can have caused, are rejects.
+
+A key that is longer than an index may hold is refused by a database, with all its neighbours; a number that is damaged (of 2**63
+processors) makes no sum right any more, or fails.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,8 @@ from typing import cast
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from batchacct.model import PART, TEXT, RecordType
+from batchacct.errors import RecordError
+from batchacct.model import PART, TEXT, Record, RecordType
 from batchacct.parsing import Parsed
 from batchacct.parsing.contract import rejected
 from batchacct.store.columns import longest_of
@@ -27,7 +32,24 @@ def without_long_keys(record_type: RecordType, parsed: Parsed, database: str = "
 
 def _parted(record_type: RecordType, batch: pa.RecordBatch, database: str) -> tuple[pa.RecordBatch, list[tuple[bytes, int, str]]]:
     """The rows that fit, and of the others unit, offset and reason."""
-    strange: dict[int, str] = {}
+    strange = strange_rows(record_type, batch, database)
+    if not strange:
+        return batch, []
+    fits = pa.array([row not in strange for row in range(batch.num_rows)])
+    units, offsets = batch.column("native"), batch.column("source_offset")
+    told = [(units[row].as_py() or b"", offsets[row].as_py(), reason) for row, reason in sorted(strange.items())]
+    return batch.filter(fits), told
+
+
+def refuse_strange(record_type: RecordType, record: Record) -> None:
+    """Raises: RecordError for a record that does not fit its type, or cannot be stored."""
+    for reason in strange_rows(record_type, record_type.batch([record])).values():
+        raise RecordError(reason)
+
+
+def strange_rows(record_type: RecordType, batch: pa.RecordBatch, database: str = "") -> dict[int, str]:
+    """Why some rows of a batch cannot be stored."""
+    strange = _impossible(record_type, batch)
     for column in record_type.columns:
         longest = longest_of(column.name, database) if column.type == TEXT else None
         if longest is None or not batch.num_rows:
@@ -37,9 +59,19 @@ def _parted(record_type: RecordType, batch: pa.RecordBatch, database: str) -> tu
             for row, length in enumerate(lengths.to_pylist()):
                 if length is not None and length > longest:
                     strange[row] = f"{column.name} has {length:,} bytes; more than {longest:,} are no {column.name}"
-    if not strange:
-        return batch, []
-    fits = pa.array([row not in strange for row in range(batch.num_rows)])
-    units, offsets = batch.column("native"), batch.column("source_offset")
-    told = [(units[row].as_py() or b"", offsets[row].as_py(), reason) for row, reason in sorted(strange.items())]
-    return batch.filter(fits), told
+    return strange
+
+
+def _impossible(record_type: RecordType, batch: pa.RecordBatch) -> dict[int, str]:
+    """Rows with a number that nothing can have."""
+    found: dict[int, str] = {}
+    for column in record_type.columns:
+        if column.most is None or not batch.num_rows:
+            continue
+        values = batch.column(column.name)
+        least, greatest = pc.min(values).as_py(), pc.max(values).as_py()
+        if greatest is not None and (greatest > column.most or least < 0):
+            for row, value in enumerate(values.to_pylist()):
+                if value is not None and not 0 <= value <= column.most:
+                    found[row] = f"{column.name} is {value:,}; it is from 0 to {column.most:,}"
+    return found

@@ -16,7 +16,7 @@ from batchacct.store.tables import ROWS_PER_LOAD, ROWS_PER_LOAD_BITS, identity, 
 
 DAY = 86_400
 LATE = 31 * DAY
-"""A job is logged no longer than this before the time at which, by its record, it was submitted or ended: clocks differ."""
+"""A job whose record does not tell when it ended is logged no longer than this before it was submitted: clocks differ."""
 
 IS_OF_JOB = and_(usage.c.job_id == job.c.id, usage.c.logged_at == job.c.logged_at)
 IS_OF_IDENTITY = and_(identity.c.id == usage.c.identity_id, identity.c.recorded_at == usage.c.identity_at)
@@ -83,6 +83,20 @@ def when_ended(connection: Connection, begin: int | None, end: int | None, *, id
         return Period()
     ended = [true() if begin is None else load.c.last_end_at >= begin, true() if end is None else load.c.first_end_at < end]
     return _period(connection, and_(load.c.first_end_at.is_not(None), *ended), identities=identities)
+
+
+def since(connection: Connection, at: int) -> Span:
+    """When jobs were logged that were submitted, or ended, at that time or later.
+
+    All of these ended since then, and the loads tell when such jobs were logged; those alone whose end is unknown, or before
+    their submission, are taken to be logged within `LATE`.
+    """
+    if not has_partitions(connection):
+        return ANYTIME
+    logged = when_ended(connection, at, None).logged
+    if logged is NEVER:
+        return Span(at - LATE)
+    return ANYTIME if logged.first is None else Span(min(at - LATE, logged.first))
 
 
 def when_logged(connection: Connection, begin: int, end: int) -> Period:

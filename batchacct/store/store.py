@@ -19,6 +19,7 @@ from batchacct.connection import check_url
 from batchacct.errors import ConfigError, SchemaError, StoreError
 from batchacct.store import schema
 from batchacct.store.dialects import dialect_of
+from batchacct.store.tables import RECORD_TABLES
 
 log = logging.getLogger(__name__)
 
@@ -137,8 +138,8 @@ class Store:
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
-        """A transaction that reads, seeing one state of the database."""
-        with self.errors(), self.engine.begin() as connection:
+        """A transaction that reads, seeing one state of the database; partitions are neither made nor dropped meanwhile."""
+        with self.errors(), self.engine.execution_options(holding=tuple(RECORD_TABLES)).begin() as connection:
             yield connection
 
     @contextmanager
@@ -233,7 +234,7 @@ _ADVICE = (
     (r"\(error 1049\)", "Create the database, as docs/how-to/databases.md says, or correct the database URL"),
     (r"\(error 1146\)", "Run `batchacct db create`"),
     (r"\(error (1021|1114|1026)\)|errno: 28", "Make room; nothing was lost, it goes on where it stopped"),
-    (r"\(error (1205|1213)\)", "Another process was in the way; nothing was lost, it goes on where it stopped"),
+    (r"\(error (1205|1213|1412)\)", "Another process was in the way; nothing was lost, it goes on where it stopped"),
     (r"\(error (1153|1301)\)", "Set max_allowed_packet on the database server to more than its largest message or log line"),
     (
         r"\(error (0|2006|2013|2055|1053|1927)\)",

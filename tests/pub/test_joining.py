@@ -344,6 +344,31 @@ def test_many_loads_are_joined_in_several_steps(site: Site, monkeypatch: pytest.
     site.assert_sound()
 
 
+def test_a_job_of_the_epoch_is_joined(site: Site) -> None:
+    """A time of 0 is a time, and none that is not known."""
+    site.identities(an_identity(recorded_at=0))
+    site.jobs(a_job(submit_at=0, start_at=100, end_at=40 * DAY))
+    site.publish()
+    assert site.names() == ["/CN=Alice"]
+
+
+@pytest.mark.parametrize("late", [False, True])
+@pytest.mark.parametrize("days", [20, 60, 4000])
+def test_a_job_that_was_logged_long_before_its_submission(site: Site, days: int, late: bool) -> None:
+    """The clocks are wrong, and the identity belongs to it whenever it comes, on each database."""
+    records = [a_job(logged_at=T0 - days * DAY), a_job(2, submit_at=T0 + 200 * DAY)]
+    if late:
+        site.jobs(*records)
+        site.publish(T0 + 300 * DAY)
+        assert site.outcomes() == ["local"] * 2
+        site.identities(an_identity())
+    else:
+        site.identities(an_identity())
+        site.jobs(*records)
+    site.publish()
+    assert site.names() == ["/CN=Alice", None]
+
+
 class TestRequeued:
     """Slurm writes the time of the requeue for the submit time of the runs that follow."""
 
@@ -357,6 +382,42 @@ class TestRequeued:
         site.jobs(self.run(1, T0, second), self.run(1, second + 2, third), self.run(1, third - 1, third + HOUR, state="completed"))
         site.publish()
         assert site.names() == ["/CN=Alice"] * 3
+
+    @pytest.mark.parametrize("kind", ["submit", "accept"])
+    def test_a_late_identity_is_that_of_each_run(self, site: Site, kind: str) -> None:
+        second, third = T0 + 2 * DAY, T0 + 40 * DAY
+        runs = [self.run(1, T0, second), self.run(1, second + 2, third), self.run(1, third - 1, third + HOUR, state="completed")]
+        of_others = [
+            self.run(1, third + 3 * HOUR, third + 4 * HOUR),
+            self.run(2, second, third),
+            self.run(1, T0, second, cluster="c2"),
+        ]
+        element = self.run(1, third, third + HOUR, array_index=3)
+        site.configure(cluster=CLUSTERS, publish=TEMPLATES)
+        site.jobs(*runs, *of_others, element)
+        site.publish(third + 90 * DAY)
+        assert site.names() == [None] * 7
+        site.identities(an_identity(recorded_at=T0 + 5, time_kind=kind))
+        site.publish()
+        late = site.ledger()
+        assert site.names() == ["/CN=Alice"] * 3 + [None] * 4
+        site.emptied()
+        site.identities(an_identity(recorded_at=T0 + 5, time_kind=kind))
+        site.jobs(*runs, *of_others, element)
+        site.publish()
+        assert site.ledger() == late
+        site.assert_sound()
+
+    def test_a_late_first_run_tells_the_next_ones_whose_they_are(self, site: Site) -> None:
+        second, third = T0 + 2 * DAY, T0 + 40 * DAY
+        site.identities(an_identity(recorded_at=T0 + 5))
+        site.jobs(self.run(1, second + 2, third), self.run(1, third - 1, third + HOUR, state="completed"))
+        site.publish(third + 90 * DAY)
+        assert site.names() == [None] * 2
+        site.jobs(self.run(1, T0, second))
+        site.publish()
+        assert site.names() == ["/CN=Alice"] * 3
+        site.assert_sound()
 
     def test_a_recycled_id_is_another_job(self, site: Site) -> None:
         second = T0 + 2 * DAY

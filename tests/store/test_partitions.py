@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import threading
+import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from sqlalchemy import select, text
+from sqlalchemy import func, insert, select, text
 
 from batchacct.errors import BusyError, ConfigError
 from batchacct.store import Store, append, partitions
 from batchacct.store.months import Month
+from batchacct.store.tables import archive_leftover
 from batchacct.store.tables import job as job_table
 from tests.records import ORIGIN, job, parsed, rows
 
@@ -207,3 +210,80 @@ def test_collectors_and_readers_go_on_meanwhile(parted: Store) -> None:
     assert sorted(counts) == counts
     assert there(parted) == [*months, Month(2026, 11)]
     assert sum(len(ids) for name, ids in inside(parted).items() if "rest" in name) == 0
+
+
+SHORT_WHILE_S = 0.5
+"""Long enough for another thread to come to where it waits."""
+
+
+@pytest.fixture
+def other(parted: Store) -> Iterator[Store]:
+    """The same database, by connections of its own."""
+    made = Store(parted.engine.url.render_as_string(hide_password=False))
+    yield made
+    made.close()
+
+
+def jobs_and_leftovers(store: Store) -> tuple[int, int]:
+    with store.reading() as connection:
+        jobs = connection.scalar(select(func.count()).select_from(job_table))
+        return jobs or 0, connection.scalar(select(func.count()).select_from(archive_leftover)) or 0
+
+
+@pytest.mark.parametrize("what", ["moved", "dropped"])
+def test_a_reader_that_had_to_wait_for_a_month_sees_what_was_committed_then(parted: Store, other: Store, what: str) -> None:
+    """Neither rows that went to another partition nor a partition that was dropped are there for an older snapshot."""
+    if parted.dialect.commits_ddl:
+        pytest.skip("a change of its schema is committed before anybody could wait for it")
+    months = [Month(2026, 8), Month(2026, 9)]
+    append(parted, ORIGIN, parsed([of_month(n, months[n % 2]) for n in range(10)]), NOW)
+    if what == "dropped":
+        partitions.add(parted, "job", months)
+    planned = partitions.Plan("job", "logged_at", (), (months[0],), ())
+    with ThreadPoolExecutor(1) as pool:
+        with parted.writing() as connection:
+            if what == "dropped":
+                partitions.drop(parted, connection, "job", months[0])
+            else:
+                for statement in partitions.statements(parted, connection, planned):
+                    connection.exec_driver_sql(statement)
+            connection.execute(insert(archive_leftover).values(record_type="job", month=months[0].start, file_name="a file"))
+            seen = pool.submit(jobs_and_leftovers, other)
+            time.sleep(SHORT_WHILE_S)
+            assert not seen.done()
+        assert seen.result(60) == ((10, 1) if what == "moved" else (5, 1))
+
+
+def test_a_month_that_is_dropped_while_the_catalogue_is_read(parted: Store, other: Store) -> None:
+    months = [Month(2026, 8), Month(2026, 9)]
+    partitions.add(parted, "job", months)
+    # a transaction that has seen the month, and holds no table of records
+    with other.engine.begin() as reading:
+        assert partitions.months(other, reading, "job") == months
+        with parted.writing() as connection:
+            partitions.drop(parted, connection, "job", months[0])
+        assert months[1] in partitions.months(other, reading, "job")
+        assert partitions.plan(other, reading, "part", 0, NOW).wanted == (Month(2026, 11),)
+
+
+def test_months_wait_for_who_has_begun_to_read(parted: Store, other: Store) -> None:
+    append(parted, ORIGIN, parsed([of_month(n, Month(2026, 8)) for n in range(10)]), NOW)
+    with ThreadPoolExecutor(2) as pool:
+        with other.reading() as connection:
+            collected = pool.submit(append, parted, ORIGIN, parsed([of_month(20, Month(2026, 8))]), NOW)
+            assert collected.result(60)[0].recorded == 1, "a collector waits for no reader"
+            made = pool.submit(partitions.add, parted, "job", [Month(2026, 8)])
+            time.sleep(SHORT_WHILE_S)
+            assert len(list(connection.scalars(select(job_table.c.id)))) in {10, 11}
+            assert not made.done()
+        made.result(60)
+    assert there(parted) == [Month(2026, 8)]
+    assert len(rows(parted, job_table)) == 11
+
+
+def test_reading_where_no_schema_is(store_url: str) -> None:
+    without = Store(store_url)
+    without.dialect.prepare(without.engine)
+    with without.reading() as connection:
+        assert connection.scalar(select(1)) == 1
+    without.close()

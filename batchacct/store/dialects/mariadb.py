@@ -14,7 +14,7 @@ import logging
 import os
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -31,7 +31,7 @@ from sqlalchemy import (
     literal_column,
     text,
 )
-from sqlalchemy.exc import DisconnectionError
+from sqlalchemy.exc import DisconnectionError, OperationalError, ProgrammingError
 
 from batchacct.errors import StoreError
 from batchacct.store.dialects.base import KnownRecordsError, Locks
@@ -216,8 +216,22 @@ def _begin(connection: Connection) -> None:
     if options.get("writing", False):
         connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")
         connection.exec_driver_sql("START TRANSACTION")
+    elif held := options.get("holding"):
+        connection.exec_driver_sql("START TRANSACTION")
+        _hold(connection, held)
     else:
         connection.exec_driver_sql("START TRANSACTION WITH CONSISTENT SNAPSHOT")
+
+
+def _hold(connection: Connection, tables: Sequence[str]) -> None:
+    """Has who changes some tables wait for this transaction, whose snapshot is taken with its first row.
+
+    A table that was changed since the snapshot cannot be read any more (error 1412). Where the tables are not, or may not be read,
+    it is for the queries to say so.
+    """
+    names = ", ".join(f"`{name}`" for name in tables)
+    with contextlib.suppress(ProgrammingError, OperationalError):
+        connection.exec_driver_sql(f"SELECT 1 FROM {names} LIMIT 0")  # noqa: S608 - names
 
 
 def _spoil(connection: Connection) -> None:

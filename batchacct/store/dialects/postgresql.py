@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 
 import psycopg
 import pyarrow as pa
@@ -92,6 +93,26 @@ def _begin(connection: Connection) -> None:
     writing = connection.get_execution_options().get("writing", False)
     level = "READ COMMITTED" if writing else "REPEATABLE READ"
     connection.exec_driver_sql(f"SET TRANSACTION ISOLATION LEVEL {level}")
+    if held := connection.get_execution_options().get("holding"):
+        _hold(connection, held)
+
+
+def _hold(connection: Connection, tables: Sequence[str]) -> None:
+    """Has who moves or drops partitions of some tables wait for this transaction, or this one for them, before it sees anything.
+
+    LOCK TABLE takes no snapshot. A query takes its own before it waits for a table, and would then miss what was moved to another
+    partition meanwhile, or was dropped: neither is there for an older snapshot. Where the tables are not, or may not be read, it
+    is for the queries to say so.
+    """
+    driver = connection.connection.driver_connection
+    assert isinstance(driver, psycopg.Connection)
+    names = sql.SQL(", ").join(map(sql.Identifier, tables))
+    driver.execute("SAVEPOINT holding")
+    try:
+        driver.execute(sql.SQL("LOCK TABLE {} IN ACCESS SHARE MODE").format(names))
+    except (psycopg.errors.UndefinedTable, psycopg.errors.InsufficientPrivilege):
+        driver.execute("ROLLBACK TO SAVEPOINT holding")
+    driver.execute("RELEASE SAVEPOINT holding")
 
 
 def _lock_number(name: str) -> int:

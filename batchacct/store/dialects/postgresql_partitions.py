@@ -54,7 +54,9 @@ class PostgresPartitions:
             "SELECT relname, pg_get_expr(relpartbound, oid) FROM pg_class JOIN pg_inherits ON inhrelid = oid "
             "WHERE inhparent = to_regclass(:name)"
         )
-        found = [_partition(name, bound) for name, bound in connection.execute(asked, {"name": f'"{table}"'})]
+        rows = connection.execute(asked, {"name": f'"{table}"'})
+        # one that was dropped since this transaction's snapshot is in the catalogue still, and its bounds are not
+        found = [_partition(name, bound) for name, bound in rows if bound is not None]
         return sorted(found, key=lambda one: (one.start is None and one.end is None, one.start or 0))
 
     def first_from(self, connection: Connection, table: str, partition: Partition, time: str, since: int | None) -> int | None:
