@@ -300,7 +300,7 @@ def test_a_user_who_may_not_delete(postgresql_url: str, tmp_path: Path) -> None:
         ):
             connection.execute(text(statement))
     careful = Store(owner.engine.url.set(username="careful").render_as_string(hide_password=False))
-    with pytest.raises(StoreError, match=r"permission denied for table job.*Give this user write permission"):
+    with pytest.raises(StoreError, match=r"permission denied for table job.*Grant this user the rights"):
         taking.archive(careful, site.config, JULY, trust_clock=True)
     careful.close()
     assert left(owner) == {"job": 6, "identity": 2, "part": 0}
