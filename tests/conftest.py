@@ -6,6 +6,10 @@ from collections.abc import Generator
 from typing import Any
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("no-deadlines", deadline=None)  # how long an example takes is the machine's affair
+settings.load_profile("no-deadlines")
 
 pytest_plugins = [
     "tests.fix_stores",
