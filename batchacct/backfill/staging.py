@@ -32,7 +32,7 @@ from batchacct.following.opened import MovedOnError
 from batchacct.model import PART, RECORD_TYPES, RecordType
 from batchacct.parsing import Parsed, Parser, RejectedUnit
 from batchacct.parsing.reading import BLOCK_BYTES, read_blocks
-from batchacct.store.keys import without_long_keys
+from batchacct.store.keys import with_strange_rejected
 
 VERSION = "1"
 """Of what is staged: what an older program left is parsed again."""
@@ -117,7 +117,7 @@ def _parse_piece(task: PieceTask, number: int, result: PieceResult, views: _View
             at = begin
             blocks = read_blocks(stream, parser.framing, offset=begin, final=piece.final, block_bytes=task.block_bytes)
             for raw in parser.parse(blocks, task.told.source(piece.file.path, head)):
-                parsed = without_long_keys(parser.record_type, raw, AS_IN)
+                parsed = with_strange_rejected(parser.record_type, raw, AS_IN)
                 result.units += parsed.units
                 result.rejected += len(parsed.rejects)
                 result.parsers[parser.label] = result.parsers.get(parser.label, 0) + parsed.units

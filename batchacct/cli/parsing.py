@@ -26,6 +26,7 @@ from batchacct.model import RecordType
 from batchacct.parsing import Parsed, Parser, Source, registry
 from batchacct.parsing.contract import printable
 from batchacct.parsing.reading import STANDARD_INPUT, Readable, expand, open_stream, read_blocks
+from batchacct.store.keys import with_strange_rejected
 
 Writer = Callable[[pa.RecordBatch], None]
 
@@ -134,7 +135,7 @@ class _Run:
             blocks = read_blocks(stream, parser.framing)
             with byte_progress(path, size) as progress:
                 for parsed in parser.parse(blocks, replace(self.source, name=_shown(path)), workers=2):
-                    self._take(parsed, parser, path)
+                    self._take(with_strange_rejected(parser.record_type, parsed), parser, path)
                     progress(parsed.end_offset - parsed.start_offset)
 
     def _parser_for(self, path: str, raw: IO[bytes]) -> tuple[Readable, Parser]:

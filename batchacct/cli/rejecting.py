@@ -20,7 +20,7 @@ from batchacct.parsing import Block
 from batchacct.parsing.contract import printable
 from batchacct.parsing.reading import open_stream
 from batchacct.store import Origin, Store, append
-from batchacct.store.keys import without_long_keys
+from batchacct.store.keys import with_strange_rejected
 from batchacct.store.tables import load, reject
 
 LISTED = ("id", "source", "path", "source_offset", "length", "reason", "parser")
@@ -115,7 +115,7 @@ def _replay_one(store: Store, collector: Collector | None, number: int) -> str |
     parser = collector.parser
     source = beginning(collector.source, _head_of(row.path))
     parsed = next(iter(parser.parse([Block(bytes(row.unit), row.source_offset)], source)))
-    parsed = without_long_keys(parser.record_type, parsed, store.dialect.name)
+    parsed = with_strange_rejected(parser.record_type, parsed, store.dialect.name)
     if parsed.rejects:
         return parsed.rejects[0].reason
     origin = Origin(row.source, parser.record_type.name, parser.label, row.path)

@@ -33,7 +33,7 @@ from batchacct.parsing import Parsed, RejectedUnit, Row
 from batchacct.store import tables
 from batchacct.store.dialects import Dialect, KnownRecordsError
 from batchacct.store.horizon import without_archived
-from batchacct.store.keys import without_long_keys
+from batchacct.store.keys import with_strange_rejected
 from batchacct.store.loads import OpenLoad, close_load, open_load
 from batchacct.store.seen import note_seen
 from batchacct.store.spans import Span, of_rows
@@ -82,7 +82,7 @@ def append(store: Store, origin: Origin, parsed: Parsed, now: int, moved: Positi
     Raises: StoreError, CheckpointError if another process has moved the position meanwhile, HorizonError if all of it is of
     archived months; then nothing of it is stored.
     """
-    parsed = without_long_keys(RECORD_TYPES[origin.record_type], parsed, store.dialect.name)
+    parsed = with_strange_rejected(RECORD_TYPES[origin.record_type], parsed, store.dialect.name)
     done = store.untangled(lambda: _append(store, origin, parsed, now, moved))
     crash_point("append.after-commit")
     return done

@@ -19,8 +19,8 @@ from batchacct.parsing.contract import rejected
 from batchacct.store.columns import longest_of
 
 
-def without_long_keys(record_type: RecordType, parsed: Parsed, database: str = "") -> Parsed:
-    """What was parsed, records and parts with such a value as rejects; of a `database`, where it has limits of its own."""
+def with_strange_rejected(record_type: RecordType, parsed: Parsed, database: str = "") -> Parsed:
+    """What was parsed, records and parts with a strange value as rejects; `database`: whose own limits count too."""
     records, of_records = _parted(record_type, parsed.records, database)
     parts, of_parts = _parted(PART, parsed.parts, database)
     if not of_records and not of_parts:

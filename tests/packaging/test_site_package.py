@@ -13,7 +13,13 @@ import pytest
 
 EXAMPLE = Path(__file__).parents[2] / "docs" / "examples" / "site-parser"
 PROGRAM = Path(sys.executable).with_name("batchacct")
-LOG = "# our farm\n41;alice;short;1700000000;1700000010;1700000110;95.5\n42;bob;long;1700000000;1700000020;170000;1\n43;odd\n"
+LOG = (
+    "# our farm\n"
+    "41;alice;short;1700000000;1700000010;1700000110;95.5\n"
+    "42;bob;long;1700000000;1700000020;1700000120;1\n"
+    "43;odd\n"
+    "44;eve;long;1700000000;1700000020;170000;1\n"
+)
 
 
 @pytest.fixture(scope="module")
@@ -53,10 +59,12 @@ def test_the_example_package_collects(tmp_path: Path, installed: Path, parser: s
     farm.run("collect", "--once")
     farm.run("collect", "--once")
     assert "wall 100 s, CPU 96 s, processors 1" in farm.run("why", "41")
-    assert "not enough values to unpack" in farm.run("rejects", "list")
+    rejects = farm.run("rejects", "list")
+    assert "not enough values to unpack" in rejects
+    assert "wall_duration_s is -1,699,830,020; it is from 0 to" in rejects
     books = json.loads(farm.run("status", "--json"))
     (source,) = books["sources"]
-    assert (books["balanced"], source["units"], source["recorded"], source["skipped"], source["rejected"]) == (True, 4, 2, 1, 1)
+    assert (books["balanced"], source["units"], source["recorded"], source["skipped"], source["rejected"]) == (True, 5, 2, 1, 2)
     farm.run("publish", "--once")
     (message,) = (tmp_path / "out").rglob("*0001")
     assert "LocalJobId: 41\n" in message.read_text()

@@ -54,7 +54,7 @@ def opened(url: str, **changed: str) -> Iterator[Store]:
 @pytest.mark.parametrize("known", [False, True], ids=["straight", "staged"])
 def test_what_is_too_long_is_an_error_and_never_cut(store: Store, count: int, known: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Such values are rejects before they come here; were they not, LOAD DATA would cut them with a warning, strict or not."""
-    monkeypatch.setattr(sys.modules["batchacct.store.append"], "without_long_keys", lambda _type, block, _database: block)
+    monkeypatch.setattr(sys.modules["batchacct.store.append"], "with_strange_rejected", lambda _type, block, _database: block)
     if known:
         append(store, ORIGIN, parsed([job(0)]), NOW)
     before = holdings(store)

@@ -31,7 +31,8 @@ VALUES = {
 
 def records_of(record_type: RecordType) -> st.SearchStrategy[list[Record]]:
     def column(c: Column) -> st.SearchStrategy[object]:
-        return VALUES[c.type] if c.required else st.none() | VALUES[c.type]
+        values = VALUES[c.type] if c.most is None else st.integers(0, c.most)
+        return values if c.required else st.none() | values
 
     record = st.fixed_dictionaries({c.name: column(c) for c in record_type.columns})
     return st.lists(record, min_size=1, max_size=5)
