@@ -7,6 +7,7 @@ its length in bytes (-1 for null) and its bytes; a trailer. Numbers are big-endi
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 from typing import Any, cast
 
 import numpy as np
@@ -18,18 +19,29 @@ HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 TRAILER = b"\xff\xff"
 NULL = struct.pack(">i", -1)
 NUMBER_BYTES = 8
+ROWS_AT_A_TIME = 1_000
 
 Cells = pa.BinaryScalar | pa.BinaryArray
 """What a column adds to each row: the same bytes for all of them, or some for each."""
 
 
-def as_copy_binary(batch: pa.RecordBatch) -> bytes:
-    """The batch (columns of int64, float64, string, binary) as COPY reads it into BIGINT, DOUBLE PRECISION, TEXT and BYTEA."""
+def as_copy_binary(batch: pa.RecordBatch) -> Iterator[bytes]:
+    """The batch (columns of int64, float64, string, binary) as COPY reads it into BIGINT, DOUBLE PRECISION, TEXT and BYTEA.
+
+    In pieces, each written while the server is at the one before.
+    """
+    yield HEADER
+    for first in range(0, batch.num_rows, ROWS_AT_A_TIME):
+        yield _rows(batch.slice(first, ROWS_AT_A_TIME))
+    yield TRAILER
+
+
+def _rows(batch: pa.RecordBatch) -> bytes:
     cells: list[Cells] = [_constant(struct.pack(">h", batch.num_columns))]
     for column in batch.columns:
         cells += _cells(column)
     rows = pc.binary_join_element_wise(*cast("list[pa.BinaryArray]", cells), cast("pa.BinaryArray", _constant(b"")))
-    return HEADER + _content(rows) + TRAILER
+    return _content(rows)
 
 
 def _cells(column: pa.Array[Any]) -> list[Cells]:

@@ -59,7 +59,8 @@ class PostgresDialect:
         copy = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT binary)").format(sql.Identifier(table.name), columns)
         try:
             with driver.cursor() as cursor, cursor.copy(copy) as stream:
-                stream.write(as_copy_binary(batch))
+                for piece in as_copy_binary(batch):
+                    stream.write(piece)
         except psycopg.errors.UniqueViolation as error:
             raise KnownRecordsError(f"table {table.name}: {error}") from error
 
