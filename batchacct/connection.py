@@ -37,19 +37,25 @@ def database_url(path: Path) -> str:
 
     Raises: ConfigError if it cannot be read, is readable for everybody, is empty, or means a database whose driver is missing.
     """
-    try:
-        mode = path.stat().st_mode
-        first_line = path.read_text(encoding="utf-8").split("\n", 1)[0].strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"connection file {path} cannot be read: {error}") from error
-    if mode & stat.S_IROTH:
-        raise ConfigError(f"connection file {path} may be read by everybody and holds a password: run `chmod o-r {path}`")
+    first_line = secret_line(path, "connection file")
     try:
         if re.match(r"[A-Za-z][\w+]*://", first_line):
             return check_url(first_line)
         return _url_of_login(first_line)
     except ConfigError as error:
         raise ConfigError(f"connection file {path}: {error.message}") from error
+
+
+def secret_line(path: Path, what: str) -> str:
+    """The first line of a file that holds a password.  Raises: ConfigError if it cannot be read, or if everybody can."""
+    try:
+        mode = path.stat().st_mode
+        first_line = path.read_text(encoding="utf-8").split("\n", 1)[0].strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{what} {path} cannot be read: {error}") from error
+    if mode & stat.S_IROTH:
+        raise ConfigError(f"{what} {path} may be read by everybody and holds a password: run `chmod o-r {path}`")
+    return first_line
 
 
 def check_url(url: str) -> str:
