@@ -128,9 +128,10 @@ class ActiveMq(Broker):
 
 
 class RabbitMq(Broker):
-    """RabbitMQ, with an epmd of its own, which outlives a killed broker."""
+    """RabbitMQ, with an epmd of its own, which would else start itself, and outlive a broker that is killed."""
 
     name = "rabbitmq"
+    _epmd: subprocess.Popen[bytes] | None = None
 
     @staticmethod
     def check_installed() -> None:
@@ -166,10 +167,23 @@ disk_free_limit.absolute = 50MB
     def _command(self) -> Sequence[object]:
         return [_RABBITMQ]
 
+    def begin(self) -> None:
+        if self._epmd is None:
+            port = self._ports["ERL_EPMD_PORT"]
+            self._epmd = subprocess.Popen(
+                ["epmd", "-port", port, "-address", "127.0.0.1"], cwd=self.folder, env={"PATH": os.environ["PATH"]},
+                stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            )  # fmt: skip
+            deadline = time.monotonic() + PATIENCE_S
+            while not _listens(int(port)) and time.monotonic() < deadline:
+                time.sleep(0.05)
+        super().begin()
+
     def stop(self) -> None:
         self.kill()
-        environment = {"PATH": os.environ["PATH"], **self._environment()}
-        subprocess.run(["epmd", "-kill"], env=environment, check=False, capture_output=True)
+        if self._epmd is not None:
+            self._epmd.kill()
+            self._epmd.wait(PATIENCE_S)
 
 
 @contextmanager
