@@ -158,12 +158,12 @@ def _problems(config: Config) -> list[str]:
 
 
 def _reach(config: Config) -> None:
-    """The database answers and has its schema; a file that is not there is not made by asking."""
+    """The database answers, has its schema, and lets this account do its work; a file that is not there is not made by asking."""
     url = make_url(config.database.resolved())
     if url.get_backend_name() == "sqlite" and not Path(url.database or "").is_file():
         raise SchemaError(f"the database {url.database} does not exist: run `batchacct db create`")
-    with open_store(config):
-        pass
+    with open_store(config) as store:
+        store.check_rights()
 
 
 def _open(path: str) -> None:
