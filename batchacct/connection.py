@@ -35,21 +35,27 @@ _ADDRESS = re.compile(r"(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<host>[^/:@()\s\[\]]+))
 def database_url(path: Path) -> str:
     """The database URL of a connection file.
 
-    Raises: ConfigError if it cannot be read, is readable for everybody, is empty, or means a database whose driver is missing.
+    Raises: ConfigError if it cannot be read, holds a password for everybody to read, is empty, or means a database whose driver
+    is missing.
     """
     try:
         mode = path.stat().st_mode
         first_line = path.read_text(encoding="utf-8").split("\n", 1)[0].strip()
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"connection file {path} cannot be read: {error}") from error
-    if mode & stat.S_IROTH:
-        raise ConfigError(f"connection file {path} may be read by everybody and holds a password: run `chmod o-r {path}`")
     try:
-        if re.match(r"[A-Za-z][\w+]*://", first_line):
-            return check_url(first_line)
-        return _url_of_login(first_line)
+        url = check_url(first_line) if re.match(r"[A-Za-z][\w+]*://", first_line) else _url_of_login(first_line)
     except ConfigError as error:
         raise ConfigError(f"connection file {path}: {error.message}") from error
+    if mode & stat.S_IROTH and holds_password(url):
+        raise ConfigError(f"connection file {path} may be read by everybody and holds a password: run `chmod o-r {path}`")
+    return url
+
+
+def holds_password(url: str) -> bool:
+    """Whether there is a password in a database URL: where one stands before the host, or as an option of the driver."""
+    parsed = make_url(url)
+    return bool(parsed.password) or any("passw" in name.lower() for name in parsed.query)
 
 
 def check_url(url: str) -> str:

@@ -129,6 +129,9 @@ def test_a_log_of_an_archived_month_is_refused(store: Store, tmp_path: Path) -> 
     before = dumped(store)
     with pytest.raises(HorizonError, match=r"source lsf: lsf holds records of 2025-03, archived.*batchacct db recall 2025-03"):
         site.jobs(a_job(10, submit_at=MARCH + DAY))
+    both = "run `batchacct db recall 2025-03` and `batchacct db recall 2025-04` first"
+    with pytest.raises(HorizonError, match=f"holds records of 2025-03, 2025-04, archived.*{both}"):
+        site.jobs(a_job(10, submit_at=MARCH + DAY), a_job(11, submit_at=APRIL + DAY))
     assert dumped(store) == before
 
 
