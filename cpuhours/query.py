@@ -24,7 +24,7 @@ import numpy as np
 import pandas as pd
 from sqlalchemy import BigInteger, Column, ColumnElement, Executable, Select, and_, case, cast, func, literal, null, select, union
 
-from batchacct.archive.holdings import archived
+from batchacct.archive.holdings import archived, despite_archiving
 from batchacct.errors import ConfigError
 from batchacct.model import JOB
 from batchacct.store import Store
@@ -191,14 +191,18 @@ def _rows(
 
     `statement` for the jobs that ended from `begin` to before `end`; it may leave it to the period where in the database they are.
     """
-    with store.reading() as connection:
-        asked = statement(when_ended(connection, begin, end, identities=identities))
-        rows = [tuple(row) for row in connection.execute(asked)]
-        if archived(connection, JOB):
-            from batchacct.archive.querying import archived_rows  # noqa: PLC0415 - slow to import
 
-            rows += archived_rows(connection, statement(Period()))
-        return rows
+    def ask() -> list[tuple[Any, ...]]:
+        with store.reading() as connection:
+            asked = statement(when_ended(connection, begin, end, identities=identities))
+            rows = [tuple(row) for row in connection.execute(asked)]
+            if archived(connection, JOB):
+                from batchacct.archive.querying import archived_rows  # noqa: PLC0415 - slow to import
+
+                rows += archived_rows(connection, statement(Period()))
+            return rows
+
+    return despite_archiving(store, ask)
 
 
 def _extremes(store: Store, statement: Executable) -> tuple[int, int] | None:

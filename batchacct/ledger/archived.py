@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import reduce
 from operator import or_
 
 import pyarrow.compute as pc
 from sqlalchemy import ColumnElement, Connection, and_, select
 
-from batchacct.archive.holdings import Archived, archived
+from batchacct.archive.holdings import Archived, archived, despite_archiving
 from batchacct.archive.recalling import Found, bring_back, find, one_of
 from batchacct.ledger import stories
 from batchacct.model import IDENTITY, JOB, PART, RECORD_TYPES, RecordType, whole_key
@@ -30,6 +30,12 @@ def with_archived(store: Store, wanted: Callable[[Wanted], None]) -> Iterator[tu
 
     Only if there are any, it is one that may write. Raises: ArchiveError if a file is missing or damaged.
     """
+    with ExitStack() as stack:
+        yield despite_archiving(store, lambda: stack.enter_context(_with_archived(store, wanted)))
+
+
+@contextmanager
+def _with_archived(store: Store, wanted: Callable[[Wanted], None]) -> Iterator[tuple[Connection, list[Archived]]]:
     with store.reading() as connection:
         asked = Wanted(connection)
         if any(archived(connection, record_type) for record_type in RECORD_TYPES.values()):
