@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import datetime as dt
 import sys
 import textwrap
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from batchacct import errors
 from batchacct.cli.main import group
 from batchacct.config_sample import reference
 from batchacct.feeding import FEEDS
-from batchacct.model import RECORD_TYPES, RecordType
+from batchacct.model import LAST_INSTANT, RECORD_TYPES, RecordType
 from batchacct.parsing import registry
 from batchacct.store.tables import RECORD_TABLES, metadata
 from pub.formats.contract import USAGE_RECORD, Format
@@ -43,7 +44,8 @@ def pages() -> dict[str, str]:
 
 
 def _records() -> str:
-    lines = ["# Records", "", HEAD]
+    last = dt.datetime.fromtimestamp(LAST_INSTANT, dt.UTC).year
+    lines = ["# Records", "", HEAD, f"A timestamp before 1970 or after {last} makes the unit a reject.", ""]
     for record_type in (*RECORD_TYPES.values(), USAGE_RECORD):
         lines += [f"## {record_type.name}", "", _sentence(record_type.doc), "", *_columns(record_type), ""]
     return "\n".join(lines)

@@ -97,8 +97,11 @@ class Outbox:
             gathered = gathered.take(pc.sort_indices(jobs))
         return Batch(cast("pa.Int64Array", gathered.column("job_id")), usage_records(gathered, self.config))
 
-    def store(self, connection: Connection, batch: Batch, done: Published) -> None:
-        """Renders the records, and puts them into messages; what is refused is noted by itself."""
+    def store(self, connection: Connection, batch: Batch, done: Published, *, dry_run: bool = False) -> None:
+        """Renders the records, and puts them into messages; what is refused is noted by itself.
+
+        In a dry run, which is undone, no message is stored: the numbers of messages are not given back where a database counts.
+        """
         rendered = self.format.render(batch.records, self.now)
         _note_left_out(connection, rendered.left_out)
         done.left_out.update(rendered.left_out)
@@ -108,7 +111,8 @@ class Outbox:
             jobs, texts = jobs.filter(texts.is_valid()), texts.drop_null()
         bunch = self.config.publish.bunch
         for start in range(0, len(jobs), bunch):
-            self._store_message(connection, jobs.slice(start, bunch), texts.slice(start, bunch))
+            if not dry_run:
+                self._store_message(connection, jobs.slice(start, bunch), texts.slice(start, bunch))
             done.messages += 1
         done.records += len(jobs)
         crash_point("build.before-commit")

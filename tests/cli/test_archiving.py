@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from batchacct.archive import querying
+from batchacct.archive.holdings import Archived, dataset_of
 from batchacct.errors import ConfigError, HorizonError, IncompleteError
 from tests.cli.site import DAY, NOW, Site, blah, lsf
 
@@ -79,6 +81,22 @@ def test_purged(site: Site) -> None:
     assert "grace" not in after
     assert after.count("anon-") == 2
     assert "Nothing to purge." in site.run("db", "purge", now=LATER).out
+
+
+def test_a_month_is_archived_anew_during_an_audit(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert site.run("db", "archive", now=LATER).status == 0
+    asked = ("audit", "--from", "2026-10-01", "--to", "2026-10-31")
+    before = site.run(*asked, now=LATER)
+    real, left = dataset_of, [("db", "recall", "2026-10"), ("db", "archive")]
+
+    def opened(month: Archived) -> object:
+        while left:
+            assert site.run(*left.pop(0), now=LATER).status == 0
+        return real(month)
+
+    monkeypatch.setattr(querying, "dataset_of", opened)
+    assert site.run(*asked, now=LATER) == before
+    assert before.status == 0
 
 
 @pytest.mark.parametrize("words", [("archive", "--before", "soon"), ("recall", "2026-13"), ("recall", "1999-01")])
