@@ -10,10 +10,12 @@ SHELL := /bin/bash
 CLUSTER_PACKAGES = mariadb-server munge slurm-wlm slurmdbd
 # Spark runs on it.
 SPARK_PACKAGES = openjdk-17-jre-headless
+# Brokers that messages are sent to.
+BROKER_PACKAGES = activemq rabbitmq-server
 # What judges the units; no systemd has to run.
 UNIT_PACKAGES = systemd
 # Tests of what looks at no time of day: not run again in the second time zone, and neither is MariaDB, whose sessions are in UTC.
-NO_TIMES = archive/test_kill.py backfill benchmarks crash faults following oracle packaging store
+NO_TIMES = archive/test_kill.py backfill benchmarks crash faults following oracle packaging pub/test_stomp.py store
 FUZZ ?= 1000000
 HISTORIES ?= 2000
 KILLS ?= 500
@@ -60,7 +62,7 @@ crash: $(VENV)/ready-test ## HISTORIES= random histories of logs on each databas
 	BATCHACCT_HISTORIES=$(HISTORIES) BATCHACCT_KILLS=$(KILLS) BATCHACCT_FARMS=$(FARMS) $(PYTEST) \
 		tests/following/test_histories.py tests/crash tests/archive/test_kill.py tests/archive/test_invisible.py
 
-docs: $(VENV)/ready ## Write the generated pages of docs/reference anew
+docs: $(VENV)/ready-test ## Write the generated pages of docs/reference anew
 	$(BIN)/python -m docs.generate
 
 clean: ## Remove the virtual environment, the demo and caches
@@ -75,6 +77,6 @@ $(VENV)/ready: setup.cfg pyproject.toml | $(VENV)/bin/python
 	@touch $@
 
 $(VENV)/ready-test: setup.cfg pyproject.toml tools/system-packages | $(VENV)/ready
-	@./tools/system-packages postgresql $(CLUSTER_PACKAGES) $(SPARK_PACKAGES) $(UNIT_PACKAGES)
-	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[postgres,mysql,oracle,spark,test,dev]'
+	@./tools/system-packages postgresql $(CLUSTER_PACKAGES) $(SPARK_PACKAGES) $(BROKER_PACKAGES) $(UNIT_PACKAGES)
+	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[postgres,mysql,oracle,smime,spark,stomp,test,dev]'
 	@touch $@

@@ -17,7 +17,7 @@ import zoneinfo
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
 from sqlalchemy import make_url
 
 from batchacct.connection import check_url, database_url, holds_password
@@ -226,7 +226,8 @@ class Publish(Section):
 
     format: str = key("message format", "apel-0.3")
     transport: str = key("transport", "ssm-directory")
-    path: File = key("where the transport puts messages", Path("/var/spool/apel/outgoing"))
+    path: File = key("where the transport puts messages, if it is a folder", Path("/var/spool/apel/outgoing"))
+    options: dict[str, Any] = key("settings of the transport: docs/reference/transports.md", {})
     bunch: int = key("records a message", 1000, ge=1, le=5000)
     local_job_id: Annotated[str, _template("id", "cluster")] = key("LocalJobId of a job: {id} and {cluster} are replaced", "{id}")
     local_job_id_array: Annotated[str, _template("id index", "cluster")] = key(
@@ -288,6 +289,12 @@ class Config(Section):
     publish: Publish = key("", Publish())
     archive: Archive = key("", Archive())
     retention: Retention = key("", Retention())
+    _file: Path | None = PrivateAttr(None)
+
+    @property
+    def file(self) -> Path | None:
+        """Where it was read from, to be named in errors."""
+        return self._file
 
     @model_validator(mode="after")
     def _consistent(self) -> Config:
@@ -335,8 +342,8 @@ def load_config(path: Path) -> Config:
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"configuration {path} is no TOML: {error}") from error
     except ValidationError as error:
-        told = "\n".join(f"  {_told(e)}" for e in error.errors(include_url=False))
-        raise ConfigError(f"configuration {path}:\n{told}") from error
+        raise ConfigError(f"configuration {path}:\n{told_errors(error, Config)}") from error
+    config._file = path  # noqa: SLF001 - a field would be a key
     if config.database.url and holds_password(config.database.url) and path.stat().st_mode & stat.S_IROTH:
         raise ConfigError(
             f"configuration {path} may be read by everybody and holds a password, in [database] url: "
@@ -345,18 +352,24 @@ def load_config(path: Path) -> Config:
     return config
 
 
-def _told(error: Any) -> str:
-    where = ".".join(f"[{part + 1}]" if isinstance(part, int) else str(part) for part in error["loc"]).replace(".[", "[")
+def told_errors(error: ValidationError, section: type[BaseModel], where: str = "") -> str:
+    """Every wrong key of a section, a line each; `where` is where the section itself stands."""
+    return "\n".join(f"  {_told(one, section, where)}" for one in error.errors(include_url=False))
+
+
+def _told(error: Any, root: type[BaseModel], base: str) -> str:
+    parts = [*([base] if base else []), *(f"[{part + 1}]" if isinstance(part, int) else str(part) for part in error["loc"])]
+    where = ".".join(parts).replace(".[", "[")
     if error["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(str(error["loc"][-1]), _keys_at(error["loc"][:-1]), 1)
+        near = difflib.get_close_matches(str(error["loc"][-1]), _keys_at(root, error["loc"][:-1]), 1)
         return f"{where}: there is no such key" + (f"; did you mean {near[0]}?" if near else "")
     if error["type"] == "missing":
         return f"{where}: is required"
     return f"{where or 'as a whole'}: {error['msg'].removeprefix('Value error, ')}"
 
 
-def _keys_at(location: tuple[int | str, ...]) -> list[str]:
-    section: type[BaseModel] = Config
+def _keys_at(root: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
+    section = root
     for part in location:
         if isinstance(part, str) and part in section.model_fields:
             section = section_of(section, part) or section

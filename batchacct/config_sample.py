@@ -156,16 +156,19 @@ def reference() -> str:
 
 
 def _reference_table(title: str, section: type[BaseModel]) -> list[str]:
-    rows = [
-        f"## `{title}`",
-        "",
-        (section.__doc__ or "").strip().split("\n")[0],
-        "",
-        "| key | default | meaning |",
-        "|---|---|---|",
-    ]
+    return [f"## `{title}`", "", (section.__doc__ or "").strip().split("\n")[0], "", *keys_table(section), ""]
+
+
+def keys_table(section: type[BaseModel]) -> list[str]:
+    """The keys of a section as a table of Markdown, but for those that are tables themselves."""
+    rows = ["| key | default | meaning |", "|---|---|---|"]
     for name, field in section.model_fields.items():
         if section_of(section, name) is None:
             default = "required" if field.is_required() else "" if field.default is None else f"`{_toml(shown_default(field))}`"
             rows.append(f"| `{name}` | {default} | {field.description} |")
-    return [*rows, ""]
+    return rows
+
+
+def sections_within(section: type[BaseModel]) -> list[tuple[str, type[BaseModel]]]:
+    """Those keys that are tables, and their sections."""
+    return [(name, within) for name in section.model_fields if (within := section_of(section, name)) is not None]

@@ -16,11 +16,11 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from batchacct import memory
-from benchmarks import apel, growth, loading, parse, parsers, publish, resident
+from benchmarks import apel, growth, loading, parse, parsers, publish, resident, stomp
 from benchmarks.farm import Databases, Logs
 from benchmarks.figures import Figures
 
-STEPS = ("parse", "parsers", "load", "join", "publish", "whole", "memory", "growth", "apel")
+STEPS = ("parse", "parsers", "load", "join", "publish", "stomp", "whole", "memory", "growth", "apel")
 
 
 def arguments() -> argparse.Namespace:
@@ -57,6 +57,7 @@ def run(options: argparse.Namespace, workdir: Path, figures: Figures) -> None:
             ({"parsers"}, lambda: parsers.measure(figures, options.parsers, workdir, options.parser_units, options.seed)),
             ({"load"}, lambda: loading.measure(figures, logs(), databases)),
             ({"join", "publish"}, lambda: publish.measure(figures, logs(), databases)),
+            ({"stomp"}, lambda: stomp.measure(figures, workdir)),
             ({"whole"}, lambda: publish.measure_whole(figures, logs(), databases)),
             ({"memory"}, lambda: resident.measure_memory(figures, workdir, databases, options.memory_jobs, options.seed)),
             ({"growth"}, lambda: growth.add_to(figures, workdir, options.growth, options.seed)),

@@ -25,7 +25,7 @@ from pub.formats.contract import Format
 from pub.joining import Joiner, newest_load
 from pub.outbox import Outbox, Published, keep_template
 from pub.sending import build_and_send
-from pub.transports.ssm_directory import SsmDirectory
+from pub.transports.ssm_directory import SsmDirectory, SsmDirectoryOptions
 
 DAY_S = 86_400
 
@@ -60,7 +60,8 @@ def publish(store: Store, config: Config) -> int:
     """Joined rows to messages in the SSM directory, confirmed; records published."""
     done = Published()
     written = cast("Format", registry.load(registry.FORMATS, config.publish.format))
-    build_and_send(store, Outbox(config, store.dialect, written, now()), SsmDirectory(config.publish.path), now, done)
+    transport = SsmDirectory(SsmDirectoryOptions(path=config.publish.path))
+    build_and_send(store, Outbox(config, store.dialect, written, now()), transport, now, done)
     if done.confirmed != done.messages:
         raise RuntimeError(f"not all was published: {done}")
     return done.records

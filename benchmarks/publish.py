@@ -23,7 +23,7 @@ from pub.formats.contract import Format
 from pub.joining import Joiner, newest_load
 from pub.outbox import Outbox, Published, keep_template
 from pub.sending import build_and_send, send
-from pub.transports.ssm_directory import SsmDirectory
+from pub.transports.ssm_directory import SsmDirectory, SsmDirectoryOptions
 
 
 def measure(figures: Figures, logs: Logs, databases: Databases) -> None:
@@ -95,7 +95,7 @@ def _copied(store: Store) -> tuple[float, int]:
 
 def _published(site: Site) -> tuple[float, Published]:
     outbox, done = _outbox(site), Published()
-    transport = SsmDirectory(site.config.publish.path)
+    transport = SsmDirectory(SsmDirectoryOptions(path=site.config.publish.path))
     elapsed_s = seconds(lambda: build_and_send(site.store, outbox, transport, now, done))
     if not done.records or done.confirmed != done.messages:
         raise RuntimeError(f"not all was published: {done}")
@@ -111,7 +111,7 @@ def _published_apart(site: Site, path: Path) -> tuple[float, float]:
             with site.store.writing() as connection:
                 outbox.store(connection, batch, done)
 
-    return seconds(build), seconds(lambda: send(site.store, SsmDirectory(path), now, done))
+    return seconds(build), seconds(lambda: send(site.store, SsmDirectory(SsmDirectoryOptions(path=path)), now, done))
 
 
 def _outbox(site: Site) -> Outbox:

@@ -15,12 +15,13 @@ from sqlalchemy import Table
 
 from batchacct import errors
 from batchacct.cli.main import group
-from batchacct.config_sample import reference
+from batchacct.config_sample import keys_table, reference, sections_within
 from batchacct.feeding import FEEDS
 from batchacct.model import LAST_INSTANT, RECORD_TYPES, RecordType
 from batchacct.parsing import registry
 from batchacct.store.tables import RECORD_TABLES, metadata
 from pub.formats.contract import USAGE_RECORD, Format
+from pub.transports.contract import TransportKind
 
 FOLDER = Path(__file__).parent / "reference"
 PAGE_WIDTH = 100
@@ -39,6 +40,7 @@ def pages() -> dict[str, str]:
         "differences.md": _differences(),
         "feeds.md": _feeds(),
         "formats.md": _formats(),
+        "transports.md": _transports(),
         "exit-statuses.md": _exit_statuses(),
     }
 
@@ -140,6 +142,17 @@ def _formats() -> str:
     for name in registry.names(registry.FORMATS):
         found = cast("Format", registry.load(registry.FORMATS, name))
         lines += [f"## {name}", "", textwrap.dedent(found.doc).strip(), ""]
+    return "\n".join(lines)
+
+
+def _transports() -> str:
+    lines = ["# Transports", "", HEAD, "`[publish] transport`, and the keys of `[publish.options]`.", ""]
+    for name in registry.names(registry.TRANSPORTS):
+        kind = cast("TransportKind", registry.load(registry.TRANSPORTS, name))
+        module = sys.modules[getattr(kind, "__module__", "")]
+        lines += [f"## {name}", "", (module.__doc__ or "").strip(), "", *keys_table(kind.options), ""]
+        for key, section in sections_within(kind.options):
+            lines += [f"### {name}: {key}", "", (section.__doc__ or "").strip().split("\n")[0], "", *keys_table(section), ""]
     return "\n".join(lines)
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
-from typing import Protocol, cast
+from contextlib import closing, contextmanager, nullcontext
+from typing import cast
 
 import click
 from sqlalchemy import Connection, select
@@ -15,13 +15,14 @@ from batchacct.cli.common import config_option, emit_table, open_store
 from batchacct.clock import unix_now
 from batchacct.config import Config
 from batchacct.errors import ConfigError
+from batchacct.options import opened_transport
 from batchacct.parsing import registry
 from batchacct.store import HeldLocks, Store
 from batchacct.store.tables import source_state
 from pub.formats.contract import Format
 from pub.joining import Joiner, newest_load
 from pub.outbox import Outbox, Published, keep_template, retry_refused
-from pub.sending import build_and_send
+from pub.sending import build_and_send, retry_refused_messages
 from pub.transports.contract import Transport
 
 log = logging.getLogger(__name__)
@@ -32,10 +33,6 @@ LOCK = "publish"
 Joined = Counter[tuple[str, str]]
 
 
-class _MakeTransport(Protocol):
-    def __call__(self, path: object) -> Transport: ...
-
-
 class _Undo(Exception):  # noqa: N818 - ends a dry run's transaction
     pass
 
@@ -43,29 +40,42 @@ class _Undo(Exception):  # noqa: N818 - ends a dry run's transaction
 @click.command()
 @click.option("--once", is_flag=True, help="Publish what is there and end.")
 @click.option("--dry-run", "--dryrun", is_flag=True, help="Show what would be published; nothing is stored or handed over.")
+@click.option("--retry-refused", "with_refused", is_flag=True, help="Try messages again that a receiver would not take.")
 @config_option
-def publish(config: Config, once: bool, dry_run: bool) -> None:
+def publish(config: Config, once: bool, dry_run: bool, with_refused: bool) -> None:
     """Joins jobs with identities, builds messages and hands them over."""
     if not (once or dry_run):
         raise ConfigError("publishing on a schedule comes with a later release: run `batchacct publish --once` from cron for now")
     with open_store(config) as store:
-        joined, done = dry_publish(store, config, unix_now()) if dry_run else publish_once(store, config, unix_now)
+        if dry_run:
+            joined, done = dry_publish(store, config, unix_now())
+        else:
+            joined, done = publish_once(store, config, unix_now, with_refused=with_refused)
     show_published(joined, done, dry_run=dry_run)
 
 
 def publish_once(
-    store: Store, config: Config, clock: Callable[[], int], message_format: Format | None = None
+    store: Store,
+    config: Config,
+    clock: Callable[[], int],
+    message_format: Format | None = None,
+    *,
+    with_refused: bool = False,
 ) -> tuple[Joined, Published]:
     """One run: (jobs by outcome and reason, what was published); `message_format` in place of the configured one, if given.
 
+    Messages that a receiver would not take are tried again only `with_refused`.
+
     Raises: BusyError if another publisher runs, ConfigError, PluginError, StoreError, PublishError (what was built stays in the
-    outbox, and the next run sends it).
+    outbox, and the next run sends it), IncompleteError (the receiver will not take some of the messages).
     """
-    transport = cast("_MakeTransport", registry.load(registry.TRANSPORTS, config.publish.transport))(config.publish.path)
-    with store.lock(LOCK) as locks:
+    with closing(cast("Transport", opened_transport(config))) as transport, store.lock(LOCK) as locks:
         joiner, outbox = Joiner.of(config, clock()), Outbox(config, store.dialect, message_format or _format(config), clock())
         _warn_of_unread(store, joiner)
         joined, last_load = store.untangled(lambda: _begin(store, locks, config, joiner, clock()))
+        if with_refused:
+            with _writing(store, locks) as connection:
+                retry_refused_messages(connection)
         while (counts := store.untangled(lambda: _step(store, locks, joiner, last_load))) is not None:
             joined += counts
         done = Published()
@@ -96,6 +106,7 @@ def _writing(store: Store, locks: HeldLocks) -> Iterator[Connection]:
 def dry_publish(store: Store, config: Config, now: int) -> tuple[Joined, Published]:
     """What `publish_once` would do, in one transaction that is undone: nothing is stored, nothing is handed over."""
     done = Published()
+    opened_transport(config)  # for what is wrong with its options
     with store.lock(LOCK):
         try:
             with store.writing() as connection:

@@ -1,4 +1,4 @@
-"""`join` of 2012: jobs and identities become messages in an SSM folder. Run it as `python -m pub.join`, daily from cron.
+"""`join` of 2012: jobs and identities become messages, in an SSM folder or at a broker. Run it as `python -m pub.join`, from cron.
 
 It is `batchacct publish --once` with the settings of 2012: their message layout, a job of a `grid_*` queue held until its identity
 comes, local jobs by the `vos` file and else as `/local-nonlcg`, LocalJobId `jobId-idx` (idx 0 for what is no array element).
@@ -11,11 +11,12 @@ import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import Connection, func, select
 
 from batchacct.clock import unix_now
-from batchacct.config import Benchmark, Cluster, Config, Database, Join, Publish, Vo
+from batchacct.config import Benchmark, Cluster, Config, Database, Join, Publish, Vo, host_and_port
 from batchacct.errors import ConfigError
 from batchacct.scripts import absolute_url, open_store, run, start_logging
 from batchacct.store import Store
@@ -32,6 +33,7 @@ log = logging.getLogger(__name__)
 BUNCH, LARGEST_BUNCH = 1000, 5000
 DEFAULT_CLUSTER = "default"
 GRID_QUEUES = ["grid_*"]
+BROKER_PORT, BROKER_QUEUE = 61613, "/queue/apel"
 
 
 def parser() -> argparse.ArgumentParser:
@@ -44,7 +46,8 @@ def parser() -> argparse.ArgumentParser:
     add("-v", "--vofile", type=Path, help="file of groups and VOs, with lines: group, blanks, VO")
     add("-s", "--ssm", type=Path, metavar="FOLDER", help="folder of the SSM sender's outgoing messages")
     add("-l", "--logfile", type=Path, help="log file (default: standard error)")
-    add("-m", "--msgbroker", metavar="HOST", help="STOMP broker: comes with a later release")
+    broker_help = f"STOMP broker to send to, in place of --ssm (default port {BROKER_PORT}; the queue is {BROKER_QUEUE})"
+    add("-m", "--msgbroker", type=_broker, metavar="HOST[:PORT]", help=broker_help)
     return made
 
 
@@ -55,6 +58,15 @@ def _bunch(text: str) -> int:
     return number
 
 
+def _broker(text: str) -> str:
+    address = text if ":" in text else f"{text}:{BROKER_PORT}"
+    try:
+        host_and_port(address)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return address
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the script; returns its exit status."""
     options = parser().parse_args(arguments)
@@ -63,10 +75,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _join(options: argparse.Namespace) -> None:
     start_logging("join", options.logfile)
-    if options.msgbroker:
-        raise ConfigError("--msgbroker: sending to a broker comes with a later release; write to an SSM folder with --ssm")
-    if options.ssm is None:
-        raise ConfigError("give --ssm, the folder of the SSM sender's outgoing messages")
+    if (options.ssm is None) == (options.msgbroker is None):
+        raise ConfigError("give --ssm, the folder of the SSM sender's outgoing messages, or --msgbroker, one of them")
     settings = read_settings(options.conf)
     message_format = Batchacct2012(settings.fields)
     if options.vofile:
@@ -89,13 +99,19 @@ def config_of(settings: Settings2012, options: argparse.Namespace, cluster: str)
         vo=Vo(file=options.vofile),
         publish=Publish(
             format=Batchacct2012.name,
-            path=options.ssm.absolute(),
+            **_way_out(options),
             bunch=options.bunch,
             local_job_id="{id}-0",
             local_job_id_array="{id}-{index}",
             personal="none",
         ),
     )
+
+
+def _way_out(options: argparse.Namespace) -> dict[str, Any]:
+    if options.msgbroker:
+        return {"transport": "stomp", "options": {"brokers": [options.msgbroker], "destination": BROKER_QUEUE}}
+    return {"path": options.ssm.absolute()}
 
 
 def _cluster(store: Store) -> str:

@@ -17,6 +17,7 @@ pytest_plugins = [
     "tests.fix_oracle",
     "tests.faults.fix_farm",
     "tests.pub.fix_site",
+    "tests.services.fix_brokers",
     "tests.services.fix_slurm",
     "tests.services.fix_spark",
 ]

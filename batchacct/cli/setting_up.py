@@ -17,6 +17,7 @@ from batchacct.config_sample import Found, sample
 from batchacct.connection import check_url, holds_password
 from batchacct.errors import BatchacctError, ConfigError, SchemaError
 from batchacct.feeding import feed
+from batchacct.options import opened_transport
 from batchacct.parsing import registry
 from batchacct.parsing.reading import expand, open_stream
 
@@ -154,7 +155,7 @@ def _problems(config: Config) -> list[str]:
         for path in paths:
             try_out(_open, path)
     try_out(registry.load, registry.FORMATS, config.publish.format)
-    try_out(registry.load, registry.TRANSPORTS, config.publish.transport)
+    try_out(opened_transport, config)
     if config.publish.path.exists() and not config.publish.path.is_dir():
         problems.append(f"[publish] path {config.publish.path} is no folder")
     if config.vo.file and not config.vo.file.is_file():

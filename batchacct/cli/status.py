@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import click
+from sqlalchemy import Connection, select
 
 from batchacct.cli.common import config_option, emit_table, open_store
 from batchacct.clock import shown, unix_now
@@ -15,6 +17,7 @@ from batchacct.ledger.books import Books, SourceBooks
 from batchacct.ledger.gaps import duration
 from batchacct.ledger.progress import Progress
 from batchacct.ledger.state import State, read_state
+from batchacct.store.tables import message
 
 
 @click.command()
@@ -27,10 +30,19 @@ def status(config: Config, as_json: bool) -> None:
     """
     with open_store(config) as store:
         state = read_state(store, config, unix_now())
+        with store.reading() as connection:
+            refused = _refused_messages(connection)
     if as_json:
-        click.echo(json.dumps(state.as_values(), indent=2))
+        click.echo(json.dumps({**state.as_values(), "refused_messages": refused}, indent=2))
     else:
         show_state(state)
+        for one in refused:
+            click.echo(
+                f"message {one['message']} ({one['records']:,} records, among the unsent) was refused {shown(one['refused_at'])}: "
+                f"{one['reason']}"
+            )
+        if refused:
+            click.echo("refused messages are kept; `batchacct publish --once --retry-refused` tries them again")
     if not state.books.balanced:
         raise IncompleteError("the books do not balance: " + "; ".join(state.books.problems))
 
@@ -46,6 +58,12 @@ def metrics(config: Config) -> None:
 
     with open_store(config) as store:
         click.echo(metrics_text(store, config), nl=False)
+
+
+def _refused_messages(connection: Connection) -> list[dict[str, Any]]:
+    columns = message.c.id.label("message"), message.c.records, message.c.refused_at, message.c.last_error.label("reason")
+    refused = select(*columns).where(message.c.confirmed_at.is_(None), message.c.refused_at.is_not(None)).order_by(message.c.id)
+    return [dict(row) for row in connection.execute(refused).mappings()]
 
 
 def show_state(state: State) -> None:

@@ -20,6 +20,9 @@ tells counters of one cluster apart (HTCondor's schedds).
 `usage` is the ledger: one narrow row a job, saying which identity and which rule made it what it is, and which message took it
 out. What a correction replaces moves to `usage_history`.
 
+A `message` that is neither confirmed nor refused waits. `sealed` is what leaves in the payload's place, a signature around it, made
+once and kept until the message is confirmed; `sealed_by` names the certificates.
+
 `vo_mapping.asked_hash` is of the rules and of what they were asked (`columns.hash_of`): six texts are too long for a unique key.
 
 `archived_month` has a row for each month (the Unix second it begins at) and record type of which records were taken out of their
@@ -286,6 +289,9 @@ message = Table(
     Column("confirmed_at", BigInteger),
     Column("receipt", Text),
     Column("last_error", Text),
+    Column("refused_at", BigInteger),
+    Column("sealed", LargeBinary),
+    Column("sealed_by", Text),
     Index("message_confirmed", "confirmed_at", "id"),
 )
 

@@ -12,11 +12,14 @@ from pathlib import Path
 
 import click
 import pytest
+from sqlalchemy import update
 
 from batchacct.cli.main import group
 from batchacct.cli.setting_up import usual_sources
 from batchacct.config import load_config
 from batchacct.config_sample import sample
+from batchacct.store import Store
+from batchacct.store.tables import message
 from tests.cli.runner import batchacct
 from tests.cli.site import DAY, NOW, Site, blah, lsf
 
@@ -126,13 +129,53 @@ def test_config_check_tells_everything(tmp_path: Path, site: Site) -> None:
         "source a: no file matches /nonexistent/*",
         "/nonexistent does not exist",
         "format 'apel-9' is not installed; did you mean apel-0.",
-        "transport 'post' is not installed; installed are: ssm-directory",
+        "transport 'post' is not installed; installed are: file, ssm-directory, stomp",
         "[vo] file /nonexistent does not exist",
         f"connection file {tmp_path}/none cannot be read",
         "no [[benchmark]]: every job would be excluded from publishing",
         "8 things are wrong with the configuration, see above",
     ):
         assert told in done.err
+
+
+@pytest.mark.parametrize(
+    ("keys", "told"),
+    [
+        ('transport = "stomp"\n[publish.options]\nbrokers = ["mq1:61613"]\n', "publish.options.destination: is required"),
+        (
+            'transport = "stomp"\n[publish.options]\nbrokers = ["mq1:61613"]\ndestination = "/queue/a"\nlogn = "me"\n',
+            "publish.options.logn: there is no such key; did you mean login?",
+        ),
+        ("[publish.options]\nsufix = 1\n", "publish.options.sufix: there is no such key"),
+    ],
+)
+def test_options_of_a_transport_are_told_with_file_and_key(site: Site, keys: str, told: str) -> None:
+    site.write([lsf(1)], [blah(1)])
+    site.configure(more=keys)
+    for command in (("config", "check"), ("publish", "--once"), ("publish", "--dry-run")):
+        done = site.run(*command)
+        assert done.status == 3
+        assert f"configuration {site.config}:\n  {told}" in done.err
+
+
+def test_plain_files_and_a_message_that_is_refused(site: Site) -> None:
+    site.write([lsf(1)], [blah(1)])
+    site.configure(more='transport = "file"\n[publish.options]\nsuffix = ".txt"\n')
+    site.good("collect", "--once")
+    site.good("publish", "--once")
+    (written,) = (site.folder / "outgoing").iterdir()
+    assert written.suffix == ".txt"
+    store = Store(f"sqlite:///{site.folder}/batchacct.db")
+    with store.writing() as connection:
+        connection.execute(update(message).values(confirmed_at=None, refused_at=NOW, last_error="too large"))
+    store.close()
+    told = {"message": 1, "records": 1, "refused_at": NOW, "reason": "too large"}
+    assert site.status()["refused_messages"] == [told]
+    assert "message 1 (1 records, among the unsent) was refused 2026-11-01 12:00:00Z: too large" in site.good("status")
+    assert "messages handed over" in site.good("publish", "--once")
+    assert len(site.status()["refused_messages"]) == 1
+    site.good("publish", "--once", "--retry-refused")
+    assert site.status()["refused_messages"] == []
 
 
 def test_config_check_asks_the_database_and_makes_none(tmp_path: Path, site: Site) -> None:
@@ -183,7 +226,8 @@ def test_status_json(site: Site) -> None:
     site.good("publish", "--once")
     books = site.status()
     assert set(books) == {
-        "sources", "jobs", "destination", "records_by_type", "parts_waiting", "parts_oldest_at", "open_rejects", "problems",
+        "refused_messages", "sources", "jobs", "destination", "records_by_type", "parts_waiting", "parts_oldest_at",
+        "open_rejects", "problems",
         "balanced", "now", "following", "unread_bytes", "gaps", "warnings", "database_bytes",
     }  # fmt: skip
     assert (books["balanced"], books["problems"], books["open_rejects"]) == (True, [], 1)

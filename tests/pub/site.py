@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+from pydantic import ConfigDict
 from sqlalchemy import delete, exists, select, text, update
 from sqlalchemy import insert as insert_into
 
 from batchacct import insert
-from batchacct.config import Config
+from batchacct.config import Config, Section
 from batchacct.errors import PublishError
 from batchacct.ledger.books import Books, read_books
 from batchacct.parsing import registry
@@ -20,7 +21,7 @@ from batchacct.store import Store
 from batchacct.store.tables import identity, job, message, metadata, source_state, usage, usage_history
 from pub.command import Joined, dry_publish, publish_once
 from pub.outbox import Published
-from pub.transports.contract import Message
+from pub.transports.contract import Envelope, Message, Receipt, Refusal
 from tests.apel_reader import Job as ReadJob
 from tests.apel_reader import read_message
 
@@ -42,19 +43,48 @@ _loaded = functools.cache(registry.load)
 
 
 class Postbox:
-    """A transport that keeps what it is given; from the message `fails_at` on, it takes none."""
+    """A transport that keeps what it is given; from the message `fails_at` on, it takes none, and never those in `refuses`."""
 
     def __init__(self) -> None:
         self.attempts: list[Message] = []
         self.taken: list[Message] = []
         self.fails_at: int | None = None
+        self.refuses: set[int] = set()
+        self.envelope: Envelope | None = None
+        self.closed = 0
 
-    def send(self, message: Message) -> str:
-        self.attempts.append(message)
-        if self.fails_at is not None and len(self.taken) >= self.fails_at:
-            raise PublishError("the broker is away")
-        self.taken.append(message)
-        return f"receipt {message.id}"
+    def send(self, messages: Iterable[Message]) -> Iterator[Receipt | Refusal]:
+        for one in messages:
+            self.attempts.append(one)
+            if one.id in self.refuses:
+                yield Refusal(one.id, "no such thing is taken here")
+                continue
+            if self.fails_at is not None and len(self.taken) >= self.fails_at:
+                raise PublishError("the broker is away")
+            self.take(one)
+            yield Receipt(one.id, f"receipt {one.id}")
+
+    def take(self, one: Message) -> None:
+        self.taken.append(one)
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+class _AnyOptions(Section):
+    model_config = ConfigDict(extra="allow")
+
+
+class _KindOf:
+    """What a postbox is registered as."""
+
+    options = _AnyOptions
+
+    def __init__(self, postbox: Postbox) -> None:
+        self._postbox = postbox
+
+    def __call__(self, options: Section) -> Postbox:
+        return self._postbox
 
 
 class Site:
@@ -83,15 +113,15 @@ class Site:
             if not connection.execute(update(source_state).where(source_state.c.name == name).values(values)).rowcount:
                 connection.execute(insert_into(source_state).values(name=name, **values))
 
-    def publish(self, at: int | None = None) -> tuple[Joined, Published]:
+    def publish(self, at: int | None = None, *, with_refused: bool = False) -> tuple[Joined, Published]:
         """One run of the publisher, now or at the given time."""
         self.clock = at or self.clock
 
         def load_or_postbox(group: str, name: str) -> object:
-            return (lambda path: self.postbox) if group == registry.TRANSPORTS else _loaded(group, name)
+            return _KindOf(self.postbox) if group == registry.TRANSPORTS else _loaded(group, name)
 
         with patch.object(registry, "load", load_or_postbox):
-            return publish_once(self.store, self.config, lambda: self.clock)
+            return publish_once(self.store, self.config, lambda: self.clock, with_refused=with_refused)
 
     def dry_publish(self) -> tuple[Joined, Published]:
         return dry_publish(self.store, self.config, self.clock)

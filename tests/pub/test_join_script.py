@@ -180,7 +180,8 @@ def test_cluster_of_a_configured_source(site: Site) -> None:
 
 def test_what_join_cannot_do(site: Site) -> None:
     cases = [
-        ((JOIN, "-a", "conn", "-c", "pub.conf", "-m", "broker"), 3, "later release"),
+        ((*JOIN_ALL, "-m", "broker"), 3, "one of them"),
+        ((JOIN, "-a", "conn", "-c", "pub.conf", "-m", "broker:stomp"), 2, "no address and port"),
         ((JOIN, "-a", "conn", "-c", "pub.conf"), 3, "--ssm"),
         ((*JOIN_ALL, "-b", "0"), 2, "1 to 5000"),
         ((JOIN, "-a", "conn", "-s", "outgoing"), 2, "--conf"),

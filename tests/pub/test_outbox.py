@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from sqlalchemy import insert, select
 
-from batchacct.errors import BusyError, ConfigError, PublishError
+from batchacct.errors import BusyError, ConfigError, IncompleteError, PublishError
 from batchacct.store.tables import message, setting, usage
 from pub.command import publish_once
 from pub.payload import packed
@@ -227,6 +227,31 @@ class TestSending:
             receipts = list(connection.scalars(select(message.c.receipt).order_by(message.c.id)))
         assert receipts == [f"receipt {one.id}" for one in site.postbox.taken]
 
+    def test_a_refused_message_is_kept_with_its_reason_and_stops_nobody(self, site: Site) -> None:
+        site.configure(publish={"bunch": 1})
+        site.jobs(*(a_job(n, **LOCAL) for n in range(4)))
+        site.postbox.refuses = {2}
+        with pytest.raises(IncompleteError, match="1 will not be taken, first 2: no such thing is taken here"):
+            site.publish()
+        assert [one.id for one in site.postbox.taken] == [1, 3, 4]
+        assert site.postbox.closed == 1
+        site.assert_sound()
+        site.postbox.refuses = set()
+        site.publish()
+        assert [one.id for one in site.postbox.taken] == [1, 3, 4]
+        assert refused(site) == {2: "no such thing is taken here"}
+        _, done = site.publish(with_refused=True)
+        assert (done.confirmed, [one.id for one in site.postbox.taken], refused(site)) == (1, [1, 3, 4, 2], {})
+        site.assert_sound()
+
+    def test_a_transport_that_fails_has_its_error_on_the_first_that_waits(self, site: Site) -> None:
+        site.configure(publish={"bunch": 1})
+        site.jobs(*(a_job(n, **LOCAL) for n in range(4)))
+        site.postbox.refuses, site.postbox.fails_at = {1}, 1
+        with pytest.raises(PublishError, match="away"):
+            site.publish()
+        assert errors(site) == [("no such thing is taken here", True), (None, False), ("the broker is away", False), (None, False)]
+
     def test_two_publishers_at_once(self, site: Site) -> None:
         with site.store.lock("publish"):
             with pytest.raises(BusyError):
@@ -283,6 +308,70 @@ class TestPayloads:
         with pytest.raises(PublishError, match="message 1 of the outbox is damaged"):
             site.publish()
         assert site.postbox.attempts == []
+
+
+class TestEnvelopes:
+    def test_what_leaves_is_made_once_and_kept_until_it_is_confirmed(self, site: Site) -> None:
+        site.configure(publish={"bunch": 1})
+        site.jobs(*(a_job(n, **LOCAL) for n in range(12)))
+        site.postbox.envelope = Numbered("first")
+        site.postbox.fails_at = 0
+        for _ in range(2):
+            with pytest.raises(PublishError, match="away"):
+                site.publish()
+        first, again = site.postbox.attempts
+        assert first == again
+        assert first.payload.startswith(b"first 1\nAPEL")
+        site.postbox.fails_at = None
+        site.publish()
+        assert [one.payload.split(b"\n")[0] for one in site.postbox.taken] == [b"first %d" % n for n in range(1, 13)]
+        with site.store.reading() as connection:
+            assert set(connection.execute(select(message.c.sealed, message.c.sealed_by))) == {(None, None)}
+
+    def test_another_one_is_made_anew(self, site: Site) -> None:
+        site.jobs(a_job(1, **LOCAL))
+        for name in ("first", "second"):
+            site.postbox.envelope, site.postbox.fails_at = Numbered(name), 0
+            with pytest.raises(PublishError, match="away"):
+                site.publish()
+        assert [one.payload.split(b"\n")[0] for one in site.postbox.attempts] == [b"first 1", b"second 1"]
+
+    def test_one_that_cannot_be_made_lets_those_before_it_go(self, site: Site) -> None:
+        site.configure(publish={"bunch": 1})
+        site.jobs(*(a_job(n, **LOCAL) for n in range(4)))
+        site.postbox.envelope = Numbered("only", breaks_at=3)
+        with pytest.raises(PublishError, match="the certificate has ended"):
+            site.publish()
+        assert [one.id for one in site.postbox.taken] == [1, 2]
+        assert [error for error, _ in errors(site)] == [None, None, "the certificate has ended", None]
+
+
+class Numbered:
+    """An envelope that comes out differently each time."""
+
+    def __init__(self, label: str, breaks_at: int | None = None) -> None:
+        self.label = label
+        self._breaks_at = breaks_at
+        self._made = 0
+
+    def sealed(self, payload: bytes) -> bytes:
+        self._made += 1
+        if self._made == self._breaks_at:
+            raise PublishError("the certificate has ended")
+        return f"{self.label} {self._made}\n".encode() + payload
+
+
+def refused(site: Site) -> dict[int, str]:
+    with site.store.reading() as connection:
+        rows = connection.execute(select(message.c.id, message.c.last_error).where(message.c.refused_at.is_not(None)))
+        return {row[0]: row[1] for row in rows}
+
+
+def errors(site: Site) -> list[tuple[str | None, bool]]:
+    """Of each message the last error, and whether it is refused."""
+    with site.store.reading() as connection:
+        rows = connection.execute(select(message.c.last_error, message.c.refused_at).order_by(message.c.id))
+        return [(row[0], row[1] is not None) for row in rows]
 
 
 def store_unsent(site: Site, payload: bytes) -> None:

@@ -24,12 +24,12 @@ class Witness(Postbox):
         self.stored: list[bytes] = []
         self.threads: set[int] = set()
 
-    def send(self, message_: Message) -> str:
+    def take(self, one: Message) -> None:
         self.threads.add(threading.get_ident())
         with self.site.store.reading() as connection:
-            payload = connection.execute(select(message.c.payload).where(message.c.id == message_.id)).scalar_one()
+            payload = connection.execute(select(message.c.payload).where(message.c.id == one.id)).scalar_one()
         self.stored.append(unpacked(bytes(payload)))
-        return super().send(message_)
+        super().take(one)
 
 
 @pytest.fixture

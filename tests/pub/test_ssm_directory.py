@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from batchacct.errors import PublishError
-from pub.transports.contract import Message
-from pub.transports.ssm_directory import SsmDirectory
+from pub.transports.contract import Message, Refusal
+from pub.transports.ssm_directory import SsmDirectory, SsmDirectoryOptions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,12 +33,12 @@ SENDER = """\
 import os, random, signal, sys, time
 from pathlib import Path
 from pub.transports.contract import Message
-from pub.transports.ssm_directory import SsmDirectory
+from pub.transports.ssm_directory import SsmDirectory, SsmDirectoryOptions
 
 def send(path, count):
-    folder = SsmDirectory(path)
+    folder = SsmDirectory(SsmDirectoryOptions(path=path))
     for number in range(count):
-        folder.send(Message(number, 1_700_000_000 + number // 7, b"message %d\\n" % number * 400))
+        folder.put(Message(number, 1_700_000_000 + number // 7, b"message %d\\n" % number * 400))
 
 def child(work, *args):
     pid = os.fork()
@@ -50,6 +50,10 @@ def child(work, *args):
 path = Path(sys.argv[1])
 """
 """Sends messages as `sent` lists them; `child` does its work in another process, to be killed."""
+
+
+def directory(path: Path) -> SsmDirectory:
+    return SsmDirectory(SsmDirectoryOptions(path=path))
 
 
 def message(number: int, created_at: int = CREATED_AT) -> Message:
@@ -78,18 +82,28 @@ def leftovers(path: Path) -> list[Path]:
 
 
 def test_dirq_reads_what_was_sent(tmp_path: Path) -> None:
-    folder = SsmDirectory(tmp_path / "outgoing")
-    receipts = [folder.send(message(number)) for number in range(3)]
+    folder = directory(tmp_path / "outgoing")
+    receipts = [folder.put(message(number)) for number in range(3)]
     assert receipts[2] == f"{CREATED_AT - CREATED_AT % 60:08x}/{CREATED_AT:08x}000002"
     assert QueueSimple(str(folder.path)).count() == 3
     assert taken_by_the_sender(folder.path) == [message(number).payload for number in range(3)]
     assert leftovers(folder.path) == []
 
 
+def test_what_a_sender_of_text_would_stop_at_is_refused_alone(tmp_path: Path) -> None:
+    folder = directory(tmp_path)
+    accented = Message(2, CREATED_AT, "Zoë".encode())
+    outcomes = list(folder.send([message(1), accented, Message(3, CREATED_AT, b""), message(4)]))
+    assert [outcome.message_id for outcome in outcomes] == [1, 2, 3, 4]
+    reasons = [outcome.reason for outcome in outcomes if isinstance(outcome, Refusal)]
+    assert reasons == ["byte 2 of the message, 0xc3, is not ASCII", "the message is empty"]
+    assert taken_by_the_sender(tmp_path) == [message(1).payload, message(4).payload]
+
+
 def test_the_group_may_take_what_was_sent(tmp_path: Path) -> None:
     before = os.umask(0o077)
     try:
-        receipt = SsmDirectory(tmp_path / "outgoing").send(message(1))
+        receipt = directory(tmp_path / "outgoing").put(message(1))
     finally:
         os.umask(before)
     element = tmp_path / "outgoing" / receipt
@@ -101,70 +115,70 @@ def test_a_folder_of_the_administrator_keeps_its_mode(tmp_path: Path) -> None:
     path = tmp_path / "outgoing"
     path.mkdir()
     path.chmod(0o750)
-    SsmDirectory(path).send(message(1))
+    directory(path).put(message(1))
     assert stat.S_IMODE(path.stat().st_mode) == 0o750
 
 
 def test_sending_again_changes_nothing(tmp_path: Path) -> None:
-    folder = SsmDirectory(tmp_path)
-    assert folder.send(message(5)) == folder.send(message(5)) == SsmDirectory(tmp_path).send(message(5))
+    folder = directory(tmp_path)
+    assert folder.put(message(5)) == folder.put(message(5)) == directory(tmp_path).put(message(5))
     assert taken_by_the_sender(tmp_path) == [message(5).payload]
 
 
 def test_sends_while_the_sender_has_it_locked(tmp_path: Path) -> None:
-    folder = SsmDirectory(tmp_path)
-    receipt = folder.send(message(5))
+    folder = directory(tmp_path)
+    receipt = folder.put(message(5))
     queue = QueueSimple(str(tmp_path))
     assert queue.lock(receipt)
-    assert folder.send(message(5)) == receipt
+    assert folder.put(message(5)) == receipt
     queue.remove(receipt)
     assert queue.count() == 0
 
 
 def test_another_message_of_the_same_name_is_refused(tmp_path: Path) -> None:
-    folder = SsmDirectory(tmp_path)
-    receipt = folder.send(message(5))
+    folder = directory(tmp_path)
+    receipt = folder.put(message(5))
     with pytest.raises(PublishError, match=f"Message {5 + 16**6} .*{receipt} is there and holds something else"):
-        folder.send(message(5 + 16**6))
+        folder.put(message(5 + 16**6))
     assert taken_by_the_sender(tmp_path) == [message(5).payload]
     assert leftovers(tmp_path) == []
 
 
 def test_names_sort_in_the_order_of_the_outbox(tmp_path: Path) -> None:
-    folder = SsmDirectory(tmp_path)
+    folder = directory(tmp_path)
     messages = [message(number, CREATED_AT + number // 9 * 37) for number in range(1, 120)]
     shuffled = random.Random(7).sample(messages, len(messages))
-    receipts = {m.id: folder.send(m) for m in shuffled}
+    receipts = {m.id: folder.put(m) for m in shuffled}
     assert sorted(receipts.values()) == [receipts[m.id] for m in messages]
     assert taken_by_the_sender(tmp_path) == [m.payload for m in messages]
 
 
 def test_a_temporary_of_a_killed_run_is_replaced(tmp_path: Path) -> None:
-    folder = SsmDirectory(tmp_path)
-    element = tmp_path / folder.send(message(1))
+    folder = directory(tmp_path)
+    element = tmp_path / folder.put(message(1))
     element.with_name(f"{element.name}.tmp").write_bytes(b"half")
     other = element.with_name(f"{CREATED_AT:08x}000002.tmp")
     other.write_bytes(b"half")
-    folder.send(message(1))
-    folder.send(message(2))
+    folder.put(message(1))
+    folder.put(message(2))
     assert taken_by_the_sender(tmp_path) == [message(1).payload, message(2).payload]
     assert leftovers(tmp_path) == []
 
 
 def test_the_sender_removes_empty_directories_meanwhile(tmp_path: Path) -> None:
-    folder = SsmDirectory(tmp_path)
-    folder.send(message(1))
-    folder.send(message(2, CREATED_AT + 60))
+    folder = directory(tmp_path)
+    folder.put(message(1))
+    folder.put(message(2, CREATED_AT + 60))
     taken_by_the_sender(tmp_path)
     QueueSimple(str(tmp_path)).purge()
-    folder.send(message(3, CREATED_AT + 60))
-    folder.send(message(4))
+    folder.put(message(3, CREATED_AT + 60))
+    folder.put(message(4))
     assert sorted(taken_by_the_sender(tmp_path)) == [message(3).payload, message(4).payload]
 
 
 def test_a_missing_parent(tmp_path: Path) -> None:
     with pytest.raises(PublishError, match="Create the folder that is missing"):
-        SsmDirectory(tmp_path / "no" / "outgoing").send(message(1))
+        directory(tmp_path / "no" / "outgoing").put(message(1))
 
 
 @pytest.mark.parametrize("place", ["outgoing", f"outgoing/{CREATED_AT - CREATED_AT % 60:08x}"])
@@ -172,7 +186,7 @@ def test_a_file_in_place_of_a_directory(tmp_path: Path, place: str) -> None:
     (tmp_path / place).parent.mkdir(exist_ok=True)
     (tmp_path / place).touch()
     with pytest.raises(PublishError, match="no folder stands in its place"):
-        SsmDirectory(tmp_path / "outgoing").send(message(1))
+        directory(tmp_path / "outgoing").put(message(1))
 
 
 def run(program: str, path: Path, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
@@ -217,26 +231,26 @@ def small(tmp_path: Path) -> Iterator[Path]:
 
 @NEEDS_ROOT
 def test_a_full_file_system_leaves_nothing_behind(small: Path) -> None:
-    folder = SsmDirectory(small)
+    folder = directory(small)
     sent = 0
     with pytest.raises(PublishError, match="The file system is full"):
         while True:
-            folder.send(message(sent))
+            folder.put(message(sent))
             sent += 1
     assert leftovers(small) == []
     assert taken_by_the_sender(small) == [message(number).payload for number in range(sent)]
-    folder.send(message(sent))
+    folder.put(message(sent))
     assert taken_by_the_sender(small) == [message(sent).payload]
 
 
 @NEEDS_ROOT
 def test_a_read_only_file_system(small: Path) -> None:
-    folder = SsmDirectory(small)
-    folder.send(message(1))
+    folder = directory(small)
+    folder.put(message(1))
     subprocess.run(["mount", "-o", "remount,ro", str(small)], check=True)
-    for again in (folder, SsmDirectory(small), SsmDirectory(small / "new")):
+    for again in (folder, directory(small), directory(small / "new")):
         with pytest.raises(PublishError, match="read-only"):
-            again.send(message(2))
+            again.put(message(2))
 
 
 KILLED_AT_RANDOM = """

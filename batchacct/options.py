@@ -1,0 +1,38 @@
+"""Options of a plug-in: a table of the configuration whose keys the plug-in itself declares, as a section."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TypeVar, cast
+
+from pydantic import ValidationError
+
+from batchacct.config import Config, Section, told_errors
+from batchacct.errors import ConfigError, PluginError
+from batchacct.parsing import registry
+
+SectionT = TypeVar("SectionT", bound=Section)
+
+
+def checked(section: type[SectionT], values: Mapping[str, object], where: str, file: Path | None = None) -> SectionT:
+    """The values as a section.  Raises: ConfigError naming the file and every key that is wrong, as `where.key`."""
+    try:
+        return section.model_validate(dict(values))
+    except ValidationError as error:
+        of_file = "configuration" if file is None else f"configuration {file}"
+        raise ConfigError(f"{of_file}:\n{told_errors(error, section, where)}") from error
+
+
+def opened_transport(config: Config) -> object:
+    """The transport that is configured, made with `[publish.options]` as it declares them; nothing is connected to yet.
+
+    Raises: PluginError, ConfigError.
+    """
+    publish = config.publish
+    kind = registry.load(registry.TRANSPORTS, publish.transport)
+    section = getattr(kind, "options", None)
+    if not (callable(kind) and isinstance(section, type) and issubclass(section, Section)):
+        raise PluginError(f"transport {publish.transport!r} declares no options: it was written for another release")
+    path = {"path": publish.path} if "path" in section.model_fields else {}
+    return cast("object", kind(checked(section, path | publish.options, "publish.options", config.file)))

@@ -1,0 +1,178 @@
+"""Sending ahead of the receipts, and what becomes of messages when a connection ends under them.
+
+So many messages as the window holds are sent before the first of them has its receipt. Whatever ends a connection (an error, a
+loss, a deadline), all messages without a receipt are sent again over a new one, in their order: each alone this time, as one of
+them may be what the receiver did not take. What fails alone three times is set aside, and is refused as soon as another message has
+got its receipt after it; if none does, it is the receiver that is in trouble, and nothing is refused.
+
+What ended for good (a login that is not accepted, say), or has ended again and again for `patience_s` without a receipt, is a
+PublishError.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator
+from typing import Protocol
+
+from batchacct.errors import PublishError
+from pub.transports.contract import Message, Receipt, Refusal
+
+log = logging.getLogger(__name__)
+
+ALONE = 3
+"""So many times a message may fail alone."""
+LONGEST_PAUSE_S = 10.0
+
+
+class Ended(Exception):  # noqa: N818 - not always an error
+    """A connection ended, or could not be made. `is_answer`: the receiver is there, and said so; `for_good`: it will again."""
+
+    def __init__(self, why: str, *, is_answer: bool = False, for_good: bool = False) -> None:
+        super().__init__(why)
+        self.why = why
+        self.is_answer = is_answer
+        self.for_good = for_good
+
+
+class Link(Protocol):
+    """One connection to a receiver."""
+
+    @property
+    def receiver(self) -> str:
+        """Which of several it is."""
+
+    @property
+    def stands(self) -> bool:
+        """Whether its end was not heard of yet."""
+
+    def send(self, message: Message) -> None:
+        """Sends without waiting. Where that fails, it stands no more, and `receipt` tells."""
+
+    def receipt(self) -> str:
+        """Waits for the next receipt: the name of its message.
+
+        Raises: Ended once all receipts are told that came before the end, and where there is none in time.
+        """
+
+
+class Links(Protocol):
+    """Where connections come from."""
+
+    def current(self) -> Link:
+        """The connection there is, if it stands, or a new one.  Raises: Ended where none can be made."""
+
+    def drop(self, *, is_answer: bool) -> None:
+        """The current connection is of no use any more; where the receiver did not answer, another may be better."""
+
+
+class Pipeline:
+    """One run of messages through connections."""
+
+    def __init__(self, links: Links, messages: Iterable[Message], window: int, patience_s: float) -> None:
+        self._links = links
+        self._link: Link | None = None
+        self._source = iter(messages)
+        self._window = window
+        self._patience_s = patience_s
+        self._hindrance: PublishError | None = None
+        self._waiting: deque[Message] = deque()
+        self._flying: dict[str, Message] = {}
+        self._suspects: set[int] = set()
+        self._strikes: Counter[int] = Counter()
+        self._aside: list[Refusal] = []
+        self._failing_since: float | None = None
+        self._ends = 0
+
+    def outcomes(self) -> Iterator[Receipt | Refusal]:
+        """Sends all messages, and tells what became of them.  Raises: PublishError when nothing goes any more."""
+        while self._may_send() or self._flying:
+            try:
+                while self._may_send():
+                    self._send()
+                outcomes = self._received()
+            except Ended as end:
+                self._recover(end)
+            else:
+                yield from outcomes
+        if self._hindrance is not None:
+            raise self._hindrance
+        if self._aside:
+            raise PublishError(f"{self._aside[0].reason} (message {self._aside[0].message_id}, and nothing was taken after it)")
+
+    def _may_send(self) -> bool:
+        if not self._waiting:
+            self._draw()
+        if not self._waiting:
+            return False
+        if not self._flying:
+            return True
+        if self._link is None or not self._link.stands:
+            return False
+        one_by_one = not self._suspects.isdisjoint((self._waiting[0].id, next(iter(self._flying.values())).id))
+        return not one_by_one and len(self._flying) < self._window
+
+    def _draw(self) -> None:
+        """One more message, if there is one; what hinders the source is told once all is settled that came before."""
+        if self._hindrance is None:
+            try:
+                drawn = next(self._source, None)
+            except PublishError as error:
+                self._hindrance = error
+            else:
+                self._waiting.extend([] if drawn is None else [drawn])
+
+    def _send(self) -> None:
+        if self._link is None or not self._flying:
+            self._link = self._links.current()
+        message = self._waiting.popleft()
+        self._flying[message.name] = message
+        self._link.send(message)
+
+    def _received(self) -> list[Receipt | Refusal]:
+        link = self._link
+        assert link is not None
+        name = link.receipt()
+        message = self._flying.pop(name, None)
+        if message is None:
+            log.warning("receiver=%s gave a receipt for %s, which is no message that waits for one", link.receiver, name)
+            return []
+        self._suspects.discard(message.id)
+        self._failing_since, self._ends = None, 0
+        settled: list[Receipt | Refusal] = [Receipt(message.id, f"{link.receiver} {name}"), *self._aside]
+        self._aside = []
+        return settled
+
+    def _recover(self, end: Ended) -> None:
+        """Everything without a receipt waits again.  Raises: PublishError if there is no use in it."""
+        self._links.drop(is_answer=end.is_answer)
+        self._link = None
+        self._failing_since = self._failing_since or time.monotonic()
+        self._ends += 1
+        unsettled = list(self._flying.values())
+        self._flying.clear()
+        self._waiting.extendleft(reversed(unsettled))
+        log.warning("%s; messages without a receipt: %d", end.why, len(unsettled))
+        if len(unsettled) == 1 and unsettled[0].id in self._suspects:
+            self._strike(unsettled[0], end)
+        self._suspects.update(message.id for message in unsettled)
+        left_s = self._failing_since + self._patience_s - time.monotonic()
+        if end.for_good or len(self._aside) >= self._window or left_s < 0:
+            raise PublishError(end.why)
+        if not end.is_answer:
+            _pause(min(0.25 * 2**self._ends, LONGEST_PAUSE_S, left_s))
+
+    def _strike(self, message: Message, end: Ended) -> None:
+        self._strikes[message.id] += 1
+        if self._strikes[message.id] >= ALONE:
+            self._waiting.popleft()
+            self._suspects.discard(message.id)
+            self._aside.append(Refusal(message.id, end.why))
+
+
+def _pause(longest_s: float) -> None:
+    """Never the same: others may come back to a receiver at the same moment."""
+    time.sleep(longest_s * random.uniform(0.5, 1.0))  # noqa: S311 - no secret

@@ -1,0 +1,213 @@
+"""One connection to one broker, by the library stomp.py: from CONNECT to its end, and never used again after that.
+
+The library calls a listener in threads of its own; what it says goes through a queue, and everything here waits on that queue with
+a deadline. Facts of stomp.py 8.2 and 9.0 that this rests on, or makes up for:
+
+- The heart-beats of an object that connects a second time stop: a new connection is a new object.
+- 9.0 sends by TLS from a thread of its own, and does not notice that the other side has closed: heart-beats do, or the deadline.
+- 9.0 without TLS takes the time limit off the socket after connecting: it is given one of the system's own.
+- A receipt with two heart-beats right before it never reaches the listener: the deadline finds it, and the message goes again.
+- Where connecting fails it has no words for the reason: it is asked for by connecting once more without it.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import struct
+import threading
+from contextlib import suppress
+from dataclasses import dataclass
+from queue import Empty, SimpleQueue
+from typing import Any, Literal
+
+from pub.transports.contract import Message
+from pub.transports.pipeline import Ended
+
+try:
+    import stomp
+    from stomp.exception import StompException
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError("the library stomp.py is not installed: pip install 'batchacct[stomp]'") from error
+
+GOODBYE_S = 5.0
+"""So long the answer to a DISCONNECT is waited for..."""
+CLOSE_S = 0.5
+"""... and for a socket to be closed; then it is left to itself."""
+LONGEST_TEXT = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """How to connect: the same at every broker. `ca` is a file, as the library wants it; without `ca` it is plain TCP."""
+
+    vhost: str
+    user: str | None
+    passcode: str | None
+    ca: str | None
+    certificate: str | None
+    key: str | None
+    timeout_s: int
+    heart_beat_s: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Event:
+    kind: Literal["connected", "receipt", "error", "lost"]
+    told: str = ""
+
+
+class _Listener(stomp.ConnectionListener):  # type: ignore[misc]
+    """Puts what the library tells, in its own threads, into a queue."""
+
+    def __init__(self) -> None:
+        self.events: SimpleQueue[_Event] = SimpleQueue()
+        self.has_ended = False
+
+    def on_connected(self, frame: Any) -> None:
+        self.events.put(_Event("connected"))
+
+    def on_receipt(self, frame: Any) -> None:
+        self.events.put(_Event("receipt", str(frame.headers.get("receipt-id"))))
+
+    def on_error(self, frame: Any) -> None:
+        words = " ".join(f"{frame.headers.get('message', '')} {frame.body or ''}".split())
+        self.end("error", words[:LONGEST_TEXT] or "an ERROR without a text")
+
+    def on_disconnected(self) -> None:
+        self.end("lost", "the connection was closed")
+
+    def on_heartbeat_timeout(self) -> None:
+        self.end("lost", "its heart-beats stopped")
+
+    def end(self, kind: Literal["error", "lost"], why: str) -> None:
+        """The first end is the one that counts: it is told once all is that came before."""
+        self.events.put(_Event(kind, why))
+        self.has_ended = True
+
+
+class Session:
+    """A connection that stands, until an `Ended`."""
+
+    def __init__(self, host: str, port: int, destination: str, login: Login) -> None:
+        """Connects.  Raises: Ended."""
+        self.receiver = f"{host}:{port}"
+        self._address = (host, port)
+        self._destination = destination
+        self._login = login
+        self._listener = _Listener()
+        beat_ms = login.heart_beat_s * 1000
+        self._connection = stomp.Connection12(
+            [self._address], try_loopback_connect=False, reconnect_attempts_max=1, timeout=login.timeout_s, keepalive=True,
+            heartbeats=(beat_ms, beat_ms), vhost=login.vhost,
+        )  # fmt: skip
+        self._connection.set_listener("batchacct", self._listener)
+        if login.ca is not None:
+            files = {"ca_certs": login.ca, "cert_file": login.certificate, "key_file": login.key}
+            self._connection.set_ssl(for_hosts=[self._address], **files)
+        try:
+            self._connect()
+        except Ended:
+            self.abandon()
+            raise
+
+    @property
+    def stands(self) -> bool:
+        """Whether its end was not heard of yet."""
+        return not self._listener.has_ended
+
+    def send(self, message: Message) -> None:
+        """Sends without waiting for the receipt, which is called as the message is. Where that fails, `receipt` tells."""
+        headers = {"receipt": message.name, "empa-id": message.name, "persistent": "true"}
+        try:
+            self._connection.send(self._destination, message.payload, content_type="text/plain", headers=headers)
+        except (StompException, OSError) as error:
+            self._listener.end("lost", f"a message could not be sent: {_words(error)}")
+
+    def receipt(self) -> str:
+        """Waits for the next receipt: the name of its message.  Raises: Ended, once all that came before the end are told."""
+        event = self._heard(f"no receipt came within {self._login.timeout_s} s")
+        if event.kind == "error":
+            raise self._ended(f"ERROR: {event.told}", is_answer=True)
+        if event.kind == "lost":
+            raise self._ended(event.told)
+        return event.told
+
+    def close(self) -> None:
+        """Says goodbye, if there is somebody to say it to, and waits a little for the answer."""
+        if self.stands:
+            try:
+                self._connection.disconnect()
+                while self._listener.events.get(timeout=GOODBYE_S).kind != "lost":
+                    pass
+            except (StompException, OSError, Empty):
+                pass
+        self.abandon()
+
+    def abandon(self) -> None:
+        """Closes the socket; what the library waits for while it does so is waited for here with a deadline."""
+        stopping = threading.Thread(target=self._stop, name="stomp-stop", daemon=True)
+        stopping.start()
+        stopping.join(CLOSE_S)
+
+    def _stop(self) -> None:
+        with suppress(StompException, OSError):
+            self._connection.transport.stop()
+
+    def _connect(self) -> None:
+        try:
+            self._connection.connect(self._login.user, self._login.passcode)
+        except (StompException, OSError) as error:
+            why, for_good = self._why_not(_words(error))
+            raise self._ended(why, for_good=for_good) from error
+        self._limit_waits()
+        event = self._heard(f"did not answer within {self._login.timeout_s} s")
+        if event.kind == "error":
+            raise self._ended(f"did not accept the login: {event.told}", is_answer=True, for_good=True)
+        if event.kind == "lost":
+            why, for_good = self._why_not(f"{event.told} before it answered")
+            raise self._ended(why, for_good=for_good)
+
+    def _limit_waits(self) -> None:
+        """Sending on a socket that nobody reads from, and closing TLS with nobody to answer, end after a while."""
+        limit = struct.pack("ll", self._login.timeout_s, 0)
+        try:
+            for option in (socket.SO_SNDTIMEO, socket.SO_RCVTIMEO):
+                self._connection.transport.socket.setsockopt(socket.SOL_SOCKET, option, limit)
+        except (AttributeError, OSError):
+            pass  # it is gone already, and the queue will say so
+
+    def _heard(self, missing: str) -> _Event:
+        try:
+            return self._listener.events.get(timeout=self._login.timeout_s)
+        except Empty:
+            raise self._ended(missing) from None
+
+    def _ended(self, why: str, *, is_answer: bool = False, for_good: bool = False) -> Ended:
+        return Ended(f"broker {self.receiver}: {why}", is_answer=is_answer, for_good=for_good)
+
+    def _why_not(self, told: str) -> tuple[str, bool]:
+        """The reason, for which the library has no words, found by trying once more without it; whether it is a lasting one."""
+        try:
+            with socket.create_connection(self._address, self._login.timeout_s) as plain:
+                if self._login.ca is None:
+                    return f"{told}. Is this its port for STOMP, and not the one for TLS ([publish.options.tls])?", False
+                context = ssl.create_default_context(cafile=self._login.ca)
+                if self._login.certificate is not None:
+                    context.load_cert_chain(self._login.certificate, self._login.key)
+                with context.wrap_socket(plain, server_hostname=self._address[0]) as secured:
+                    secured.settimeout(1.0)
+                    secured.recv(1)  # with TLS 1.3 the broker's opinion of our certificate comes with the first bytes
+        except ssl.SSLCertVerificationError as error:
+            return f"its certificate is not accepted: {error.verify_message}. Is `ca` right, and the broker's name?", True
+        except TimeoutError:
+            return told, False
+        except ssl.SSLError as error:
+            return f"TLS failed: {_words(error)}. Is our certificate valid, and is its CA known there?", True
+        except OSError as error:
+            return f"cannot be reached: {_words(error)}", False
+        return told, False
+
+
+def _words(error: Exception) -> str:
+    return str(error) or type(error).__name__
