@@ -121,7 +121,7 @@ class Outbox:
         connection.execute(insert(refusal), rows)
         done.refused.update(cast("list[str]", reasons.to_pylist()))
 
-    def _store_message(self, connection: Connection, jobs: pa.Int64Array, texts: pa.StringArray) -> None:
+    def _store_message(self, connection: Connection, jobs: pa.Int64Array, texts: pa.Array[Any]) -> None:
         values = {
             "destination": self.config.publish.transport,
             "format": self.format.name,

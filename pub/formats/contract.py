@@ -1,14 +1,17 @@
-"""What a message format is: checks records against what the receiver takes, and writes them as text."""
+"""What a message format is: checks records against what the receiver takes, and writes them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import pyarrow as pa
 
 from batchacct.model import INTEGER, REAL, TEXT, Column, RecordType
+
+if TYPE_CHECKING:
+    from pub.summaries import Cell, Sums
 
 USAGE_RECORD = RecordType(
     "usage_record",
@@ -48,11 +51,12 @@ USAGE_RECORD = RecordType(
 class Rendered:
     """Usage records as a format writes them.
 
-    records: one text a row of the input, null where it is refused; reasons: one text a row, null where it is not refused;
+    records: one value a row of the input, null where it is refused: a text, or what else the format makes its messages of (a
+    binary one makes structs); reasons: one text a row, null where it is not refused;
     left_out: optional values that the receiver could not hold and that were therefore left out, by `field: reason`.
     """
 
-    records: pa.StringArray
+    records: pa.Array[Any]
     reasons: pa.StringArray
     left_out: Mapping[str, int] = field(default_factory=dict)
 
@@ -66,7 +70,34 @@ class Format(Protocol):
     def doc(self) -> str: ...
 
     def render(self, records: pa.RecordBatch, now: int) -> Rendered:
-        """`USAGE_RECORD` rows to text, each checked against the receiver's rules; `now` is Unix time, for times ahead of it."""
+        """`USAGE_RECORD` rows, each checked against the receiver's rules; `now` is Unix time, for times ahead of it."""
 
-    def message(self, records: pa.StringArray) -> bytes:
-        """One message of these record texts (at least one, none of them null)."""
+    def message(self, records: pa.Array[Any]) -> bytes:
+        """One message of these rendered records (at least one, none of them null)."""
+
+
+SUMMARY_FORMATS = "batchacct.summary_formats"
+"""The group of entry points of formats of summaries."""
+
+
+@dataclass(frozen=True, slots=True)
+class RenderedSummaries:
+    """Cells as a format writes them: one text a record, and how many jobs are in cells that are refused, by reason."""
+
+    records: list[str]
+    refused: Mapping[str, int]
+
+
+class SummaryFormat(Protocol):
+    """Anything registered under `SUMMARY_FORMATS`."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def doc(self) -> str: ...
+
+    def render(self, cells: Mapping[Cell, Sums]) -> RenderedSummaries:
+        """The cells as records, always in the same order, each checked against what the receiver can keep."""
+
+    def message(self, records: Iterable[str]) -> bytes:
+        """One message of these record texts (at least one)."""
