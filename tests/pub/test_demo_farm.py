@@ -18,8 +18,11 @@ from batchacct.ledger.books import read_books
 from batchacct.store import Store
 from batchacct.store.tables import identity, job, usage, vo_mapping
 from pub.command import publish_once
-from tests.apel_reader import APEL, LAYOUT_2012, Job, read_message
+from pub.formats.apel_summaries import SUMMARY_02
+from pub.summaries import months_with_jobs, summaries
+from tests.apel_reader import APEL, LAYOUT_2012, Job, read_as_documented, read_message
 from tests.demo.independent import Reading, read_logs
+from tests.pub.cells import added_up, as_cells
 
 JOBS = 1500
 Totals = dict[str, tuple[int, int, int]]
@@ -49,6 +52,10 @@ def test_messages_ledger_and_logs_agree(store: Store, farm: tuple[Path, Reading]
     assert len({(record["Site"], record["LocalJobId"], record["EndTime"]) for record in records}) == len(records)
     assert totals_of(records) == totals_in_ledger(store) == reading.as_tuples()
     assert_counts(store, reading.counts)
+    if message_format != "batchacct-2012":
+        found = summaries(store, config, months_with_jobs(store, END_AT), END_AT)
+        payload = SUMMARY_02.message(SUMMARY_02.render(found.cells).records)
+        assert as_cells(read_as_documented(payload, now=END_AT)) == added_up(records)
 
 
 def totals_of(records: list[Job]) -> Totals:
