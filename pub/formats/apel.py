@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pub.formats.text import Mask, Sheet, blanked, content_of, joined, stripped, valid
+from pub.formats.text import Sheet, blanked, content_of, holds, joined, stripped, valid
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -69,7 +69,7 @@ def fqan(sheet: Sheet, field: Field, values: Values) -> Values:
     What is no path is left out because the loader would take the whole of it for the VO, whatever the VO line says.
     """
     texts, lengths = stripped(values)
-    no_path = (lengths >= 0) & ~_true(pc.starts_with(texts, "/"))
+    no_path = (lengths >= 0) & ~holds(pc.starts_with(texts, "/"))
     sheet.note_left_out(no_path, f"{field.label}: does not begin with `/`")
     too_long = (lengths > field.limit) & ~no_path
     if too_long.any():
@@ -97,7 +97,7 @@ def memory(sheet: Sheet, field: Field, values: Values) -> Values:
 
 def instant(sheet: Sheet, field: Field, values: Values) -> Values:
     sheet.refuse(~valid(values), f"{field.label} is missing")
-    sheet.refuse(_true(pc.less(values, pa.scalar(1))), f"{field.label} is not after 1970-01-01T00:00:00Z")
+    sheet.refuse(holds(pc.less(values, pa.scalar(1))), f"{field.label} is not after 1970-01-01T00:00:00Z")
     return values.cast(pa.string())
 
 
@@ -148,8 +148,8 @@ def checked(sheet: Sheet, fields: Sequence[Field], records: pa.RecordBatch, now:
     """The lines of these fields as texts, by label; what is refused or left out is told to the sheet."""
     lines = {field.label: field.rule(sheet, field, records.column(field.column)) for field in fields}
     start_at, end_at = records.column("start_at"), records.column("end_at")
-    sheet.refuse(_true(pc.greater(start_at, end_at)), "StartTime is after EndTime")
-    sheet.refuse(_true(pc.greater(end_at, pa.scalar(now + ALLOWED_AHEAD_S))), "EndTime is more than 2 days ahead")
+    sheet.refuse(holds(pc.greater(start_at, end_at)), "StartTime is after EndTime")
+    sheet.refuse(holds(pc.greater(end_at, pa.scalar(now + ALLOWED_AHEAD_S))), "EndTime is more than 2 days ahead")
     identities = [lines[label] for label in ("FQAN", "VO") if label in lines]
     if identities:
         known = np.logical_or.reduce([valid(texts) for texts in identities])
@@ -170,6 +170,7 @@ class ApelFormat:
     doc: str
     header: str
     benchmark_as_dictionary: bool = False
+    wants: frozenset[str] = frozenset()
 
     def render(self, records: pa.RecordBatch, now: int) -> Rendered:
         """`USAGE_RECORD` rows to text, each checked against the loader's rules; `now` is Unix time.
@@ -187,11 +188,6 @@ class ApelFormat:
     def message(self, records: pa.StringArray) -> bytes:
         """One message of these record texts (at least one, none of them null)."""
         return message_of(self.header, records)
-
-
-def _true(condition: Values) -> Mask:
-    """Where the condition holds; null does not."""
-    return np.asarray(condition.fill_null(False).to_numpy(zero_copy_only=False), dtype=np.bool_)
 
 
 APEL_03 = ApelFormat(

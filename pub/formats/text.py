@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     Values = pa.Array[Any]
+    Part = tuple[str, Values, str]
+    """A column of texts, and what stands before and after each of them; a row without a value has none of the three."""
 
 Mask = npt.NDArray[np.bool_]
 
@@ -67,8 +69,8 @@ def joined(*pieces: Values | str) -> Values:
     return cast("Values", pc.binary_join_element_wise(*pieces, ""))  # type: ignore[call-overload]
 
 
-def content_of(values: pa.StringArray) -> memoryview:
-    """The bytes of all texts, one after the other, where they are; none of them is null."""
+def content_of(values: Values) -> memoryview:
+    """The bytes of all texts, one after the other, where they are; a null has none."""
     return _offsets_and_bytes(values)[1].data
 
 
@@ -92,6 +94,11 @@ def valid(values: Values) -> Mask:
 def blanked(values: Values, mask: Mask) -> Values:
     """The column with null where the mask is set."""
     return pc.if_else(pa.array(mask), pa.scalar(None, values.type), values) if mask.any() else values
+
+
+def holds(condition: Values) -> Mask:
+    """Where the condition holds; null does not."""
+    return np.asarray(condition.fill_null(False).to_numpy(zero_copy_only=False), dtype=np.bool_)
 
 
 class Sheet:
@@ -166,7 +173,11 @@ class Sheet:
 
     def rendered(self, lines: Iterable[tuple[str, Values]]) -> Rendered:
         """The rows as records: the lines in the order given, without those that are null, each record ended by `%%`."""
-        texts = _records(list(lines), self._rows)
+        return self.finished([*((f"{label}: ", values, "\n") for label, values in lines), "%%\n"])
+
+    def finished(self, parts: Iterable[Part | str]) -> Rendered:
+        """The rows as records put together of these parts, and what was refused and left out on the way."""
+        texts = assembled(parts, self._rows)
         refused = self._reason_of_row >= 0
         reasons = pa.array(self._reasons, pa.string()).take(pa.array(self._reason_of_row, pa.int32(), mask=~refused))
         counts: Counter[str] = Counter()
@@ -176,22 +187,28 @@ class Sheet:
         return Rendered(cast("pa.StringArray", blanked(texts, refused)), reasons, left_out)
 
 
-def _records(lines: list[tuple[str, Values]], rows: int) -> Values:
-    """One record a row. A line that some rows lack is joined by itself, so that its label goes with its value."""
+def assembled(parts: Iterable[Part | str], rows: int) -> Values:
+    """One text a row: literal texts, and columns with what is around each value; nothing where a column is null.
+
+    A column that some rows lack is joined by itself, so that what is around it goes with its value.
+    """
     pieces: list[Values | str] = []
     literal = ""
-    for label, values in lines:
+    for part in parts:
+        if isinstance(part, str):
+            literal += part
+            continue
+        before, values, after = part
         if values.null_count == rows:
             continue
         if (common := _common_value(values)) is not None:
-            literal += f"{label}: {common}\n"
+            literal += f"{before}{common}{after}"
         elif values.null_count:
-            pieces += [literal, joined(f"{label}: ", values, "\n")]
+            pieces += [literal, joined(before, values, after)]
             literal = ""
         else:
-            pieces += [f"{literal}{label}: ", values]
-            literal = "\n"
-    literal += "%%\n"
+            pieces += [f"{literal}{before}", values]
+            literal = after
     if not pieces:
         return pa.repeat(literal, rows)
     texts = pc.binary_join_element_wise(*pieces, literal, "", null_handling="replace", null_replacement="")  # type: ignore[call-overload]
