@@ -54,10 +54,11 @@ def job_id(sheet: Sheet, field: Field, values: Values) -> Values:
 
 def submit_host(sheet: Sheet, field: Field, values: Values) -> Values:
     """The host in a CE id or its URL, or the submit host itself."""
-    names = pc.replace_substring_regex(values, _HOST_OF_CE, r"\1")
-    unfit = ~is_domain_name(names, field.limit) & valid(names)
-    sheet.note_left_out(unfit, f"{field.label}: no domain name of at most {field.limit} characters")
-    return blanked(names, unfit)
+    encoded = values.dictionary_encode()
+    names = pc.replace_substring_regex(encoded.dictionary, _HOST_OF_CE, r"\1")
+    texts = blanked(names, ~is_domain_name(names, field.limit)).take(encoded.indices)
+    sheet.note_left_out(valid(values) & ~valid(texts), f"{field.label}: no domain name of at most {field.limit} characters")
+    return texts
 
 
 RESOURCES = {
