@@ -95,7 +95,7 @@ class ComputeAccountingRecord:
 
     | element, in order | from |
     |---|---|
-    | `RecordIdentity` | `recordId`: `<MachineName> <LocalJobId> <EndTime in Unix seconds>`, the same for ever; `createTime` |
+    | `RecordIdentity` | `recordId`: `<MachineName> <LocalJobId> <EndTime in Unix seconds>`; `createTime` |
     | `JobIdentity` | `GlobalJobId`, `LocalJobId` |
     | `UserIdentity` | `GlobalUserName` (`opensslCompat`), `LocalUserId` (empty where withheld) |
     | ... `Group`, `GroupAttribute` | VO; `FQAN`, all of them joined by `;`, `vo-group`, `vo-role` |

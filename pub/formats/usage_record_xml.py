@@ -177,7 +177,7 @@ UR_10 = UsageRecordFormat(
 
     | element | from |
     |---|---|
-    | `RecordIdentity` | `recordId`: `<MachineName>:<LocalJobId>:<EndTime in Unix seconds>`, the same for ever; `createTime` |
+    | `RecordIdentity` | `recordId`: `<MachineName>:<LocalJobId>:<EndTime in Unix seconds>`; `createTime` |
     | `JobIdentity` | `LocalJobId` |
     | `UserIdentity` | `LocalUserId`, `GlobalUserName` (`[publish] personal`) |
     | `JobName` | where names of people go out |
@@ -198,7 +198,10 @@ UR_10 = UsageRecordFormat(
     A name that is no domain name by the schema (labels of at least two letters, digits, `-`) leaves `SubmitHost` or `Host` out, a
     number of 0 leaves `Memory`, `NodeCount` and `Processors` out, a text longer than SGAS keeps its element; each is counted. Of
     `MachineName` and `LocalJobId` such a value refuses the record. The text is ASCII, with references for other characters; a
-    control character, which XML cannot hold, is written as `\\xNN`. SGAS takes 50 records and 2 MB a request: `bunch = 50`.
+    control character, which XML cannot hold, is written as `\\xNN`.
+
+    A receiver knows a record by its `recordId`: once records have gone out, `machine_name` has to stay as it is. SGAS takes 50
+    records and 2 MB a request: `bunch = 50`.
     """,
     "http://schema.ogf.org/urf/2003/09/urf",
 )
