@@ -23,7 +23,6 @@ from sqlalchemy import (
     FromClause,
     Select,
     String,
-    Table,
     and_,
     case,
     cast,
@@ -43,7 +42,7 @@ from batchacct.config import Config
 from batchacct.model import IDENTITY
 from batchacct.parsing import registry
 from batchacct.store.loads import hold, mark
-from batchacct.store.spans import ANYTIME, DAY, IS_OF_JOB, NEVER, Span, of_loads, of_rows, since
+from batchacct.store.spans import IS_OF_JOB, Span, of_loads, of_rows
 from batchacct.store.tables import (
     ROWS_PER_LOAD_BITS,
     identity,
@@ -59,6 +58,7 @@ from pub.benchmarks import fitting_benchmark, store_benchmarks
 from pub.requeues import first_submit, note_first_submits
 from pub.scratch import add_later_runs, fill_todo, match, scratch_tables, todo, verdict
 from pub.vo_map import LOCAL, VoMap, patterns_matching, store_mappings, vo_map
+from pub.windows import could_belong, logged_since, recorded_around, when_recorded
 
 RECORDS_PER_STEP = 200_000
 """About how many records are joined in one transaction."""
@@ -109,7 +109,8 @@ class Joiner:
                 hold(connection, loads)
                 recall_for_join(connection, record_type, loads, self.config.join)
                 with scratch_tables(connection):
-                    for number, span in of_loads(connection, loads).items():
+                    concern = of_loads(connection, loads) if record_type == "job" or _is_begun(connection) else {}
+                    for number, span in concern.items():
                         fill_todo(connection, *self._concerned(connection, record_type, number, span))
                     add_later_runs(connection)
                     counts = self._decide(connection)
@@ -127,21 +128,15 @@ class Joiner:
         ids = load_id << ROWS_PER_LOAD_BITS, ((load_id + 1) << ROWS_PER_LOAD_BITS) - 1
         if record_type == "job":
             return job, and_(job.c.id.between(*ids), span.has(job.c.logged_at))
-        concerned = identity.join(job, self._could_belong(job, job.c.submit_at)).join(usage, IS_OF_JOB)
+        concerned = identity.join(job, could_belong(self.config.join, job, job.c.submit_at)).join(usage, IS_OF_JOB)
         within = and_(identity.c.id.between(*ids), span.has(identity.c.recorded_at))
-        return concerned, and_(within, self._logged_since(connection, span).has(job.c.logged_at))
-
-    def _logged_since(self, connection: Connection, identities: Span) -> Span:
-        """When jobs were logged that such identities could belong to: they may have run for as long as they liked."""
-        keys = self.config.join
-        widest = max(keys.submit_window, keys.accept_after, keys.end_window, DAY)
-        return ANYTIME if identities.first is None else since(connection, identities.first - widest)
+        return concerned, and_(within, logged_since(connection, self.config.join, span).has(job.c.logged_at))
 
     def _decide(self, connection: Connection) -> Counter[tuple[str, str]]:
         """What becomes of the jobs in `todo`, written to the ledger; how many rows of which (outcome, reason) are new there."""
         logged = of_rows(connection, todo, todo.c.logged_at)
         note_first_submits(connection, todo, logged)
-        recorded = self._recorded(connection)
+        recorded = when_recorded(connection, self.config.join)
         connection.execute(insert(match).from_select(["job_id", "identity_id", "candidates"], self._nearest(recorded)))
         store_mappings(connection, self.rules, _accounts(recorded))
         names = [c.name for c in verdict.columns]
@@ -152,41 +147,10 @@ class Joiner:
 
     # --- which identity ------------------------------------------------------------------------------------------------
 
-    def _could_belong(self, jobs: Table, submit_at: ColumnElement[int]) -> ColumnElement[bool]:
-        """Same cluster, same id, and the identity's time in the window of its kind around the job's."""
-        j, i, keys = jobs.c, identity.c, self.config.join
-        after_submit = i.recorded_at - submit_at
-        windows = or_(
-            and_(i.time_kind == "submit", after_submit.between(-keys.submit_window, keys.submit_window)),
-            and_(i.time_kind == "accept", after_submit.between(-keys.accept_before, keys.accept_after)),
-            and_(i.time_kind == "end", (i.recorded_at - j.end_at).between(-keys.end_window, keys.end_window)),
-            # the job's submit time is not known: as the APEL client, from a day before the identity until 28 days after it
-            and_(i.time_kind != "end", j.submit_at.is_(None), (j.end_at - i.recorded_at).between(-86_400, 28 * 86_400 - 1)),
-        )
-        same_element = or_(i.array_index.is_(None), i.array_index == j.array_index)
-        return and_(i.join_id == j.join_id, i.cluster == j.cluster, i.superseded_by.is_(None), same_element, windows)
-
-    def _recorded(self, connection: Connection) -> Span:
-        """When identities were recorded that could belong to the jobs of `todo`."""
-        keys = self.config.join
-        submitted = of_rows(connection, todo, todo.c.submit_at), of_rows(connection, first_submit, first_submit.c.submit_at)
-        ended = of_rows(connection, todo, todo.c.end_at)
-        if ended is ANYTIME:
-            return ANYTIME
-        around = [
-            (one, max(keys.submit_window, keys.accept_before), max(keys.submit_window, keys.accept_after)) for one in submitted
-        ]
-        around.append((ended, max(keys.end_window, 28 * DAY), max(keys.end_window, DAY)))
-        known = [
-            (one.first - before, one.last + after)
-            for one, before, after in around
-            if one != NEVER and one.first is not None and one.last is not None
-        ]
-        return Span(min(first for first, _ in known), max(last for _, last in known)) if known else NEVER
-
     def _nearest(self, recorded: Span) -> Select[int, int, int]:
         """For each job of `todo` with an identity: one of the nearest, and how many are equally near."""
-        j, i = todo.c, identity.c
+        j, i, keys = todo.c, identity.c, self.config.join
+        submitted = todo.outerjoin(first_submit, first_submit.c.job_id == todo.c.job_id)
         submit_at = func.coalesce(first_submit.c.submit_at, j.submit_at)
         reference = case((i.time_kind == "end", j.end_at), else_=func.coalesce(submit_at, j.end_at))
         dash_and_queue = func.substr(i.ce_id, func.length(i.ce_id) - func.length(j.queue))
@@ -202,10 +166,8 @@ class Joiner:
                 i.id.label("identity_id"),
                 func.rank().over(partition_by=j.job_id, order_by=nearness).label("place"),
             )
-            .select_from(
-                todo.outerjoin(first_submit, first_submit.c.job_id == j.job_id).join(identity, self._could_belong(todo, submit_at))
-            )
-            .where(recorded.has(i.recorded_at))
+            .select_from(submitted.join(identity, could_belong(keys, todo, submit_at)))
+            .where(recorded.has(i.recorded_at), recorded_around(keys, todo, submit_at))
             .subquery()
         )
         return (
@@ -307,6 +269,11 @@ class Joiner:
             replaced = and_(usage.c.job_id.in_(jobs), usage.c.message_id.is_not(None))
             rows = select(*(usage.c[n] for n in names), literal(self.now), literal(why)).where(replaced)
             connection.execute(insert(usage_history).from_select([*names, "replaced_at", "why"], rows))
+
+
+def _is_begun(connection: Connection) -> bool:
+    """Whether the ledger has a row: an identity can concern no other job."""
+    return connection.scalar(select(func.max(usage.c.job_id))) is not None
 
 
 def _matched(recorded: Span) -> FromClause:

@@ -39,6 +39,8 @@ def test_a_run_scans_no_large_table(sqlite_store: Store, plans: dict[str, list[s
     plans.clear()
     site.publish()
     assert {step: statement for statement, plan in plans.items() for step in plan if LARGE.match(step)} == {}
+    by_id_and_time = "identity_join (join_id=? AND recorded_at>? AND recorded_at<?)"
+    assert any(by_id_and_time in step for plan in plans.values() for step in plan), "ids come again: others are not read"
     (marking,) = (plan for statement, plan in plans.items() if statement.startswith("UPDATE usage"))
     assert "USING INDEX usage_outcome (outcome=? AND message_id=? AND job_id>? AND job_id<?)" in marking[0]
 

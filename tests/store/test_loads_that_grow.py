@@ -324,7 +324,7 @@ class History:
         return made
 
 
-EXAMPLES = {"sqlite": 60, "postgresql": 60, "mariadb": 15}
+EXAMPLES = {"sqlite": 50, "postgresql": 12, "mariadb": 12}
 
 
 def test_any_history(site: Site) -> None:
@@ -382,7 +382,7 @@ def _number(value: object) -> int:
 
 # --- at the same time -----------------------------------------------------------------------------------------------------
 
-BLOCKS, RECORDS_PER_BLOCK = 300, 3
+BLOCKS, RECORDS_PER_BLOCK = 120, 3
 
 
 def _append_blocks(url: str, first: int, going_on: threading.Event, parts: bool) -> int:

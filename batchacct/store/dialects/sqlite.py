@@ -186,11 +186,15 @@ def _values(column: pa.Array[Any]) -> Iterable[object]:
 def _configure(driver: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
     assert isinstance(driver, sqlite3.Connection)
     driver.isolation_level = None  # the driver shall not open transactions of its own: `_begin` does
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "temp_store=MEMORY", f"cache_size=-{CACHE_KIB}"):
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", f"cache_size=-{CACHE_KIB}"):
         driver.execute(f"PRAGMA {pragma}")
 
 
 def _begin(connection: Connection) -> None:
-    """A transaction that will write takes the write lock at once: one that read first could not get it any more."""
+    """A transaction that will write takes the write lock at once: one that read first could not get it any more.
+
+    Its temporary tables are in memory; what one that only reads has to sort may be all there is, and goes to a file.
+    """
     writing = connection.get_execution_options().get("writing", False)
+    connection.exec_driver_sql(f"PRAGMA temp_store={'MEMORY' if writing else 'FILE'}")
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")

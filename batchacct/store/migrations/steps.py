@@ -85,6 +85,16 @@ def create_index(name: str, table: str, columns: Sequence[str], *, unique: bool 
         op.create_index(name, table, list(columns), unique=unique, postgresql_where=where, sqlite_where=where)
 
 
+def widen_index(name: str, table: str, columns: Sequence[str]) -> None:
+    """Makes an index anew, of other columns, unless it is of these already."""
+    there = {i["name"]: i["column_names"] for i in sa.inspect(op.get_bind()).get_indexes(table)} if _may_be_done() else {name: []}
+    if there.get(name) == list(columns):
+        return
+    if name in there:
+        op.drop_index(name, table)
+    op.create_index(name, table, list(columns))
+
+
 def told(what: str) -> None:
     """A comment in the SQL that is only written down: what the program itself does."""
     if op.get_context().as_sql:

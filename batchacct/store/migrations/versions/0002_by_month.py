@@ -8,7 +8,7 @@ from alembic import op
 
 from batchacct.store.columns import KeyText, hash_of
 from batchacct.store.dialects.partitioning import Layout
-from batchacct.store.migrations.steps import add_columns, bound, create_index, partition_by_month, run, told
+from batchacct.store.migrations.steps import add_columns, bound, create_index, partition_by_month, run, told, widen_index
 
 revision = "0002"
 down_revision = "0001"
@@ -17,7 +17,7 @@ makes = ("job_rest", "identity_rest", "part_rest")
 ROWS_PER_LOAD = 1 << 20
 
 JOB = Layout("job", "logged_at", ("logged_at", "record_key", "revision"), {"job_join": "(join_id)"})
-IDENTITY = Layout("identity", "recorded_at", ("recorded_at", "record_key", "revision"), {"identity_join": "(join_id)"})
+IDENTITY = Layout("identity", "recorded_at", ("recorded_at", "record_key", "revision"), {"identity_join": "(join_id, recorded_at)"})
 PART = Layout(
     "part",
     "logged_at",
@@ -36,6 +36,11 @@ load = sa.table("load", sa.column("id"), sa.column("record_type"), sa.column("me
 ASKED = ("rules_hash", "user_name", "group_name", "project", "issuer", "subject")
 LENGTHS = (100, 400, 400, 400, 400, 400)
 vo_mapping = sa.table("vo_mapping", sa.column("id"), *map(sa.column, ASKED), sa.column("asked_hash"))
+
+
+def _index_of_identities() -> None:
+    """By id and time: ids come again."""
+    widen_index("identity_join", "identity", ["join_id", "recorded_at"])
 
 
 def _columns_of_load() -> None:
@@ -122,6 +127,7 @@ def upgrade() -> None:
         _identity_times,
         _times_of_loads,
         _times_of_parts,
+        _index_of_identities,
         lambda: partition_by_month(JOB),
         lambda: partition_by_month(IDENTITY),
         lambda: partition_by_month(PART),
