@@ -105,11 +105,7 @@ def read_message(text: bytes, layout: str = APEL, now: float | None = None) -> l
     known = kind.known | {"Infrastructure"} if layout == LAYOUT_2012 else kind.known
     records = [_parsed(block, kind, known, at) for block in (b.strip() for b in rest.split("%%")) if block]
     for record in records:
-        for name in kind.not_null:
-            if record.get(name) is None:
-                raise Refused(f"Column '{name}' cannot be null", DATABASE)
-        kind.store(record)
-        _fit(record)
+        store(record, kind)
     return records
 
 
@@ -196,11 +192,25 @@ def _parsed(block: str, kind: Kind, known: frozenset[str], now: float) -> Job:
     for name in kind.times:
         _convert(record, name, _instant)
     _convert(record, "ServiceLevel", _real)
+    check(record, kind, now)
+    return record
+
+
+def check(record: Job, kind: Kind, now: float) -> None:
+    """What the loader looks at once a record is parsed.  Raises: Refused."""
     for name in kind.mandatory:
         if record.get(name) is None:
             raise Refused(f"Mandatory field {name} not specified.")
     kind.check(record, now)
-    return record
+
+
+def store(record: Job, kind: Kind) -> None:
+    """What the database, and what is asked before it, looks at.  Raises: Refused."""
+    for name in kind.not_null:
+        if record.get(name) is None:
+            raise Refused(f"Column '{name}' cannot be null", DATABASE)
+    kind.store(record)
+    _fit(record)
 
 
 def _read_dictionary(record: Job, field: str, value: str) -> None:

@@ -196,6 +196,7 @@ class ApelFormat:
     header: str
     fields: tuple[Field, ...] = FIELDS
     benchmark_as_dictionary: bool = False
+    wants: frozenset[str] = frozenset()
 
     def render(self, records: pa.RecordBatch, now: int) -> Rendered:
         """`USAGE_RECORD` rows to text, each checked against the loader's rules; `now` is Unix time.

@@ -4,9 +4,9 @@
 |----------------|---------------------------------------------------------------------------------------------------------|
 | record_id      | `SITE:LocalJobId:EndTime`, which is APEL's key: the same for a job for ever                             |
 | meta           | site_id, job_id, headnode (SubmitHost), machine_name, queue, infrastructure (grid or local), user_id    |
-|                | (account), subject (DN or token), voms (all FQANs, the primary first), group_id (VO)                    |
+|                | (account), subject (DN or token), voms (all FQANs, the primary first), group_id (VO), global_job_id     |
 | components     | `TotalCPU` in milliseconds, as AUDITOR's Slurm collector writes it; `WallDuration` in seconds; `Cores`  |
-|                | with the benchmark of one core as its score; `NNodes`; `MemoryReal` in KiB                              |
+|                | with the benchmark of one core as its score; `NNodes`; `MemoryReal` in KiB; `GPUs`                      |
 | start_time, stop_time | RFC 3339, UTC; AUDITOR's own `runtime` is their difference, which may be more than WallDuration  |
 
 Names are at most 256 characters, not blank, and without NUL, which AUDITOR's database cannot keep: a record of which that is
@@ -49,6 +49,7 @@ _META = {
     "user_id": "local_user_id",
     "subject": "global_user_name",
     "group_id": "vo",
+    "global_job_id": "global_job_id",
 }
 
 
@@ -57,6 +58,7 @@ class Auditor:
 
     name = "auditor"
     doc = "records of AUDITOR: a JSON array, as its `POST /records` takes it"
+    wants = frozenset(("global_job_id", "gpu_count"))
 
     def render(self, records: pa.RecordBatch, now: int) -> Rendered:
         """`USAGE_RECORD` rows as objects of the array; of `now` nothing depends."""
@@ -78,6 +80,7 @@ class Auditor:
             _component("Cores", _cores(sheet, records), more=""),
             _component("NNodes", sheet.size("node_count", column("node_count"), most=MOST)),
             _component("MemoryReal", sheet.size("memory_real_kib", column("memory_real_kib"), most=MOST)),
+            _component("GPUs", sheet.optional("gpu_count", column("gpu_count"), most=MOST)),
             ('],"start_time":', instants(start_at), ""),
             (',"stop_time":', instants(end_at), ""),
         ]
@@ -92,7 +95,7 @@ def _ids(sheet: Sheet, records: pa.RecordBatch) -> tuple[Values, Values, Values]
     """Site, LocalJobId, and the record id made of them and of the end."""
     site, local_job_id = records.column("site"), records.column("local_job_id")
     for name, values in (("site", site), ("local_job_id", local_job_id)):
-        sheet.refuse(_lengths(values) < 1, f"{name} is missing")
+        sheet.refuse(_blank(values), f"{name} is missing")
         sheet.refuse(_has_nul(values), f"{name} has a NUL in it, which AUDITOR's database cannot keep")
     record_id = joined(site, ":", local_job_id, ":", records.column("end_at").cast(TEXT))
     sheet.refuse(_lengths(record_id) > LONGEST_NAME, f"record_id is longer than {LONGEST_NAME} characters")
@@ -110,7 +113,7 @@ def _name(sheet: Sheet, values: Values, name: str) -> Values:
     """An optional text, null where AUDITOR could not keep it."""
     present = valid(values)
     too_long, nul = (_lengths(values) > LONGEST_NAME) & present, _has_nul(values)
-    blank = present & (_lengths(pc.utf8_trim_whitespace(values)) < 1)
+    blank = present & _blank(values)
     sheet.note_left_out(blank, f"{name}: empty")
     sheet.note_left_out(too_long, f"{name}: longer than {LONGEST_NAME} characters")
     sheet.note_left_out(nul & ~too_long, f"{name}: has a NUL in it")
@@ -149,6 +152,11 @@ def _component(name: str, amounts: Values, *, more: str = ',"scores":[]}', comma
 def _lengths(values: Values) -> npt.NDArray[np.int32]:
     """Characters of each text, 0 for null."""
     return np.asarray(pc.utf8_length(cast("pa.StringArray", values)).fill_null(0).to_numpy(zero_copy_only=False))
+
+
+def _blank(values: Values) -> Mask:
+    """Where there is nothing to see; null is nothing, too."""
+    return _lengths(pc.utf8_trim_whitespace(values)) < 1
 
 
 def _has_nul(values: Values) -> Mask:

@@ -68,6 +68,7 @@ class Batchacct2012:
     name = "batchacct-2012"
     doc = "the 2012 batchacct's messages, v1.1: selected fields"
     header = "APEL-individual-job-message: v1.1"
+    wants: frozenset[str] = frozenset()
 
     def __init__(self, fields: tuple[str, ...] | None = None) -> None:
         labels = {field.label for field in FIELDS}

@@ -13,9 +13,24 @@ from batchacct.model import INTEGER, REAL, TEXT, Column, RecordType
 if TYPE_CHECKING:
     from pub.summaries import Cell, Sums
 
+ON_REQUEST = (
+    Column("global_job_id", TEXT, "the computing element's own job id"),
+    Column("job_name", TEXT, "name the user gave, null where names are withheld"),
+    Column("state", TEXT, "how it ended, a state of a job record"),
+    Column("exit_code", INTEGER, "exit code of the job, 0 to 255"),
+    Column("submit_at", INTEGER, "submission, Unix time", "s"),
+    Column("cpu_user_s", REAL, "user CPU time of all processes", "s"),
+    Column("cpu_system_s", REAL, "system CPU time of all processes", "s"),
+    Column("exec_hosts", TEXT, "execution hosts, JSON list of `slots*host`"),
+    Column("gpu_count", INTEGER, "GPUs allocated", "GPUs"),
+    Column("gpu_model", TEXT, "model of the GPUs"),
+)
+"""The last columns of a usage record: read from the store only for a format that `wants` them, else null."""
+
 USAGE_RECORD = RecordType(
     "usage_record",
-    "one job as it is published: the wide record, which exists only on its way into a message",
+    "one job as it is published: the wide record, which exists only on its way into a message; "
+    f"the columns from `{ON_REQUEST[0].name}` on are filled only for formats that write them",
     "end_at",
     (
         Column("job_id", INTEGER, "the store's number of the job record", required=True),
@@ -43,6 +58,7 @@ USAGE_RECORD = RecordType(
         Column("memory_virtual_kib", INTEGER, "peak virtual memory", "KiB"),
         Column("service_level_type", TEXT, "Si2k, HEPSPEC or HEPscore23"),
         Column("service_level", REAL, "benchmark of one core"),
+        *ON_REQUEST,
     ),
 )
 
@@ -68,6 +84,11 @@ class Format(Protocol):
     def name(self) -> str: ...
     @property
     def doc(self) -> str: ...
+
+    @property
+    def wants(self) -> frozenset[str]:
+        """Names of the columns of `ON_REQUEST` that the format writes."""
+        return frozenset()
 
     def render(self, records: pa.RecordBatch, now: int) -> Rendered:
         """`USAGE_RECORD` rows, each checked against the receiver's rules; `now` is Unix time, for times ahead of it."""

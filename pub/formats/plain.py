@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from batchacct.model import INSTANT, LAST_INSTANT, REAL, TEXT
-from pub.formats.contract import USAGE_RECORD
+from pub.formats.contract import ON_REQUEST, USAGE_RECORD
 from pub.formats.json_text import instants, not_finite, quoted, reals
 from pub.formats.text import Sheet, blanked, content_of, outside, valid
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pub.formats.text import Values
 
 KEY = ("site", "local_job_id", "end_at")
+EVERYTHING = frozenset(c.name for c in ON_REQUEST)
 _INSTANTS = tuple(c.name for c in USAGE_RECORD.columns if c.name.endswith("_at"))
 
 
@@ -55,6 +56,7 @@ class JsonLines:
 
     name = "jsonl"
     doc = "JSON lines: an object a record, by the names of the page [records](records.md); ASCII, instants as ISO 8601"
+    wants = EVERYTHING
 
     def render(self, records: pa.RecordBatch, now: int) -> Rendered:
         """`USAGE_RECORD` rows to lines; of `now` nothing depends."""
@@ -83,6 +85,7 @@ class Parquet:
 
     name = "parquet"
     doc = "a Parquet file a message, by the names of the page [records](records.md); for transports that carry bytes"
+    wants = EVERYTHING
 
     def render(self, records: pa.RecordBatch, now: int) -> Rendered:
         """`USAGE_RECORD` rows to structs of `FIELDS`; of `now` nothing depends."""

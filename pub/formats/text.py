@@ -161,10 +161,13 @@ class Sheet:
         return values.cast(pa.string())
 
     def size(self, label: str, values: Values, *, most: int = LARGEST_INTEGER) -> Values:
-        """An optional number that is left out, and counted, where it is unknown or the receiver could not keep it."""
-        absent = ~valid(values)
-        unfit = _out_of_range(values, most) & ~absent
-        self.note_left_out(absent, f"{label}: not known")
+        """As `optional`, of a number that nearly every job has: its absence is counted, too."""
+        self.note_left_out(~valid(values), f"{label}: not known")
+        return self.optional(label, values, most=most)
+
+    def optional(self, label: str, values: Values, *, most: int = LARGEST_INTEGER) -> Values:
+        """An optional number that is left out, and counted, where the receiver could not keep it."""
+        unfit = _out_of_range(values, most) & valid(values)
         self.note_left_out(unfit, f"{label}: negative or over {most}")
         return blanked(values, unfit).cast(pa.string())
 

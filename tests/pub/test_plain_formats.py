@@ -78,7 +78,7 @@ def test_a_line_is_an_object_of_the_record() -> None:
     expected = GRID_JOB | times | {"queue": 'a "b"\\\né', "service_level": 0.1}
     del expected["memory_real_kib"]
     assert second == expected
-    assert list(first) == [c.name for c in USAGE_RECORD.columns]
+    assert list(first) == [c.name for c in USAGE_RECORD.columns if c.name in GRID_JOB]
 
 
 def test_a_parquet_message_is_a_file_of_the_records() -> None:
@@ -87,7 +87,9 @@ def test_a_parquet_message_is_a_file_of_the_records() -> None:
     assert found.reasons.to_pylist() == [None, "site is missing", None]
     payload = PARQUET.message(found.records.drop_null())
     kept = [GRID_JOB | change for change in changes if change.get("site", "") is not None]
-    assert read_parquet(payload) == [{name: as_instant(v) if name in INSTANTS else v for name, v in row.items()} for row in kept]
+    names = [c.name for c in USAGE_RECORD.columns]
+    expected = [{name: as_instant(row.get(name)) if name in INSTANTS else row.get(name) for name in names} for row in kept]
+    assert read_parquet(payload) == expected
     schema = pq.read_schema(io.BytesIO(payload))
     assert schema.field("end_at").type == pa.timestamp("ms", "UTC")
     assert schema.field("wall_duration_s").metadata == {b"unit": b"s"}
@@ -131,6 +133,7 @@ def test_auditors_record() -> None:
 REFUSALS: list[tuple[dict[str, object], str]] = [
     ({"site": None}, "site is missing"),
     ({"local_job_id": ""}, "local_job_id is missing"),
+    ({"local_job_id": " "}, "local_job_id is missing"),
     ({"local_job_id": "\0"}, "local_job_id has a NUL"),
     ({"local_job_id": "é" * 233}, "record_id is longer than 256 characters"),
     ({"start_at": None}, "start_at is missing"),
@@ -212,7 +215,7 @@ def test_what_is_written_is_what_was_given(rows: list[dict[str, object]]) -> Non
         assert {name for name, value in struct.items() if value is not None} == set(line)
         for name, value in struct.items():
             if value is None:
-                assert row[name] is None or name in (*INSTANTS, "service_level")
+                assert row.get(name) is None or name in (*INSTANTS, "service_level")
             elif name in INSTANTS:
                 assert value == as_instant(row[name]) == dt.datetime.fromisoformat(line[name])
             else:
@@ -243,12 +246,20 @@ def test_a_key_is_kept_as_it_is(changes: list[dict[str, object]]) -> None:
 def test_published(sqlite_store: Any, by: str) -> None:
     """The whole way: several messages, and a record that is refused by itself."""
     site = Site(sqlite_store, publish={"format": by, "bunch": 2})
-    site.jobs(*(a_job(n, queue="short") for n in range(3)), a_job(9))
-    site.identities(an_identity(9))
+    site.jobs(*(a_job(n, queue="short") for n in range(3)), a_job(9, gpu_count=2, state="failed", job_name="mine"))
+    site.identities(an_identity(9, global_job_id="https://ce/1"))
     _, done = site.publish(T0 + 30 * DAY)
     assert (done.records, done.messages, done.refused) == (4, 2, {})
     read = {"jsonl": read_lines, "parquet": read_parquet, "auditor": read_auditor}[by]
     records = [record for message in site.postbox.taken for record in read(message.payload)]
     ids = [record["meta"]["job_id"][0] if by == "auditor" else record["local_job_id"] for record in records]
     assert ids == ["0", "1", "2", "9"]
+    last = records[-1]
+    if by == "auditor":
+        assert last["meta"]["global_job_id"] == ["https://ce/1"]
+        assert {"name": "GPUs", "amount": 2, "scores": []} in last["components"]
+    else:
+        wanted = ("gpu_count", "state", "job_name", "global_job_id", "submit_at")
+        at = as_instant(T0) if by == "parquet" else "2023-11-14T22:13:20Z"
+        assert [last[name] for name in wanted] == [2, "failed", "mine", "https://ce/1", at]
     site.assert_sound()
