@@ -20,7 +20,7 @@ from batchacct.feeding import FEEDS
 from batchacct.model import LAST_INSTANT, RECORD_TYPES, RecordType
 from batchacct.parsing import registry
 from batchacct.store.tables import RECORD_TABLES, metadata
-from pub.formats.contract import USAGE_RECORD, Format
+from pub.formats.contract import SUMMARY_FORMATS, USAGE_RECORD, Format, SummaryFormat
 from pub.transports.contract import TransportKind
 
 FOLDER = Path(__file__).parent / "reference"
@@ -142,6 +142,15 @@ def _formats() -> str:
     for name in registry.names(registry.FORMATS):
         found = cast("Format", registry.load(registry.FORMATS, name))
         lines += [f"## {name}", "", textwrap.dedent(found.doc).strip(), ""]
+    lines += [
+        "# Formats of summaries",
+        "",
+        "What the option `--format` of `batchacct summaries` takes: [how](../how-to/summaries-and-sync.md).",
+        "",
+    ]
+    for name in registry.names(SUMMARY_FORMATS):
+        summary = cast("SummaryFormat", registry.load(SUMMARY_FORMATS, name))
+        lines += [f"## {name}", "", summary.doc, ""]
     return "\n".join(lines)
 
 
