@@ -20,7 +20,7 @@ FUZZ ?= 1000000
 HISTORIES ?= 2000
 KILLS ?= 500
 FARMS ?= 30
-PYTEST = $(BIN)/python -m pytest -q -n 2 --dist loadfile
+PYTEST = $(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder --durations=25 --durations-min=5
 
 .PHONY: help demo test check lint types docs-fresh second-zone bench soak growth fuzz crash docs clean
 

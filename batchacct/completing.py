@@ -224,11 +224,11 @@ def _complete(store: Store, connection: Connection, rule: Rule, now: int) -> int
                 "`batchacct collect --once --complete-again`", completion.family, whole.key, where, type(error).__name__, error,
             )  # fmt: skip
             continue
-        if old := _of_month_among(archived, completion.record_type, completed):
+        if old := _months_among(archived, completion.record_type, completed):
             log.error(
                 "rule=%s the whole %s has new parts, but its record is of %s, which is archived. They are kept: "
-                "`batchacct db recall %s`, then `batchacct collect --once --complete-again`",
-                completion.family, whole.key, old, old,
+                "%s, then `batchacct collect --once --complete-again`", completion.family, whole.key, ", ".join(old),
+                " and ".join(f"`batchacct db recall {month}`" for month in old),
             )  # fmt: skip
             continue
         made.completed += completed
@@ -241,14 +241,11 @@ def _complete(store: Store, connection: Connection, rule: Rule, now: int) -> int
     return count
 
 
-def _of_month_among(archived: Collection[int], record_type: RecordType, completed: Sequence[Completed]) -> str | None:
-    """The month of the first record that may be in the archive already, and is not to be stored a second time."""
-    for one in completed if archived else ():
-        at = one.record[record_type.time_column]
-        month = month_of(int(at.timestamp()) if isinstance(at, dt.datetime) else int(str(at)))
-        if month in archived:
-            return month_name(month)
-    return None
+def _months_among(archived: Collection[int], record_type: RecordType, completed: Sequence[Completed]) -> list[str]:
+    """The months of records that may be in the archive already, and are not to be stored a second time."""
+    times = [one.record[record_type.time_column] for one in completed] if archived else []
+    months = {month_of(int(at.timestamp()) if isinstance(at, dt.datetime) else int(str(at))) for at in times}
+    return [month_name(month) for month in sorted(months.intersection(archived))]
 
 
 def _wholes(connection: Connection, rule: Rule) -> Iterator[tuple[Whole, str]]:

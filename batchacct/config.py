@@ -20,12 +20,13 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
 from sqlalchemy import make_url
 
-from batchacct.connection import check_url, database_url
+from batchacct.connection import check_url, database_url, holds_password
 from batchacct.errors import ConfigError
 from batchacct.parsing import Source
 
 DEFAULT_PATH = Path("/etc/batchacct/batchacct.toml")
 PATH_VARIABLE = "BATCHACCT_CONFIG"
+EXAMPLE_CLUSTER = "lsf1"
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
@@ -109,7 +110,9 @@ class Database(Section):
     url: Annotated[str, AfterValidator(_url)] | None = key(
         "SQLAlchemy URL, without password", None, sample="sqlite:////var/lib/batchacct/batchacct.db"
     )
-    connection_file: File | None = key("file with the URL, or username/password@dsn; not readable for everybody", None)
+    connection_file: File | None = key(
+        "file with the URL, or username/password@dsn; with a password in it not readable for everybody", None
+    )
     partitions_ahead: int = key("months ahead of this one for which `db partition` makes partitions", 3, ge=0, le=24)
 
     @model_validator(mode="after")
@@ -135,7 +138,7 @@ class SourceKeys(Section):
     header: str | None = key("header line of files that have none, as their program would write it", None)
     feed: str | None = key("ask instead of following files: sacct, arc-db, or that of a plug-in", None)
     feed_options: dict[str, str] = key("settings of the feed", {})
-    cluster: str | None = key("cluster whose jobs it tells of; may be left out where [ce] decides", None, sample="lsf1")
+    cluster: str | None = key("cluster whose jobs it tells of; may be left out where [ce] decides", None, sample=EXAMPLE_CLUSTER)
     site: str | None = key("site, where it is not the one above", None)
     zone: Zone = key("time zone of the host that writes it, for formats that do not say", "UTC")
     longest_silence: Duration | None = key(
@@ -154,7 +157,7 @@ class SourceKeys(Section):
 class Cluster(Section):
     """A batch system: one space of job ids."""
 
-    name: str = key("name, as sources and [ce] use it", sample="lsf1")
+    name: str = key("name, as sources and [ce] use it", sample=EXAMPLE_CLUSTER)
     machine_name: str | None = key("host of the LRMS server, published as MachineName", None, sample="lsf-master.example.org")
     submit_host: str | None = key("what local jobs publish as SubmitHost; default: machine_name, else the name", None)
     grid_queues: list[str] = key("queues (with * and ?) whose jobs wait for their identity", [], sample=["grid_*"])
@@ -274,7 +277,9 @@ class Config(Section):
     site: str = key("site name, as in GOCDB", sample="EXAMPLE-SITE", min_length=1, max_length=255)
     database: Database = key("")
     source: list[SourceKeys] = key("", [])
-    ce: dict[str, str] = key("CE id patterns to cluster, in order", {}, sample={"ce01.example.org:8443/cream-lsf-*": "lsf1"})
+    ce: dict[str, str] = key(
+        "CE id patterns to cluster, in order", {}, sample={"ce01.example.org:8443/cream-lsf-*": EXAMPLE_CLUSTER}
+    )
     collect: Collect = key("", Collect())
     cluster: list[Cluster] = key("", [])
     benchmark: list[Benchmark] = key("", [])
@@ -339,7 +344,7 @@ def load_config(path: Path) -> Config:
     except ValidationError as error:
         raise ConfigError(f"configuration {path}:\n{told_errors(error, Config)}") from error
     config._file = path  # noqa: SLF001 - a field would be a key
-    if config.database.url and make_url(config.database.url).password and path.stat().st_mode & stat.S_IROTH:
+    if config.database.url and holds_password(config.database.url) and path.stat().st_mode & stat.S_IROTH:
         raise ConfigError(
             f"configuration {path} may be read by everybody and holds a password, in [database] url: "
             f"run `chmod o-r {path}`, or keep the URL in a connection_file"

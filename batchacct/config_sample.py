@@ -10,7 +10,7 @@ from pathlib import Path
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from batchacct.config import Config, section_of
+from batchacct.config import EXAMPLE_CLUSTER, Config, section_of
 
 _LISTS = ("source", "cluster", "benchmark", "person")
 """Tables that stand more than once: `[[source]]`."""
@@ -30,6 +30,9 @@ def sample(*, site: str | None = None, database: str | None = None, sources: Seq
         "",
     ]
     given: dict[str, object] = {"site": site, "url": database}
+    clusters = list(dict.fromkeys(str(source["cluster"]) for source in sources if "cluster" in source)) or [EXAMPLE_CLUSTER]
+    if len(clusters) > 1:
+        given |= {"local_job_id": "{cluster}-{id}", "local_job_id_array": "{cluster}-{id}-{index}"}
     lines += _keys(Config, given)
     for name in (
         "database",
@@ -47,10 +50,13 @@ def sample(*, site: str | None = None, database: str | None = None, sources: Seq
     ):
         section = section_of(Config, name)
         if name == "ce":
-            lines += _ce_table()
+            lines += _ce_table(clusters[0])
         elif name == "source":
             for source in sources or _EXAMPLES:
                 lines += _table("[[source]]", section, source)
+        elif name == "cluster":
+            for cluster in clusters:
+                lines += _table("[[cluster]]", section, {"name": cluster})
         elif section is not None:
             table = _table(f"[[{name}]]" if name in _LISTS else f"[{name}]", section, given)
             # a site's own configuration shall begin with no made-up number, and none with made-up people
@@ -91,9 +97,9 @@ def _needed_sample(section: type[BaseModel], name: str) -> bool:
     }
 
 
-def _ce_table() -> list[str]:
+def _ce_table(cluster: str) -> list[str]:
     field = Config.model_fields["ce"]
-    rows = [f"# {_toml(pattern)} = {_toml(cluster)}" for pattern, cluster in sample_value(field).items()]  # type: ignore[attr-defined]
+    rows = [f"# {_toml(pattern)} = {_toml(cluster)}" for pattern in sample_value(field)]  # type: ignore[attr-defined]
     return ["", f"# {field.description}", "[ce]", *rows]
 
 

@@ -35,27 +35,44 @@ _ADDRESS = re.compile(r"(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<host>[^/:@()\s\[\]]+))
 def database_url(path: Path) -> str:
     """The database URL of a connection file.
 
-    Raises: ConfigError if it cannot be read, is readable for everybody, is empty, or means a database whose driver is missing.
+    Raises: ConfigError if it cannot be read, holds a password for everybody to read, is empty, or means a database whose driver
+    is missing.
     """
-    first_line = secret_line(path, "connection file")
+    first_line, is_open = _first_line(path, "connection file")
     try:
-        if re.match(r"[A-Za-z][\w+]*://", first_line):
-            return check_url(first_line)
-        return _url_of_login(first_line)
+        url = check_url(first_line) if re.match(r"[A-Za-z][\w+]*://", first_line) else _url_of_login(first_line)
     except ConfigError as error:
         raise ConfigError(f"connection file {path}: {error.message}") from error
+    if is_open and holds_password(url):
+        raise _open_to_all(path, "connection file")
+    return url
+
+
+def holds_password(url: str) -> bool:
+    """Whether there is a password in a database URL: where one stands before the host, or as an option of the driver."""
+    parsed = make_url(url)
+    return bool(parsed.password) or any("passw" in name.lower() for name in parsed.query)
 
 
 def secret_line(path: Path, what: str) -> str:
     """The first line of a file that holds a password.  Raises: ConfigError if it cannot be read, or if everybody can."""
+    first_line, is_open = _first_line(path, what)
+    if is_open:
+        raise _open_to_all(path, what)
+    return first_line
+
+
+def _first_line(path: Path, what: str) -> tuple[str, bool]:
+    """It, without blanks at its ends, and whether everybody may read it.  Raises: ConfigError if it cannot be read."""
     try:
         mode = path.stat().st_mode
-        first_line = path.read_text(encoding="utf-8").split("\n", 1)[0].strip()
+        return path.read_text(encoding="utf-8").split("\n", 1)[0].strip(), bool(mode & stat.S_IROTH)
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{what} {path} cannot be read: {error}") from error
-    if mode & stat.S_IROTH:
-        raise ConfigError(f"{what} {path} may be read by everybody and holds a password: run `chmod o-r {path}`")
-    return first_line
+
+
+def _open_to_all(path: Path, what: str) -> ConfigError:
+    return ConfigError(f"{what} {path} may be read by everybody and holds a password: run `chmod o-r {path}`")
 
 
 def check_url(url: str) -> str:

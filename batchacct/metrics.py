@@ -21,6 +21,7 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from prometheus_client.registry import Collector
 
 from batchacct import __version__
+from batchacct.archive.due import Due, read_due
 from batchacct.clock import unix_now
 from batchacct.config import Config, host_and_port
 from batchacct.errors import BatchacctError, ConfigError
@@ -48,7 +49,10 @@ Value = float | int | None
 
 def metrics_text(store: Store, config: Config) -> bytes:
     """All metrics as Prometheus text.  Raises: StoreError if the database cannot be asked."""
-    return _text([*_general(up=True), *_families(read_state(store, config, unix_now()))])
+    now = unix_now()
+    with store.reading() as connection:
+        due = read_due(connection, config, now)
+    return _text([*_general(up=True), *_families(read_state(store, config, now)), *_of_archive(due)])
 
 
 def serve(address: str, make_text: Callable[[], bytes]) -> Endpoint:
@@ -248,6 +252,14 @@ def _of_gaps(state: State) -> Iterator[Metric]:
     missing = {c: sum(hole.span.missing for hole in state.gaps.holes if hole.cluster == c) for c in clusters}
     yield _gauges("job_id_holes", "Holes in the job ids of eight weeks.", "cluster", holes)
     yield _gauges("job_ids_missing", "Job ids missing in them.", "cluster", missing)
+
+
+def _of_archive(due: Due) -> Iterator[Metric]:
+    """Whether archiving and purging keep up with the policy."""
+    yield _gauge("archive_months_due", "Months whose jobs should be in the archive and are in the database.", due.months)
+    last = "When the newest archived month began."
+    yield _gauge("archive_last_month_timestamp_seconds", last, due.last_month)
+    yield _gauges("retention_overdue_records", "Records past [retention], by what is to be done.", "what", due.overdue)
 
 
 def _gauge(name: str, doc: str, value: Value) -> Metric:

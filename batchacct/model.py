@@ -62,7 +62,8 @@ MOST_KIB = 2**53
 class Column:
     """One column: its Arrow type, its unit where it has one, and what it means.
 
-    `most`: more than this, or less than 0, is damage and no measurement; it would spoil every sum it enters.
+    `most`: more than this, or less than 0, is damage and no measurement; it would spoil every sum it enters. Of instants it is
+    `LAST_INSTANT`, and what is before 1970 is none.
     """
 
     name: str
@@ -71,6 +72,11 @@ class Column:
     unit: str | None = None
     required: bool = False
     most: int | None = None
+
+    @property
+    def greatest(self) -> int | None:
+        """The greatest value there can be; None: any is possible."""
+        return LAST_INSTANT if self.type == INSTANT else self.most
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,8 @@ from batchacct.daemon import run_as_daemon
 from batchacct.errors import BatchacctError, CheckpointError, ConfigError, IncompleteError, ParseError, SchemaError, SourceError
 from batchacct.following import locate, skip
 from batchacct.parsing import Parser, Source
-from batchacct.parsing.reading import expand, is_compressed, open_stream, read_blocks
+from batchacct.parsing.compressed import is_compressed
+from batchacct.parsing.reading import expand, open_stream, read_blocks
 from batchacct.store import Store, known_positions
 
 log = logging.getLogger(__name__)
@@ -211,7 +212,8 @@ def dry_run(store: Store, what: Log) -> None:
     total = 0
     for path in expand(what.paths):
         try:
-            total += _dry_run_file(store, what, path)
+            for count in _dry_run_file(store, what, path):
+                total += count
         except (CheckpointError, ParseError, SourceError) as error:
             log.error("%s", error.message)  # noqa: TRY400
             errors.append(error)
@@ -219,9 +221,8 @@ def dry_run(store: Store, what: Log) -> None:
     _raise_together(errors)
 
 
-def _dry_run_file(store: Store, what: Log, path: str) -> int:
+def _dry_run_file(store: Store, what: Log, path: str) -> Iterator[int]:
     position = locate(what.source.name, path, known_positions(store, what.source.name))
-    total = 0
     with open_stream(path) as stream:
         skip(stream, position.offset)
         blocks = read_blocks(stream, what.parser.framing, offset=position.offset, final=is_compressed(path))
@@ -230,8 +231,7 @@ def _dry_run_file(store: Store, what: Log, path: str) -> int:
                 log.info("would insert %s %s", what.parser.record_type.name, record_key)
             for reject in parsed.rejects:
                 log.warning("would reject %s, byte %d: %s", path, reject.offset, reject.reason)
-            total += parsed.records.num_rows
-    return total
+            yield parsed.records.num_rows
 
 
 def _raise_together(errors: Sequence[BatchacctError]) -> None:

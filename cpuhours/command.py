@@ -14,7 +14,7 @@ from batchacct.cli.common import open_store
 from batchacct.clock import unix_now
 from batchacct.config import default_path, load_config
 from batchacct.errors import ConfigError
-from cpuhours.figures import Figures, StoreFigures
+from cpuhours.figures import Figures, StoreFigures, files_of_jobs
 from cpuhours.query import DAY_S, GROUPS
 from cpuhours.report import FORMATS, Question, make_report, plot_report, show
 
@@ -50,10 +50,8 @@ def instant(text: str, now: int) -> int:
 @click.option("--normalise", metavar="BENCHMARK", help="Normalised hours too: HEPscore23, HEPSPEC or Si2k.")
 @click.option("--format", "form", type=click.Choice(FORMATS), default="table", show_default=True, help="How to print it.")
 @click.option("--plot", type=click.Path(path_type=Path), help="Draw hours by day, too: FILE.png, .svg or .pdf.", metavar="FILE")
-@click.option(
-    "--archive", type=click.Path(path_type=Path), metavar="FOLDER", help="Of the Parquet files in a folder, summed by Spark."
-)
-@click.option("--master", metavar="URL", help="The Spark cluster, spark://HOST:PORT; with --archive.")
+@click.option("--archive", type=click.Path(path_type=Path), metavar="FOLDER", help="Of Parquet files, not of the database.")
+@click.option("--master", metavar="URL", help="Have a Spark cluster sum them, spark://HOST:PORT.")
 @click.option(
     "--config",
     "config_path",
@@ -84,8 +82,8 @@ def report(
         from cpuhours.plot import checked_path  # noqa: PLC0415 - slow to import, and most reports are tables only
 
         checked_path(plot)
-    if (archive is None) != (master is None):
-        raise ConfigError("--archive FOLDER and --master spark://HOST:PORT belong together: give both, or neither")
+    if archive is None and master is not None:
+        raise ConfigError("--master is for a folder of Parquet files: say which by --archive FOLDER")
     with _figures(archive, master, config_path) as (figures, site):
         answer = make_report(figures, question)
         show(answer, form)
@@ -97,14 +95,17 @@ def report(
 @contextmanager
 def _figures(archive: Path | None, master: str | None, config_path: Path | None) -> Iterator[tuple[Figures, str]]:
     """Who has the figures, and of what site they are."""
-    if archive is None or master is None:
+    if archive is None:
         config = load_config(config_path or default_path())
         with open_store(config) as store:
             yield StoreFigures(store), config.site
-        return
-    from batchacct.backfill.spark import session  # noqa: PLC0415 - of the extra [spark]
+    elif master is None:
+        files_of_jobs(archive)
+        yield StoreFigures(archive), archive.name
+    else:
+        from batchacct.backfill.spark import session  # noqa: PLC0415 - of the extra [spark]
 
-    with session(master) as spark:
-        from cpuhours.on_spark import SparkFigures  # noqa: PLC0415 - likewise
+        with session(master) as spark:
+            from cpuhours.on_spark import SparkFigures  # noqa: PLC0415 - likewise
 
-        yield SparkFigures(spark, archive), archive.name
+            yield SparkFigures(spark, archive), archive.name

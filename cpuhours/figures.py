@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 import pandas as pd
 
 from batchacct.archive.holdings import told_purged
-from batchacct.store import Store
+from batchacct.archive.layout import Manifest, countable_files
+from batchacct.errors import IncompleteError
+from batchacct.model import JOB
 from cpuhours import query
-from cpuhours.query import Gaps
+from cpuhours.query import Gaps, Source
 
 
 class Figures(Protocol):
@@ -28,29 +31,39 @@ class Figures(Protocol):
         """Sentences about what is not in the figures of a period, each side of which may be open (None)."""
 
 
+def files_of_jobs(folder: Path) -> list[tuple[Path, Manifest]]:
+    """The files of a folder whose jobs are counted.  Raises: as `countable_files`; IncompleteError if there are none."""
+    files = countable_files(folder, JOB)
+    if not files:
+        raise IncompleteError(f"there is nothing to report: {folder} has no records of jobs")
+    return files
+
+
 @dataclass(frozen=True, slots=True)
 class StoreFigures:
-    """Those of a store and its archive."""
+    """Those of a store and its archive, or of a folder of Parquet files, summed on this machine."""
 
-    store: Store
+    source: Source
 
     def usage_by(
         self, *, by: Sequence[str], begin: int, end: int, vo: Sequence[str] = (), normalise: str | None = None
     ) -> pd.DataFrame:
-        return query.usage_by(self.store, by=by, begin=begin, end=end, vo=vo, normalise=normalise)
+        return query.usage_by(self.source, by=by, begin=begin, end=end, vo=vo, normalise=normalise)
 
     def benchmark_types(self) -> list[str]:
-        return query.benchmark_types(self.store)
+        return query.benchmark_types(self.source)
 
     def ends(self) -> tuple[int, int] | None:
-        return query.ends(self.store)
+        return query.ends(self.source)
 
     def logged_span(self) -> tuple[int, int] | None:
-        return query.logged_span(self.store)
+        return query.logged_span(self.source)
 
     def collection_gaps(self, begin: int, end: int) -> Gaps:
-        return query.collection_gaps(self.store, begin, end)
+        return query.collection_gaps(self.source, begin, end)
 
     def notes(self, period: tuple[int | None, int | None]) -> list[str]:
-        with self.store.reading() as connection:
+        if isinstance(self.source, Path):
+            return []
+        with self.source.reading() as connection:
             return told_purged(connection, *period)

@@ -12,9 +12,8 @@ import pandas as pd
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as sql
 
-from batchacct.archive.layout import countable_files
-from batchacct.errors import ConfigError, IncompleteError
-from batchacct.model import JOB
+from batchacct.errors import ConfigError
+from cpuhours.figures import files_of_jobs
 from cpuhours.query import DAY_S, GROUPS, NOT_JOINED, UNKNOWN, WAITING, Gaps, framed, gaps_between
 
 _COLUMNS = {"queue": "queue", "user": "user_name", "cluster": "cluster", "group": "group_name", "project": "project"}
@@ -24,9 +23,7 @@ class SparkFigures:
     """Those of the finished files in a folder, which every worker has to see under this path."""
 
     def __init__(self, spark: SparkSession, folder: Path) -> None:
-        files = [str(file.resolve()) for file, _ in countable_files(folder, JOB)]
-        if not files:
-            raise IncompleteError(f"there is nothing to report: {folder} has no records of jobs")
+        files = [str(file.resolve()) for file, _ in files_of_jobs(folder)]
         jobs = spark.read.option("mergeSchema", "true").parquet(*files)
         for name in ("start_at", "end_at", "logged_at"):
             jobs = jobs.withColumn(name, sql.col(name).cast("long"))

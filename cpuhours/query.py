@@ -18,18 +18,22 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from sqlalchemy import BigInteger, Column, ColumnElement, Executable, Select, and_, case, cast, func, literal, null, select, union
 
-from batchacct.archive.holdings import archived
+from batchacct.archive.holdings import archived, despite_archiving
 from batchacct.errors import ConfigError
 from batchacct.model import JOB
 from batchacct.store import Store
 from batchacct.store.spans import IS_OF_IDENTITY, IS_OF_JOB, Period, when_ended
 from batchacct.store.tables import benchmark, identity, job, usage, vo_mapping
+
+Source = Store | Path
+"""What is asked: a store with its archive, or a folder of Parquet files as back-filling and `db archive` write them."""
 
 DAY_S = 86_400
 NOT_JOINED = "(not joined yet)"
@@ -68,7 +72,7 @@ GROUPS: Mapping[str, ColumnElement[Any]] = {
 
 
 def usage_by(
-    store: Store,
+    source: Source,
     *,
     by: str | Sequence[str],
     begin: int | None = None,
@@ -82,7 +86,7 @@ def usage_by(
     Timestamp), `SUMS`, and `efficiency` = CPU / core seconds over the jobs of which both are known, NaN where there are none.
     With `normalise`, the name of a benchmark: `normalised_cpu_s`, each job's CPU seconds times the benchmark of one core, exactly
     as it is published; and `not_normalised_jobs`, those of known CPU without such a benchmark, which add nothing to it.
-    Raises: ConfigError for something usage cannot be grouped by, StoreError.
+    Raises: ConfigError for something usage cannot be grouped by, StoreError, ArchiveError.
     """
     names = [by] if isinstance(by, str) else list(by)
     if wrong := [name for name in names if name not in GROUPS]:
@@ -91,7 +95,7 @@ def usage_by(
     if vo:
         conditions.append(_VO.in_(vo))
     levels = _LEVEL if normalise else ()
-    rows = _rows(store, lambda period: _grouped(names, levels, conditions, period), begin, end, identities=True)
+    rows = _rows(source, lambda period: _grouped(names, levels, conditions, period), begin, end, identities=True)
     return framed(rows, names, normalise)
 
 
@@ -180,7 +184,7 @@ def _normalised(frame: pd.DataFrame, wanted: str) -> pd.DataFrame:
 
 
 def _rows(
-    store: Store,
+    source: Source,
     statement: Callable[[Period], Executable],
     begin: int | None = None,
     end: int | None = None,
@@ -191,36 +195,47 @@ def _rows(
 
     `statement` for the jobs that ended from `begin` to before `end`; it may leave it to the period where in the database they are.
     """
-    with store.reading() as connection:
-        asked = statement(when_ended(connection, begin, end, identities=identities))
-        rows = [tuple(row) for row in connection.execute(asked)]
-        if archived(connection, JOB):
-            from batchacct.archive.querying import archived_rows  # noqa: PLC0415 - slow to import
+    if isinstance(source, Path):
+        from batchacct.archive.querying import folder_rows  # noqa: PLC0415 - slow to import
 
-            rows += archived_rows(connection, statement(Period()))
-        return rows
+        return folder_rows(source, statement(Period()))
+    store = source
+
+    def ask() -> list[tuple[Any, ...]]:
+        with store.reading() as connection:
+            asked = statement(when_ended(connection, begin, end, identities=identities))
+            rows = [tuple(row) for row in connection.execute(asked)]
+            if archived(connection, JOB):
+                from batchacct.archive.querying import archived_rows  # noqa: PLC0415 - slow to import
+
+                rows += archived_rows(connection, statement(Period()))
+            return rows
+
+    return despite_archiving(store, ask)
 
 
-def _extremes(store: Store, statement: Executable) -> tuple[int, int] | None:
+def _extremes(source: Source, statement: Executable) -> tuple[int, int] | None:
     """The least and the greatest of rows of two; None if they are all of nothing."""
-    rows = [row for row in _rows(store, lambda _: statement) if row[0] is not None]
+    rows = [row for row in _rows(source, lambda _: statement) if row[0] is not None]
     return (min(row[0] for row in rows), max(row[1] for row in rows)) if rows else None
 
 
-def benchmark_types(store: Store) -> list[str]:
-    """The benchmarks jobs were given, by name."""
-    with store.reading() as connection:
+def benchmark_types(source: Source) -> list[str]:
+    """The benchmarks jobs were given, by name; a folder knows of none."""
+    if isinstance(source, Path):
+        return []
+    with source.reading() as connection:
         return sorted(connection.scalars(select(benchmark.c.type).distinct()))
 
 
-def ends(store: Store) -> tuple[int, int] | None:
+def ends(source: Source) -> tuple[int, int] | None:
     """When the first and the last counted job ended (Unix seconds); None if there is none."""
-    return _extremes(store, select(func.min(job.c.end_at), func.max(job.c.end_at)).where(*_counted(None, None)))
+    return _extremes(source, select(func.min(job.c.end_at), func.max(job.c.end_at)).where(*_counted(None, None)))
 
 
-def logged_span(store: Store) -> tuple[int, int] | None:
+def logged_span(source: Source) -> tuple[int, int] | None:
     """When the oldest and the newest job record were logged (Unix seconds): what is outside has not been read."""
-    return _extremes(store, select(func.min(job.c.logged_at), func.max(job.c.logged_at)))
+    return _extremes(source, select(func.min(job.c.logged_at), func.max(job.c.logged_at)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,7 +250,7 @@ class Gaps:
     by_cluster: Mapping[str, tuple[int, ...]]
 
 
-def collection_gaps(store: Store, begin: int, end: int) -> Gaps:
+def collection_gaps(source: Source, begin: int, end: int) -> Gaps:
     """The UTC days that overlap `begin` to before `end` (Unix seconds) without records.
 
     A day has records if any job, of whatever VO or outcome, ended on it or was logged on it, be it a job that never started.
@@ -250,7 +265,7 @@ def collection_gaps(store: Store, begin: int, end: int) -> Gaps:
         return union(found[0].where(period.logged.has(job.c.logged_at)), found[1])
 
     seen: dict[str, set[int]] = {}
-    for row in _rows(store, days_with_records, first * DAY_S, last * DAY_S):
+    for row in _rows(source, days_with_records, first * DAY_S, last * DAY_S):
         seen.setdefault(row[0], set()).add(int(row[1]))
     return gaps_between(seen, first, last)
 

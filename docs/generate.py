@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import datetime as dt
 import sys
 import textwrap
 from collections.abc import Iterator
@@ -16,10 +17,10 @@ from batchacct import errors
 from batchacct.cli.main import group
 from batchacct.config_sample import keys_table, reference, sections_within
 from batchacct.feeding import FEEDS
-from batchacct.model import RECORD_TYPES, RecordType
+from batchacct.model import LAST_INSTANT, RECORD_TYPES, RecordType
 from batchacct.parsing import registry
 from batchacct.store.tables import RECORD_TABLES, metadata
-from pub.formats.contract import USAGE_RECORD, Format
+from pub.formats.contract import SUMMARY_FORMATS, USAGE_RECORD, Format, SummaryFormat
 from pub.transports.contract import TransportKind
 
 FOLDER = Path(__file__).parent / "reference"
@@ -45,7 +46,8 @@ def pages() -> dict[str, str]:
 
 
 def _records() -> str:
-    lines = ["# Records", "", HEAD]
+    last = dt.datetime.fromtimestamp(LAST_INSTANT, dt.UTC).year
+    lines = ["# Records", "", HEAD, f"A timestamp before 1970 or after {last} makes the unit a reject.", ""]
     for record_type in (*RECORD_TYPES.values(), USAGE_RECORD):
         lines += [f"## {record_type.name}", "", _sentence(record_type.doc), "", *_columns(record_type), ""]
     return "\n".join(lines)
@@ -140,6 +142,15 @@ def _formats() -> str:
     for name in registry.names(registry.FORMATS):
         found = cast("Format", registry.load(registry.FORMATS, name))
         lines += [f"## {name}", "", textwrap.dedent(found.doc).strip(), ""]
+    lines += [
+        "# Formats of summaries",
+        "",
+        "What the option `--format` of `batchacct summaries` takes: [how](../how-to/summaries-and-sync.md).",
+        "",
+    ]
+    for name in registry.names(SUMMARY_FORMATS):
+        summary = cast("SummaryFormat", registry.load(SUMMARY_FORMATS, name))
+        lines += [f"## {name}", "", summary.doc, ""]
     return "\n".join(lines)
 
 

@@ -7,13 +7,16 @@ the schema that have partitions, or of one (`--table`): `loc` and `ce` are the t
 from __future__ import annotations
 
 import argparse
+import contextlib
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from batchacct.clock import unix_now
-from batchacct.scripts import absolute_url, run, start_logging
+from batchacct.errors import SchemaError
+from batchacct.scripts import absolute_url, open_store, run, start_logging
 from batchacct.store import Store, partitions
 
 log = logging.getLogger(__name__)
@@ -41,17 +44,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _partition(options: argparse.Namespace) -> None:
     start_logging("partition", options.logfile)
-    store = Store(absolute_url(options.connfile))
-    try:
-        store.check()
-        wanted = partitions.TABLES if options.table is None else [TEMPLATES.get(options.table, options.table)]
+    wanted = partitions.TABLES if options.table is None else [TEMPLATES.get(options.table, options.table)]
+    with _store(options.connfile, wanted) as store:
         for line in partitions.keep(store, wanted, options.plan, unix_now(), dryrun=options.dryrun):
             if options.dryrun:
                 sys.stdout.write(f"{line}\n")
             else:
                 log.info("%s", line)
-    finally:
-        store.close()
+
+
+@contextmanager
+def _store(connfile: Path, wanted: Sequence[str]) -> Iterator[Store]:
+    """The store; a copy of a table (`create --name`) may be alone in its database.  Raises: SchemaError."""
+    if not set(wanted) & set(partitions.TABLES):
+        with contextlib.closing(Store(absolute_url(connfile))) as store:
+            yield store
+        return
+    try:
+        with open_store(connfile) as store:
+            yield store
+    except SchemaError as error:
+        raise SchemaError(f"{error.message}; for a copy made by `create --name`, say which with --table") from error
 
 
 if __name__ == "__main__":

@@ -117,7 +117,7 @@ def dry_publish(store: Store, config: Config, now: int) -> tuple[Joined, Publish
                 while (counts := joiner.step(connection, last_load)) is not None:
                     joined += counts
                 for batch in outbox.batches(lambda: nullcontext(connection)):
-                    outbox.store(connection, batch, done)
+                    outbox.store(connection, batch, done, dry_run=True)
                 raise _Undo  # noqa: TRY301 - leaving by an exception is what rolls the transaction back
         except _Undo:
             pass

@@ -24,7 +24,7 @@ from batchacct.store.spans import of_rows
 from batchacct.store.tables import job, left_out, message, refusal, setting, usage
 from pub.formats.contract import Format
 from pub.payload import packed
-from pub.usage_records import GATHERED, gathering, usage_records
+from pub.usage_records import gathered_for, gathering, usage_records
 
 log = logging.getLogger(__name__)
 
@@ -91,14 +91,18 @@ class Outbox:
         rows = _unsent(after, last).subquery()
         with reading() as connection:
             logged, recorded = (of_rows(connection, rows, rows.c[name]) for name in ("logged_at", "identity_at"))
-            gathered = self.dialect.fetch(connection, gathering(rows, self.config, logged, recorded), GATHERED)
+            query = gathering(rows, self.config, logged, recorded, self.format.wants)
+            gathered = self.dialect.fetch(connection, query, gathered_for(self.format.wants))
         jobs = cast("pa.Int64Array", gathered.column("job_id"))
         if (np.diff(jobs.to_numpy()) < 0).any():
             gathered = gathered.take(pc.sort_indices(jobs))
         return Batch(cast("pa.Int64Array", gathered.column("job_id")), usage_records(gathered, self.config))
 
-    def store(self, connection: Connection, batch: Batch, done: Published) -> None:
-        """Renders the records, and puts them into messages; what is refused is noted by itself."""
+    def store(self, connection: Connection, batch: Batch, done: Published, *, dry_run: bool = False) -> None:
+        """Renders the records, and puts them into messages; what is refused is noted by itself.
+
+        In a dry run, which is undone, no message is stored: the numbers of messages are not given back where a database counts.
+        """
         rendered = self.format.render(batch.records, self.now)
         _note_left_out(connection, rendered.left_out)
         done.left_out.update(rendered.left_out)
@@ -108,7 +112,8 @@ class Outbox:
             jobs, texts = jobs.filter(texts.is_valid()), texts.drop_null()
         bunch = self.config.publish.bunch
         for start in range(0, len(jobs), bunch):
-            self._store_message(connection, jobs.slice(start, bunch), texts.slice(start, bunch))
+            if not dry_run:
+                self._store_message(connection, jobs.slice(start, bunch), texts.slice(start, bunch))
             done.messages += 1
         done.records += len(jobs)
         crash_point("build.before-commit")
@@ -121,7 +126,7 @@ class Outbox:
         connection.execute(insert(refusal), rows)
         done.refused.update(cast("list[str]", reasons.to_pylist()))
 
-    def _store_message(self, connection: Connection, jobs: pa.Int64Array, texts: pa.StringArray) -> None:
+    def _store_message(self, connection: Connection, jobs: pa.Int64Array, texts: pa.Array[Any]) -> None:
         values = {
             "destination": self.config.publish.transport,
             "format": self.format.name,

@@ -16,7 +16,7 @@ from batchacct.config import Cluster, Config
 from batchacct.model import INTEGER, REAL, TEXT
 from batchacct.store.spans import Span
 from batchacct.store.tables import benchmark, identity, job, vo_mapping
-from pub.formats.contract import USAGE_RECORD
+from pub.formats.contract import ON_REQUEST, USAGE_RECORD
 from pub.formats.text import joined
 
 if TYPE_CHECKING:
@@ -33,14 +33,20 @@ _INTEGERS = (
 _REALS = ("host_factor", "benchmark_value")
 
 GATHERED = pa.schema([(name, kind) for names, kind in ((_TEXTS, TEXT), (_INTEGERS, INTEGER), (_REALS, REAL)) for name in names])
-"""What `gathering` selects, in this order."""
+"""What `gathering` selects, in this order, for every format."""
 
 
-def gathering(rows: FromClause, config: Config, logged: Span, recorded: Span) -> Select[Any]:
+def gathered_for(wants: frozenset[str]) -> pa.Schema:
+    """What `gathering` selects, in this order, for a format that wants these columns as well."""
+    return pa.schema([*GATHERED, *(pa.field(c.name, c.type) for c in ON_REQUEST if c.name in wants)])
+
+
+def gathering(rows: FromClause, config: Config, logged: Span, recorded: Span, wants: frozenset[str] = frozenset()) -> Select[Any]:
     """For rows of `usage`: everything of job, identity, VO mapping and benchmark that a usage record is made of.
 
-    `logged` and `recorded`: between which times those jobs and identities are.
+    `logged` and `recorded`: between which times those jobs and identities are; `wants`: see `gathered_for`.
     """
+    names = gathered_for(wants).names
     of_job = and_(job.c.id == rows.c.job_id, job.c.logged_at == rows.c.logged_at, logged.has(job.c.logged_at))
     of_identity = and_(identity.c.id == rows.c.identity_id, identity.c.recorded_at == rows.c.identity_at)
     grid = rows.c.identity_id.is_not(None)
@@ -53,6 +59,7 @@ def gathering(rows: FromClause, config: Config, logged: Span, recorded: Span) ->
         "cpu_duration_s": func.coalesce(job.c.cpu_duration_s, 0),
         "site": func.coalesce(job.c.site, config.site),
         "local_user_id": case((named, job.c.user_name)),
+        "job_name": case((named, job.c.job_name)),
         "global_user_name": case((named, func.coalesce(identity.c.dn, token, identity.c.token_subject))),
         "vo": case((mapped, vo_mapping.c.vo), else_=identity.c.vo),
         "primary_fqan": case((mapped, vo_mapping.c.fqan), else_=identity.c.fqan),
@@ -60,9 +67,9 @@ def gathering(rows: FromClause, config: Config, logged: Span, recorded: Span) ->
         "benchmark_value": benchmark.c.value,
         "per_host_factor": benchmark.c.per_host_factor,
     }
-    told = {name: identity.c[name] for name in ("ce_id", "fqans", "vo_group", "vo_role")}
-    columns = {**{name: job.c[name] for name in GATHERED.names if name in job.c}, **told, **made}
-    return select(*(columns[name].label(name) for name in GATHERED.names)).select_from(
+    told = {name: identity.c[name] for name in ("ce_id", "fqans", "vo_group", "vo_role", "global_job_id")}
+    columns = {**{name: job.c[name] for name in names if name in job.c}, **told, **made}
+    return select(*(columns[name].label(name) for name in names)).select_from(
         rows.join(job, of_job)
         .outerjoin(identity, and_(of_identity, recorded.has(identity.c.recorded_at)))
         .join(vo_mapping, vo_mapping.c.id == rows.c.mapping_id)
@@ -93,7 +100,10 @@ def usage_records(gathered: pa.RecordBatch, config: Config) -> pa.RecordBatch:
         "infrastructure_description": _descriptions(publish.description, ce_id, column("lrms")),
         "service_level": _service_levels(gathered),
     }
-    arrays = [filled[c.name] if c.name in filled else column(c.name) for c in USAGE_RECORD.columns]
+    present = {name: column(name) for name in gathered.schema.names}
+    nothing = {c.name: pa.nulls(gathered.num_rows, c.type) for c in ON_REQUEST}  # type: ignore[call-overload]
+    columns = {**nothing, **present, **filled}
+    arrays = [columns[c.name] for c in USAGE_RECORD.columns]
     return pa.RecordBatch.from_arrays(arrays, schema=USAGE_RECORD.schema)
 
 

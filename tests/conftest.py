@@ -22,6 +22,25 @@ pytest_plugins = [
     "tests.services.fix_spark",
 ]
 
+LONG = (
+    "archive/test_invisible.py",
+    "archive/test_kill.py",
+    "backfill/test_kills.py",
+    "crash/test_kill.py",
+    "crash/test_kill_migrating.py",
+    "crash/test_under_load.py",
+    "services/test_slurm_cluster.py",
+    "services/test_spark.py",
+    "store/test_loads_that_grow.py",
+)
+"""Files that take minutes."""
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Has long files begun first: begun last, one process would be at them when the others have nothing left to do."""
+    items.sort(key=lambda item: not item.path.as_posix().endswith(LONG))
+
 
 @pytest.hookimpl(wrapper=True)
 def pytest_report_to_serializable() -> Generator[None, dict[str, Any] | None, dict[str, Any] | None]:

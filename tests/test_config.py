@@ -106,6 +106,16 @@ def test_given_values_and_logs_take_the_place_of_examples(tmp_path: Path) -> Non
     ]
 
 
+def test_clusters_are_those_of_the_sources(tmp_path: Path) -> None:
+    one = _load(tmp_path, sample(site="S", sources=[SACCT | {"cluster": "slurm1"}]))
+    assert ([s.cluster for s in one.source], [c.name for c in one.cluster]) == (["slurm1"], ["slurm1"])
+    text = sample(site="S", sources=[SACCT | {"cluster": "slurm1"}, LSF | {"cluster": "lsf1"}])
+    several = _load(tmp_path, text)
+    assert ([s.cluster for s in several.source], [c.name for c in several.cluster]) == (["slurm1", "lsf1"], ["slurm1", "lsf1"])
+    assert several.publish.local_job_id == "{cluster}-{id}", "job ids of two batch systems are the same numbers"
+    assert "lsf1" not in sample(site="S", sources=[SACCT | {"cluster": "slurm1"}])
+
+
 def test_everything_wrong_is_told_at_once(tmp_path: Path) -> None:
     text = 'sites = "X"\n[database]\n[[source]]\nname = "a b"\nparser = "lsf"\npaths = 1\n'
     text += '[join]\ngrace = "1y"\n[publish]\nbunch = 9999\n'
@@ -225,10 +235,17 @@ def test_connection_file(tmp_path: Path) -> None:
     assert database_url(_connection(tmp_path, b"sqlite:////x.db\nmore\n")) == "sqlite:////x.db"
 
 
+@pytest.mark.parametrize("url", ["sqlite:////x.db", "postgresql:///batchacct", "postgresql://u@h/d"])
+def test_a_connection_file_without_a_password_may_be_read_by_everybody(tmp_path: Path, url: str) -> None:
+    assert database_url(_connection(tmp_path, url.encode(), 0o644)) == url
+
+
 @pytest.mark.parametrize(
     ("content", "mode", "told"),
     [
-        (b"sqlite:////x.db\n", 0o644, "may be read by everybody and holds a password: run `chmod o-r "),
+        (b"postgresql://u:hunter2@h/d\n", 0o644, "may be read by everybody and holds a password: run `chmod o-r "),
+        (b"postgresql://u@h/d?password=hunter2\n", 0o604, "may be read by everybody and holds a password: run `chmod o-r "),
+        (b"postgresql u/hunter2@h/d\n", 0o644, "may be read by everybody and holds a password: run `chmod o-r "),
         (b"", 0o600, "its first line is neither a database URL nor username/password@dsn"),
         (b"just words", 0o600, "its first line is neither"),
         (b"user/hunter2", 0o600, "its first line is neither"),

@@ -46,10 +46,12 @@ def check_clock(connection: Connection, now: int) -> None:
         )
 
 
-def month_with_records(connection: Connection, limit: int) -> list[int]:
-    """The months before `limit` of which there are records in the tables, oldest first."""
+def month_with_records(
+    connection: Connection, limit: int, record_types: Iterable[RecordType] = tuple(RECORD_TYPES.values())
+) -> list[int]:
+    """The months before `limit` of which there are records (of some types) in the tables, oldest first."""
     found = set()
-    for record_type in RECORD_TYPES.values():
+    for record_type in record_types:
         at = RECORD_TABLES[record_type.name].c[record_type.time_column]
         first = connection.scalar(select(func.min(at)))
         while first is not None and first < limit:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -17,8 +17,12 @@ from batchacct.archive.layout import DATABASE_PREFIX, Manifest, Sums, archived_s
 from batchacct.archive.months import month_name, next_month
 from batchacct.errors import ArchiveError
 from batchacct.model import INSTANT, INTEGER, REAL, RECORD_TYPES, TEXT, RecordType
+from batchacct.store import Store
 from batchacct.store.tables import PURGED, archived_month, recalled, setting
 
+T = TypeVar("T")
+TRIES = 3
+"""So often the archive is asked while it is changed."""
 _PATH, _NAME = "archive_path", "archive_name"
 
 _MORE: dict[str, tuple[pa.Field[Any], ...]] = {
@@ -172,6 +176,29 @@ def dataset_of(month: Archived) -> ds.Dataset:
         )
     except (pa.ArrowException, OSError) as error:
         raise damaged(file, str(error).split("\n")[0]) from error
+
+
+def despite_archiving(store: Store, ask: Callable[[], T]) -> T:
+    """What is asked of the archive; asked again if a month was archived anew, or purged, meanwhile: its file is another then.
+
+    Raises: ArchiveError if a file is missing or damaged, or if that happens again and again.
+    """
+    for _ in range(TRIES):
+        before = _files_in_force(store)
+        try:
+            return ask()
+        except ArchiveError as error:
+            if _files_in_force(store) == before:
+                raise
+            failed = error
+    raise ArchiveError(f"the archive was changed each of the {TRIES} times it was asked: run it again, later") from failed
+
+
+def _files_in_force(store: Store) -> list[tuple[str, int, str | None]]:
+    c = archived_month.c
+    with store.reading() as connection:
+        rows = connection.execute(select(c.record_type, c.month, c.file_name).order_by(c.record_type, c.month))
+        return [(row[0], row[1], row[2]) for row in rows]
 
 
 def batches_of(

@@ -74,8 +74,10 @@ def purge(store: Store, config: Config, now: int, *, dry_run: bool = False, trus
         if not dry_run:
             tidy(store, config.archive.path, now)
         purger = _Purger(store, config, now, dry_run, locks)
+        kept_from = 0
         if config.retention.archive_for is not None:
-            report.gone += purger.files(closing.closed_limit(now, config.retention.archive_for))
+            kept_from = closing.closed_limit(now, config.retention.archive_for)
+            report.gone += purger.files(kept_from)
         if config.retention.personal_data is not None:
             limit = closing.closed_limit(now, config.retention.personal_data)
             with store.reading() as connection:
@@ -84,7 +86,7 @@ def purge(store: Store, config: Config, now: int, *, dry_run: bool = False, trus
             for month in months:
                 if month not in report.held:
                     report.gone += purger.rows(month)
-            report.gone += purger.archived(limit)
+            report.gone += purger.archived(kept_from, limit)
             report.gone += purger.other_tables(limit)
     report.gone = [one for one in report.gone if one.records]
     return report
@@ -180,11 +182,11 @@ class _Purger:
                 crash_point("purge.rows-before-commit")
             last = rows[-1]["id"]
 
-    def archived(self, limit: int) -> Iterator[Gone]:
-        """Writes the files of the months before `limit` anew, without names."""
+    def archived(self, first: int, limit: int) -> Iterator[Gone]:
+        """Writes the files of the months from `first` to before `limit` anew, without names."""
         with self.store.reading() as connection:
             months = [m for kind in RECORD_TYPES.values() for m in archived(connection, kind) if m.file and m.month < limit]
-        for month in (m for m in months if m.anonymised_at is None):
+        for month in (m for m in months if m.month >= first and m.anonymised_at is None):
             yield Gone(f"names in file of {month.record_type.name} records", month.month, month.sums.rows)
             if not self.dry_run:
                 self._rewrite(month)

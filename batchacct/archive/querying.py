@@ -9,8 +9,9 @@ as many rows as months give; whoever asks adds them up, as sums of months are.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -21,7 +22,8 @@ from sqlalchemy.sql import ClauseElement
 from sqlalchemy.sql.compiler import SQLCompiler
 
 from batchacct.archive.holdings import Archived, archived, dataset_of, recalled_ids
-from batchacct.archive.layout import damaged
+from batchacct.archive.layout import countable_files, damaged
+from batchacct.archive.months import named_month
 from batchacct.model import IDENTITY, INSTANT, INTEGER, JOB, REAL, TEXT, RecordType
 from batchacct.store.tables import benchmark, refusal, vo_mapping
 
@@ -40,6 +42,19 @@ CREATE OR REPLACE TEMP VIEW message AS SELECT DISTINCT message_id AS id, 1 AS co
 }
 """An identity is known by its job there, and its VO is the job's: that of the identity, else of the mapping."""
 
+_OF_FILE = """
+CREATE OR REPLACE TEMP VIEW vo_mapping AS SELECT DISTINCT mapping_id AS id, vo
+  FROM kept WHERE mapping_id IS NOT NULL AND identity_id IS NULL;
+"""
+"""Where there is no database: the VO of a job without an identity is that of the mapping."""
+
+_SMALL: dict[str, Select[Any]] = {
+    "vo_mapping": select(vo_mapping.c.id, vo_mapping.c.vo),
+    "benchmark": select(benchmark.c.id, benchmark.c.type, benchmark.c.value, benchmark.c.per_host_factor),
+    "refusal": select(refusal.c.job_id),
+}
+_NUMBERS: dict[str, pa.DataType] = {"id": INTEGER, "per_host_factor": INTEGER, "job_id": INTEGER, "value": REAL}
+
 
 def archived_rows(
     connection: Connection,
@@ -56,20 +71,37 @@ def archived_rows(
     months = [month for month in archived(connection, record_type, first, last) if month.file is not None]
     if not months:
         return []
+    with _duck(_small_tables(connection) if record_type is JOB else {}) as duck:
+        back = (recalled_ids(connection, record_type, month.month) for month in months)
+        return _asked(duck, statement, zip(months, back, strict=True))
+
+
+def folder_rows(folder: Path, statement: Executable) -> list[tuple[Any, ...]]:
+    """The rows of a statement over each file of jobs in a folder, which need be no database's; what it tells is of jobs alone.
+
+    Raises: ArchiveError as `countable_files`, and if a file is damaged.
+    """
+    files = [Archived(JOB, named_month(m.month), file, 0, m, 0) for file, m in countable_files(folder, JOB)]
+    with _duck({name: _table([], query, _NUMBERS) for name, query in _SMALL.items() if name != "vo_mapping"}) as duck:
+        return _asked(duck, statement, ((file, []) for file in files), _OF_FILE)
+
+
+def _asked(
+    duck: duckdb.DuckDBPyConnection, statement: Executable, months: Iterable[tuple[Archived, Sequence[int]]], more_views: str = ""
+) -> list[tuple[Any, ...]]:
+    """The rows of a statement over some months, each without the records that are back in their tables."""
     assert isinstance(statement, ClauseElement)
     compiled = statement.compile(dialect=_DIALECT, compile_kwargs={"render_postcompile": True})
     assert isinstance(compiled, SQLCompiler)
     parameters = [compiled.params[name] for name in compiled.positiontup or ()]
-    small = _small_tables(connection) if record_type is JOB else {}
     found: list[tuple[Any, ...]] = []
-    with _duck(small) as duck:
-        for month in months:
-            assert month.file is not None
-            try:
-                _show(duck, month, recalled_ids(connection, record_type, month.month))
-                found += duck.execute(str(compiled), parameters).fetchall()
-            except duckdb.Error as error:
-                raise damaged(month.file, str(error).split("\n")[0]) from error
+    for month, back in months:
+        assert month.file is not None
+        try:
+            _show(duck, month, back, more_views)
+            found += duck.execute(str(compiled), parameters).fetchall()
+        except duckdb.Error as error:
+            raise damaged(month.file, str(error).split("\n")[0]) from error
     return found
 
 
@@ -87,11 +119,11 @@ def _duck(small: dict[str, pa.Table]) -> Iterator[duckdb.DuckDBPyConnection]:
             duck.close()
 
 
-def _show(duck: duckdb.DuckDBPyConnection, month: Archived, back: Sequence[int]) -> None:
+def _show(duck: duckdb.DuckDBPyConnection, month: Archived, back: Sequence[int], more_views: str) -> None:
     """Makes the views those of a month.  Raises: ArchiveError if its file is missing."""
     duck.register("file", dataset_of(month))
     duck.register("back", pa.table({"id": pa.array(back, INTEGER)}))
-    duck.execute(_own_views(month.record_type, bool(back)))
+    duck.execute(_own_views(month.record_type, bool(back)) + more_views)
 
 
 def _own_views(record_type: RecordType, some_are_back: bool) -> str:
@@ -107,13 +139,7 @@ def _own_views(record_type: RecordType, some_are_back: bool) -> str:
 
 def _small_tables(connection: Connection) -> dict[str, pa.Table]:
     """What stays in the database and is no larger than what is configured there."""
-    numbers: dict[str, pa.DataType] = {"id": INTEGER, "per_host_factor": INTEGER, "job_id": INTEGER, "value": REAL}
-    asked: dict[str, Select[Any]] = {
-        "vo_mapping": select(vo_mapping.c.id, vo_mapping.c.vo),
-        "benchmark": select(benchmark.c.id, benchmark.c.type, benchmark.c.value, benchmark.c.per_host_factor),
-        "refusal": select(refusal.c.job_id),
-    }
-    return {name: _table(connection.execute(query).mappings().all(), query, numbers) for name, query in asked.items()}
+    return {name: _table(connection.execute(query).mappings().all(), query, _NUMBERS) for name, query in _SMALL.items()}
 
 
 def _table(rows: Sequence[Any], query: Select[Any], numbers: dict[str, pa.DataType]) -> pa.Table:

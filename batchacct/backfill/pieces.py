@@ -20,8 +20,9 @@ from pathlib import Path
 from batchacct.errors import BatchacctError, SourceError
 from batchacct.following.opened import OpenFile
 from batchacct.parsing import Parser, Source, registry
+from batchacct.parsing.compressed import is_compressed
 from batchacct.parsing.framing import SplittableFraming, WholeFiles
-from batchacct.parsing.reading import STANDARD_INPUT, Readable, expand, is_compressed, open_stream, reading_order, source_errors
+from batchacct.parsing.reading import STANDARD_INPUT, Readable, expand, open_stream, reading_order, source_errors
 
 PIECE_BYTES = 64 << 20
 _WINDOW_BYTES = 1 << 20

@@ -31,7 +31,8 @@ from batchacct.errors import SourceError
 from batchacct.following.opened import MovedOnError
 from batchacct.model import PART, RECORD_TYPES, RecordType
 from batchacct.parsing import Parsed, Parser, RejectedUnit
-from batchacct.parsing.reading import BLOCK_BYTES, read_blocks
+from batchacct.parsing.compressed import UndecodableError
+from batchacct.parsing.reading import BLOCK_BYTES, UpToError, read_blocks
 from batchacct.store.keys import with_strange_rejected
 
 VERSION = "1"
@@ -115,7 +116,7 @@ def _parse_piece(task: PieceTask, number: int, result: PieceResult, views: _View
     try:
         with opened(piece) as (stream, head, begin):
             at = begin
-            blocks = read_blocks(stream, parser.framing, offset=begin, final=piece.final, block_bytes=task.block_bytes)
+            blocks = UpToError(read_blocks(stream, parser.framing, offset=begin, final=piece.final, block_bytes=task.block_bytes))
             for raw in parser.parse(blocks, task.told.source(piece.file.path, head)):
                 parsed = with_strange_rejected(parser.record_type, raw, AS_IN)
                 result.units += parsed.units
@@ -126,8 +127,10 @@ def _parse_piece(task: PieceTask, number: int, result: PieceResult, views: _View
                 rejects.stream.writelines(_reject_line(path, parser.label, reject) for reject in parsed.rejects)
                 at = parsed.end_offset
                 crash_point("backfill.parsed-block")
+            blocks.check()
     except SourceError as error:
-        result.problems.append(f"{error.message} (what was read before byte {at:,} counts)")
+        told = "" if isinstance(error.__cause__, UndecodableError) else f" (what was read before byte {at:,} counts)"
+        result.problems.append(error.message + told)
     except MovedOnError:
         result.problems.append(f"{path} was changed while it was read, at byte {at:,}: do it again")
     else:

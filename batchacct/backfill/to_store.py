@@ -28,8 +28,8 @@ from batchacct.parsing import Block, Parsed, Parser, Source
 from batchacct.parsing.adapters import GeneratorParser
 from batchacct.parsing.contract import UnitParser
 from batchacct.parsing.framing import WholeFiles
-from batchacct.parsing.reading import BLOCK_BYTES, read_blocks, source_errors
-from batchacct.store import Counts, Origin, Store, append, known_positions, note_place
+from batchacct.parsing.reading import BLOCK_BYTES, UpToError, read_blocks, source_errors
+from batchacct.store import Counts, Origin, Store, append, known_positions, note_damage, note_offset, note_place
 
 _WHOLE_FILES = 1 << 62
 AHEAD = 2
@@ -158,15 +158,16 @@ class _Loader:
             if found.likeness is Likeness.PART:
                 self._done.known_files += 1
                 return
+            if found.likeness is Likeness.MENDED:
+                note_offset(self._store, self._known, found.position)
             yield from self._read(piece, file, found.position, found.before)
 
     def _read(self, piece: Piece, file: OpenFile, position: Position, before: bytes) -> Iterator[int]:
         parser = parser_named(piece.parser)
         framing = parser.framing
         begun_at = position.offset
-        blocks = read_blocks(
-            file.from_(position.offset, before), framing, offset=position.offset, final=piece.final, block_bytes=self._block_bytes
-        )
+        stream = file.from_(position.offset, before)
+        blocks = UpToError(read_blocks(stream, framing, offset=position.offset, final=piece.final, block_bytes=self._block_bytes))
         tails: dict[int, bytes] = {}
         source = self._told.source(piece.file.path, file.head)
         try:
@@ -182,6 +183,10 @@ class _Loader:
                 self._done.add(counts)
                 position = stored
                 yield position.offset
+            blocks.check()
+        except SourceError as error:
+            note_damage(self._store, self._known, position, error)
+            raise
         except MovedOnError as error:
             raise SourceError(f"{shown(piece.file.path)} was changed while it was read: do it again") from error
         if position.offset == begun_at:

@@ -8,6 +8,7 @@ import json
 
 import click
 
+from batchacct.archive.holdings import despite_archiving
 from batchacct.cli.common import config_option, emit_table, open_store
 from batchacct.clock import shown, unix_now
 from batchacct.config import Config
@@ -37,8 +38,13 @@ def audit(config: Config, first: dt.datetime | None, last: dt.datetime | None, a
     since, until = _unix(first or today.replace(day=1)), _unix(last or today) + DAY_S
     if until <= since:
         raise ConfigError("--to lies before --from: give the first day, then the last")
-    with open_store(config) as store, store.reading() as connection:
-        found = read_audit(connection, watched(config, read_progress(connection, config, now), now), since, until, now)
+    with open_store(config) as store:
+
+        def ask() -> Audit:
+            with store.reading() as connection:
+                return read_audit(connection, watched(config, read_progress(connection, config, now), now), since, until, now)
+
+        found = despite_archiving(store, ask)
     if as_json:
         click.echo(json.dumps(_as_values(found), indent=2))
     else:

@@ -15,7 +15,7 @@ from batchacct.collector.running import lock_name
 from batchacct.collector.service import Closeable, Plan, Service
 from batchacct.completing import Rule, again, complete_parts, rules_of
 from batchacct.config import Config, SourceKeys, load_config
-from batchacct.errors import BatchacctError, BusyError, ConfigError, IncompleteError, PluginError
+from batchacct.errors import BatchacctError, BusyError, ConfigError, HorizonError, IncompleteError, PluginError
 from batchacct.feeding import feed
 from batchacct.following.files import stamp_of_path
 from batchacct.parsing import registry
@@ -89,11 +89,12 @@ def _collect_once(
         click.echo(f"{completed:,} records completed from parts")
     problems += [error for d in done for error in d.errors]
     if problems:
+        if len(problems) == 1 and isinstance(problems[0], BusyError | HorizonError):
+            raise problems[0]
         for problem in problems:
             click.echo(f"batchacct: {problem.message}", err=True)
-        if len(problems) == 1 and isinstance(problems[0], BusyError):
-            raise problems[0]
-        raise IncompleteError(f"{_files(len(problems))} not read, see above; what else there is was")
+        told = f"{_files(len(problems))} not read, see above; what else there is was"
+        raise HorizonError(told) if all(isinstance(one, HorizonError) for one in problems) else IncompleteError(told)
 
 
 def _follow(store: Store, config: Config, names: tuple[str, ...], from_start: frozenset[str]) -> None:

@@ -25,7 +25,7 @@ from batchacct.errors import BatchacctError, ConfigError, IncompleteError
 from batchacct.model import RecordType
 from batchacct.parsing import Parsed, Parser, Source, registry
 from batchacct.parsing.contract import printable
-from batchacct.parsing.reading import STANDARD_INPUT, Readable, expand, open_stream, read_blocks
+from batchacct.parsing.reading import STANDARD_INPUT, Readable, UpToError, expand, open_stream, read_blocks
 from batchacct.store.keys import with_strange_rejected
 
 Writer = Callable[[pa.RecordBatch], None]
@@ -56,16 +56,21 @@ def parse(files: tuple[str, ...], *, parser_name: str | None, output: str, to: P
     run = _Run(parser_name, output, _source(**told))
     try:
         with _output(to) as sink:
-            failed = run.files(paths, sink)
+            errors = run.files(paths, sink)
     except (_UnwritableError, OSError) as error:
         raise _unwritable(to, error) from error
+    alone = errors[0] if len(paths) == len(errors) == 1 else None
+    if alone is not None and run.record_type is None:
+        raise alone
     for reason, count in run.skipped.most_common():
         click.echo(f"skipped: {reason} ({count})", err=True)
     click.echo(", ".join(f"{run.counts[name]} {name}" for name in ("records", "parts", "skipped", "rejected")), err=True)
     if run.counts["waiting"]:
         click.echo(f"{run.counts['waiting']} parts wait for others of their whole, which are not in these files", err=True)
-    if failed:
-        raise IncompleteError(f"{failed} of {len(paths)} files could not be parsed, see above; the others were")
+    if alone is not None:
+        raise alone
+    if errors:
+        raise IncompleteError(f"{len(errors)} of {len(paths)} files could not be parsed, see above; the others were")
     if run.counts["rejected"]:
         units = "1 unit was" if run.counts["rejected"] == 1 else f"{run.counts['rejected']} units were"
         raise IncompleteError(f"{units} rejected, see above; every other one was parsed")
@@ -98,25 +103,27 @@ class _Run:
         self.skipped: Counter[str] = Counter()
         self.wholes: Wholes | None = None
 
-    def files(self, paths: list[str], sink: IO[bytes]) -> int:
-        """Parses them all; how many could not be.  Raises: BatchacctError if it is the only one, OSError if output fails."""
-        failed = 0
+    def files(self, paths: list[str], sink: IO[bytes]) -> list[BatchacctError]:
+        """Parses them all; the errors of those that could not be, told already if there are several files.
+
+        Raises: OSError if output fails.
+        """
+        errors: list[BatchacctError] = []
         try:
             for path in paths:
                 try:
                     self.file(path, sink)
                 except BatchacctError as error:
-                    if len(paths) == 1:
-                        raise
-                    click.echo(f"batchacct: {error.message}", err=True)
-                    failed += 1
+                    if len(paths) > 1:
+                        click.echo(f"batchacct: {error.message}", err=True)
+                    errors.append(error)
             if self.wholes is not None:
                 self._write_completed(self.wholes)
         finally:
             self.close()
             if self.wholes is not None:
                 self.wholes.close()
-        return failed
+        return errors
 
     def _write_completed(self, wholes: Wholes) -> None:
         for batch in wholes.records():
@@ -132,13 +139,14 @@ class _Run:
             elif parser.record_type is not self.record_type:
                 raise ConfigError(f"{path} holds {parser.record_type.name} records, the files before it others: parse them apart")
             size = Path(path).stat().st_size if path != STANDARD_INPUT else None
-            blocks = read_blocks(stream, parser.framing)
+            blocks = UpToError(read_blocks(stream, parser.framing))
             with byte_progress(path, size) as progress:
                 for parsed in parser.parse(blocks, replace(self.source, name=_shown(path)), workers=2):
                     self._take(with_strange_rejected(parser.record_type, parsed), parser, path)
                     progress(parsed.end_offset - parsed.start_offset)
+            blocks.check()
 
-    def _parser_for(self, path: str, raw: IO[bytes]) -> tuple[Readable, Parser]:
+    def _parser_for(self, path: str, raw: Readable) -> tuple[Readable, Parser]:
         if self.parser_name:
             return raw, registry.parser(self.parser_name)
         head = raw.read(registry.HEAD_BYTES)
@@ -194,7 +202,7 @@ def _shown(path: str) -> str:
 class _Replayed:
     """A stream whose first bytes were read already to look at them."""
 
-    def __init__(self, head: bytes, rest: IO[bytes]) -> None:
+    def __init__(self, head: bytes, rest: Readable) -> None:
         self._head, self._rest = head, rest
 
     def read(self, size: int = -1, /) -> bytes:

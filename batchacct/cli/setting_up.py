@@ -14,7 +14,7 @@ from batchacct.cli.common import config_option, open_store
 from batchacct.cli.database import create_database
 from batchacct.config import Config, default_path, load_config, masked
 from batchacct.config_sample import Found, sample
-from batchacct.connection import check_url
+from batchacct.connection import check_url, holds_password
 from batchacct.errors import BatchacctError, ConfigError, SchemaError
 from batchacct.feeding import feed
 from batchacct.options import opened_transport
@@ -34,6 +34,11 @@ _USUAL_LOGS: dict[str, tuple[str, ...]] = {
 }
 """Where the logs of this release's parsers usually are (formats/*.md, "Files")."""
 
+_CLUSTERS = {
+    "lsf": "lsf1", "pbs": "pbs1", "sge": "sge1", "slurm": "slurm1", "slurm-jobcomp": "slurm1", "htcondor": "htcondor1",
+}  # fmt: skip
+"""What the cluster of a source is called at first; a computing element's is that of the batch system beside it."""
+
 _ARC_DATABASE = "/var/spool/arc/jobstatus/accounting/accounting.db"
 _INSTEAD = {"slurm": "slurm-jobcomp", "arc-db": "arc-joblog"}
 """What can be asked tells more than the log beside it."""
@@ -52,7 +57,10 @@ def usual_sources() -> list[Found]:
     if Path(_ARC_DATABASE).is_file():
         asked.append({"name": "arc-db", "parser": "arc-db", "feed": "arc-db", "paths": [_ARC_DATABASE]})
     superfluous = {_INSTEAD[str(source["name"])] for source in asked}
-    return [source for source in logs if source["name"] not in superfluous] + asked
+    found = [source for source in logs if source["name"] not in superfluous] + asked
+    clusters = [_CLUSTERS.get(str(source["parser"])) for source in found]
+    first = next((cluster for cluster in clusters if cluster), "cluster1")
+    return [source | {"cluster": cluster or first} for source, cluster in zip(found, clusters, strict=True)]
 
 
 @click.command()
@@ -71,11 +79,11 @@ def init(path: Path, database: str, site: str | None) -> None:
     text = sample(site=site or socket.getfqdn().partition(".")[2] or "MY-SITE", database=database, sources=found)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch(mode=0o600 if make_url(database).password else 0o644)
+        path.touch(mode=0o600 if holds_password(database) else 0o644)
         path.write_text(text, encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"{path} cannot be written: {error}") from error
-    click.echo(f"wrote {path}" + (", which holds the password: nobody else may read it" if make_url(database).password else ""))
+    click.echo(f"wrote {path}" + (", which holds the password: nobody else may read it" if holds_password(database) else ""))
     try:
         create_database(load_config(path))
     except BatchacctError:
@@ -159,12 +167,12 @@ def _problems(config: Config) -> list[str]:
 
 
 def _reach(config: Config) -> None:
-    """The database answers and has its schema; a file that is not there is not made by asking."""
+    """The database answers, has its schema, and lets this account do its work; a file that is not there is not made by asking."""
     url = make_url(config.database.resolved())
     if url.get_backend_name() == "sqlite" and not Path(url.database or "").is_file():
         raise SchemaError(f"the database {url.database} does not exist: run `batchacct db create`")
-    with open_store(config):
-        pass
+    with open_store(config) as store:
+        store.check_rights()
 
 
 def _open(path: str) -> None:

@@ -9,6 +9,7 @@ file is gone and no other has its content, that much was lost, and is told.
 from __future__ import annotations
 
 import logging
+import math
 import os
 import time
 from collections.abc import Callable, Collection
@@ -33,9 +34,10 @@ from batchacct.following.files import (
 )
 from batchacct.following.listing import Listing
 from batchacct.model import text_of
+from batchacct.parsing.compressed import UndecodableError
 from batchacct.parsing.framing import WholeFiles
-from batchacct.parsing.reading import BLOCK_BYTES, read_blocks, source_errors
-from batchacct.store import Origin, Store, append, known_positions, note_place
+from batchacct.parsing.reading import BLOCK_BYTES, UpToError, read_blocks, source_errors
+from batchacct.store import Origin, Store, append, known_positions, note_damage, note_offset, note_place
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +48,7 @@ UNFINISHED_S = 3600
 LIVE_S = 3600
 """A file written to within this time is kept open."""
 RETRY_S = 30
-"""A file that could not be parsed is tried again after so long, if it does not change before."""
+"""A file that could not be parsed is tried again after so long, if it does not change before; a damaged one if it changes."""
 
 
 class Follower:
@@ -261,7 +263,10 @@ class Follower:
         crash_point("follow.located")
         position = found.position
         final = final and (file.is_compressed or not self._goes_on_elsewhere(file, position, stamp))
-        blocks = read_blocks(file.from_(position.offset, found.before), self._parser.framing, offset=position.offset, final=final)
+        if found.likeness is Likeness.MENDED:
+            note_offset(self._store, self._known, position)
+        stream = file.from_(position.offset, found.before)
+        blocks = UpToError(read_blocks(stream, self._parser.framing, offset=position.offset, final=final))
         tails: dict[int, bytes] = {}
         much = file.is_compressed or stamp.size - position.offset > BLOCK_BYTES
         workers = PARSE_THREADS if much else 1
@@ -285,11 +290,15 @@ class Follower:
                 done.bytes_read += count
                 done.add(counts)
                 self._progress(count)
+            blocks.check()
         except MovedOnError:
             done.again = True
             if read_on:
                 self._pending.note(file.path, position, stamp.size, file.head)
             return None, False
+        except SourceError as error:
+            note_damage(self._store, self._known, position, error)
+            raise
         self._from_start.discard(file.path)
         if not read_on:
             position = self._placed(position)
@@ -380,5 +389,7 @@ class Follower:
             note_place(self._store, replace(position, size=position.offset))
 
 
-def _retry_s(error: BatchacctError) -> int:
+def _retry_s(error: BatchacctError) -> float:
+    if isinstance(error.__cause__, UndecodableError):
+        return math.inf
     return 0 if isinstance(error, CheckpointError) else RETRY_S

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
 from batchacct.following import Position
-from batchacct.parsing.reading import has_compressed_name
+from batchacct.parsing.compressed import has_compressed_name
 
 _Key = int | tuple[int, int]
 

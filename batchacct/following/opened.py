@@ -6,10 +6,10 @@ import io
 import os
 import stat
 from collections.abc import Callable
-from typing import IO
 
 from batchacct.errors import SourceError
-from batchacct.parsing.reading import MAGIC_BYTES, Readable, decompressor, source_errors
+from batchacct.parsing.compressed import MAGIC_BYTES, UndecodableError, decompressor
+from batchacct.parsing.reading import Readable, source_errors
 
 HEAD_BYTES = 4096
 TAIL_BYTES = 256
@@ -24,19 +24,21 @@ class OpenFile:
     """An open file; `begin` is where its content begins in the uncompressed stream, `head` up to HEAD_BYTES from there.
 
     Before the content there may be bytes that are NUL: the hole that a writer leaves which goes on at its old place in a file
-    truncated under it (logrotate's copytruncate, and a file not opened for appending).
+    truncated under it (logrotate's copytruncate, and a file not opened for appending). `is_cut`: the file is compressed, and of
+    its head no more can be decoded.
     Raises: OSError where it cannot be opened; SourceError from whatever reads it.
     """
 
     def __init__(self, path: str) -> None:
         self.path = path
+        self.is_cut = False
         # a pipe is opened without waiting for who writes into it, and refused then
         self._raw = open(path, "rb", buffering=0, opener=lambda p, flags: os.open(p, flags | os.O_NONBLOCK))  # noqa: SIM115
         try:
             self.state = os.fstat(self._raw.fileno())
             with source_errors(path):
                 _check_is_file(path, self.state)
-                self._decompress: Callable[[IO[bytes]], IO[bytes]] | None = decompressor(self._magic())
+                self._decompress = decompressor(self._magic())
                 self.begin, self.head = self._beginning()
         except BaseException:
             self._raw.close()
@@ -76,29 +78,47 @@ class OpenFile:
             return _Continuous(self._raw.fileno(), self.path, offset, before, end=self.state.st_size, begun=begun)
         return _Decompressed(self._stream, self.path, offset)
 
+    def read_through(self) -> None:
+        """Decodes a compressed file to its end.  Raises: SourceError if it is damaged or cut short."""
+        with source_errors(self.path):
+            stream = self._stream()
+            while self.is_compressed and stream.read(_PIECE):
+                pass
+
     def close(self) -> None:
         self._raw.close()
 
     def _magic(self) -> bytes:
         return os.pread(self._raw.fileno(), MAGIC_BYTES, 0)
 
-    def _stream(self) -> IO[bytes]:
+    def _stream(self) -> Readable:
         self._raw.seek(0)
         return self._raw if self._decompress is None else self._decompress(self._raw)
 
     def _beginning(self) -> tuple[int, bytes]:
         stream = self._stream()
         begin = 0
-        piece = read_fully(stream, HEAD_BYTES)
+        piece = self._decodable(stream, HEAD_BYTES)
         while piece and not (content := piece.lstrip(b"\0")):
             begin += len(piece)
             begin += self._skip_hole(begin)
-            piece = read_fully(stream, _PIECE)
+            piece = self._decodable(stream, _PIECE)
         if not piece:
             return begin, b""
         begin += len(piece) - len(content)
         head = content[:HEAD_BYTES]
-        return begin, head + read_fully(stream, HEAD_BYTES - len(head))
+        return begin, head + self._decodable(stream, HEAD_BYTES - len(head))
+
+    def _decodable(self, stream: Readable, count: int) -> bytes:
+        """So many bytes, fewer at the end of the stream, or where no more can be decoded: that is told to who reads it."""
+        pieces = []
+        try:
+            while count > 0 and (piece := stream.read(count)):
+                pieces.append(piece)
+                count -= len(piece)
+        except UndecodableError:
+            self.is_cut = True
+        return b"".join(pieces)
 
     def _skip_hole(self, offset: int) -> int:
         """Moves a plain file's stream on from `offset` to where the file system has data; how far that is."""
@@ -146,7 +166,7 @@ class _Continuous:
 class _Decompressed:
     """A compressed file's content from an offset on."""
 
-    def __init__(self, open_it: Callable[[], IO[bytes]], path: str, offset: int) -> None:
+    def __init__(self, open_it: Callable[[], Readable], path: str, offset: int) -> None:
         self._path = path
         with source_errors(path):
             self._stream = open_it()
@@ -157,9 +177,9 @@ class _Decompressed:
             return self._stream.read(size)
 
 
-def skip(stream: IO[bytes], count: int) -> None:
+def skip(stream: Readable, count: int) -> None:
     """Moves `count` bytes forward, by seeking where the stream can."""
-    if stream.seekable():
+    if isinstance(stream, io.IOBase) and stream.seekable():
         stream.seek(count, io.SEEK_CUR)
         return
     while count > 0:
@@ -169,7 +189,7 @@ def skip(stream: IO[bytes], count: int) -> None:
         count -= len(piece)
 
 
-def read_fully(stream: IO[bytes], count: int) -> bytes:
+def read_fully(stream: Readable, count: int) -> bytes:
     """Exactly `count` bytes, fewer only at the end of the stream."""
     pieces = []
     while count > 0 and (piece := stream.read(count)):

@@ -21,6 +21,9 @@ from batchacct.following.opened import HEAD_BYTES, TAIL_BYTES, OpenFile
 from batchacct.model import text_of
 from batchacct.parsing.reading import source_errors
 
+DOUBTFUL = "damaged"
+"""In the place of a hash of what stands before the offset, where some of that may be wrong: its file was damaged."""
+
 
 @dataclass(frozen=True, slots=True)
 class Position:
@@ -56,6 +59,19 @@ class Position:
             tail_hash=digest(tail),
             offset=offset,
         )
+
+    def doubted(self) -> Position:
+        """The same of a file that turned out to be damaged, before the offset or at it."""
+        return replace(self, tail_hash=DOUBTFUL)
+
+    def begun_again(self, offset: int, tail: bytes) -> Position:
+        """The position before the first byte of the content is read once more; `tail` is what stands before that."""
+        tail = tail[-TAIL_BYTES:]
+        return replace(self, offset=offset, tail_length=len(tail), tail_hash=digest(tail))
+
+    @property
+    def is_doubtful(self) -> bool:
+        return self.tail_hash == DOUBTFUL
 
     def begins(self, head: bytes) -> bool:
         """Whether a file that begins as `head` does begins like this one's, as far as both go."""
@@ -118,11 +134,15 @@ class Likeness(enum.Enum):
     PART = "it is no more than how one begins, and was read there"
     SHORTER = "it begins like one that was read further than it is long"
     CHANGED = "it begins like one, and differs from it before the offset"
+    MENDED = "it begins like one that was damaged when it was read, and is not damaged"
 
 
 @dataclass(frozen=True, slots=True)
 class Located:
-    """A file's position, if it is KNOWN, NEW or a PART; else the one it contradicts. `before` are the bytes before the offset."""
+    """A file's position, if it is KNOWN, NEW or a PART; else the one it contradicts. `before` are the bytes before the offset.
+
+    The position of one that is MENDED is at its beginning.
+    """
 
     likeness: Likeness
     position: Position
@@ -130,21 +150,28 @@ class Located:
 
 
 def locate_open(source: str, file: OpenFile, known: KnownPositions) -> Located:
-    """Which of the known positions an open file is of: of several that fit the one furthest on.  Raises: SourceError."""
+    """Which of the known positions an open file is of: of several that fit the one furthest on.
+
+    Raises: SourceError, also for a file that is as damaged as when it was read.
+    """
     name = text_of(os.fsencode(file.path))
     candidates = known.like(file.head)
-    candidates.sort(key=lambda p: (p.offset, (p.device, p.inode) == file.place, p.path == name), reverse=True)
-    is_part = 0 < len(file.head) < HEAD_BYTES and known.hold(file.head, file.place)
+    candidates.sort(key=lambda p: (not p.is_doubtful, p.offset, (p.device, p.inode) == file.place, p.path == name), reverse=True)
+    is_part = 0 < len(file.head) < HEAD_BYTES and not file.is_cut and known.hold(file.head, file.place)
     shorter: Position | None = None
     for candidate in candidates:
-        before = file.before(candidate.offset, TAIL_BYTES)
-        if len(before) < min(candidate.offset, TAIL_BYTES):
+        offset = file.begin if candidate.is_doubtful else candidate.offset
+        before = file.before(offset, TAIL_BYTES)
+        if len(before) < min(offset, TAIL_BYTES):
             shorter = candidate
-        elif digest(before[len(before) - candidate.tail_length :]) == candidate.tail_hash:
+        elif candidate.is_doubtful or digest(before[len(before) - candidate.tail_length :]) == candidate.tail_hash:
             if shorter is not None and shorter.head_length > candidate.head_length:
                 break  # what both begin with is less than what this file and the longer one do
             if is_part and candidate.offset < file.begin + len(file.head):
                 break  # likewise
+            if candidate.is_doubtful:
+                file.read_through()
+                return Located(Likeness.MENDED, _at(candidate.begun_again(offset, before), file), before)
             return Located(Likeness.KNOWN, _at(candidate, file), before)
     if shorter is not None:
         return Located(Likeness.SHORTER, shorter)
@@ -168,7 +195,7 @@ def locate(source: str, path: str, known: Iterable[Position] | KnownPositions) -
     """
     with source_errors(path), contextlib.closing(OpenFile(path)) as file:
         found = locate_open(source, file, known if isinstance(known, KnownPositions) else KnownPositions(known))
-    if found.likeness in (Likeness.KNOWN, Likeness.NEW, Likeness.PART):
+    if found.likeness in (Likeness.KNOWN, Likeness.NEW, Likeness.PART, Likeness.MENDED):
         return found.position
     raise changed(source, path, found.position)
 

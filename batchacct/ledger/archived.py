@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from functools import reduce
 from operator import or_
 
 import pyarrow.compute as pc
-from sqlalchemy import Connection, and_, select
+from sqlalchemy import ColumnElement, Connection, and_, select
 
-from batchacct.archive.holdings import Archived, archived
-from batchacct.archive.recalling import NOTHING, Found, bring_back, find, one_of
+from batchacct.archive.holdings import Archived, archived, despite_archiving
+from batchacct.archive.recalling import Found, bring_back, find, one_of
 from batchacct.ledger import stories
 from batchacct.model import IDENTITY, JOB, PART, RECORD_TYPES, RecordType, whole_key
 from batchacct.store import Store
-from batchacct.store.tables import RECORD_TABLES, ROWS_PER_LOAD_BITS, identity, job, load, part, usage
+from batchacct.store.tables import RECORD_TABLES, ROWS_PER_LOAD_BITS, identity, job, part, usage
 
 _ORIGIN = ("source", "source_offset")
 
@@ -30,6 +30,12 @@ def with_archived(store: Store, wanted: Callable[[Wanted], None]) -> Iterator[tu
 
     Only if there are any, it is one that may write. Raises: ArchiveError if a file is missing or damaged.
     """
+    with ExitStack() as stack:
+        yield despite_archiving(store, lambda: stack.enter_context(_with_archived(store, wanted)))
+
+
+@contextmanager
+def _with_archived(store: Store, wanted: Callable[[Wanted], None]) -> Iterator[tuple[Connection, list[Archived]]]:
     with store.reading() as connection:
         asked = Wanted(connection)
         if any(archived(connection, record_type) for record_type in RECORD_TYPES.values()):
@@ -63,49 +69,79 @@ class Wanted:
         key = whole_key(job_id.join_id, job_id.array_index)
         of_elements = [pc.starts_with(pc.field("part_key"), f"{job_id.join_id}{mark}") for mark in "[."]
         self._add(PART, reduce(or_, of_elements, pc.field("part_key") == key))
-        self._of_runs([job.c.join_id == job_id.join_id])
+        self._with_their_own(self._live(JOB, job.c.join_id == job_id.join_id))
 
     def of_message(self, number: int) -> None:
         """Everything that `trace message` tells of."""
         rows = [row for row, _ in stories.usage_in_message(self._connection, number)]
         self._add(JOB, one_of("id", [row.job_id for row in rows]))
         self._add(IDENTITY, one_of("id", [row.identity_id for row in rows if row.identity_id is not None]))
-        self._of_runs([usage.c.message_id == number])
+        self._with_their_own({row.job_id for row in rows})
 
     def of_unit(self, path: str, offset: int, files: Collection[int]) -> None:
         """Everything that `trace unit` tells of."""
-        of_file = load.c.file_id.in_(files) if files else load.c.path == path
-        covers = and_(of_file, load.c.start_offset <= offset, load.c.end_offset > offset)
-        for number in self._connection.scalars(select(load.c.id).where(covers)).all():
-            first, behind = (n << ROWS_PER_LOAD_BITS for n in (number, number + 1))
-            of_load = (pc.field("id") >= first) & (pc.field("id") < behind)
-            near = of_load & (pc.field("source_offset") <= offset)
+        jobs: set[int] = set()
+        for read in stories.loads_at(self._connection, path, offset, files):
+            first, behind = (n << ROWS_PER_LOAD_BITS for n in (read.id, read.id + 1))
+            near = (pc.field("id") >= first) & (pc.field("id") < behind) & (pc.field("source_offset") <= offset)
             for record_type in RECORD_TYPES.values():
-                row = max(self._seek(record_type, near), key=lambda row: int(row["source_offset"]), default=None)
+                row = self._unit_among(record_type, near, offset)
+                if row is None and (live := stories.row_at(self._connection, RECORD_TABLES[record_type.name], read, offset)):
+                    row = live._asdict()
                 if row is not None:
-                    self._of_record(record_type, row)
+                    jobs |= self._of_record(record_type, row)
+        told = self._with_their_own(jobs)
+        self._add(IDENTITY, one_of("superseded_by", sorted(told)))
 
-    def _of_record(self, record_type: RecordType, row: Found) -> None:
-        """A record that a byte belongs to, and all of the same id or whole."""
-        self._add(record_type, pc.field("id") == row["id"])
-        ids = [row["join_id"]] if row["join_id"] is not None else []
+    def _unit_among(self, record_type: RecordType, near: pc.Expression, offset: int) -> Found | None:
+        """The last of some archived records of a load, if the byte at `offset` is of its unit."""
+        last = max(self._seek(record_type, near), key=lambda row: int(row["source_offset"]), default=None)
+        if last is None:
+            return None
+        (row,) = self._seek(record_type, pc.field("id") == last["id"], "native")
+        return row if row["native"] is not None and row["source_offset"] + len(row["native"]) >= offset else None
+
+    def _of_record(self, record_type: RecordType, row: Found) -> set[int]:
+        """Wants a record that a byte belongs to, and what its story tells of; the jobs of that story."""
+        self._add(record_type, one_of("id", [row["id"]]))
+        if record_type is JOB:
+            return {row["id"]}
         if record_type is PART:
-            siblings = self._add(PART, pc.field("part_key") == row["part_key"])
-            self._add(RECORD_TYPES[row["record_type"]], _of_origins(siblings))
-            whole = part.c.part_key == row["part_key"]
-            live = self._connection.execute(select(part.c.source, part.c.source_offset).where(whole)).mappings()
-            self._add(RECORD_TYPES[row["record_type"]], _of_origins(map(dict, live)))
-        self._add(JOB, one_of("join_id", ids))
-        self._add(IDENTITY, one_of("join_id", ids))
-        self._of_runs([job.c.join_id == one for one in ids])
+            return self._of_part(row)
+        ids = {found["id"] for found in self._seek(JOB, one_of("join_id", [row["join_id"]]))}
+        ids |= self._live(JOB, job.c.join_id == row["join_id"])
+        joined: set[int] = set()
+        for some in _in_thousands(ids):
+            asked = select(usage.c.job_id).where(usage.c.job_id.in_(some), usage.c.identity_id == row["id"])
+            joined |= set(self._connection.scalars(asked))
+        self._add(JOB, one_of("id", sorted(joined)))
+        return joined
 
-    def _of_runs(self, live: Iterable[object]) -> None:
-        """The identities of the jobs found so far, and of those in the table that are so; and the parts they were made of."""
-        jobs = self._ids(JOB)
-        for condition in live:
-            joined = job.join(usage, usage.c.job_id == job.c.id)
-            jobs |= set(self._connection.scalars(select(job.c.id).select_from(joined).where(condition)))  # type: ignore[arg-type]
-        told = set()
+    def _of_part(self, row: Found) -> set[int]:
+        """Wants the other parts of a whole, and the records made of them, or amended by them; those of them that are jobs."""
+        record_type = RECORD_TYPES[row["record_type"]]
+        table = RECORD_TABLES[record_type.name]
+        siblings = self._add(PART, one_of("part_key", [row["part_key"]]), "native")
+        if row["join_id"] is not None:
+            ids = {found["id"] for found in self._add(record_type, one_of("join_id", [row["join_id"]]))}
+            ids |= self._live(record_type, table.c.join_id == row["join_id"])
+        else:
+            whole = select(part.c.source, part.c.source_offset, part.c.native).where(part.c.part_key == row["part_key"])
+            origins = [*siblings, *map(dict, self._connection.execute(whole).mappings())]
+            ids = {found["id"] for found in self._at(record_type, origins)}
+            self._add(record_type, one_of("id", sorted(ids)))
+            of_origins = (table.c[name].in_([origin[name] for origin in origins]) for name in _ORIGIN)
+            ids |= self._live(record_type, and_(*of_origins))
+        return ids if record_type is JOB else set()
+
+    def _live(self, record_type: RecordType, which: ColumnElement[bool]) -> set[int]:
+        """The records in the table that are so."""
+        return set(self._connection.scalars(select(RECORD_TABLES[record_type.name].c.id).where(which)))
+
+    def _with_their_own(self, jobs: Collection[int]) -> set[int]:
+        """Wants the identities of the jobs found so far, and of some more, and the parts all were made of; those identities."""
+        jobs = self._ids(JOB) | set(jobs)
+        told: set[int] = set()
         for some in _in_thousands(jobs):
             asked = select(usage.c.identity_id).where(usage.c.job_id.in_(some), usage.c.identity_id.is_not(None))
             told |= set(self._connection.scalars(asked))
@@ -113,40 +149,40 @@ class Wanted:
         origins: list[Found] = []
         for table, ids in ((job, jobs), (identity, told | self._ids(IDENTITY))):
             for some in _in_thousands(ids):
-                asked_of = select(table.c.source, table.c.source_offset).where(table.c.id.in_(some))
+                asked_of = select(table.c.source, table.c.source_offset, table.c.native).where(table.c.id.in_(some))
                 origins += map(dict, self._connection.execute(asked_of).mappings())
         for record_type in (JOB, IDENTITY):
-            origins += self._seek(record_type, one_of("id", sorted(self._ids(record_type))))
-        pieces = self._seek(PART, _of_origins(origins))
-        self._add(PART, one_of("part_key", sorted({piece["part_key"] for piece in pieces})))
+            origins += self._seek(record_type, one_of("id", sorted(self._ids(record_type))), "native")
+        self._add(PART, one_of("part_key", sorted({piece["part_key"] for piece in self._at(PART, origins)})))
+        return told
+
+    def _at(self, record_type: RecordType, origins: Iterable[Found]) -> list[Found]:
+        """The archived records that were read where some others were: other files have units at the same offsets."""
+        places = {tuple(row[name] for name in (*_ORIGIN, "native")) for row in origins if row["native"] is not None}
+        if not places:
+            return []
+        near = [one_of(name, sorted({place[n] for place in places})) for n, name in enumerate(_ORIGIN)]
+        found = self._seek(record_type, near[0] & near[1], "native")
+        return [row for row in found if tuple(row[name] for name in (*_ORIGIN, "native")) in places]
 
     def _ids(self, record_type: RecordType) -> set[int]:
         return {number for (name, _), (_, ids) in self.found.items() if name == record_type.name for number in ids}
 
-    def _seek(self, record_type: RecordType, where: pc.Expression) -> list[Found]:
-        """The archived records that are so, without wanting them yet."""
-        return [row for _, rows in self._months(record_type, where) for row in rows]
+    def _seek(self, record_type: RecordType, where: pc.Expression, *more: str) -> list[Found]:
+        """The archived records that are so, with `more` columns, without wanting them yet."""
+        return [row for _, rows in self._months(record_type, where, more) for row in rows]
 
-    def _add(self, record_type: RecordType, where: pc.Expression) -> list[Found]:
+    def _add(self, record_type: RecordType, where: pc.Expression, *more: str) -> list[Found]:
         rows = []
-        for month, found in self._months(record_type, where):
+        for month, found in self._months(record_type, where, more):
             _, ids = self.found.setdefault((record_type.name, month.month), (month, set()))
             ids.update(row["id"] for row in found)
             rows += found
         return rows
 
-    def _months(self, record_type: RecordType, where: pc.Expression) -> list[tuple[Archived, list[Found]]]:
-        names = [*_ORIGIN, "join_id", *(["part_key", "record_type"] if record_type is PART else [])]
-        assert set(names) <= set(RECORD_TABLES[record_type.name].c.keys())
+    def _months(self, record_type: RecordType, where: pc.Expression, more: Sequence[str]) -> list[tuple[Archived, list[Found]]]:
+        names = [*_ORIGIN, "join_id", *(["part_key", "record_type"] if record_type is PART else []), *more]
         return find(self._connection, record_type, where, names)
-
-
-def _of_origins(rows: Iterable[Found]) -> pc.Expression:
-    """Records that were read where some others were; a few more may be found, which does no harm."""
-    places = {(row["source"], row["source_offset"]) for row in rows}
-    if not places:
-        return NOTHING
-    return one_of("source", sorted({source for source, _ in places})) & one_of("source_offset", sorted({at for _, at in places}))
 
 
 def _in_thousands(ids: Iterable[int]) -> Iterator[list[int]]:

@@ -19,7 +19,7 @@ from batchacct.following.position import digest
 from batchacct.ledger.gaps import Watched
 from batchacct.model import text_of
 from batchacct.parsing import registry
-from batchacct.parsing.reading import has_compressed_name
+from batchacct.parsing.compressed import has_compressed_name
 from batchacct.store.tables import feed_cursor, followed_file, source_state
 
 LONGEST_LOOK_BYTES = 1 << 20

@@ -9,7 +9,8 @@ from batchacct.config import Config
 from batchacct.ledger.books import Books, read_books
 from batchacct.ledger.gaps import Gaps, duration, gaps_now
 from batchacct.ledger.progress import Progress, read_progress, watched
-from batchacct.store import Store
+from batchacct.store import Store, partitions
+from batchacct.store.months import Month
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +22,8 @@ class State:
     gaps: Gaps
     books: Books
     database_bytes: int | None
+    without_partition: dict[str, list[Month]]
+    """Months of rows in the catch-all of a table."""
 
     @property
     def warnings(self) -> list[str]:
@@ -34,6 +37,12 @@ class State:
                 told.append(f"source {one.source}: {one.warning}")
             if one.lost_bytes:
                 told.append(f"source {one.source}: {one.lost_bytes:,} bytes were destroyed before they could be read")
+        for table, months in self.without_partition.items():
+            told.append(
+                f"rows of table {table} of {', '.join(map(str, months))} are in the catch-all, not in a partition of their month, "
+                "so that queries look through more than they have to: run `batchacct db partition`, as its timer or cron is to do "
+                "every month"
+            )
         return told + self.gaps.told
 
     def as_values(self) -> dict[str, object]:
@@ -58,4 +67,5 @@ def read_state(store: Store, config: Config, now: int) -> State:
         progress = read_progress(connection, config, now)
         gaps = gaps_now(connection, watched(config, progress, now), now)
         books = read_books(connection)
-    return State(now, progress, gaps, books, store.size_bytes())
+        waiting = partitions.waiting(store, connection, config.database.partitions_ahead, now)
+    return State(now, progress, gaps, books, store.size_bytes(), waiting)

@@ -271,9 +271,7 @@ def trace_unit(connection: Connection, path: str, offset: int, files: Collection
 
     `files`: the numbers of the followed files that are at `path` now, by their content; without any, the name at the time counts.
     """
-    of_file: ColumnElement[bool] = load.c.file_id.in_(files) if files else load.c.path == path
-    covers = and_(of_file, load.c.start_offset <= offset, load.c.end_offset > offset)
-    loads = connection.execute(select(load).where(covers).order_by(load.c.id)).all()
+    loads = loads_at(connection, path, offset, files)
     if not loads:
         yield f"{path}, byte {offset}: no load has read it (`batchacct status` shows how far each file was read)"
     for row in loads:
@@ -282,8 +280,15 @@ def trace_unit(connection: Connection, path: str, offset: int, files: Collection
         yield from _unit_in_load(connection, row, offset)
 
 
+def loads_at(connection: Connection, path: str, offset: int, files: Collection[int] = ()) -> list[Found]:
+    """The loads that have read a byte, as `trace_unit` is asked for it."""
+    of_file: ColumnElement[bool] = load.c.file_id.in_(files) if files else load.c.path == path
+    covers = and_(of_file, load.c.start_offset <= offset, load.c.end_offset > offset)
+    return list(connection.execute(select(load).where(covers).order_by(load.c.id)))
+
+
 def _unit_in_load(connection: Connection, row: Found, offset: int) -> Iterator[str]:
-    record = _row_at(connection, job if row.record_type == "job" else identity, row, offset)
+    record = row_at(connection, job if row.record_type == "job" else identity, row, offset)
     bad = connection.execute(
         select(reject).where(
             reject.c.source == row.source,
@@ -294,7 +299,7 @@ def _unit_in_load(connection: Connection, row: Found, offset: int) -> Iterator[s
     ).first()
     if bad is not None:
         yield f"  rejected: {bad.reason} (`batchacct rejects show {bad.id}`)"
-    elif (piece := _row_at(connection, part, row, offset)) is not None:
+    elif (piece := row_at(connection, part, row, offset)) is not None:
         yield f"  {_part(connection, piece)}"
         yield from _made_of(connection, piece)
     elif record is None:
@@ -308,7 +313,7 @@ def _unit_in_load(connection: Connection, row: Found, offset: int) -> Iterator[s
             yield from _run(connection, run)
 
 
-def _row_at(connection: Connection, table: Table, row: Found, offset: int) -> Found | None:
+def row_at(connection: Connection, table: Table, row: Found, offset: int) -> Found | None:
     """The row of a load whose unit has the byte at `offset`."""
     times = table.c[RECORD_TYPES[table.name].time_column]
     ids = table.c.id.between(row.id << ROWS_PER_LOAD_BITS, ((row.id + 1) << ROWS_PER_LOAD_BITS) - 1)
@@ -322,10 +327,12 @@ def _made_of(connection: Connection, piece: Found) -> Iterator[str]:
     """The stories of the jobs, or the identities, that bear the origin of a part of the same whole, or that it amends."""
     table = job if piece.record_type == JOB.name else identity
     same_whole = and_(part.c.part_key == piece.part_key, part.c.cluster == piece.cluster, part.c.family == piece.family)
-    siblings = connection.execute(select(part.c.source, part.c.source_offset).where(same_whole)).all()
+    siblings = connection.execute(select(part.c.source, part.c.source_offset, part.c.native).where(same_whole)).all()
     origin = and_(table.c.source.in_({s.source for s in siblings}), table.c.source_offset.in_({s.source_offset for s in siblings}))
     which = origin if piece.join_id is None else table.c.join_id == piece.join_id
     for record in connection.execute(select(table).where(which, table.c.superseded_by.is_(None)).order_by(table.c.id)):
+        if piece.join_id is None and (record.source, record.source_offset, record.native) not in set(map(tuple, siblings)):
+            continue  # of another file, which has a unit at the same offset
         if table is job:
             yield from _run(connection, record)
         else:

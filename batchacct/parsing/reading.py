@@ -2,29 +2,21 @@
 
 from __future__ import annotations
 
-import bz2
 import contextlib
 import glob
-import gzip
 import io
-import lzma
 import os
 import re
 import sys
-import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Protocol, cast
-
-import zstandard
+from typing import Protocol, cast
 
 from batchacct.errors import SourceError
+from batchacct.parsing.compressed import MAGIC_BYTES, UndecodableError, decompressor
 from batchacct.parsing.contract import REJECT_BYTES_KEPT, Block
 from batchacct.parsing.framing import Framing, MarkedFraming
-
-if TYPE_CHECKING:
-    from _typeshed import WriteableBuffer
 
 BLOCK_BYTES = 2 << 20
 """How much is read at a time: some thousand lines, one transaction's worth, small enough that memory stays flat."""
@@ -38,69 +30,15 @@ _MARK_BYTES = 1024
 STANDARD_INPUT = "-"
 
 
-class _ZstandardFrames(io.RawIOBase):
-    """The content of zstd frames, one after the other. (The library's own reader takes a file cut short for a whole one.)"""
-
-    def __init__(self, raw: IO[bytes]) -> None:
-        self._raw = raw
-        self._frame = zstandard.ZstdDecompressor().decompressobj()
-        self._read = b""
-        self._content = b""
-        self._within_frame = False
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, target: WriteableBuffer) -> int:
-        while not self._content:
-            if not self._read:
-                self._read = self._raw.read(io.DEFAULT_BUFFER_SIZE)
-                if not self._read:
-                    if self._within_frame:
-                        raise EOFError("it is cut short")
-                    return 0
-            self._decompress()
-        with memoryview(target).cast("B") as room:
-            count = min(len(room), len(self._content))
-            room[:count] = self._content[:count]
-        self._content = self._content[count:]
-        return count
-
-    def _decompress(self) -> None:
-        self._content, self._within_frame = self._frame.decompress(self._read), True
-        self._read = b""
-        if self._frame.eof:
-            self._read, self._within_frame = self._frame.unused_data, False
-            self._frame = zstandard.ZstdDecompressor().decompressobj()
-
-
-_MAGIC: tuple[tuple[bytes, Callable[[IO[bytes]], IO[bytes]]], ...] = (
-    (b"\x1f\x8b", lambda raw: cast("IO[bytes]", gzip.GzipFile(fileobj=raw))),
-    (b"BZh", lambda raw: cast("IO[bytes]", bz2.BZ2File(raw))),
-    (b"\xfd7zXZ\0", lambda raw: cast("IO[bytes]", lzma.LZMAFile(raw))),  # noqa: SIM115 - `open_stream` closes it
-    (
-        b"\x28\xb5\x2f\xfd",
-        lambda raw: cast("IO[bytes]", io.BufferedReader(_ZstandardFrames(raw))),
-    ),
-)
-MAGIC_BYTES = 6
-"""As much of a file as tells what it is compressed with."""
-_BROKEN = (OSError, EOFError, lzma.LZMAError, zlib.error, zstandard.ZstdError)
-
-
 @contextmanager
-def open_stream(path: str) -> Iterator[IO[bytes]]:
+def open_stream(path: str) -> Iterator[Readable]:
     """The uncompressed bytes of a file (gzip, bzip2, xz, zstd by content, else as they are), or of standard input for `-`.
 
     Raises: SourceError if it cannot be opened, or if what is read from it in the body cannot be decompressed.
     """
     with source_errors(path), _opened(path) as raw:
         decompress = decompressor(raw.peek(MAGIC_BYTES))
-        if decompress is None:
-            yield raw
-            return
-        with decompress(raw) as stream:
-            yield stream
+        yield raw if decompress is None else decompress(raw)
 
 
 @contextmanager
@@ -114,8 +52,22 @@ def source_errors(path: str) -> Iterator[None]:
         raise SourceError(f"{path} does not exist: check the path, or the source's `paths` in the configuration") from error
     except PermissionError as error:
         raise SourceError(f"{path} may not be read by this user: give read permission, or run as a user who has it") from error
-    except _BROKEN as error:
-        raise SourceError(f"{path} cannot be read to its end: {error or 'it is cut short'}") from error
+    except OSError as error:
+        raise SourceError(f"{path} cannot be read to its end: {error}") from error
+    except UndecodableError as error:
+        raise SourceError(f"{path} cannot be read to its end: {_what_to_do(error)}") from error
+
+
+def _what_to_do(error: UndecodableError) -> str:
+    if error.damage is None:
+        return (
+            f"it is cut short at byte {error.length:,} of its content. What is whole before that counts. Put the whole file in its "
+            "place: then the rest is read, and nothing counts twice"
+        )
+    return (
+        f"it is damaged at byte {error.length:,} of its content, or before ({error.damage}). What could be decoded counts. Put a "
+        "good copy in its place: it is read from its beginning, what is known does not count twice, and what differs is corrected"
+    )
 
 
 def _opened(path: str) -> AbstractContextManager[io.BufferedReader]:
@@ -124,26 +76,32 @@ def _opened(path: str) -> AbstractContextManager[io.BufferedReader]:
     return Path(path).open("rb")
 
 
-def has_compressed_name(path: str) -> bool:
-    """Whether a file that may not be there any more was a compressed one, as far as its name tells."""
-    return path.endswith((".gz", ".bz2", ".xz", ".zst"))
-
-
-def is_compressed(path: str) -> bool:
-    """Whether the file's first bytes are those of a compression that is understood."""
-    with Path(path).open("rb") as raw:
-        return decompressor(raw.read(MAGIC_BYTES)) is not None
-
-
-def decompressor(head: bytes) -> Callable[[IO[bytes]], IO[bytes]] | None:
-    """What makes the uncompressed stream of a file that begins so; None for one that is not compressed."""
-    return next((decompress for magic, decompress in _MAGIC if head.startswith(magic)), None)
-
-
 class Readable(Protocol):
     """What blocks are read from: any stream of bytes."""
 
     def read(self, size: int = -1, /) -> bytes: ...
+
+
+class UpToError:
+    """Blocks up to the error that ends them: what was read before it is dealt with first, then `check` raises it.
+
+    Whoever parses some blocks ahead would lose them by an error that comes out of the next one.
+    """
+
+    def __init__(self, blocks: Iterable[Block]) -> None:
+        self._blocks = blocks
+        self._error: Exception | None = None
+
+    def __iter__(self) -> Iterator[Block]:
+        try:
+            yield from self._blocks
+        except (SourceError, UndecodableError, OSError) as error:
+            self._error = error
+
+    def check(self) -> None:
+        """Raises: the error, if there was one."""
+        if self._error is not None:
+            raise self._error
 
 
 def read_blocks(

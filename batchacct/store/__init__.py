@@ -2,7 +2,7 @@
 
 from batchacct.store.append import Counts, Origin, append, append_completed
 from batchacct.store.cursors import store_cursor, stored_cursor
-from batchacct.store.positions import known_positions, note_place, note_state
+from batchacct.store.positions import known_positions, note_damage, note_offset, note_place, note_state
 from batchacct.store.store import HeldLocks, Store
 
 __all__ = [
@@ -13,6 +13,8 @@ __all__ = [
     "append",
     "append_completed",
     "known_positions",
+    "note_damage",
+    "note_offset",
     "note_place",
     "note_state",
     "store_cursor",

@@ -48,12 +48,14 @@ def without_archived(
     old_records, old_parts = _are_of(of_records, record_type, parsed.records), _are_of(of_parts, PART, parsed.parts)
     count = old_records.to_pylist().count(True) + old_parts.to_pylist().count(True)
     total = parsed.records.num_rows + parsed.parts.num_rows
-    names = [month_name(month) for month in sorted(of_records | of_parts)]
     if count and count == total and not (goes_on and count < FEW):
+        months = _months(parsed.records, record_type) | _months(parsed.parts, PART)
+        names = [month_name(month) for month in sorted(months)]
+        recalls = " and ".join(f"`batchacct db recall {name}`" for name in names)
         raise HorizonError(
             f"source {source}: {path} holds records of {', '.join(names)}, archived meanwhile: they may be counted already, so "
             "none was stored, and reading stops before them. If the file was read before, take it out of the source's paths; if "
-            f"it never was, run `batchacct db recall {names[0]}` first, and so for each other month of it"
+            f"it never was, run {recalls} first, and so for each month that is told after it"
         )
     rejects = list(parsed.rejects)
     for batch, old, kind in ((parsed.records, old_records, record_type), (parsed.parts, old_parts, PART)):
@@ -76,6 +78,12 @@ def _archived_in(connection: Connection, record_type: RecordType, batch: pa.Reco
     at: pa.Array[Any] = batch.column(record_type.time_column).cast(pa.int64())
     asked = {"of_type": record_type.name, "first": month_of(pc.min(at).as_py()), "last": pc.max(at).as_py()}
     return set(connection.scalars(_ARCHIVED, asked))
+
+
+def _months(batch: pa.RecordBatch, record_type: RecordType) -> set[int]:
+    """The months of the records."""
+    at: list[Any] = batch.column(record_type.time_column).cast(pa.int64()).to_pylist()
+    return {month_of(second) for second in at}
 
 
 def _are_of(months: set[int], record_type: RecordType, batch: pa.RecordBatch) -> pa.BooleanArray:

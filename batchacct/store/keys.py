@@ -1,19 +1,19 @@
 """Records that no database can keep, or that nothing can have caused, are rejects.
 
 A key that is longer than an index may hold is refused by a database, with all its neighbours; a number that is damaged (of 2**63
-processors) makes no sum right any more, or fails.
+processors) makes no sum right any more, or fails, and so does a time that no calendar has.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import cast
+from typing import Any, cast
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from batchacct.errors import RecordError
-from batchacct.model import PART, TEXT, Record, RecordType
+from batchacct.model import INSTANT, INTEGER, PART, TEXT, Column, Record, RecordType
 from batchacct.parsing import Parsed
 from batchacct.parsing.contract import rejected
 from batchacct.store.columns import longest_of
@@ -63,15 +63,24 @@ def strange_rows(record_type: RecordType, batch: pa.RecordBatch, database: str =
 
 
 def _impossible(record_type: RecordType, batch: pa.RecordBatch) -> dict[int, str]:
-    """Rows with a number that nothing can have."""
+    """Rows with a number, or a time, that nothing can have."""
     found: dict[int, str] = {}
     for column in record_type.columns:
-        if column.most is None or not batch.num_rows:
+        greatest = column.greatest
+        if greatest is None or not batch.num_rows:
             continue
         values = batch.column(column.name)
-        least, greatest = pc.min(values).as_py(), pc.max(values).as_py()
-        if greatest is not None and (greatest > column.most or least < 0):
-            for row, value in enumerate(values.to_pylist()):
-                if value is not None and not 0 <= value <= column.most:
-                    found[row] = f"{column.name} is {value:,}; it is from 0 to {column.most:,}"
+        numbers: pa.Array[Any] = values.cast(INTEGER) if column.type == INSTANT else values
+        extremes = pc.min_max(numbers)
+        least, most = extremes["min"].as_py(), extremes["max"].as_py()
+        if most is not None and (most > greatest or least < 0):
+            for row, value in enumerate(numbers.to_pylist()):
+                if value is not None and not 0 <= value <= greatest:
+                    found[row] = _why_impossible(column, value)
     return found
+
+
+def _why_impossible(column: Column, value: int) -> str:
+    if column.type == INSTANT:
+        return f"{column.name} is {value:,} as Unix seconds; a time before 1970 or after 2099 is damage (or no seconds)"
+    return f"{column.name} is {value:,}; it is from 0 to {column.most:,}"

@@ -29,13 +29,16 @@ TABLES = tuple(RECORD_TABLES)
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is to be done for a table: the months it has, those to be made, and the months of rows that stay in the catch-all."""
+    """What is to be done for a table: the months it has, those to be made, and the months of rows that are in the catch-all: those
+    that go to their partitions then, and those that stay.
+    """
 
     table: str
     time: str
     there: tuple[Month, ...]
     wanted: tuple[Month, ...]
-    stay: tuple[Month, ...]
+    moved: tuple[Month, ...] = ()
+    stay: tuple[Month, ...] = ()
 
 
 def months(store: Store, connection: Connection, table: str) -> list[Month]:
@@ -58,17 +61,30 @@ def plan(store: Store, connection: Connection, table: str, ahead: int, now: int,
     current = Month.at(now)
     last = current + ahead
     waiting = list(_in_catch_alls(connection, partitions, table, time))
-    known = [*there[-1:], *waiting]
+    known = dict.fromkeys(waiting, "rows of {table} without a partition are")
+    known |= dict.fromkeys(there[-1:], "partition of {table} is that")
     if known and not force and current - max(known) > MOST_AHEAD:
+        newest = known[max(known)].format(table=table)
         raise ConfigError(
-            f"the clock of this host says {current}, and the newest month of {table} is {max(known)}: that would be "
-            f"{last - max(known)} partitions. Correct the clock; if it is right, say so with --force"
+            f"the clock of this host says {current}, and the last {newest} of {max(known)}: that would be "
+            f"{last - max(known)} partitions more. Correct the clock; if it is right, say so with --force"
         )
     first = there[-1] + 1 if there and there[-1] < current else current
     planned = {first + more for more in range(last - first + 1)}
     moved = {month for month in waiting if EARLIEST <= month <= last}
     stay = {month for month in waiting if month not in moved}
-    return Plan(table, time, tuple(there), tuple(sorted((planned | moved) - set(there))), tuple(sorted(stay)))
+    wanted = sorted((planned | moved) - set(there))
+    return Plan(table, time, tuple(there), tuple(wanted), tuple(sorted(moved)), tuple(sorted(stay)))
+
+
+def waiting(store: Store, connection: Connection, ahead: int, now: int) -> dict[str, list[Month]]:
+    """By table the months of rows that `keep` would take out of the catch-all: nobody made a partition for them in time."""
+    found: dict[str, list[Month]] = {}
+    for table in TABLES if store.dialect.partitions is not None else ():
+        planned = plan(store, connection, table, ahead, now, force=True)
+        if planned.moved:
+            found[table] = list(planned.moved)
+    return found
 
 
 def statements(store: Store, connection: Connection, planned: Plan) -> list[str]:
@@ -105,7 +121,7 @@ def add(store: Store, table: str, wanted: Sequence[Month]) -> None:
         with store.reading() as connection:
             there = set(months(store, connection, table))
             time = store.dialect.partitions.time_column(connection, table) or ""
-        for _ in carry_out(store, Plan(table, time, (), tuple(sorted(set(wanted) - there)), ())):
+        for _ in carry_out(store, Plan(table, time, (), tuple(sorted(set(wanted) - there)))):
             pass
 
 

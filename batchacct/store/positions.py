@@ -7,8 +7,10 @@ from collections.abc import Mapping
 
 from sqlalchemy import case, func, insert, or_, select, update
 
-from batchacct.following import Position
+from batchacct.errors import SourceError
+from batchacct.following import KnownPositions, Position
 from batchacct.model import text_of
+from batchacct.parsing.compressed import UndecodableError
 from batchacct.store.store import Store
 from batchacct.store.tables import followed_file, source_state
 
@@ -37,6 +39,28 @@ def note_place(store: Store, position: Position) -> None:
     if position.id is not None:
         with store.writing() as connection:
             connection.execute(update(table).where(table.c.id == position.id, elsewhere).values(place))
+
+
+def note_offset(store: Store, known: KnownPositions, position: Position) -> None:
+    """From where on a known file is to be read, if that is not behind what was read last."""
+    table = followed_file
+    values = {"offset": position.offset, "tail_length": position.tail_length, "tail_hash": position.tail_hash}
+    with store.writing() as connection:
+        connection.execute(update(table).where(table.c.id == position.id).values(values))
+    known.put(position)
+
+
+def note_damage(store: Store, known: KnownPositions, position: Position, error: SourceError) -> None:
+    """After an error of reading a file: if it is damaged, what was read of it may be wrong, and is read again once it is mended.
+
+    One that is merely cut short is read on. What was read of another copy stands.
+    """
+    cause = error.__cause__
+    stored = None if position.id is None else known.numbered(position.id)
+    if stored is None or stored.is_doubtful or not isinstance(cause, UndecodableError) or cause.damage is None:
+        return
+    if (stored.size, stored.modified_at) == (position.size, position.modified_at):
+        note_offset(store, known, stored.doubted())
 
 
 def note_state(store: Store, source: str, values: Mapping[str, object], lost_bytes: int = 0) -> None:

@@ -117,9 +117,12 @@ def preview(connection: Connection, dialect: Dialect) -> Iterator[str]:
 
 
 def _views(connection: Connection, dialect: Dialect) -> Iterable[str]:
-    """Views that show instants to people, made anew from the tables as they are now."""
+    """Views that show instants to people, made anew from the tables as they are now: new columns after those there were."""
+    there = set(inspect(connection).get_view_names()) if dialect.replaces_views else set()
     for name, table in _VIEWS.items():
-        query = select(*(_shown(column, dialect) for column in table.columns))
+        known = [column["name"] for column in inspect(connection).get_columns(name)] if name in there else []
+        columns = sorted(table.columns, key=lambda c: known.index(c.name) if c.name in known else len(known))
+        query = select(*(_shown(column, dialect) for column in columns))
         compiled = query.compile(dialect=connection.dialect, compile_kwargs={"literal_binds": True})
         if not dialect.replaces_views:
             yield f"DROP VIEW IF EXISTS {name}"

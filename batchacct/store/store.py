@@ -100,6 +100,16 @@ class Store:
         if found.version != schema.head():
             raise SchemaError(self._older(found.version))
 
+    def check_rights(self) -> None:
+        """Raises: StoreError if this account may not make temporary tables."""
+        with self.errors(), self.engine.connect() as connection:
+            grant = self.dialect.missing_grant(connection)
+        if grant is not None:
+            raise StoreError(
+                f"database {self.shown_url}: this account may not make temporary tables, as joining does, and storing "
+                f"records of which some are known. Have an administrator run: {grant};"
+            )
+
     def _state(self) -> schema.State:
         with self.engine.connect() as connection:
             return schema.state(connection, self.dialect)
@@ -229,6 +239,7 @@ def _advice(error: BaseException | None) -> str:
 
 _NOTHING_STORED = "Nothing was stored by this step; what it was to store is still in its source"
 _ADVICE = (
+    ("create temporary tables", "GRANT TEMPORARY on the database to this account; `batchacct config check` prints the statement"),
     (r"\(error 1045\)", "Check the user name and password in the connection file"),
     (r"\(error (1044|1142|1227|1370)\)", "Grant this user the rights that docs/how-to/databases.md lists"),
     (r"\(error 1049\)", "Create the database, as docs/how-to/databases.md says, or correct the database URL"),

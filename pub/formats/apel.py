@@ -1,9 +1,9 @@
-"""APEL individual job messages, v0.3 and v0.4, as apel/apel 2.5.0 loads them.
+"""APEL individual job messages, v0.2, v0.3 and v0.4, as apel/apel 2.5.0 loads them.
 
 A message is a header line and then records of `Field: value` lines, each ended by `%%`; times are Unix seconds,
 durations seconds, memory is KiB. One faulty record costs a whole message, and the sender is not told: so every record
 is checked here against what the loader and its database take, and a faulty one is refused alone. v0.4 differs in one
-line, `ServiceLevel: {hepscore23: 12.5}`.
+line, `ServiceLevel: {hepscore23: 12.5}`. v0.2 has fewer fields and knows Si2k and HEPSPEC alone.
 
 Sources: apel/apel (db/records/job.py, db/loader, schemas/server.sql), EGI documentation "Grid Accounting".
 """
@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pub.formats.text import Mask, Sheet, blanked, content_of, joined, stripped, valid
+from pub.formats.text import Sheet, blanked, content_of, holds, joined, stripped, valid
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -32,8 +32,7 @@ ALLOWED_AHEAD_S = 2 * 86_400
 
 BENCHMARKS = ("Si2k", "HEPSPEC", "HEPscore23")
 
-_BENCHMARK_KEYS = pa.array([name.lower() for name in BENCHMARKS])
-_BENCHMARK_NAMES = pa.array(BENCHMARKS)
+_VO_NAME = r"^[A-Za-z0-9._-]+$"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +68,7 @@ def fqan(sheet: Sheet, field: Field, values: Values) -> Values:
     What is no path is left out because the loader would take the whole of it for the VO, whatever the VO line says.
     """
     texts, lengths = stripped(values)
-    no_path = (lengths >= 0) & ~_true(pc.starts_with(texts, "/"))
+    no_path = (lengths >= 0) & ~holds(pc.starts_with(texts, "/"))
     sheet.note_left_out(no_path, f"{field.label}: does not begin with `/`")
     too_long = (lengths > field.limit) & ~no_path
     if too_long.any():
@@ -97,23 +96,28 @@ def memory(sheet: Sheet, field: Field, values: Values) -> Values:
 
 def instant(sheet: Sheet, field: Field, values: Values) -> Values:
     sheet.refuse(~valid(values), f"{field.label} is missing")
-    sheet.refuse(_true(pc.less(values, pa.scalar(1))), f"{field.label} is not after 1970-01-01T00:00:00Z")
+    sheet.refuse(holds(pc.less(values, pa.scalar(1))), f"{field.label} is not after 1970-01-01T00:00:00Z")
     return values.cast(pa.string())
 
 
-def benchmark_name(sheet: Sheet, field: Field, values: Values) -> Values:
-    """The benchmark as the loader's documentation spells it; another one refuses the row."""
-    position = pc.index_in(pc.utf8_lower(values), value_set=_BENCHMARK_KEYS)
-    sheet.refuse(~valid(values), f"{field.label} is missing")
-    sheet.refuse(~valid(position), f"{field.label} is none of {', '.join(BENCHMARKS)}")
-    return _BENCHMARK_NAMES.take(position)
+def benchmark_of(*names: str) -> Rule:
+    """The benchmark as the loader's documentation spells it; one of no such name refuses the row."""
+    keys, spelled = pa.array([name.lower() for name in names]), pa.array(names)
+
+    def benchmark_name(sheet: Sheet, field: Field, values: Values) -> Values:
+        position = pc.index_in(pc.utf8_lower(values), value_set=keys)
+        sheet.refuse(~valid(values), f"{field.label} is missing")
+        sheet.refuse(~valid(position), f"{field.label} is none of {', '.join(names)}")
+        return spelled.take(position)
+
+    return benchmark_name
 
 
 def benchmark(sheet: Sheet, field: Field, values: Values) -> Values:
     return sheet.decimal(field.label, values)
 
 
-BENCHMARK_NAME = Field("ServiceLevelType", "service_level_type", benchmark_name)
+BENCHMARK_NAME = Field("ServiceLevelType", "service_level_type", benchmark_of(*BENCHMARKS))
 BENCHMARK = Field("ServiceLevel", "service_level", benchmark)
 
 FIELDS = (
@@ -143,13 +147,22 @@ FIELDS = (
 )
 """A record's lines in the order in which they are written."""
 
+_SINCE_03 = ("MachineName", "Queue", "VO", "VOGroup", "VORole", "InfrastructureDescription", "InfrastructureType")
+
+FIELDS_02 = tuple(
+    Field("ServiceLevelType", "service_level_type", benchmark_of("Si2k", "HEPSPEC")) if field is BENCHMARK_NAME else field
+    for field in FIELDS
+    if field.label not in _SINCE_03
+)
+"""Those of v0.2: the VO is in the FQAN alone, and grid and local jobs look alike."""
+
 
 def checked(sheet: Sheet, fields: Sequence[Field], records: pa.RecordBatch, now: int) -> dict[str, Values]:
     """The lines of these fields as texts, by label; what is refused or left out is told to the sheet."""
     lines = {field.label: field.rule(sheet, field, records.column(field.column)) for field in fields}
     start_at, end_at = records.column("start_at"), records.column("end_at")
-    sheet.refuse(_true(pc.greater(start_at, end_at)), "StartTime is after EndTime")
-    sheet.refuse(_true(pc.greater(end_at, pa.scalar(now + ALLOWED_AHEAD_S))), "EndTime is more than 2 days ahead")
+    sheet.refuse(holds(pc.greater(start_at, end_at)), "StartTime is after EndTime")
+    sheet.refuse(holds(pc.greater(end_at, pa.scalar(now + ALLOWED_AHEAD_S))), "EndTime is more than 2 days ahead")
     identities = [lines[label] for label in ("FQAN", "VO") if label in lines]
     if identities:
         known = np.logical_or.reduce([valid(texts) for texts in identities])
@@ -157,7 +170,19 @@ def checked(sheet: Sheet, fields: Sequence[Field], records: pa.RecordBatch, now:
     return lines
 
 
-def message_of(header: str, records: pa.StringArray) -> bytes:
+def with_fqan(records: pa.RecordBatch) -> pa.RecordBatch:
+    """For layouts without a field for the VO: the records with the FQAN of every member, `/vo`, where only a VO is known.
+
+    A text that cannot be the name of a VO makes none.
+    """
+    vo = records.column("vo")
+    named = pc.match_substring_regex(vo, _VO_NAME).fill_null(False)
+    of_vo = pc.if_else(named, joined("/", vo), pa.scalar(None, pa.string()))
+    at = records.schema.get_field_index("fqan")
+    return records.set_column(at, records.schema.field(at), pc.coalesce(records.column("fqan"), of_vo))
+
+
+def message_of(header: str, records: Values) -> bytes:
     """A message: the header line and the records, as bytes; every record is ASCII already."""
     return b"%s\n%s" % (header.encode("ascii"), content_of(records))
 
@@ -169,7 +194,9 @@ class ApelFormat:
     name: str
     doc: str
     header: str
+    fields: tuple[Field, ...] = FIELDS
     benchmark_as_dictionary: bool = False
+    wants: frozenset[str] = frozenset()
 
     def render(self, records: pa.RecordBatch, now: int) -> Rendered:
         """`USAGE_RECORD` rows to text, each checked against the loader's rules; `now` is Unix time.
@@ -177,23 +204,24 @@ class ApelFormat:
         A batch is at most some 100,000 rows: the texts are one Arrow array, and that holds 2 GiB.
         """
         sheet = Sheet(records.num_rows)
-        lines = checked(sheet, FIELDS, records, now)
+        lines = checked(sheet, self.fields, with_fqan(records) if self.fields is FIELDS_02 else records, now)
         if self.benchmark_as_dictionary:
             name = pc.ascii_lower(lines.pop(BENCHMARK_NAME.label))
             figure = lines[BENCHMARK.label]
             lines[BENCHMARK.label] = joined("{", name, ": ", figure, "}")
         return sheet.rendered(lines.items())
 
-    def message(self, records: pa.StringArray) -> bytes:
+    def message(self, records: Values) -> bytes:
         """One message of these record texts (at least one, none of them null)."""
         return message_of(self.header, records)
 
 
-def _true(condition: Values) -> Mask:
-    """Where the condition holds; null does not."""
-    return np.asarray(condition.fill_null(False).to_numpy(zero_copy_only=False), dtype=np.bool_)
-
-
+APEL_02 = ApelFormat(
+    "apel-0.2",
+    "APEL individual job messages, v0.2: no VO beside the FQAN, no queue, no infrastructure; Si2k and HEPSPEC alone",
+    "APEL-individual-job-message: v0.2",
+    FIELDS_02,
+)
 APEL_03 = ApelFormat(
     "apel-0.3", "APEL individual job messages, v0.3: what every receiver takes", "APEL-individual-job-message: v0.3"
 )

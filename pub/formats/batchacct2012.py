@@ -11,16 +11,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import pyarrow as pa
-import pyarrow.compute as pc
-
 from batchacct.errors import ConfigError
 from pub.formats.apel import FIELDS as APEL_FIELDS
-from pub.formats.apel import Field, checked, message_of, text
-from pub.formats.text import Sheet, joined
+from pub.formats.apel import Field, checked, message_of, text, with_fqan
+from pub.formats.text import Sheet
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from pub.formats.contract import Rendered
+    from pub.formats.text import Values
 
 _APEL = {field.label: field for field in APEL_FIELDS}
 _ORDER = (
@@ -42,8 +42,6 @@ _ORDER = (
 
 FIELDS = (*(_APEL[label] for label in _ORDER), Field("Infrastructure", "infrastructure_type", text, 20))
 """Every field of the layout, in the order in which they are written."""
-
-_VO_NAME = r"^[A-Za-z0-9._-]+$"
 
 WITHHELD = ("LocalUserId", "GlobalUserName")
 """Named in the settings of 2012, and never written."""
@@ -70,6 +68,7 @@ class Batchacct2012:
     name = "batchacct-2012"
     doc = "the 2012 batchacct's messages, v1.1: selected fields"
     header = "APEL-individual-job-message: v1.1"
+    wants: frozenset[str] = frozenset()
 
     def __init__(self, fields: tuple[str, ...] | None = None) -> None:
         labels = {field.label for field in FIELDS}
@@ -83,20 +82,11 @@ class Batchacct2012:
     def render(self, records: pa.RecordBatch, now: int) -> Rendered:
         """`USAGE_RECORD` rows to text, each checked against the loader's rules; `now` is Unix time."""
         sheet = Sheet(records.num_rows)
-        return sheet.rendered(checked(sheet, self.fields, _with_fqan(records), now).items())
+        return sheet.rendered(checked(sheet, self.fields, with_fqan(records), now).items())
 
-    def message(self, records: pa.StringArray) -> bytes:
+    def message(self, records: Values) -> bytes:
         """One message of these record texts (at least one, none of them null)."""
         return message_of(self.header, records)
-
-
-def _with_fqan(records: pa.RecordBatch) -> pa.RecordBatch:
-    """The records with an FQAN where only a VO is known; a text that cannot be the name of one makes none."""
-    vo = records.column("vo")
-    named = pc.match_substring_regex(vo, _VO_NAME).fill_null(False)
-    of_vo = pc.if_else(named, joined("/", vo), pa.scalar(None, pa.string()))
-    at = records.schema.get_field_index("fqan")
-    return records.set_column(at, records.schema.field(at), pc.coalesce(records.column("fqan"), of_vo))
 
 
 BATCHACCT_2012 = Batchacct2012()

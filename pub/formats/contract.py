@@ -1,18 +1,36 @@
-"""What a message format is: checks records against what the receiver takes, and writes them as text."""
+"""What a message format is: checks records against what the receiver takes, and writes them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import pyarrow as pa
 
 from batchacct.model import INTEGER, REAL, TEXT, Column, RecordType
 
+if TYPE_CHECKING:
+    from pub.summaries import Cell, Sums
+
+ON_REQUEST = (
+    Column("global_job_id", TEXT, "the computing element's own job id"),
+    Column("job_name", TEXT, "name the user gave, null where names are withheld"),
+    Column("state", TEXT, "how it ended, a state of a job record"),
+    Column("exit_code", INTEGER, "exit code of the job, 0 to 255"),
+    Column("submit_at", INTEGER, "submission, Unix time", "s"),
+    Column("cpu_user_s", REAL, "user CPU time of all processes", "s"),
+    Column("cpu_system_s", REAL, "system CPU time of all processes", "s"),
+    Column("exec_hosts", TEXT, "execution hosts, JSON list of `slots*host`"),
+    Column("gpu_count", INTEGER, "GPUs allocated", "GPUs"),
+    Column("gpu_model", TEXT, "model of the GPUs"),
+)
+"""The last columns of a usage record: read from the store only for a format that `wants` them, else null."""
+
 USAGE_RECORD = RecordType(
     "usage_record",
-    "one job as it is published: the wide record, which exists only on its way into a message",
+    "one job as it is published: the wide record, which exists only on its way into a message; "
+    f"the columns from `{ON_REQUEST[0].name}` on are filled only for formats that write them",
     "end_at",
     (
         Column("job_id", INTEGER, "the store's number of the job record", required=True),
@@ -40,6 +58,7 @@ USAGE_RECORD = RecordType(
         Column("memory_virtual_kib", INTEGER, "peak virtual memory", "KiB"),
         Column("service_level_type", TEXT, "Si2k, HEPSPEC or HEPscore23"),
         Column("service_level", REAL, "benchmark of one core"),
+        *ON_REQUEST,
     ),
 )
 
@@ -48,11 +67,12 @@ USAGE_RECORD = RecordType(
 class Rendered:
     """Usage records as a format writes them.
 
-    records: one text a row of the input, null where it is refused; reasons: one text a row, null where it is not refused;
+    records: one value a row of the input, null where it is refused: a text, or what else the format makes its messages of (a
+    binary one makes structs); reasons: one text a row, null where it is not refused;
     left_out: optional values that the receiver could not hold and that were therefore left out, by `field: reason`.
     """
 
-    records: pa.StringArray
+    records: pa.Array[Any]
     reasons: pa.StringArray
     left_out: Mapping[str, int] = field(default_factory=dict)
 
@@ -65,8 +85,40 @@ class Format(Protocol):
     @property
     def doc(self) -> str: ...
 
-    def render(self, records: pa.RecordBatch, now: int) -> Rendered:
-        """`USAGE_RECORD` rows to text, each checked against the receiver's rules; `now` is Unix time, for times ahead of it."""
+    @property
+    def wants(self) -> frozenset[str]:
+        """Names of the columns of `ON_REQUEST` that the format writes."""
+        return frozenset()
 
-    def message(self, records: pa.StringArray) -> bytes:
-        """One message of these record texts (at least one, none of them null)."""
+    def render(self, records: pa.RecordBatch, now: int) -> Rendered:
+        """`USAGE_RECORD` rows, each checked against the receiver's rules; `now` is Unix time, for times ahead of it."""
+
+    def message(self, records: pa.Array[Any]) -> bytes:
+        """One message of these rendered records (at least one, none of them null)."""
+
+
+SUMMARY_FORMATS = "batchacct.summary_formats"
+"""The group of entry points of formats of summaries."""
+
+
+@dataclass(frozen=True, slots=True)
+class RenderedSummaries:
+    """Cells as a format writes them: one text a record, and how many jobs are in cells that are refused, by reason."""
+
+    records: list[str]
+    refused: Mapping[str, int]
+
+
+class SummaryFormat(Protocol):
+    """Anything registered under `SUMMARY_FORMATS`."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def doc(self) -> str: ...
+
+    def render(self, cells: Mapping[Cell, Sums]) -> RenderedSummaries:
+        """The cells as records, always in the same order, each checked against what the receiver can keep."""
+
+    def message(self, records: Iterable[str]) -> bytes:
+        """One message of these record texts (at least one)."""

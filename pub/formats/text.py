@@ -25,13 +25,14 @@ if TYPE_CHECKING:
     from typing import Any
 
     Values = pa.Array[Any]
+    Part = tuple[str, Values, str]
+    """A column of texts, and what stands before and after each of them; a row without a value has none of the three."""
 
 Mask = npt.NDArray[np.bool_]
 
 LARGEST_INTEGER = 2**31 - 1
 
 _BLANK = 0x20
-_PERCENT = 0x25
 _TILDE = 0x7E
 _NULL_WORDS = pa.array(["none", "null"])
 _NULL_WORD_BYTES = 4
@@ -43,13 +44,19 @@ _LARGEST_THOUSANDTHS = 9_999_999_999
 
 def escaped(values: Values) -> Values:
     """The texts as they may be written, see the module; nulls stay null."""
-    _, codes = _offsets_and_bytes(values)
-    if not codes.size or (codes.min() >= _BLANK and codes.max() <= _TILDE and not (codes == _PERCENT).any()):
+    if all_printable(values, b"%"):
         return values
     raw = values.cast(pa.binary())
     unsafe = cast("pa.BooleanArray", pc.match_substring_regex(raw, _UNSAFE).fill_null(False))
     texts = pa.array([_escape(unit.as_py()) for unit in raw.filter(unsafe)], pa.string())
     return cast("Values", pc.replace_with_mask(values, unsafe, texts))
+
+
+def all_printable(values: Values, but: bytes) -> bool:
+    """Whether the texts are of printable ASCII alone, and of none of the bytes `but`."""
+    _, codes = _offsets_and_bytes(values)
+    within = not codes.size or bool(codes.min() >= _BLANK and codes.max() <= _TILDE)
+    return within and not any((codes == byte).any() for byte in but)
 
 
 def _escape(raw: bytes) -> str:
@@ -67,8 +74,8 @@ def joined(*pieces: Values | str) -> Values:
     return cast("Values", pc.binary_join_element_wise(*pieces, ""))  # type: ignore[call-overload]
 
 
-def content_of(values: pa.StringArray) -> memoryview:
-    """The bytes of all texts, one after the other, where they are; none of them is null."""
+def content_of(values: Values) -> memoryview:
+    """The bytes of all texts, one after the other, where they are; a null has none."""
     return _offsets_and_bytes(values)[1].data
 
 
@@ -94,11 +101,20 @@ def blanked(values: Values, mask: Mask) -> Values:
     return pc.if_else(pa.array(mask), pa.scalar(None, values.type), values) if mask.any() else values
 
 
-class Sheet:
-    """The rows of one batch on their way to text: which are refused and why, and which optional values are left out."""
+def holds(condition: Values) -> Mask:
+    """Where the condition holds; null does not."""
+    return np.asarray(condition.fill_null(False).to_numpy(zero_copy_only=False), dtype=np.bool_)
 
-    def __init__(self, rows: int) -> None:
+
+class Sheet:
+    """The rows of one batch on their way out: which are refused and why, and which optional values are left out.
+
+    `jobs`: for how many jobs a row stands, where it stands for several; they are what is counted.
+    """
+
+    def __init__(self, rows: int, jobs: npt.NDArray[np.int64] | None = None) -> None:
         self._rows = rows
+        self._jobs = jobs
         self._reasons: list[str] = []
         self._reason_of_row = np.full(rows, -1, dtype=np.int32)
         self._left_out: list[tuple[Mask, str]] = []
@@ -136,20 +152,23 @@ class Sheet:
             unfit |= null_words
         return blanked(texts, unfit)
 
-    def integer(self, label: str, values: Values, *, required: bool) -> Values:
-        """A number the receiver keeps in 32 bits; outside them it refuses the row, as does its absence if required."""
+    def integer(self, label: str, values: Values, *, required: bool, most: int = LARGEST_INTEGER) -> Values:
+        """A number the receiver keeps in 32 bits, or as stated; else it refuses the row, as does its absence if required."""
         absent = ~valid(values)
         if required:
             self.refuse(absent, f"{label} is missing")
-        self.refuse(_out_of_range(values) & ~absent, f"{label} is negative or over {LARGEST_INTEGER}")
+        self.refuse(_out_of_range(values, most) & ~absent, f"{label} is negative or over {most}")
         return values.cast(pa.string())
 
-    def size(self, label: str, values: Values) -> Values:
-        """An optional number that is left out, and counted, where it is unknown or the receiver could not keep it."""
-        absent = ~valid(values)
-        unfit = _out_of_range(values) & ~absent
-        self.note_left_out(absent, f"{label}: not known")
-        self.note_left_out(unfit, f"{label}: negative or over {LARGEST_INTEGER}")
+    def size(self, label: str, values: Values, *, most: int = LARGEST_INTEGER) -> Values:
+        """As `optional`, of a number that nearly every job has: its absence is counted, too."""
+        self.note_left_out(~valid(values), f"{label}: not known")
+        return self.optional(label, values, most=most)
+
+    def optional(self, label: str, values: Values, *, most: int = LARGEST_INTEGER) -> Values:
+        """An optional number that is left out, and counted, where the receiver could not keep it."""
+        unfit = _out_of_range(values, most) & valid(values)
+        self.note_left_out(unfit, f"{label}: negative or over {most}")
         return blanked(values, unfit).cast(pa.string())
 
     def decimal(self, label: str, values: Values) -> Values:
@@ -166,32 +185,48 @@ class Sheet:
 
     def rendered(self, lines: Iterable[tuple[str, Values]]) -> Rendered:
         """The rows as records: the lines in the order given, without those that are null, each record ended by `%%`."""
-        texts = _records(list(lines), self._rows)
+        return self.finished([*((f"{label}: ", values, "\n") for label, values in lines), "%%\n"])
+
+    def finished(self, parts: Iterable[Part | str]) -> Rendered:
+        """The rows as records put together of these parts, and what was refused and left out on the way."""
+        return self.told_of(assembled(parts, self._rows))
+
+    def told_of(self, records: Values) -> Rendered:
+        """These records, one a row, and what was refused and left out on the way."""
         refused = self._reason_of_row >= 0
         reasons = pa.array(self._reasons, pa.string()).take(pa.array(self._reason_of_row, pa.int32(), mask=~refused))
         counts: Counter[str] = Counter()
         for mask, what in self._left_out:
-            counts[what] += int(np.count_nonzero(mask & ~refused))
+            counts[what] += self._count(mask & ~refused)
         left_out = {what: n for what, n in counts.items() if n}
-        return Rendered(cast("pa.StringArray", blanked(texts, refused)), reasons, left_out)
+        return Rendered(blanked(records, refused), reasons, left_out)
+
+    def _count(self, mask: Mask) -> int:
+        return int(np.count_nonzero(mask) if self._jobs is None else self._jobs[mask].sum())
 
 
-def _records(lines: list[tuple[str, Values]], rows: int) -> Values:
-    """One record a row. A line that some rows lack is joined by itself, so that its label goes with its value."""
+def assembled(parts: Iterable[Part | str], rows: int) -> Values:
+    """One text a row: literal texts, and columns with what is around each value; nothing where a column is null.
+
+    A column that some rows lack is joined by itself, so that what is around it goes with its value.
+    """
     pieces: list[Values | str] = []
     literal = ""
-    for label, values in lines:
+    for part in parts:
+        if isinstance(part, str):
+            literal += part
+            continue
+        before, values, after = part
         if values.null_count == rows:
             continue
         if (common := _common_value(values)) is not None:
-            literal += f"{label}: {common}\n"
+            literal += f"{before}{common}{after}"
         elif values.null_count:
-            pieces += [literal, joined(f"{label}: ", values, "\n")]
+            pieces += [literal, joined(before, values, after)]
             literal = ""
         else:
-            pieces += [f"{literal}{label}: ", values]
-            literal = "\n"
-    literal += "%%\n"
+            pieces += [f"{literal}{before}", values]
+            literal = after
     if not pieces:
         return pa.repeat(literal, rows)
     texts = pc.binary_join_element_wise(*pieces, literal, "", null_handling="replace", null_replacement="")  # type: ignore[call-overload]
@@ -241,6 +276,12 @@ def _null_words(values: Values, lengths: npt.NDArray[np.int32]) -> Mask:
     return found
 
 
-def _out_of_range(values: Values) -> Mask:
+def outside(values: Values, least: int, most: int) -> Mask:
+    """Where a number is less, or more; null is neither."""
+    numbers = values.fill_null(least).to_numpy(zero_copy_only=False)
+    return np.asarray((numbers < least) | (numbers > most))
+
+
+def _out_of_range(values: Values, most: int) -> Mask:
     numbers = values.fill_null(0).to_numpy(zero_copy_only=False)
-    return np.asarray(numbers.view(np.uint64) > LARGEST_INTEGER)
+    return np.asarray(numbers.view(np.uint64) > most)

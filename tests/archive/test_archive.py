@@ -21,7 +21,7 @@ from batchacct.parsing import Parsed
 from batchacct.store import Origin, Store, append
 from batchacct.store.tables import archived_month, part, setting
 from cpuhours.query import usage_by
-from tests.archive.farms import archive, left, same
+from tests.archive.farms import archive, left, new_site, same
 from tests.archive.test_purge import APRIL, JULY, MARCH, purge, site_of
 from tests.pub.site import DAY, HOUR, Site, a_job, an_identity, dumped
 from tests.records import job, parsed, rows
@@ -107,6 +107,48 @@ def test_the_identity_of_a_chain_of_runs_stays_with_its_last_run(store: Store, t
     site.assert_balanced()
 
 
+def live_a_chain(site: Site, *, archived: bool) -> list[bytes]:
+    """Runs of 80 days, with an identity told at the first submission; the last comes when all else is archived; it is corrected."""
+    ends = [MARCH + n * DAY for n in (5, 85, 165, 245)]
+
+    def run(number: int, state: str, **columns: object) -> None:
+        times = {"submit_at": ends[number], "start_at": ends[number] + 60, "end_at": ends[number + 1]}
+        site.jobs(a_job(70, lrms="Slurm", state=state, record_key=f"c1:70:{number}", **times, **columns))
+
+    def publish(at: int) -> None:
+        site.read_to_end(at)
+        site.publish(at)
+
+    for number in (0, 1):
+        run(number, "requeued")
+    site.identities(an_identity(70, "/CN=Chain", recorded_at=ends[0]))
+    publish(ends[2] + DAY)
+    if archived:
+        archive(site, ends[2] + 40 * DAY)
+        assert left(site.store) == {"job": 0, "identity": 0, "part": 0}
+    run(2, "completed")
+    publish(ends[3] + DAY)
+    if archived:
+        archive(site, ends[3] + 2 * DAY)
+        assert left(site.store) == {"job": 1, "identity": 1, "part": 0}, "what the ledger refers to stays with the run"
+        assert site.names()[-1] == "/CN=Chain"
+    run(2, "completed", cpu_duration_s=950)
+    publish(ends[3] + 3 * DAY)
+    site.assert_balanced()
+    return [taken.payload for taken in site.postbox.taken]
+
+
+def test_a_later_run_of_a_chain_is_published_as_if_nothing_were_archived(store: Store, tmp_path: Path) -> None:
+    site = new_site(store, tmp_path)
+    before = live_a_chain(site, archived=False)
+    vos = usage_by(store, by="vo").to_dict("records")
+    site.emptied()
+    assert live_a_chain(site, archived=True) == before
+    assert same(usage_by(store, by="vo").to_dict("records"), vos)
+    assert len(before) == 3
+    assert all(b"/CN=Chain" in payload and b"VO: atlas" in payload for payload in before)
+
+
 def test_parts_that_wait_stay(store: Store, tmp_path: Path) -> None:
     site = site_of(store, tmp_path)
     some = [a_part(number, logged_at=MARCH + HOUR) for number in (1, 2, 3)]
@@ -129,6 +171,9 @@ def test_a_log_of_an_archived_month_is_refused(store: Store, tmp_path: Path) -> 
     before = dumped(store)
     with pytest.raises(HorizonError, match=r"source lsf: lsf holds records of 2025-03, archived.*batchacct db recall 2025-03"):
         site.jobs(a_job(10, submit_at=MARCH + DAY))
+    both = "run `batchacct db recall 2025-03` and `batchacct db recall 2025-04` first"
+    with pytest.raises(HorizonError, match=f"holds records of 2025-03, 2025-04, archived.*{both}"):
+        site.jobs(a_job(10, submit_at=MARCH + DAY), a_job(11, submit_at=APRIL + DAY))
     assert dumped(store) == before
 
 

@@ -1,4 +1,4 @@
-"""Killed anywhere while it archives or purges, and run again: nothing is lost, nothing doubled, no half file believed.
+"""Killed anywhere while it archives, recalls or purges, and run again: nothing is lost, nothing doubled, no half file believed.
 
 `make crash` kills 500 times on each database (BATCHACCT_KILLS); the counts are told at the end of the run.
 """
@@ -8,31 +8,32 @@ from __future__ import annotations
 import os
 import random
 import re
+import shutil
 import time
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import func, insert, select
 
 import batchacct
 from batchacct.archive.recalling import one_of, recall
-from batchacct.archive.whole_months import recall_month
 from batchacct.clock import NOW_VARIABLE
 from batchacct.config import PATH_VARIABLE
 from batchacct.errors import BusyError
 from batchacct.model import JOB
 from batchacct.store import Store, partitions
 from batchacct.store.months import Month
-from batchacct.store.tables import RECORD_TABLES, archive_leftover, archived_month, recalled
+from batchacct.store.tables import RECORD_TABLES, archive_leftover, archived_month, metadata, recalled
 from cpuhours.query import usage_by
 from tests.archive.farms import same
 from tests.archive.test_purge import APRIL, JULY, MARCH, found_names, site_of
 from tests.faults.forks import Forked, Forks
 from tests.fix_counts import RecordProperty, record_counts
-from tests.pub.site import DAY, Site, a_job, an_identity
+from tests.pub.site import DAY, Site, a_job, an_identity, dumped
 
 ARCHIVE_POINTS = (
     "archive.begun",
@@ -112,10 +113,10 @@ class Interrupted:
         return (self.folder / "log").read_text(encoding="utf-8") if (self.folder / "log").exists() else ""
 
 
-def asked(site: Site) -> dict[str, Any]:
-    users = usage_by(site.store, by="user").drop(columns=["user"])
-    answers: dict[str, Any] = {by: usage_by(site.store, by=by).to_dict("records") for by in ("vo", "day")}
-    return answers | {"users": sorted(map(repr, users.itertuples(index=False, name=None))), "books": site.books()}
+def asked(site: Site, begin: int | None = None) -> dict[str, Any]:
+    """The books, and what ended since by VO, day and user, whose names may change: in one question, as each takes its time."""
+    sums = usage_by(site.store, by=("vo", "day", "user"), begin=begin).drop(columns=["user"])
+    return {"sums": sorted(map(repr, sums.itertuples(index=False, name=None))), "books": site.books()}
 
 
 @pytest.fixture
@@ -126,10 +127,9 @@ def interrupted(store: Store, tmp_path: Path, forks: Forks) -> Callable[..., Int
         for name in partitions.TABLES:
             partitions.add(store, name, [Month.at(MARCH), Month.at(APRIL)])
         site = site_of(store, tmp_path)
-        for number in range(100, 160):
-            at = MARCH + number * 3600
-            site.jobs(a_job(number, submit_at=at, queue="normal"))
-            site.identities(an_identity(number, recorded_at=at))
+        numbers = range(100, 160)
+        site.jobs(*(a_job(number, submit_at=MARCH + number * 3600, queue="normal") for number in numbers))
+        site.identities(*(an_identity(number, recorded_at=MARCH + number * 3600) for number in numbers))
         site.publish(APRIL + 40 * DAY)
         archive = tmp_path / "archive"
         url = store.engine.url.render_as_string(hide_password=False)
@@ -208,29 +208,108 @@ def test_killed_while_a_month_is_recalled(interrupted: Callable[..., Interrupted
     finished(at)
 
 
+@dataclass
+class Chance:
+    """Kills commands at moments of what each takes when it is left alone."""
+
+    at: Interrupted
+    moments: random.Random
+    takes_s: dict[str, float] = field(default_factory=dict)
+    told: Counter[str] = field(default_factory=Counter)
+
+    def undisturbed(self, *arguments: str) -> None:
+        began = time.monotonic()
+        assert self.at.run(*arguments) == 0, self.at.said()
+        self.takes_s[arguments[0]] = time.monotonic() - began
+
+    def has_ended(self, *arguments: str) -> bool:
+        """Whether the command came to its end, and did what it is for; else it was killed, or refused."""
+        process = self.at.start(*arguments)
+        if not process.has_ended(within_s=self.takes_s[arguments[0]] * self.moments.random()):
+            process.kill()
+            self.told[f"kills of {arguments[0]}"] += 1
+            return False
+        status = process.wait()
+        assert status in {0, BusyError.exit_code}, self.at.said()
+        self.told["refused as the lock was still held"] += status != 0
+        assert self.told["refused as the lock was still held"] < 10 + self.kills, self.at.said()
+        return status == 0
+
+    @property
+    def kills(self) -> int:
+        return sum(count for what, count in self.told.items() if what.startswith("kills"))
+
+
 def test_killed_at_any_moment(interrupted: Callable[..., Interrupted], record_property: RecordProperty) -> None:
     """Archived, recalled, archived again ..., and killed in the middle of it."""
     at = interrupted()
-    moments = random.Random(5)
-    began = time.monotonic()
-    assert at.run("archive", "--clock-is-right") == 0, at.said()
-    longest = time.monotonic() - began
-    kills = refused = rounds = 0
-    while kills < KILLS:
-        if at.check()["in tables"] == 0:
-            rounds += 1
-            for month in (MARCH, APRIL):
-                recall_month(at.site.store, at.site.config, month, JULY)
-        process = at.start("archive", "--clock-is-right")
-        if process.has_ended(within_s=longest * moments.random()):
-            status = process.wait()
-            refused += status == BusyError.exit_code
-            assert status in {0, BusyError.exit_code}, at.said()
-            assert refused < 10 + kills, at.said()
-            continue
-        process.kill()
-        kills += 1
+    chance = Chance(at, random.Random(5))
+    chance.undisturbed("archive", "--clock-is-right")
+    chance.undisturbed("recall", "2025-03")
+    while chance.kills < KILLS:
+        if at.check()["in tables"]:
+            chance.told["times archived"] += chance.has_ended("archive", "--clock-is-right")
+        else:
+            chance.has_ended("recall", chance.moments.choice(("2025-03", "2025-04")))
     assert at.run("archive", "--clock-is-right") == 0, at.said()
     finished(at)
-    name = f"kills while archiving on {at.site.store.dialect.name}"
-    record_counts(record_property, name, {"kills": kills, "refused as the lock was still held": refused, "times archived": rounds})
+    record_counts(record_property, f"kills while archiving on {at.site.store.dialect.name}", chance.told)
+
+
+@dataclass
+class Saved:
+    """A site's database and archive as they were, to begin with them anew."""
+
+    site: Site
+    kept: Path
+
+    def __post_init__(self) -> None:
+        self.tables = dumped(self.site.store)
+        shutil.copytree(self.site.config.archive.path, self.kept)
+
+    def restore(self) -> None:
+        self.site.emptied()
+        with self.site.store.writing() as connection:
+            for table in metadata.sorted_tables:
+                rows = [dict(zip(table.c.keys(), row, strict=True)) for row in self.tables[table.name]]
+                if rows:
+                    connection.execute(insert(table), rows)
+        shutil.rmtree(self.site.config.archive.path)
+        shutil.copytree(self.kept, self.site.config.archive.path)
+
+
+def test_purging_is_killed_at_any_moment(interrupted: Callable[..., Interrupted], record_property: RecordProperty) -> None:
+    """Files of March go, names go out of those of April and of a job of it in the table; from the same state again and again."""
+    at = interrupted('personal_data = 0\narchive_for = "80d"')
+    store = at.site.store
+    assert at.run("archive", "--clock-is-right") == 0, at.said()
+    with store.writing() as connection:
+        recall(connection, JOB, one_of("join_id", ["20"]))
+    saved, wanted = Saved(at.site, at.folder / "kept"), asked(at.site, APRIL)
+    assert found_names(at.site).keys() >= {"job", "identity"}
+    chance = Chance(at, random.Random(7))
+    chance.undisturbed("purge", "--clock-is-right")
+    purged(at)
+    saved.restore()
+    while chance.kills < KILLS:
+        if chance.has_ended("purge", "--clock-is-right"):
+            chance.told["times purged"] += 1
+            purged(at)
+            saved.restore()
+        assert same(asked(at.site, APRIL), wanted), at.said()
+    assert at.run("purge", "--clock-is-right") == 0, at.said()
+    purged(at)
+    assert same(asked(at.site, APRIL), wanted)
+    record_counts(record_property, f"kills while purging on {store.dialect.name}", chance.told)
+
+
+def purged(at: Interrupted) -> None:
+    """No name is left, and no file but those in force; what was in the files of March is in the books."""
+    assert found_names(at.site) == {}, at.said()
+    with at.site.store.reading() as connection:
+        assert connection.execute(select(archive_leftover)).all() == []
+        rows = connection.execute(select(archived_month)).all()
+    assert sorted(row.purged_records for row in rows) == [0, 0, 61, 63]
+    there = {path.name for path in at.site.config.archive.path.rglob("*.parquet")}
+    assert there == {row.file_name for row in rows} - {None}
+    assert len(there) == 2

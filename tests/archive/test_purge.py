@@ -156,6 +156,18 @@ def test_files_go_and_their_sums_stay(store: Store, tmp_path: Path) -> None:
     assert purge(site).gone == []
 
 
+def test_a_dry_run_lists_no_names_in_files_that_go(store: Store, tmp_path: Path) -> None:
+    site = site_of(store, tmp_path, archive_for="80d", personal_data="30d")
+    archive(site, JULY)
+    would = purge(site, dry_run=True)
+    assert {(one.what, one.month, one.records) for one in would.gone if one.month is not None} == {
+        ("file of job records", MARCH, 3), ("names in file of job records", APRIL, 3),
+        ("file of identity records", MARCH, 1), ("names in file of identity records", APRIL, 1),
+    }  # fmt: skip
+    assert purge(site).gone == would.gone
+    assert found_names(site) == {}
+
+
 def test_one_user_stays_one_user_over_the_years(store: Store, tmp_path: Path) -> None:
     site = site_of(store, tmp_path)
     purge(site)

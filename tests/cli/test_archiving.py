@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from batchacct.archive import querying
+from batchacct.archive.holdings import Archived, dataset_of
 from batchacct.errors import ConfigError, HorizonError, IncompleteError
 from tests.cli.site import DAY, NOW, Site, blah, lsf
 
@@ -45,7 +47,8 @@ def test_a_log_that_is_read_again_stops_its_source(site: Site) -> None:
     site.good("db", "archive")
     assert site.run("db", "archive", now=LATER).status == 0
     again = site.run("collect", "--once", "--from-start", str(site.lsf_log), now=LATER)
-    assert again.status != 0
+    assert again.status == HorizonError.exit_code == 20
+    assert again.err.count("archived meanwhile") == 1
     assert "holds records of 2026-10, archived meanwhile" in again.err
     assert "batchacct db recall 2026-10" in again.err
     assert site.source("lsf")["recorded"] == 3
@@ -54,7 +57,6 @@ def test_a_log_that_is_read_again_stops_its_source(site: Site) -> None:
     site.lsf_log.write_bytes(site.lsf_log.read_bytes() + lsf(4))
     assert site.run("collect", "--once", "--from-start", str(site.lsf_log), now=LATER).status == 0
     assert (site.source("lsf")["recorded"], site.source("lsf")["known"]) == (4, 3)
-    assert HorizonError.exit_code == 20
 
 
 def test_a_held_month_is_told(site: Site) -> None:
@@ -79,6 +81,22 @@ def test_purged(site: Site) -> None:
     assert "grace" not in after
     assert after.count("anon-") == 2
     assert "Nothing to purge." in site.run("db", "purge", now=LATER).out
+
+
+def test_a_month_is_archived_anew_during_an_audit(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert site.run("db", "archive", now=LATER).status == 0
+    asked = ("audit", "--from", "2026-10-01", "--to", "2026-10-31")
+    before = site.run(*asked, now=LATER)
+    real, left = dataset_of, [("db", "recall", "2026-10"), ("db", "archive")]
+
+    def opened(month: Archived) -> object:
+        while left:
+            assert site.run(*left.pop(0), now=LATER).status == 0
+        return real(month)
+
+    monkeypatch.setattr(querying, "dataset_of", opened)
+    assert site.run(*asked, now=LATER) == before
+    assert before.status == 0
 
 
 @pytest.mark.parametrize("words", [("archive", "--before", "soon"), ("recall", "2026-13"), ("recall", "1999-01")])

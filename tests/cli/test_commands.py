@@ -422,9 +422,27 @@ def test_init_names_what_there_is_to_follow_and_to_ask(tmp_path: Path, monkeypat
     usual = {"pbs": (f"{tmp_path}/2026*",), "slurm-jobcomp": (f"{tmp_path}/jobcomp*",), "lsf": (f"{tmp_path}/lsb*",)}
     monkeypatch.setattr("batchacct.cli.setting_up._USUAL_LOGS", usual)
     monkeypatch.setenv("PATH", str(tmp_path))
-    pbs = {"name": "pbs", "parser": "pbs", "paths": [f"{tmp_path}/2026*"]}
-    jobcomp = {"name": "slurm-jobcomp", "parser": "slurm-jobcomp", "paths": [f"{tmp_path}/jobcomp*"]}
+    pbs = {"name": "pbs", "parser": "pbs", "paths": [f"{tmp_path}/2026*"], "cluster": "pbs1"}
+    jobcomp = {"name": "slurm-jobcomp", "parser": "slurm-jobcomp", "paths": [f"{tmp_path}/jobcomp*"], "cluster": "slurm1"}
     assert usual_sources() == [pbs, jobcomp]
     (tmp_path / "sacct").write_text("#!/bin/sh\n")
     (tmp_path / "sacct").chmod(0o755)
-    assert usual_sources() == [pbs, {"name": "slurm", "parser": "slurm", "feed": "sacct"}]
+    slurm = {"name": "slurm", "parser": "slurm", "feed": "sacct", "cluster": "slurm1"}
+    assert usual_sources() == [pbs, slurm]
+
+
+@pytest.mark.parametrize(("beside", "cluster"), [(("pbs",), "pbs1"), (("htcondor", "pbs"), "pbs1"), ((), "cluster1")])
+def test_init_names_clusters_after_batch_systems(
+    beside: tuple[str, ...], cluster: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it writes is a configuration; a computing element's cluster is that of the batch system beside it."""
+    for name in (*beside, "blah"):
+        (tmp_path / name).write_bytes(b"x\n")
+    names = ("pbs", "htcondor", "blah")
+    monkeypatch.setattr("batchacct.cli.setting_up._USUAL_LOGS", {name: (f"{tmp_path}/{name}*",) for name in names})
+    monkeypatch.setenv("PATH", str(tmp_path))
+    path = tmp_path / "batchacct.toml"
+    assert batchacct("init", "--config", path, "--database", f"sqlite:///{tmp_path}/b.db", "--site", "S").status == 0
+    config = load_config(path)
+    assert {s.name: s.cluster for s in config.source} == {name: f"{name}1" for name in beside} | {"blah": cluster}
+    assert {c.name for c in config.cluster} == {s.cluster for s in config.source}

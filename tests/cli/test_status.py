@@ -14,6 +14,7 @@ import pytest
 from batchacct.store import Store
 from batchacct.store.positions import note_state
 from tests.cli.site import DAY, NOW, Site, blah, lsf
+from tests.fix_stores import empty
 
 HOUR = 3600
 
@@ -210,3 +211,17 @@ def test_a_hole_in_the_job_ids_is_a_warning(site: Site, lost: bool) -> None:
     assert (hole in told) is lost
     holes = site.status()["gaps"]["holes"]
     assert [(h["cluster"], h["span"]["first"], h["span"]["missing"]) for h in holes] == ([("lsf1", 1480, 24)] if lost else [])
+
+
+def test_rows_without_a_partition_of_their_month_are_told(site: Site, postgresql_url: str) -> None:
+    empty(postgresql_url)
+    site.configure(database=f'url = "{postgresql_url}"', ce='"*" = "lsf1"')
+    site.good("db", "create")
+    site.write([lsf(1)], [blah(1)])
+    site.good("collect", "--once")
+    told = site.good("status")
+    for name in ("job", "identity"):
+        assert f"WARNING: rows of table {name} of 2026-10 are in the catch-all, not in a partition of their month" in told
+    assert "run `batchacct db partition`" in told
+    site.good("db", "partition")
+    assert "catch-all" not in site.good("status")

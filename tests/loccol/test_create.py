@@ -175,5 +175,17 @@ def test_partition_where_there_are_none(created: Site) -> None:
     assert "sqlite has no partitions: there is nothing to do" in created.done(PARTITION, "-c", "conn", "-t", "loc").err
 
 
-def test_partition_without_the_schema(site: Site) -> None:
-    assert "run `batchacct db create`" in site.call(PARTITION, "-c", "conn").err
+def test_partition_without_the_schema(tmp_path: Path, store_url: str) -> None:
+    """A copy may be alone in its database; what is of the schema is not looked for where that is not."""
+    site = Site(tmp_path, store_url, Month(2012, 6).start)
+    told = (
+        "run `batchacct db create` or `python -m loccol.create -c conn`; for a copy made by `create --name`, say which with --table"
+    )
+    for options in ((), ("-t", "loc"), ("-d",)):
+        refused = site.call(PARTITION, "-c", "conn", *options)
+        assert (refused.status, told in refused.err) == (8, True), refused
+    if store_url.startswith("sqlite"):
+        return
+    site.done(CREATE, "-c", "conn", "-t", "loc", "-n", "mine", "-p", "logged_at,1335830400")
+    assert told in site.call(PARTITION, "-c", "conn").err
+    assert "mine: made 2012-05, mine1338508800" in site.done(PARTITION, "-c", "conn", "-t", "mine", "-p", "1").err

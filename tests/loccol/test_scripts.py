@@ -155,7 +155,7 @@ def test_acct_reads_the_other_files_when_one_cannot_be_read(created: Site) -> No
 
 def test_connection_files_that_cannot_be_used(site: Site) -> None:
     append(site.folder / "lsb.acct", 1)
-    (site.folder / "conn").chmod(0o644)
+    site.write("conn", "postgresql://u:hunter2@localhost/d\n").chmod(0o644)
     refused = site.call(*ACCT_LSB)
     assert refused.status == 3
     assert "chmod o-r" in refused.err

@@ -9,6 +9,7 @@ import json
 import lzma
 import os
 import pwd
+import tracemalloc
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -19,9 +20,12 @@ from hypothesis import strategies as st
 
 from batchacct.errors import SourceError
 from batchacct.following.files import folders, stamps
-from batchacct.parsing import LINES, Block, Framing
+from batchacct.model import JOB, PART
+from batchacct.parsing import LINES, Block, Framing, Parsed
+from batchacct.parsing.compressed import is_compressed
+from batchacct.parsing.contract import in_order
 from batchacct.parsing.json_framing import JsonElements
-from batchacct.parsing.reading import LONGEST_UNIT_BYTES, expand, is_compressed, open_stream, read_blocks, reading_order
+from batchacct.parsing.reading import LONGEST_UNIT_BYTES, UpToError, expand, open_stream, read_blocks, reading_order
 
 COMPRESS: dict[str, Callable[[bytes], bytes]] = {
     "gz": gzip.compress,
@@ -70,15 +74,34 @@ def test_an_empty_compressed_file(tmp_path: Path, kind: str) -> None:
     assert content(path) == b""
 
 
+def broken(path: Path, size: int) -> tuple[bytes, str]:
+    """What can be read of a file, so much at a time, before the error; and that."""
+    pieces = []
+
+    def read() -> None:
+        with open_stream(str(path)) as stream:
+            while piece := stream.read(size):
+                pieces.append(piece)
+
+    with pytest.raises(SourceError) as told:
+        read()
+    return b"".join(pieces), told.value.message
+
+
 @pytest.mark.parametrize("kept", ["half", "all but 1", "all but 10", "7 bytes"])
 @pytest.mark.parametrize("kind", COMPRESS)
 def test_a_compressed_file_that_is_cut_short_is_an_error(tmp_path: Path, kind: str, kept: str) -> None:
-    """Else its last line, cut in the middle, would be taken for a unit, and what follows it never be read."""
+    """Else its last line, cut in the middle, would be taken for a unit, and what follows it never be read. All before is read."""
     path = tmp_path / "acct"
     whole = COMPRESS[kind](LOG)
     path.write_bytes(whole[: {"half": len(whole) // 2, "all but 1": -1, "all but 10": -10, "7 bytes": 7}[kept]])
-    with pytest.raises(SourceError, match="cannot be read to its end"):
-        content(path)
+    read, told = broken(path, 2 << 20)
+    assert f"{path} cannot be read to its end: it is cut short at byte {len(read):,} of its content." in told
+    assert "Put the whole file in its place" in told
+    assert LOG.startswith(read)
+    least = {"half": 100_000, "all but 1": len(LOG), "all but 10": 100_000, "7 bytes": 0}[kept]
+    assert kind in {"bz2", "zst"} or len(read) >= least, "these decode whole blocks"
+    assert broken(path, 1000) == (read, told), "however it is read"
 
 
 @pytest.mark.parametrize("kind", COMPRESS)
@@ -87,8 +110,70 @@ def test_a_damaged_compressed_file_is_an_error(tmp_path: Path, kind: str) -> Non
     whole = bytearray(COMPRESS[kind](LOG))
     whole[len(whole) // 2 : len(whole) // 2 + 500] = b"\xff" * 500
     path.write_bytes(whole)
-    with pytest.raises(SourceError, match="cannot be read to its end"):
-        content(path)
+    read, told = broken(path, 2 << 20)
+    assert f"{path} cannot be read to its end: it is damaged at byte {len(read):,} of its content, or before (" in told
+    assert "Put a good copy in its place" in told
+    assert broken(path, 1000) == (read, told)
+
+
+def test_of_a_file_with_a_wrong_checksum_all_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "acct.gz"
+    for size in (100, 1000, len(LOG)):
+        whole = bytearray(gzip.compress(LOG[:size]))
+        whole[-6] ^= 1
+        path.write_bytes(whole)
+        read, told = broken(path, 2 << 20)
+        assert read == LOG[:size]
+        assert f"it is damaged at byte {size:,} of its content, or before (" in told and "incorrect data check" in told
+
+
+@pytest.mark.parametrize("kind", COMPRESS)
+def test_what_stands_behind_the_end(tmp_path: Path, kind: str) -> None:
+    """NUL bytes, as tapes fill blocks with, are nothing; anything else is damage: a member whose beginning is destroyed."""
+    path = tmp_path / "acct"
+    for padding in (b"\0", b"\0" * 100_000):
+        path.write_bytes(COMPRESS[kind](LOG) + padding)
+        assert content(path) == LOG
+        path.write_bytes(COMPRESS[kind](LOG) + padding + COMPRESS[kind](LOG))
+        assert content(path) == LOG + LOG
+    path.write_bytes(COMPRESS[kind](LOG) + b"damaged" + COMPRESS[kind](LOG))
+    read, told = broken(path, 2 << 20)
+    assert read == LOG
+    assert f"it is damaged at byte {len(LOG):,} of its content" in told
+
+
+@pytest.mark.parametrize("kind", COMPRESS)
+def test_a_hole_of_many_megabytes_is_read_a_piece_at_a_time(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "acct"
+    path.write_bytes(COMPRESS[kind](bytes(64 << 20) + LOG))
+    tracemalloc.start()
+    try:
+        with open_stream(str(path)) as stream:
+            count = 0
+            while piece := stream.read(1 << 20):
+                count += len(piece)
+        assert count == (64 << 20) + len(LOG)
+        assert tracemalloc.get_traced_memory()[1] < 64 << 20
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_what_was_read_before_an_error_is_parsed(workers: int) -> None:
+    """However many blocks are parsed ahead."""
+
+    def read() -> Iterator[Block]:
+        for number in range(5):
+            yield Block(b"%d\n" % number, 2 * number)
+        raise SourceError("the disk failed")
+
+    def parse_block(block: Block) -> Parsed:
+        return Parsed(JOB.empty(), PART.empty(), (), {}, block.offset, block.end_offset)
+
+    blocks = UpToError(read())
+    assert [parsed.start_offset for parsed in in_order(parse_block, blocks, workers)] == [0, 2, 4, 6, 8]
+    with pytest.raises(SourceError, match="the disk failed"):
+        blocks.check()
 
 
 def test_files_that_cannot_be_opened(tmp_path: Path) -> None:

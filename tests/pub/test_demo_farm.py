@@ -18,10 +18,15 @@ from batchacct.ledger.books import read_books
 from batchacct.store import Store
 from batchacct.store.tables import identity, job, usage, vo_mapping
 from pub.command import publish_once
-from tests.apel_reader import APEL, LAYOUT_2012, Job, read_message
+from pub.formats.apel_summaries import SUMMARY_02
+from pub.summaries import months_with_jobs, summaries
+from tests.apel_reader import APEL, LAYOUT_2012, Job, read_as_documented, read_message
 from tests.demo.independent import Reading, read_logs
+from tests.pub.cells import added_up, as_cells
+from tests.usage_record_reader import CAR, UR, URWG, assert_valid, read_as_apel, read_records
 
 JOBS = 1500
+NAMESPACES = {"ur-1.0": UR, "urwg-11": URWG, "car-1.2": CAR}
 Totals = dict[str, tuple[int, int, int]]
 
 
@@ -34,6 +39,18 @@ def farm(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Reading]:
 
 @pytest.mark.parametrize("message_format", ["apel-0.3", "apel-0.4", "batchacct-2012"])
 def test_messages_ledger_and_logs_agree(store: Store, farm: tuple[Path, Reading], tmp_path: Path, message_format: str) -> None:
+    assert_agreement(store, farm, tmp_path, message_format)
+
+
+@pytest.mark.parametrize("message_format", NAMESPACES)
+def test_valid_messages_in_xml_say_the_same(
+    sqlite_store: Store, farm: tuple[Path, Reading], tmp_path: Path, message_format: str
+) -> None:
+    assert_agreement(sqlite_store, farm, tmp_path, message_format)
+
+
+def assert_agreement(store: Store, farm: tuple[Path, Reading], tmp_path: Path, message_format: str) -> None:
+    """The farm is collected and published; what was read of its messages is what the ledger and the logs say."""
     folder, reading = farm
     values = tomllib.loads(_configuration(folder))
     values["publish"] = {"path": tmp_path / "outgoing", "format": message_format, "bunch": 97}
@@ -42,13 +59,29 @@ def test_messages_ledger_and_logs_agree(store: Store, farm: tuple[Path, Reading]
         collect_once(store, collector_of(config, source), lambda: END_AT)
     _, done = publish_once(store, config, lambda: END_AT)
 
-    layout = LAYOUT_2012 if message_format == "batchacct-2012" else APEL
     paths = [path for path in (tmp_path / "outgoing").rglob("*") if path.is_file()]
-    records = [record for path in paths for record in read_message(path.read_bytes(), layout, now=END_AT)]
+    records = [record for path in paths for record in read(path.read_bytes(), message_format)]
     assert (len(paths), len(records)) == (done.messages, done.records)
     assert len({(record["Site"], record["LocalJobId"], record["EndTime"]) for record in records}) == len(records)
     assert totals_of(records) == totals_in_ledger(store) == reading.as_tuples()
     assert_counts(store, reading.counts)
+    if message_format.startswith("apel-"):
+        found = summaries(store, config, months_with_jobs(store, END_AT), END_AT)
+        payload = SUMMARY_02.message(SUMMARY_02.render(found.cells).records)
+        assert as_cells(read_as_documented(payload, now=END_AT)) == added_up(records)
+
+
+def read(payload: bytes, message_format: str) -> list[Job]:
+    """A message as its receiver reads it; one in XML is valid by its schema."""
+    if message_format in NAMESPACES:
+        assert_valid(payload, NAMESPACES[message_format])
+    if message_format == "car-1.2":
+        return read_as_apel(payload, now=END_AT)
+    if message_format in NAMESPACES:
+        records = read_records(payload, NAMESPACES[message_format])
+        names = {"Site": "Resource Site", "FQAN": "Resource FQAN", "VO": "ProjectName"}
+        return [record | {name: record[told] for name, told in names.items()} for record in records]
+    return read_message(payload, LAYOUT_2012 if message_format == "batchacct-2012" else APEL, now=END_AT)
 
 
 def totals_of(records: list[Job]) -> Totals:
@@ -58,8 +91,8 @@ def totals_of(records: list[Job]) -> Totals:
         assert record.get("VO") in (None, vo)
         one = totals.setdefault(vo, Counter())
         for name, value in (("jobs", 1), ("cpu", record["CpuDuration"]), ("wall", record["WallDuration"])):
-            assert isinstance(value, int)
-            one[name] += value
+            assert isinstance(value, int | float)
+            one[name] += int(value)
     return {vo: (one["jobs"], one["cpu"], one["wall"]) for vo, one in sorted(totals.items())}
 
 

@@ -11,14 +11,14 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from batchacct.errors import ConfigError
-from pub.formats.apel import APEL_03, APEL_04
+from pub.formats.apel import APEL_02, APEL_03, APEL_04
 from pub.formats.batchacct2012 import BATCHACCT_2012, Batchacct2012
 from pub.formats.contract import USAGE_RECORD, Format, Rendered
-from tests.apel_reader import APEL, LAYOUT_2012, Job, read_message
+from tests.apel_reader import LAYOUT_2012, ORDER, Job, read_as_documented, read_message
 
 SAMPLES = Path(__file__).parents[1] / "samples" / "apel"
 NOW = 1_800_000_000
-FORMATS: list[Format] = [APEL_03, APEL_04, BATCHACCT_2012]
+FORMATS: list[Format] = [APEL_02, APEL_03, APEL_04, BATCHACCT_2012]
 
 GRID_JOB: dict[str, object] = {
     "job_id": 7,
@@ -79,6 +79,11 @@ DN_255 = "/CN=" + "x" * 251
 FQAN_255 = "/" + "v" * 254
 
 
+def ordinary(by: Format) -> dict[str, object]:
+    """The job, with a benchmark that the format knows."""
+    return GRID_JOB | ({"service_level_type": "Si2k"} if by is APEL_02 else {})
+
+
 def render(*changes: dict[str, object], by: Format = APEL_03) -> Rendered:
     return by.render(USAGE_RECORD.batch([GRID_JOB | change for change in changes]), NOW)
 
@@ -97,7 +102,9 @@ def accepted(rendered: Rendered) -> list[str]:
 def read(by: Format, records: list[str]) -> list[Job]:
     payload = by.message(pa.array(records, pa.string()))
     payload.decode("ascii")
-    return read_message(payload, LAYOUT_2012 if by is BATCHACCT_2012 else APEL, NOW)
+    if by is BATCHACCT_2012 or not records:
+        return read_message(payload, LAYOUT_2012, NOW)
+    return read_as_documented(payload, NOW)
 
 
 def test_writes_all_fields_in_order() -> None:
@@ -114,6 +121,24 @@ def test_v04_writes_the_benchmark_as_a_dictionary() -> None:
         "ServiceLevelType: HEPscore23\nServiceLevel: 12.5\n", "ServiceLevel: {hepscore23: 12.5}\n"
     )
     assert APEL_04.message(pa.array([GRID_TEXT])).startswith(b"APEL-individual-job-message: v0.4\nSite: ")
+
+
+def test_v02_has_fewer_fields_and_benchmarks() -> None:
+    text = only(render({"service_level_type": "si2k"}, by=APEL_02))
+    kept = [line for line in GRID_TEXT.splitlines() if line.partition(":")[0] in ORDER[APEL_02.header] or line == "%%"]
+    assert text.splitlines() == ["ServiceLevelType: Si2k" if line.startswith("ServiceLevelType") else line for line in kept]
+    assert render({}, by=APEL_02).reasons.to_pylist() == ["ServiceLevelType is none of Si2k, HEPSPEC"]
+
+
+def test_v02_equals_the_sample_of_the_documentation() -> None:
+    job = {
+        "site": "ExampleSite", "submit_host": "host.domain:port/queue", "local_job_id": "11111111", "local_user_id": "User1",
+        "global_user_name": "/C=whatever/D=someDN", "fqan": "/voname/Role=NULL/Capability=NULL", "wall_duration_s": 234_256,
+        "cpu_duration_s": 2345, "processors": 2, "node_count": 2, "start_at": 1_234_567_890, "end_at": 1_234_567_899,
+        "memory_real_kib": 1000, "memory_virtual_kib": 2000, "service_level_type": "Si2k", "service_level": 1000.0,
+    }  # fmt: skip
+    text = only(render(job, by=APEL_02))
+    assert APEL_02.message(pa.array([text])).split() == (SAMPLES / "egi-doc-job-v0.2.txt").read_bytes().split()
 
 
 def test_equals_the_sample_of_a_grid_job() -> None:
@@ -162,11 +187,13 @@ def test_2012_layout_refuses_other_selections(fields: tuple[str, ...]) -> None:
         Batchacct2012(fields)
 
 
+@pytest.mark.parametrize("by", [APEL_02, BATCHACCT_2012], ids=lambda by: by.name)
 @pytest.mark.parametrize("vo", ["ngs.ac.uk", "local-x_1"])
-def test_2012_layout_says_a_vo_by_the_fqan_of_its_members(vo: str) -> None:
-    text = only(render({"fqan": None, "vo": vo, "vo_group": None, "vo_role": None}, by=BATCHACCT_2012))
+def test_a_layout_without_vo_says_it_by_the_fqan_of_its_members(by: Format, vo: str) -> None:
+    benchmark: dict[str, object] = {"service_level_type": "Si2k"}
+    text = only(render(benchmark | {"fqan": None, "vo": vo, "vo_group": None, "vo_role": None}, by=by))
     assert f"\nFQAN: /{vo}\n" in text
-    kept = only(render({"vo": vo}, by=BATCHACCT_2012))
+    kept = only(render(benchmark | {"vo": vo}, by=by))
     assert f"FQAN: {GRID_JOB['fqan']}\n" in kept
 
 
@@ -180,7 +207,8 @@ def test_2012_layout_makes_no_fqan_of_what_is_no_vo(vo: str) -> None:
 def test_an_absent_field_has_no_line(by: Format) -> None:
     required = {"job_id", "site", "local_job_id", "wall_duration_s", "cpu_duration_s", "start_at", "end_at",
                 "service_level_type", "service_level", "fqan"}  # fmt: skip
-    batch = USAGE_RECORD.batch([GRID_JOB, {k: v for k, v in GRID_JOB.items() if k in required}])
+    job = ordinary(by)
+    batch = USAGE_RECORD.batch([job, {k: v for k, v in job.items() if k in required}])
     full, short = accepted(by.render(batch, NOW))
     assert "None" not in full + short
     assert set(short.splitlines()) < set(full.splitlines())
@@ -230,9 +258,9 @@ REFUSALS: list[tuple[dict[str, object], str]] = [
 
 
 @pytest.mark.parametrize(("change", "start"), REFUSALS)
-@pytest.mark.parametrize("by", [APEL_03, APEL_04], ids=lambda by: by.name)
+@pytest.mark.parametrize("by", [APEL_02, APEL_03, APEL_04], ids=lambda by: by.name)
 def test_refuses_one_record_alone(by: Format, change: dict[str, object], start: str) -> None:
-    rendered = render({}, change, {"queue": None}, by=by)
+    rendered = by.render(USAGE_RECORD.batch([ordinary(by) | one for one in ({}, change, {"queue": None})]), NOW)
     before, reason, after = rendered.reasons.to_pylist()
     assert (before, after) == (None, None)
     assert reason is not None
@@ -385,6 +413,8 @@ def documented(value: str) -> str:
 @given(rows=st.lists(usage_records(), min_size=1, max_size=12))
 @example(rows=[GRID_JOB | {"fqan": "/a;" * 260}, GRID_JOB | {"fqan": " / "}])
 def test_the_receiver_takes_whatever_is_not_refused(by: Format, rows: list[dict[str, object]]) -> None:
+    if by is APEL_02:
+        rows = [row | {"service_level_type": "HEPSPEC"} if row["service_level_type"] == "hepscore23" else row for row in rows]
     rendered = by.render(USAGE_RECORD.batch(rows), NOW)
     texts, reasons = rendered.records.to_pylist(), rendered.reasons.to_pylist()
     assert [t is None for t in texts] == [r is not None for r in reasons]

@@ -194,7 +194,7 @@ def test_what_join_cannot_do(site: Site) -> None:
         assert (outcome.status, words in outcome.err) == (status, True), outcome
     settings(site, fields="Site Nonsense")
     assert site.call(*JOIN_ALL).status == 3
-    (site.folder / "conn").chmod(0o644)
+    site.write("conn", "postgresql://u:hunter2@localhost/d\n").chmod(0o644)
     settings(site)
     assert "chmod o-r" in site.call(*JOIN_ALL).err
 

@@ -277,6 +277,16 @@ def test_a_dry_run_tells_the_same_and_leaves_no_trace(site: Site, tmp_path: Path
         assert sorted(connection.scalars(select(usage.c.outcome))) == ["joined", "local", "local"]
 
 
+def test_a_dry_run_uses_up_no_number(site: Site) -> None:
+    site.jobs(a_job(1, **LOCAL))
+    site.publish()
+    site.jobs(a_job(2, **LOCAL))
+    site.dry_publish()
+    site.publish()
+    first, second = (taken.id for taken in site.postbox.taken)
+    assert second == first + 1
+
+
 class TestPayloads:
     def test_they_leave_as_they_were_built_and_are_stored_smaller(self, site: Site) -> None:
         site.jobs(*(a_job(n, **LOCAL) for n in range(50)))

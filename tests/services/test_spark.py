@@ -94,11 +94,13 @@ def test_the_stores_are_the_same(ran: Ran) -> None:
 
 
 def test_the_reports_are_the_same(ran: Ran) -> None:
-    """Of the folder by Spark, and of the store, into which the same jobs went."""
+    """Of the folder, by Spark and on this machine, and of the store, into which the same jobs went."""
     on_spark = json.loads(ran.outputs[2].partition("\n")[2])
     here = batchacct("report", "--config", ran.folder / "here.toml", "--by", "queue", "--format", "json")
     expected: dict[str, Any] = json.loads(here.out)
     assert on_spark == expected
+    folder = batchacct("report", "--archive", ran.folder / "on-spark", "--by", "queue", "--format", "json")
+    assert json.loads(folder.out) == expected
     assert len(on_spark["rows"]) > 3
 
 

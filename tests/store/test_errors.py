@@ -123,7 +123,7 @@ def test_a_connection_file_of_2012_where_the_driver_is_installed(tmp_path: Path,
 
 def test_a_connection_file_everybody_may_read(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="may be read by everybody and holds a password: run `chmod o-r"):
-        database_url(connection_file(tmp_path, b"postgresql://me@host/accounts\n", 0o644))
+        database_url(connection_file(tmp_path, b"postgresql://me:secret@host/accounts\n", 0o644))
 
 
 @pytest.mark.parametrize("content", [b"", b"\n", b"accounting@lcg_db\n", b"accounting/secret\n", b"\xff\xfe\n"])

@@ -96,10 +96,84 @@ def test_who_may_not_change_tables_makes_no_partitions(store: Store, helped: Hel
 
 
 def test_permissions_outlive_the_migration(old: Store, holding: Rows, helped: Helped) -> None:
-    """Who might read the tables before may read them after it."""
+    """Who might read the tables and views before may read them after it."""
     helper = helped(old)
     old.migrate()
     assert len(rows(helper, job_table)) == len(holding["job"])
+    with helper.reading() as connection:
+        for name in ("job", "identity"):
+            assert connection.scalar(text(f"SELECT count(*) FROM {name}_readable")) == len(holding[name])
+
+
+def test_who_may_read_a_view_alone_may_after_the_migration(
+    old: Store, holding: Rows, request: pytest.FixtureRequest, helped: Helped
+) -> None:
+    helper = helped(old)
+    if old.dialect.name == "postgresql":
+        with old.writing() as connection:
+            connection.execute(
+                text("REVOKE ALL ON ALL TABLES IN SCHEMA public FROM helper; GRANT SELECT ON job_readable TO helper")
+            )
+            connection.execute(text("CREATE VIEW mine AS SELECT lrms_job_id FROM job_readable"))
+    else:
+        database = old.engine.url.database
+        grants = f"REVOKE ALL ON `{database}`.* FROM {{0}}; GRANT SELECT ON `{database}`.job_readable TO {{0}}"
+        request.getfixturevalue("mariadb").execute(grants.format("helper@127.0.0.1"))
+    old.migrate()
+    with helper.engine.connect() as connection:
+        assert connection.scalar(text("SELECT count(*) FROM job_readable")) == len(holding["job"])
+    with pytest.raises(StoreError, match="denied"):
+        rows(helper, job_table)
+    if old.dialect.name == "postgresql":
+        with old.writing() as connection:
+            assert connection.scalar(text("SELECT count(*) FROM mine")) == len(holding["job"]), "a view of the site's own goes on"
+            connection.execute(text("DROP VIEW mine"))
+
+
+def test_who_may_not_make_temporary_tables_is_told_what_to_grant(
+    store: Store, helped: Helped, request: pytest.FixtureRequest
+) -> None:
+    """Without the right nothing of what may be known is stored; with it, and with nothing else that was missing, it is."""
+    store.check_rights()
+    if store.dialect.name == "sqlite":
+        return
+    helper, database = helped(store), store.engine.url.database
+
+    def run(statement: str) -> None:
+        if store.dialect.name == "mariadb":
+            request.getfixturevalue("mariadb").execute(statement)
+            return
+        with store.writing() as connection:
+            connection.execute(text(statement))
+
+    helper.check_rights()
+    on_mariadb = store.dialect.name == "mariadb"
+    append(store, ORIGIN, parsed([job(1)]), NOW)
+    run(
+        f"REVOKE CREATE TEMPORARY TABLES ON `{database}`.* FROM helper@127.0.0.1"
+        if on_mariadb
+        else f"REVOKE TEMPORARY ON DATABASE {database} FROM PUBLIC"
+    )
+    try:
+        helper.close()
+        grant = (
+            f"GRANT CREATE TEMPORARY TABLES ON `{database}`.* TO 'helper'@'127.0.0.1'"
+            if on_mariadb
+            else f'GRANT TEMPORARY ON DATABASE "{database}" TO "helper"'
+        )
+        with pytest.raises(StoreError) as told:
+            helper.check_rights()
+        assert "this account may not make temporary tables" in told.value.message
+        assert told.value.message.endswith(f"Have an administrator run: {grant};")
+        with pytest.raises(StoreError, match=r"GRANT TEMPORARY on the database|Grant this user the rights"):
+            append(helper, ORIGIN, parsed([job(1)]), NOW)
+        run(grant)
+        helper.close()
+        helper.check_rights()
+        assert append(helper, ORIGIN, parsed([job(1)]), NOW)[0].known == 1
+    finally:
+        if not on_mariadb:
+            run(f"GRANT TEMPORARY ON DATABASE {database} TO PUBLIC")
 
 
 def test_wrong_credentials(store_url: str) -> None:

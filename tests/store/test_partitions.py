@@ -120,9 +120,25 @@ def test_rows_of_impossible_times_stay_where_they_are(parted: Store) -> None:
     assert len(inside(parted)[Month(2026, 11).partition("job")]) == 1
 
 
+def test_months_without_a_partition_are_told(parted: Store) -> None:
+    def told() -> dict[str, list[Month]]:
+        with parted.reading() as connection:
+            return partitions.waiting(parted, connection, 1, NOW)
+
+    assert told() == {}, "where there are no rows none are in the wrong place"
+    append(parted, ORIGIN, parsed([job(1, logged_at=0), of_month(2, Month(2026, 11)), of_month(3, Month(2026, 8))]), NOW)
+    assert told() == {"job": [Month(2026, 8), Month(2026, 11)]}
+    keep(parted, 1)
+    assert told() == {}, "a wrong time stays where it is"
+    append(parted, ORIGIN, parsed([of_month(4, Month(2026, 11)), of_month(5, Month(2027, 2))]), NOW)
+    assert told() == {}, "that is still to come"
+
+
 def test_a_clock_that_is_years_ahead(parted: Store) -> None:
     keep(parted, 0)
-    with pytest.raises(ConfigError, match=r"clock of this host says 2036-01, and the newest month of job is 2026-11.*--force"):
+    with pytest.raises(
+        ConfigError, match=r"clock of this host says 2036-01, and the last partition of job is that of 2026-11: .*--force"
+    ):
         keep(parted, 3, now=Month(2036, 1).start)
     assert there(parted) == [Month(2026, 11)]
     keep(parted, 0, now=Month(2029, 11).start, force=True)
@@ -131,7 +147,7 @@ def test_a_clock_that_is_years_ahead(parted: Store) -> None:
 
 def test_a_clock_that_is_years_ahead_of_what_is_stored(parted: Store) -> None:
     append(parted, ORIGIN, parsed([of_month(1, Month(2026, 11))]), NOW)
-    with pytest.raises(ConfigError, match="the newest month of job is 2026-11"):
+    with pytest.raises(ConfigError, match="the last rows of job without a partition are of 2026-11: that"):
         keep(parted, 3, now=Month(2036, 1).start)
 
 
@@ -239,7 +255,7 @@ def test_a_reader_that_had_to_wait_for_a_month_sees_what_was_committed_then(part
     append(parted, ORIGIN, parsed([of_month(n, months[n % 2]) for n in range(10)]), NOW)
     if what == "dropped":
         partitions.add(parted, "job", months)
-    planned = partitions.Plan("job", "logged_at", (), (months[0],), ())
+    planned = partitions.Plan("job", "logged_at", (), (months[0],))
     with ThreadPoolExecutor(1) as pool:
         with parted.writing() as connection:
             if what == "dropped":

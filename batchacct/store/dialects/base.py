@@ -42,7 +42,10 @@ class Dialect(Protocol):
     commits_ddl: bool
     """Whether each change of the schema is committed by itself: it is in no transaction then."""
     replaces_views: bool
-    """Whether a view is made anew by CREATE OR REPLACE; else it is dropped before, if it is there."""
+    """Whether a view is made anew by CREATE OR REPLACE; else it is dropped before, if it is there.
+
+    It has to be where who may read a view is forgotten when that is dropped.
+    """
     partitions: Partitioning | None
     """How tables are partitioned by month; None where the database has no partitions."""
 
@@ -57,6 +60,9 @@ class Dialect(Protocol):
 
     def is_there(self, engine: Engine) -> bool:
         """False if it is known, without connecting, that there is no database."""
+
+    def missing_grant(self, connection: Connection) -> str | None:
+        """What an administrator has to run so that this account may make temporary tables; None if it may, or need not."""
 
     def append_alone(self, connection: Connection) -> None:
         """Lets no other process append until this transaction ends: two that held the same keys would deadlock, or both find

@@ -54,6 +54,7 @@ ROWS_PER_PIECE, PIPE_BYTES = 500, 1 << 20
 PACKET_BYTES_KEPT = 1024
 """Of the longest statement a server takes, for what is around it."""
 DUPLICATE_KEY, DEADLOCK = 1062, 1213
+DENIED_DATABASE, DENIED_TABLE = 1044, 1142
 
 STRICT = "STRICT_ALL_TABLES"
 SQL_MODE = f"{STRICT},NO_ZERO_DATE,NO_ZERO_IN_DATE,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION,NO_AUTO_VALUE_ON_ZERO"
@@ -101,6 +102,20 @@ class MariaDialect:
 
     def is_there(self, engine: Engine) -> bool:
         return True
+
+    def missing_grant(self, connection: Connection) -> str | None:
+        """Tried out, as rights may be a role's: the server tells of no right whether one has it."""
+        try:
+            connection.exec_driver_sql("CREATE TEMPORARY TABLE batchacct_may_make (n INT)")
+            connection.exec_driver_sql("DROP TEMPORARY TABLE batchacct_may_make")
+        except (OperationalError, ProgrammingError) as error:
+            if error.orig is None or error.orig.args[:1] not in {(DENIED_DATABASE,), (DENIED_TABLE,)}:
+                raise
+        else:
+            return None
+        database, account = connection.exec_driver_sql("SELECT DATABASE(), CURRENT_USER()").one()
+        user, _, host = account.rpartition("@")
+        return f"GRANT CREATE TEMPORARY TABLES ON `{database}`.* TO '{user}'@'{host}'"
 
     def append_alone(self, connection: Connection) -> None:
         """The one row there is of the schema's version is locked: a migration waits for it, too."""

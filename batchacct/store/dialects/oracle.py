@@ -95,6 +95,11 @@ class OracleDialect:
     def is_there(self, engine: Engine) -> bool:
         return True
 
+    def missing_grant(self, connection: Connection) -> str | None:
+        """None is needed: temporary tables are made with the schema."""
+        del connection
+        return None
+
     def append_alone(self, connection: Connection) -> None:
         connection.exec_driver_sql(_APPEND_TURN)
 

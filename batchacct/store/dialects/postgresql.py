@@ -27,7 +27,7 @@ _GONE_WITHIN_A_MINUTE = {
 class PostgresDialect:
     name = "postgresql"
     driver_error: type[Exception] = psycopg.Error
-    replaces_views = False
+    replaces_views = True
     commits_ddl = False
     partitions: Partitioning | None = PostgresPartitions()
 
@@ -48,6 +48,12 @@ class PostgresDialect:
 
     def is_there(self, engine: Engine) -> bool:
         return True
+
+    def missing_grant(self, connection: Connection) -> str | None:
+        asked = "SELECT has_database_privilege(current_database(), 'TEMPORARY'), current_database(), current_user"
+        may, database, user = connection.execute(text(asked)).one()
+        quote = connection.dialect.identifier_preparer.quote_identifier
+        return None if may else f"GRANT TEMPORARY ON DATABASE {quote(database)} TO {quote(user)}"
 
     def append_alone(self, connection: Connection) -> None:
         connection.execute(select(func.pg_advisory_xact_lock(_lock_number("append"))))

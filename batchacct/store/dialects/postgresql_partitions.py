@@ -20,7 +20,6 @@ class PostgresPartitions:
         renamed = [f"ALTER INDEX {index} RENAME TO {rest}{index.removeprefix(name)}" for index in layout.indices]
         created = [f"CREATE INDEX {index} ON {name} {what}" for index, what in layout.indices.items()]
         return [
-            f"DROP VIEW IF EXISTS {name}_readable",
             f"ALTER TABLE {name} RENAME TO {rest}",
             f"ALTER TABLE {rest} DROP CONSTRAINT {name}_pkey",
             f"ALTER TABLE {rest} ADD CONSTRAINT {rest}_pkey PRIMARY KEY (id, {time})",

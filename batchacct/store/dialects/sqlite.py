@@ -58,6 +58,10 @@ class SqliteDialect:
     def is_there(self, engine: Engine) -> bool:
         return Path(engine.url.database or "").exists()
 
+    def missing_grant(self, connection: Connection) -> str | None:
+        del connection
+        return None
+
     def append_alone(self, connection: Connection) -> None:
         """Nothing to do: a transaction that writes has the database to itself (see `_begin`)."""
 
