@@ -43,7 +43,7 @@ class _Undo(Exception):  # noqa: N818 - ends a dry run's transaction
 @click.option("--retry-refused", "with_refused", is_flag=True, help="Try messages again that a receiver would not take.")
 @config_option
 def publish(config: Config, once: bool, dry_run: bool, with_refused: bool) -> None:
-    """Joins jobs with identities, builds messages and hands them over."""
+    """Joins jobs with identities and hands messages over."""
     if not (once or dry_run):
         raise ConfigError("publishing on a schedule comes with a later release: run `batchacct publish --once` from cron for now")
     with open_store(config) as store:

@@ -77,7 +77,7 @@ def summaries(config: Config, months: tuple[str, ...], form: str, *, dry_run: bo
 @_write_to
 @config_option
 def sync(config: Config, first: str | None, last: str | None, *, dry_run: bool, write_to: Path | None) -> None:
-    """Writes a sync message: how many jobs each submit host has in each month.
+    """Writes a sync message: jobs by submit host and month.
 
     With it the receiver finds out whether it has them all. Send all months each time; those in the archive are left out, as what
     was last sent of them stays true.
