@@ -24,7 +24,7 @@ import pyarrow as pa
 from sqlalchemy import BigInteger, ColumnElement, Connection, Select, and_, case, cast, func, literal, or_, select
 
 from batchacct.archive.anonymising import PREFIX
-from batchacct.archive.holdings import archived
+from batchacct.archive.holdings import archived, despite_archiving
 from batchacct.archive.months import month_name, month_of, next_month
 from batchacct.config import Config
 from batchacct.model import INTEGER, JOB, TEXT
@@ -124,6 +124,10 @@ class Summaries:
 
 def summaries(store: Store, config: Config, months: Sequence[int], now: int) -> Summaries:
     """The cells of these months (each the Unix second it begins at).  Raises: StoreError, ArchiveError."""
+    return despite_archiving(store, lambda: _summaries(store, config, months, now))
+
+
+def _summaries(store: Store, config: Config, months: Sequence[int], now: int) -> Summaries:
     found, months = Summaries(), sorted(months)
     with store.reading() as connection:
         for start in range(0, len(months), MONTHS_AT_ONCE):
