@@ -116,8 +116,9 @@ def test_what_is_missing(site: Site) -> None:
     assert site.call(WHISK, "-a", "logs").status == 2
     assert site.call(*WHISK_LOGS).status == 10, "an empty folder"
     assert site.call(WHISK, "-c", "conn", "-a", "elsewhere").status == 10
+    (site.folder / "conn").write_text("postgresql://batchacct:secret@127.0.0.1/batchacct\n")
     (site.folder / "conn").chmod(0o644)
-    assert site.call(*WHISK_LOGS).status == 3
+    assert site.call(*WHISK_LOGS).status == 3, "a password for everybody to read"
 
 
 def test_daemon_takes_the_file_of_a_new_day(site: Site) -> None:
