@@ -169,7 +169,9 @@ class TestFaults:
         tls = {"ca": broker.authority.ca, "certificate": own.certificate, "key": own.key}
         stomp = stomp_to(options, broker.tls_port, tls=tls, window=10, retry_for=60)
         outcomes = stomp.send(some)
-        got = [next(outcomes) for _ in range(20)]
+        got = [next(outcomes)]
+        time.sleep(3)  # a killed RabbitMQ may have lost a queue, with all that is in it, that was made a moment before
+        got += [next(outcomes) for _ in range(19)]
         broker.kill()
         restart = threading.Thread(target=broker.begin)
         restart.start()
@@ -295,7 +297,7 @@ class TestConnecting:
         began = time.monotonic()
         with pytest.raises(PublishError) as raised:
             sent(stomp, messages(2))
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < 60
         return raised.value.message
 
     def test_nobody_is_there(self, options: dict[str, Any]) -> None:
