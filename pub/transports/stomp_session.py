@@ -161,7 +161,12 @@ class Session:
             why, for_good = self._why_not(_words(error))
             raise self._ended(why, for_good=for_good) from error
         self._limit_waits()
-        event = self._heard(f"did not answer within {self._login.timeout_s} s")
+        silence = f"did not answer within {self._login.timeout_s} s"
+        try:
+            event = self._heard(silence)
+        except Ended:  # by TLS the library does not notice that it was refused
+            why, for_good = self._why_not(silence)
+            raise self._ended(why, for_good=for_good) from None
         if event.kind == "error":
             raise self._ended(f"did not accept the login: {event.told}", is_answer=True, for_good=True)
         if event.kind == "lost":
@@ -196,7 +201,6 @@ class Session:
                 if self._login.certificate is not None:
                     context.load_cert_chain(self._login.certificate, self._login.key)
                 with context.wrap_socket(plain, server_hostname=self._address[0]) as secured:
-                    secured.settimeout(1.0)
                     secured.recv(1)  # with TLS 1.3 the broker's opinion of our certificate comes with the first bytes
         except ssl.SSLCertVerificationError as error:
             return f"its certificate is not accepted: {error.verify_message}. Is `ca` right, and the broker's name?", True

@@ -37,6 +37,7 @@ from tests.services.proxy import Proxy, proxy_to
 
 FAULTS = int(os.environ.get("BATCHACCT_FAULTS", "2"))
 NOW = 1_793_534_400
+RETRY_FOR_S = 20
 _numbers = itertools.count(1)
 
 
@@ -63,7 +64,14 @@ def proxy(broker: Broker) -> Iterator[Proxy]:
 @pytest.fixture
 def options(queue: str, passcode_file: Path) -> dict[str, Any]:
     """Options of a sender but for the brokers; its deadlines are short."""
-    return {"destination": queue, "login": USER, "passcode_file": passcode_file, "timeout": 3, "retry_for": 20, "heart_beat": 1}
+    return {
+        "destination": queue,
+        "login": USER,
+        "passcode_file": passcode_file,
+        "timeout": 3,
+        "retry_for": RETRY_FOR_S,
+        "heart_beat": 1,
+    }
 
 
 def stomp_to(options: dict[str, Any], *ports: int, **others: Any) -> Stomp:
@@ -297,7 +305,7 @@ class TestConnecting:
         began = time.monotonic()
         with pytest.raises(PublishError) as raised:
             sent(stomp, messages(2))
-        assert time.monotonic() - began < 60
+        assert time.monotonic() - began < RETRY_FOR_S
         return raised.value.message
 
     def test_nobody_is_there(self, options: dict[str, Any]) -> None:
@@ -313,14 +321,12 @@ class TestConnecting:
     def test_an_expired_certificate(self, broker: Broker, options: dict[str, Any]) -> None:
         own = broker.authority.issue("expired", days=-2)
         tls = {"ca": broker.authority.ca, "certificate": own.certificate, "key": own.key}
-        told = self.failure(stomp_to(options, broker.tls_port, tls=tls))
-        assert "TLS failed" in told or "did not answer within" in told, "a slow ActiveMQ refuses it later than we wait"
+        assert "TLS failed" in self.failure(stomp_to(options, broker.tls_port, tls=tls))
 
     def test_a_certificate_of_another_ca(self, broker: Broker, options: dict[str, Any], tmp_path: Path) -> None:
         own = Authority(tmp_path / "other", "Other CA").issue("sender")
         tls = {"ca": broker.authority.ca, "certificate": own.certificate, "key": own.key}
-        told = self.failure(stomp_to(options, broker.tls_port, tls=tls))
-        assert "TLS failed" in told or "did not answer within" in told, "as above"
+        assert "TLS failed" in self.failure(stomp_to(options, broker.tls_port, tls=tls))
 
     def test_no_certificate(self, broker: Broker, options: dict[str, Any]) -> None:
         assert "TLS failed" in self.failure(stomp_to(options, broker.tls_port, tls={"ca": broker.authority.ca}))
