@@ -7,7 +7,6 @@ From the fields come validation (every error at once, an unknown key with the ne
 from __future__ import annotations
 
 import datetime as dt
-import difflib
 import os
 import re
 import stat
@@ -20,6 +19,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
 from sqlalchemy import make_url
 
+from batchacct.config_errors import told_errors
 from batchacct.connection import check_url, database_url, holds_password
 from batchacct.errors import ConfigError
 from batchacct.parsing import Source
@@ -27,6 +27,8 @@ from batchacct.parsing import Source
 DEFAULT_PATH = Path("/etc/batchacct/batchacct.toml")
 PATH_VARIABLE = "BATCHACCT_CONFIG"
 EXAMPLE_CLUSTER = "lsf1"
+MAIN = "main"
+"""The destination of a configuration that lists none."""
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
@@ -221,14 +223,19 @@ class Vo(Section):
     issuer: list[TokenIssuer] = key("VOs of token issuers, in order", [])
 
 
-class Publish(Section):
-    """What goes out, and how."""
+class WayOut(Section):
+    """To one receiver: what its messages are, and how they get there."""
 
     format: str = key("message format", "apel-0.3")
     transport: str = key("transport", "ssm-directory")
     path: File = key("where the transport puts messages, if it is a folder", Path("/var/spool/apel/outgoing"))
     options: dict[str, Any] = key("settings of the transport: docs/reference/transports.md", {})
     bunch: int = key("records a message", 1000, ge=1, le=5000)
+
+
+class Publish(WayOut):
+    """What goes out, and how. The first five keys are of the one destination there is where no [[destination]] stands."""
+
     local_job_id: Annotated[str, _template("id", "cluster")] = key("LocalJobId of a job: {id} and {cluster} are replaced", "{id}")
     local_job_id_array: Annotated[str, _template("id index", "cluster")] = key(
         "LocalJobId of an array element: {id}, {index} and {cluster}", "{id}-{index}"
@@ -237,6 +244,14 @@ class Publish(Section):
     description: Annotated[str, _template("", "ce", "lrms")] = key(
         "InfrastructureDescription: {lrms}, and {ce} for grid jobs", "BATCHACCT-{ce}-{lrms}"
     )
+
+
+class Destination(WayOut):
+    """A receiver of several: each has its own messages and progress, and one that fails does not hold up the others."""
+
+    name: str = key("name, as `status` shows it; what was sent is kept under it", sample="apel", pattern=r"^[A-Za-z0-9_.-]{1,100}$")
+    vos: list[str] = key("VOs (with * and ?) whose records it gets; local ones are local-atlas and the like", ["*"], min_length=1)
+    infrastructure: Literal["all", "grid", "local"] = key("whether it gets records of grid jobs, of local ones, of all", "all")
 
 
 class Collect(Section):
@@ -287,6 +302,7 @@ class Config(Section):
     vo: Vo = key("", Vo())
     person: list[Person] = key("", [])
     publish: Publish = key("", Publish())
+    destination: list[Destination] = key("", [])
     archive: Archive = key("", Archive())
     retention: Retention = key("", Retention())
     _file: Path | None = PrivateAttr(None)
@@ -309,10 +325,23 @@ class Config(Section):
         names = [name for p in self.person for name in (p.name, *p.also)]
         if twice := {n for n in names if names.count(n) > 1}:
             raise ValueError(f"[[person]]: {', '.join(sorted(twice))} stands twice")
+        names = [d.name for d in self.destination]
+        if twice := {n for n in names if names.count(n) > 1}:
+            raise ValueError(f"two destinations have the name {', '.join(sorted(twice))}")
+        idle = [name for name, field in WayOut.model_fields.items() if getattr(self.publish, name) != field.default]
+        if self.destination and idle:
+            raise ValueError(f"[publish] {', '.join(sorted(idle))}: say it in each [[destination]], as there are some")
         template = self.publish.local_job_id + self.publish.local_job_id_array
         if len(known) > 1 and template.count("{cluster}") < 2:
             raise ValueError("several clusters share job ids: [publish] local_job_id and local_job_id_array need {cluster}")
         return self
+
+    @property
+    def destinations(self) -> list[Destination]:
+        """Where everything goes: what is listed, else the one that [publish] describes."""
+        if self.destination:
+            return self.destination
+        return [Destination(name=MAIN, **{name: getattr(self.publish, name) for name in WayOut.model_fields})]
 
     def parser_source(self, keys: SourceKeys) -> Source:
         """What a parser is told of a source."""
@@ -350,37 +379,6 @@ def load_config(path: Path) -> Config:
             f"run `chmod o-r {path}`, or keep the URL in a connection_file"
         )
     return config
-
-
-def told_errors(error: ValidationError, section: type[BaseModel], where: str = "") -> str:
-    """Every wrong key of a section, a line each; `where` is where the section itself stands."""
-    return "\n".join(f"  {_told(one, section, where)}" for one in error.errors(include_url=False))
-
-
-def _told(error: Any, root: type[BaseModel], base: str) -> str:
-    parts = [*([base] if base else []), *(f"[{part + 1}]" if isinstance(part, int) else str(part) for part in error["loc"])]
-    where = ".".join(parts).replace(".[", "[")
-    if error["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(str(error["loc"][-1]), _keys_at(root, error["loc"][:-1]), 1)
-        return f"{where}: there is no such key" + (f"; did you mean {near[0]}?" if near else "")
-    if error["type"] == "missing":
-        return f"{where}: is required"
-    return f"{where or 'as a whole'}: {error['msg'].removeprefix('Value error, ')}"
-
-
-def _keys_at(root: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
-    section = root
-    for part in location:
-        if isinstance(part, str) and part in section.model_fields:
-            section = section_of(section, part) or section
-    return list(section.model_fields)
-
-
-def section_of(section: type[BaseModel], name: str) -> type[Section] | None:
-    """The section class of a key that is a table or a list of tables; None for a plain key."""
-    annotation = section.model_fields[name].annotation
-    inner: object = getattr(annotation, "__args__", (annotation,))[0]
-    return inner if isinstance(inner, type) and issubclass(inner, Section) else None
 
 
 def masked(config: Config) -> dict[str, Any]:

@@ -10,9 +10,10 @@ from pathlib import Path
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from batchacct.config import EXAMPLE_CLUSTER, Config, section_of
+from batchacct.config import EXAMPLE_CLUSTER, Config
+from batchacct.config_errors import section_of
 
-_LISTS = ("source", "cluster", "benchmark", "person")
+_LISTS = ("source", "cluster", "benchmark", "person", "destination")
 """Tables that stand more than once: `[[source]]`."""
 
 _EXAMPLES: tuple[Found, ...] = ({}, {"name": "ce01", "parser": "blah", "paths": ["/var/log/cream/accounting/blahp.log-*"]})
@@ -45,6 +46,7 @@ def sample(*, site: str | None = None, database: str | None = None, sources: Seq
         "vo",
         "person",
         "publish",
+        "destination",
         "archive",
         "retention",
     ):
@@ -59,8 +61,8 @@ def sample(*, site: str | None = None, database: str | None = None, sources: Seq
                 lines += _table("[[cluster]]", section, {"name": cluster})
         elif section is not None:
             table = _table(f"[[{name}]]" if name in _LISTS else f"[{name}]", section, given)
-            # a site's own configuration shall begin with no made-up number, and none with made-up people
-            invented = (name == "benchmark" and site is not None) or name == "person"
+            # a site's own configuration shall begin with no made-up number, and none with made-up people or receivers
+            invented = (name == "benchmark" and site is not None) or name in {"person", "destination"}
             lines += _commented(table) if invented else table
             if name == "vo":
                 for inner in _WITHIN_VO:

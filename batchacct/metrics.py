@@ -10,7 +10,7 @@ import logging
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 from wsgiref.simple_server import WSGIRequestHandler, make_server
@@ -25,8 +25,10 @@ from batchacct.archive.due import Due, read_due
 from batchacct.clock import unix_now
 from batchacct.config import Config, host_and_port
 from batchacct.errors import BatchacctError, ConfigError
+from batchacct.ledger.books import DestinationBooks
 from batchacct.ledger.state import State, read_state
 from batchacct.store import Store
+from batchacct.store.sent import KINDS
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIEnvironment
@@ -175,7 +177,7 @@ def _general(*, up: bool) -> Iterator[Metric]:
 
 
 def _families(state: State) -> Iterator[Metric]:
-    books, out = state.books, state.books.destination
+    books = state.books
     yield _gauge("books_balanced", "Whether the books balance at every stage.", books.balanced)
     yield _gauge("database_size_bytes", "Size of the database.", state.database_bytes)
     yield from _of_sources(state)
@@ -188,13 +190,24 @@ def _families(state: State) -> Iterator[Metric]:
     yield _gauges("parts_waiting", "Parts that wait for others of their whole.", "kind", books.parts_waiting)
     oldest = "When the oldest part that waits was logged."
     yield _gauges("parts_waiting_oldest_timestamp_seconds", oldest, "kind", books.parts_oldest_at)
-    records = {"confirmed": out.confirmed, "unsent": out.unsent, "refused": sum(out.refused.values())}
-    yield _gauges(
-        "publish_records", "Records to publish, by state.", "state", {**records, "not in a message yet": out.not_in_message}
-    )
-    yield _gauge("publish_unsent_messages", "Messages that are built and not handed over.", out.messages_unsent)
-    last = "When a message was last handed over."
-    yield _gauge("publish_last_success_timestamp_seconds", last, out.last_confirmed_at)
+    yield from _of_destinations(books.destinations)
+
+
+def _of_destinations(destinations: Sequence[DestinationBooks]) -> Iterator[Metric]:
+    records = GaugeMetricFamily("batchacct_publish_records", "Records to publish, by state.", labels=["destination", "state"])
+    for one in destinations:
+        states = {"confirmed": one.confirmed, "unsent": one.unsent, "not in a message yet": one.not_in_message}
+        kept = dict.fromkeys(KINDS, 0)
+        for (kind, _), count in one.kept_back.items():
+            kept[kind] += count
+        for state, count in (states | kept).items():
+            records.add_metric([one.name, state], count)
+    yield records
+    unsent = {one.name: one.messages_unsent for one in destinations}
+    yield _gauges("publish_unsent_messages", "Messages that are built and not handed over.", "destination", unsent)
+    last = {one.name: one.last_confirmed_at for one in destinations}
+    what = "When a message was last handed over."
+    yield _gauges("publish_last_success_timestamp_seconds", what, "destination", last)
 
 
 def _of_sources(state: State) -> Iterator[Metric]:

@@ -8,7 +8,8 @@ from typing import TypeVar, cast
 
 from pydantic import ValidationError
 
-from batchacct.config import Config, Section, told_errors
+from batchacct.config import Config, Destination, Section
+from batchacct.config_errors import told_errors
 from batchacct.errors import ConfigError, PluginError
 from batchacct.parsing import registry
 
@@ -24,15 +25,15 @@ def checked(section: type[SectionT], values: Mapping[str, object], where: str, f
         raise ConfigError(f"{of_file}:\n{told_errors(error, section, where)}") from error
 
 
-def opened_transport(config: Config) -> object:
-    """The transport that is configured, made with `[publish.options]` as it declares them; nothing is connected to yet.
+def opened_transport(config: Config, destination: Destination) -> object:
+    """The transport of a destination, made with its options as the plug-in declares them; nothing is connected to yet.
 
     Raises: PluginError, ConfigError.
     """
-    publish = config.publish
-    kind = registry.load(registry.TRANSPORTS, publish.transport)
+    kind = registry.load(registry.TRANSPORTS, destination.transport)
     section = getattr(kind, "options", None)
     if not (callable(kind) and isinstance(section, type) and issubclass(section, Section)):
-        raise PluginError(f"transport {publish.transport!r} declares no options: it was written for another release")
-    path = {"path": publish.path} if "path" in section.model_fields else {}
-    return cast("object", kind(checked(section, path | publish.options, "publish.options", config.file)))
+        raise PluginError(f"transport {destination.transport!r} declares no options: it was written for another release")
+    path = {"path": destination.path} if "path" in section.model_fields else {}
+    where = f"destination {destination.name}: options" if config.destination else "publish.options"
+    return cast("object", kind(checked(section, path | destination.options, where, config.file)))

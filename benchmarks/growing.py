@@ -10,22 +10,19 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import cast
 
 from batchacct import memory
 from batchacct.cli.collecting import collector_of
 from batchacct.collector import collect_once
 from batchacct.config import Config, load_config
-from batchacct.parsing import registry
 from batchacct.store import Store
 from benchmarks.farm import now
+from benchmarks.publish import way_of
 from benchmarks.resident import peak_mb
 from cpuhours.query import usage_by
-from pub.formats.contract import Format
 from pub.joining import Joiner, newest_load
-from pub.outbox import Outbox, Published, keep_template
+from pub.outbox import keep_template
 from pub.sending import build_and_send
-from pub.transports.ssm_directory import SsmDirectory, SsmDirectoryOptions
 
 DAY_S = 86_400
 
@@ -58,10 +55,9 @@ def join(store: Store, config: Config) -> int:
 
 def publish(store: Store, config: Config) -> int:
     """Joined rows to messages in the SSM directory, confirmed; records published."""
-    done = Published()
-    written = cast("Format", registry.load(registry.FORMATS, config.publish.format))
-    transport = SsmDirectory(SsmDirectoryOptions(path=config.publish.path))
-    build_and_send(store, Outbox(config, store.dialect, written, now()), transport, now, done)
+    way = way_of(store, config)
+    build_and_send(store, [way], now)
+    done = way.done
     if done.confirmed != done.messages:
         raise RuntimeError(f"not all was published: {done}")
     return done.records

@@ -10,19 +10,20 @@ import os
 from pathlib import Path
 from typing import cast
 
-from sqlalchemy import delete, func, insert, quoted_name, select, text, update
+from sqlalchemy import delete, func, insert, quoted_name, select, text
 
+from batchacct.config import Config
 from batchacct.parsing import registry
 from batchacct.store import Store
-from batchacct.store.tables import message, usage
+from batchacct.store.tables import destination, message, usage
 from benchmarks.farm import Databases, Logs, Site, now
 from benchmarks.figures import Figures, Stopwatch, seconds
 from benchmarks.totals import Totals, totals_of
 from pub.command import publish_once
 from pub.formats.contract import Format
 from pub.joining import Joiner, newest_load
-from pub.outbox import Outbox, Published, keep_template
-from pub.sending import build_and_send, send
+from pub.outbox import Outbox, Published, keep_destinations, keep_template
+from pub.sending import Way, build_and_send, send
 from pub.transports.ssm_directory import SsmDirectory, SsmDirectoryOptions
 
 
@@ -94,9 +95,9 @@ def _copied(store: Store) -> tuple[float, int]:
 
 
 def _published(site: Site) -> tuple[float, Published]:
-    outbox, done = _outbox(site), Published()
-    transport = SsmDirectory(SsmDirectoryOptions(path=site.config.publish.path))
-    elapsed_s = seconds(lambda: build_and_send(site.store, outbox, transport, now, done))
+    way = way_of(site.store, site.config)
+    elapsed_s = seconds(lambda: build_and_send(site.store, [way], now))
+    done = way.done
     if not done.records or done.confirmed != done.messages:
         raise RuntimeError(f"not all was published: {done}")
     return elapsed_s, done
@@ -104,24 +105,28 @@ def _published(site: Site) -> tuple[float, Published]:
 
 def _published_apart(site: Site, path: Path) -> tuple[float, float]:
     """Seconds to build all messages, and then to hand them over."""
-    outbox, done = _outbox(site), Published()
+    way = way_of(site.store, site.config, path)
 
     def build() -> None:
-        for batch in outbox.batches(site.store.reading):
+        for batch in way.outbox.batches(site.store.reading):
             with site.store.writing() as connection:
-                outbox.store(connection, batch, done)
+                way.outbox.store(connection, batch, way.done)
 
-    return seconds(build), seconds(lambda: send(site.store, SsmDirectory(SsmDirectoryOptions(path=path)), now, done))
+    return seconds(build), seconds(lambda: send(site.store, way, now))
 
 
-def _outbox(site: Site) -> Outbox:
-    written = cast("Format", registry.load(registry.FORMATS, site.config.publish.format))
-    return Outbox(site.config, site.store.dialect, written, now())
+def way_of(store: Store, config: Config, path: Path | None = None) -> Way:
+    """The one destination of a benchmark's site, an SSM directory (elsewhere, if `path` is given), from its first record on."""
+    (one,) = config.destinations
+    with store.writing() as connection:
+        keep_destinations(connection, [one], now())
+    written = cast("Format", registry.load(registry.FORMATS, one.format))
+    return Way(Outbox(config, one, store.dialect, written, now()), SsmDirectory(SsmDirectoryOptions(path=path or one.path)))
 
 
 def _forget_messages(store: Store) -> None:
     with store.writing() as connection:
-        connection.execute(update(usage).values(message_id=None))
+        connection.execute(delete(destination))
         connection.execute(delete(message))
 
 

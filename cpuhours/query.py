@@ -29,7 +29,7 @@ from batchacct.archive.holdings import archived, despite_archiving
 from batchacct.errors import ConfigError
 from batchacct.model import JOB
 from batchacct.store import Store
-from batchacct.store.spans import IS_OF_IDENTITY, IS_OF_JOB, Period, when_ended
+from batchacct.store.spans import IS_OF_IDENTITY_OF_MANY, IS_OF_JOB, Period, when_ended
 from batchacct.store.tables import benchmark, identity, job, usage, vo_mapping
 
 Source = Store | Path
@@ -159,7 +159,7 @@ def _grouped(names: Sequence[str], levels: Sequence[str], conditions: Sequence[C
         )
         .select_from(
             job.outerjoin(usage, IS_OF_JOB)
-            .outerjoin(identity, and_(IS_OF_IDENTITY, period.identities.has(identity.c.recorded_at)))
+            .outerjoin(identity, and_(IS_OF_IDENTITY_OF_MANY, period.identities.has(identity.c.recorded_at)))
             .outerjoin(vo_mapping, vo_mapping.c.id == usage.c.mapping_id)
             .outerjoin(benchmark, benchmark.c.id == usage.c.benchmark_id)
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import ExitStack, closing, contextmanager, nullcontext
 from typing import cast
 
 import click
@@ -13,16 +13,16 @@ from sqlalchemy import Connection, select
 
 from batchacct.cli.common import config_option, emit_table, open_store
 from batchacct.clock import unix_now
-from batchacct.config import Config
-from batchacct.errors import ConfigError
+from batchacct.config import Config, Destination
+from batchacct.errors import BatchacctError, ConfigError, PublishError
 from batchacct.options import opened_transport
 from batchacct.parsing import registry
 from batchacct.store import HeldLocks, Store
 from batchacct.store.tables import source_state
 from pub.formats.contract import Format
 from pub.joining import Joiner, newest_load
-from pub.outbox import Outbox, Published, keep_template, retry_refused
-from pub.sending import build_and_send, retry_refused_messages
+from pub.outbox import Outbox, Published, keep_destinations, keep_template
+from pub.sending import Way, build_and_send, retry_refused_messages
 from pub.transports.contract import Transport
 
 log = logging.getLogger(__name__)
@@ -31,6 +31,8 @@ LOCK = "publish"
 """What one process at a time may do with a database."""
 
 Joined = Counter[tuple[str, str]]
+Done = dict[str, Published]
+"""What a run did, for each destination."""
 
 
 class _Undo(Exception):  # noqa: N818 - ends a dry run's transaction
@@ -61,33 +63,61 @@ def publish_once(
     message_format: Format | None = None,
     *,
     with_refused: bool = False,
-) -> tuple[Joined, Published]:
+) -> tuple[Joined, Done]:
     """One run: (jobs by outcome and reason, what was published); `message_format` in place of the configured one, if given.
 
-    Messages that a receiver would not take are tried again only `with_refused`.
+    Messages that a receiver would not take are tried again only `with_refused`. A destination that cannot be used (its plug-in is
+    broken, its receiver away) is told of after the others have had theirs.
 
     Raises: BusyError if another publisher runs, ConfigError, PluginError, StoreError, PublishError (what was built stays in the
     outbox, and the next run sends it), IncompleteError (the receiver will not take some of the messages).
     """
-    with closing(cast("Transport", opened_transport(config))) as transport, store.lock(LOCK) as locks:
-        joiner, outbox = Joiner.of(config, clock()), Outbox(config, store.dialect, message_format or _format(config), clock())
+    with ExitStack() as stack:
+        ways, broken = _ways(stack, store, config, clock(), message_format)
+        locks = stack.enter_context(store.lock(LOCK))
+        joiner = Joiner.of(config, clock())
         _warn_of_unread(store, joiner)
         joined, last_load = store.untangled(lambda: _begin(store, locks, config, joiner, clock()))
         if with_refused:
             with _writing(store, locks) as connection:
-                retry_refused_messages(connection)
+                retry_refused_messages(connection, clock())
         while (counts := store.untangled(lambda: _step(store, locks, joiner, last_load))) is not None:
             joined += counts
-        done = Published()
-        build_and_send(store, outbox, transport, clock, done, require_lock=lambda: locks.require(LOCK))
-    return joined, done
+        build_and_send(store, ways, clock, require_lock=lambda: locks.require(LOCK))
+    if broken:
+        raise PublishError("; ".join(f"destination {name}: {error.message}" for name, error in broken.items()))
+    return joined, {way.name: way.done for way in ways}
+
+
+def _ways(
+    stack: ExitStack, store: Store, config: Config, now: int, message_format: Format | None
+) -> tuple[list[Way], dict[str, BatchacctError]]:
+    """The destinations, open for as long as the stack is, and what is wrong with others.  Raises: that, if it is of all of them."""
+    ways: list[Way] = []
+    broken: dict[str, BatchacctError] = {}
+    for one in config.destinations:
+        try:
+            transport = cast("Transport", opened_transport(config, one))
+            outbox = Outbox(config, one, store.dialect, message_format or _format(one), now)
+        except BatchacctError as error:
+            broken[one.name] = error
+            continue
+        ways.append(Way(outbox, stack.enter_context(closing(transport))))
+    if not ways:
+        raise next(iter(broken.values()))
+    return ways, broken
 
 
 def _begin(store: Store, locks: HeldLocks, config: Config, joiner: Joiner, now: int) -> tuple[Joined, int]:
     with _writing(store, locks) as connection:
-        keep_template(connection, config.publish, now)
-        retry_refused(connection)
-        return joiner.begin(connection), newest_load(connection)
+        return begun(connection, config, joiner, now)
+
+
+def begun(connection: Connection, config: Config, joiner: Joiner, now: int) -> tuple[Joined, int]:
+    """What a run begins with: settings are taken over; (jobs by outcome and reason, the newest load).  Raises: ConfigError."""
+    keep_template(connection, config.publish, now)
+    keep_destinations(connection, config.destinations, now)
+    return joiner.begin(connection), newest_load(connection)
 
 
 def _step(store: Store, locks: HeldLocks, joiner: Joiner, last_load: int) -> Joined | None:
@@ -103,25 +133,24 @@ def _writing(store: Store, locks: HeldLocks) -> Iterator[Connection]:
         locks.require(LOCK)
 
 
-def dry_publish(store: Store, config: Config, now: int) -> tuple[Joined, Published]:
+def dry_publish(store: Store, config: Config, now: int) -> tuple[Joined, Done]:
     """What `publish_once` would do, in one transaction that is undone: nothing is stored, nothing is handed over."""
-    done = Published()
-    opened_transport(config)  # for what is wrong with its options
-    with store.lock(LOCK):
+    with ExitStack() as stack:
+        ways, _ = _ways(stack, store, config, now, None)
+        stack.enter_context(store.lock(LOCK))
         try:
             with store.writing() as connection:
-                joiner, outbox = Joiner.of(config, now), Outbox(config, store.dialect, _format(config), now)
-                keep_template(connection, config.publish, now)
-                retry_refused(connection)
-                joined, last_load = joiner.begin(connection), newest_load(connection)
+                joiner = Joiner.of(config, now)
+                joined, last_load = begun(connection, config, joiner, now)
                 while (counts := joiner.step(connection, last_load)) is not None:
                     joined += counts
-                for batch in outbox.batches(lambda: nullcontext(connection)):
-                    outbox.store(connection, batch, done, dry_run=True)
+                for way in ways:
+                    for batch in way.outbox.batches(lambda: nullcontext(connection)):
+                        way.outbox.store(connection, batch, way.done, dry_run=True)
                 raise _Undo  # noqa: TRY301 - leaving by an exception is what rolls the transaction back
         except _Undo:
             pass
-    return joined, done
+    return joined, {way.name: way.done for way in ways}
 
 
 def _warn_of_unread(store: Store, joiner: Joiner) -> None:
@@ -133,23 +162,25 @@ def _warn_of_unread(store: Store, joiner: Joiner) -> None:
         log.warning("source=%s was never read to its end: jobs may be published as local whose identity is there", source)
 
 
-def _format(config: Config) -> Format:
-    return cast("Format", registry.load(registry.FORMATS, config.publish.format))
+def _format(destination: Destination) -> Format:
+    return cast("Format", registry.load(registry.FORMATS, destination.format))
 
 
-def show_published(joined: Joined, done: Published, *, dry_run: bool = False) -> None:
-    """What a run did, as tables."""
+def show_published(joined: Joined, done: Done, *, dry_run: bool = False) -> None:
+    """What a run did, as tables: one a destination."""
     would = "would be " if dry_run else ""
     rows = [(outcome, reason, jobs) for (outcome, reason), jobs in sorted(joined.items())]
     if rows:
         emit_table(f"Jobs that {would}joined" if dry_run else "Joined", ("outcome", "why", "jobs"), rows)
     else:
         click.echo("No job has another outcome than before.")
-    rows = [
-        ("records", "", done.records),
-        ("messages", "", done.messages),
-        ("messages handed over", "", done.confirmed),
-    ]
+    for name, one in done.items():
+        title = "Would be published" if dry_run else "Published"
+        emit_table(title if len(done) == 1 else f"{title} to {name}", ("what", "why", "count"), _rows_of(one))
+
+
+def _rows_of(done: Published) -> list[tuple[str, str, int]]:
+    rows = [("records", "", done.records), ("messages", "", done.messages), ("messages handed over", "", done.confirmed)]
     rows += [("refused", reason, count) for reason, count in sorted(done.refused.items())]
-    rows += [("left out", what, count) for what, count in sorted(done.left_out.items())]
-    emit_table("Would be published" if dry_run else "Published", ("what", "why", "count"), rows)
+    rows += [("not for it", "vos and infrastructure in [[destination]]", done.not_for_it)] if done.not_for_it else []
+    return rows + [("left out", what, count) for what, count in sorted(done.left_out.items())]

@@ -22,9 +22,8 @@ from batchacct.scripts import absolute_url, open_store, run, start_logging
 from batchacct.store import Store
 from batchacct.store.spans import of_loads
 from batchacct.store.tables import ROWS_PER_LOAD_BITS, job, load
-from pub.command import Joined, publish_once
+from pub.command import Done, Joined, publish_once
 from pub.formats.batchacct2012 import Batchacct2012
-from pub.outbox import Published
 from pub.settings2012 import Settings2012, read_settings
 from pub.vo_map import read_vos
 
@@ -136,14 +135,15 @@ def _clusters(connection: Connection) -> set[str]:
     return names
 
 
-def _tell(joined: Joined, done: Published) -> None:
+def _tell(joined: Joined, done: Done) -> None:
     for (outcome, reason), jobs in sorted(joined.items()):
         log.info("%d jobs %s: %s", jobs, outcome, reason)
-    for reason, records in sorted(done.refused.items()):
-        log.warning("%d records refused: %s", records, reason)
-    for what, records in sorted(done.left_out.items()):
-        log.info("%d records without %s", records, what)
-    log.info("Published %d records in %d messages, %d handed over", done.records, done.messages, done.confirmed)
+    for one in done.values():
+        for reason, records in sorted(one.refused.items()):
+            log.warning("%d records refused: %s", records, reason)
+        for what, records in sorted(one.left_out.items()):
+            log.info("%d records without %s", records, what)
+        log.info("Published %d records in %d messages, %d handed over", one.records, one.messages, one.confirmed)
 
 
 if __name__ == "__main__":

@@ -41,6 +41,7 @@ from batchacct.archive.recalling import recall_for_join
 from batchacct.config import Config
 from batchacct.model import IDENTITY
 from batchacct.parsing import registry
+from batchacct.store import sent
 from batchacct.store.loads import hold, mark
 from batchacct.store.spans import IS_OF_JOB, Span, of_loads, of_rows
 from batchacct.store.tables import (
@@ -48,12 +49,11 @@ from batchacct.store.tables import (
     identity,
     job,
     load,
-    refusal,
     source_state,
     usage,
-    usage_history,
     vo_mapping,
 )
+from pub.again import keep_replaced
 from pub.benchmarks import fitting_benchmark, store_benchmarks
 from pub.requeues import first_submit, note_first_submits
 from pub.scratch import add_later_runs, fill_todo, match, scratch_tables, todo, verdict
@@ -134,6 +134,20 @@ class Joiner:
 
     def _decide(self, connection: Connection) -> Counter[tuple[str, str]]:
         """What becomes of the jobs in `todo`, written to the ledger; how many rows of which (outcome, reason) are new there."""
+        logged = self.judge(connection)
+        gone = {"another identity or outcome": _decided_anew(), "job record replaced": _older_revisions(logged)}
+        for why, jobs in gone.items():
+            keep_replaced(connection, usage.c.job_id.in_(jobs), why, self.now)
+        return _replace_usage(connection, sent.next_step(connection, self.now), *gone.values())
+
+    def replace_all(self, connection: Connection, why: str) -> None:
+        """Puts the verdicts in the place of the rows of the ledger, whether they differ or not."""
+        jobs = select(verdict.c.job_id)
+        keep_replaced(connection, usage.c.job_id.in_(jobs), why, self.now)
+        _replace_usage(connection, sent.next_step(connection, self.now), jobs)
+
+    def judge(self, connection: Connection) -> Span:
+        """The verdict on each job in `todo`, not written to the ledger yet; between which times they were logged."""
         logged = of_rows(connection, todo, todo.c.logged_at)
         note_first_submits(connection, todo, logged)
         recorded = when_recorded(connection, self.config.join)
@@ -141,9 +155,7 @@ class Joiner:
         store_mappings(connection, self.rules, _accounts(recorded))
         names = [c.name for c in verdict.columns]
         connection.execute(insert(verdict).from_select(names, self._verdicts(connection, recorded)))
-        gone = _decided_anew(), _older_revisions(logged)
-        self._keep_replaced(connection, *gone)
-        return _replace_usage(connection, *gone)
+        return logged
 
     # --- which identity ------------------------------------------------------------------------------------------------
 
@@ -260,16 +272,6 @@ class Joiner:
         }
         return case(until, value=cluster, else_=self.now) if until else literal(self.now)
 
-    # --- the ledger ----------------------------------------------------------------------------------------------------
-
-    def _keep_replaced(self, connection: Connection, decided_anew: Select[int], older_revisions: Select[int]) -> None:
-        """Copies to the history what a message took out and is replaced now: another outcome or identity, or a newer record."""
-        names = [c.name for c in usage.columns]
-        for why, jobs in (("another identity or outcome", decided_anew), ("job record replaced", older_revisions)):
-            replaced = and_(usage.c.job_id.in_(jobs), usage.c.message_id.is_not(None))
-            rows = select(*(usage.c[n] for n in names), literal(self.now), literal(why)).where(replaced)
-            connection.execute(insert(usage_history).from_select([*names, "replaced_at", "why"], rows))
-
 
 def _is_begun(connection: Connection) -> bool:
     """Whether the ledger has a row: an identity can concern no other job."""
@@ -300,18 +302,18 @@ def _decided_anew() -> Select[int]:
     return select(verdict.c.job_id).where(exists().where(usage.c.job_id == verdict.c.job_id, differs))
 
 
-def _replace_usage(connection: Connection, *replaced: Select[int]) -> Counter[tuple[str, str]]:
-    """Puts the verdicts in the place of the rows they differ from; what they agree with stays as it is, message and all.
+def _replace_usage(connection: Connection, step: int, *replaced: Select[int]) -> Counter[tuple[str, str]]:
+    """Puts the verdicts in the place of the rows they differ from, as `step`; what they agree with stays as it is.
 
     Returns how many rows of which (outcome, reason) are new.
     """
     for gone in replaced:
-        connection.execute(delete(refusal).where(refusal.c.job_id.in_(gone)))
         connection.execute(delete(usage).where(usage.c.job_id.in_(gone)))
     is_new = ~exists().where(usage.c.job_id == verdict.c.job_id)
     kinds = (verdict.c.outcome, verdict.c.reason)
     counts = connection.execute(select(*kinds, func.count()).where(is_new).group_by(*kinds)).all()
-    connection.execute(insert(usage).from_select([c.name for c in verdict.columns], select(*verdict.c).where(is_new)))
+    new = select(literal(step), *verdict.c).where(is_new)
+    connection.execute(insert(usage).from_select(["step", *(c.name for c in verdict.columns)], new))
     return Counter({(row[0], row[1]): row[2] for row in counts})
 
 

@@ -1,29 +1,51 @@
-"""The outbox: usage becomes messages, kept in the store before they leave; marked confirmed when the transport has said so."""
+"""The outbox: usage becomes messages, kept in the store before they leave; marked confirmed when the transport has said so.
+
+A destination goes through the ledger in the order of its rows (`batchacct.store.sent`). What a message holds is written with it,
+and how far the destination has come, in one transaction; the ledger itself is not written to.
+"""
 
 from __future__ import annotations
 
 import json
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-from sqlalchemy import ColumnElement, CompoundSelect, Connection, and_, delete, exists, insert, select, union_all, update
+from sqlalchemy import (
+    ColumnElement,
+    CompoundSelect,
+    Connection,
+    Select,
+    and_,
+    delete,
+    exists,
+    func,
+    insert,
+    or_,
+    select,
+    true,
+    union_all,
+    update,
+)
 
-from batchacct.config import Config, Publish
+from batchacct.config import Config, Destination, Publish
 from batchacct.crashpoints import crash_point
-from batchacct.errors import ConfigError, PublishError
+from batchacct.errors import ConfigError
 from batchacct.model import INTEGER
+from batchacct.store import sent
 from batchacct.store.dialects import Dialect
+from batchacct.store.payload import digest_of, packed
+from batchacct.store.sent import GO_OUT, NOT_FOR_IT, NOT_THERE, REFUSED, UNCHANGED, Numbers, Place
 from batchacct.store.spans import of_rows
-from batchacct.store.tables import job, left_out, message, refusal, setting, usage
+from batchacct.store.tables import destination, kept_back, left_out, message, setting, usage, usage_history
+from pub.destinations import is_for
 from pub.formats.contract import Format
-from pub.payload import packed
 from pub.usage_records import gathered_for, gathering, usage_records
 
 log = logging.getLogger(__name__)
@@ -31,33 +53,49 @@ log = logging.getLogger(__name__)
 RECORDS_PER_STEP = 5_000
 """About how many records are built into messages in one transaction; memory grows with it."""
 
-STEPS_SOUGHT = 100
-"""The jobs of so many steps are sought at once: a database that walks no index in the order wanted sorts all there are for it."""
+SLICES_SOUGHT = 100
+"""The rows of so many transactions are sought at once: a database that walks no index in the order wanted sorts all for it."""
+
+RANGES_AT_ONCE = 30
+"""A transaction is over rows of so many steps of the join at most, each a range of jobs."""
 
 Reading = Callable[[], AbstractContextManager[Connection]]
 """A connection to read with, for a while."""
 
-_GO_OUT = ("joined", "local")
-_JOB_IDS = pa.schema([("job_id", INTEGER)])
+NO_JOB = "its job record is archived: after `batchacct db recall`, `batchacct republish` sends it"
+
+_NO_ROWS: Numbers = np.empty(0, np.int64)
+_SOUGHT = pa.schema([("step", INTEGER), ("job_id", INTEGER)])
 
 
 @dataclass
 class Published:
-    """What a run did: records and messages built, records refused by reason, optional values left out, messages confirmed."""
+    """What a run did: records and messages built, records refused by reason, optional values left out, messages confirmed.
+
+    `not_for_it`: records that the destination's filter passed over.
+    """
 
     records: int = 0
     messages: int = 0
     confirmed: int = 0
+    not_for_it: int = 0
     refused: Counter[str] = field(default_factory=Counter)
     left_out: Counter[str] = field(default_factory=Counter)
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Usage records on their way into messages, in the order of their jobs: rows of the ledger, and what a format is to write."""
+    """Usage records on their way into messages, in the order of their rows in the ledger, and what a format is to write.
 
-    jobs: pa.Int64Array
+    `missing`: steps and jobs of rows whose job record is not there. `ends_at`: the last row (step, job) that was looked at; None if
+    they are some that were refused before.
+    """
+
+    steps: Numbers
+    jobs: Numbers
     records: pa.RecordBatch
+    missing: tuple[Numbers, Numbers]
+    ends_at: tuple[int, int] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,102 +103,183 @@ class Outbox:
     """Builds the messages of one destination."""
 
     config: Config
+    destination: Destination
     dialect: Dialect
     format: Format
     now: int
 
-    def batches(self, reading: Reading) -> Iterator[Batch]:
-        """All records that go out and have not, a step's worth at a time; each step is read for itself.
+    @property
+    def name(self) -> str:
+        return self.destination.name
 
-        A record that is refused is not met again: the steps only go forward.
+    @property
+    def _per_step(self) -> int:
+        bunch = self.destination.bunch
+        return max(RECORDS_PER_STEP // bunch, 1) * bunch
+
+    def batches(self, reading: Reading) -> Iterator[Batch]:
+        """All records that go out and have not, a step's worth at a time; each is read for itself.
+
+        First those that were refused before: a corrected setting or clock may have mended them.
         """
-        bunch = self.config.publish.bunch
-        step = max(RECORDS_PER_STEP // bunch, 1) * bunch
-        after = 0
+        with reading() as connection:
+            place = place_of(connection, self.name)
+            skips = connection.scalar(
+                select(func.count()).where(kept_back.c.destination == self.name, kept_back.c.kind == UNCHANGED)
+            )
+        yield from self._refused_before(reading)
+        step, job_id = place.step, place.job_id
+        limit = SLICES_SOUGHT * self._per_step
+        wanted = ~sent.is_kept(self.name, UNCHANGED) if skips else true()
         while True:
             with reading() as connection:
-                found = self.dialect.fetch(connection, _unsent_jobs(after, STEPS_SOUGHT * step), _JOB_IDS).column(0)
-            for start in range(0, len(found), step):
-                last = found[min(start + step, len(found)) - 1].as_py()
-                yield self._gathered(reading, after, last)
-                after = last
-            if len(found) < STEPS_SOUGHT * step:
+                found = self.dialect.fetch(connection, _ahead(step, job_id, wanted, limit), _SOUGHT)
+            steps, jobs = _numbers(found, "step"), _numbers(found, "job_id")
+            for start, end in _slices(steps, self._per_step):
+                sought = steps[start:end], jobs[start:end]
+                step, job_id = int(steps[end - 1]), int(jobs[end - 1])
+                yield self._gathered(reading, and_(or_(*_ranges(*sought)), wanted), sought, (step, job_id))
+            if found.num_rows < limit:
                 return
 
-    def _gathered(self, reading: Reading, after: int, last: int) -> Batch:
-        rows = _unsent(after, last).subquery()
+    def _refused_before(self, reading: Reading) -> Iterator[Batch]:
+        """The records that the format refused so far, of rows that are in the ledger still and jobs that are in their table."""
+        after = -1
+        while True:
+            with reading() as connection:
+                refused = select(kept_back.c.job_id).where(
+                    kept_back.c.destination == self.name, kept_back.c.kind == REFUSED, kept_back.c.job_id > after
+                )
+                jobs = connection.scalars(refused.order_by(kept_back.c.job_id).limit(self._per_step)).all()
+            if not jobs:
+                return
+            again = and_(usage.c.job_id.between(jobs[0], jobs[-1]), sent.is_kept(self.name, REFUSED))
+            yield self._gathered(reading, again, (_NO_ROWS, _NO_ROWS), None)
+            after = jobs[-1]
+
+    def _gathered(
+        self,
+        reading: Reading,
+        which: ColumnElement[bool],
+        sought: tuple[Numbers, Numbers],
+        ends_at: tuple[int, int] | None,
+    ) -> Batch:
+        rows = _that_go_out(select(usage).where(which)).subquery()
+        schema = gathered_for(self.format.wants)
         with reading() as connection:
             logged, recorded = (of_rows(connection, rows, rows.c[name]) for name in ("logged_at", "identity_at"))
-            query = gathering(rows, self.config, logged, recorded, self.format.wants)
-            gathered = self.dialect.fetch(connection, query, gathered_for(self.format.wants))
-        jobs = cast("pa.Int64Array", gathered.column("job_id"))
-        if (np.diff(jobs.to_numpy()) < 0).any():
-            gathered = gathered.take(pc.sort_indices(jobs))
-        return Batch(cast("pa.Int64Array", gathered.column("job_id")), usage_records(gathered, self.config))
+            gathered = self.dialect.fetch(connection, gathering(rows, self.config, logged, recorded, self.format.wants), schema)
+        steps, jobs = _numbers(gathered, "step"), _numbers(gathered, "job_id")
+        order = np.lexsort((jobs, steps))
+        if (np.diff(order) != 1).any():
+            gathered, steps, jobs = gathered.take(pa.array(order, INTEGER)), steps[order], jobs[order]
+        is_missing = ~np.isin(sought[1], jobs)
+        missing = sought[0][is_missing], sought[1][is_missing]
+        return Batch(steps, jobs, usage_records(gathered, self.config), missing, ends_at)
 
     def store(self, connection: Connection, batch: Batch, done: Published, *, dry_run: bool = False) -> None:
         """Renders the records, and puts them into messages; what is refused is noted by itself.
 
         In a dry run, which is undone, no message is stored: the numbers of messages are not given back where a database counts.
         """
-        rendered = self.format.render(batch.records, self.now)
+        if batch.ends_at is None:
+            self._forget_refusals(connection, batch.jobs)
+        else:
+            sent.move_to(connection, self.name, *batch.ends_at)
+        self._keep_back(connection, NOT_THERE, *batch.missing, [NO_JOB] * len(batch.missing[1]))
+        done.refused.update([NO_JOB] * len(batch.missing[1]))
+        steps, jobs, records = batch.steps, batch.jobs, batch.records
+        if (mask := is_for(self.destination, records)) is not None:
+            self._keep_back(connection, NOT_FOR_IT, steps[~mask], jobs[~mask], None)
+            done.not_for_it += int((~mask).sum())
+            steps, jobs, records = steps[mask], jobs[mask], records.take(pa.array(np.flatnonzero(mask), INTEGER))
+        rendered = self.format.render(records, self.now)
         _note_left_out(connection, rendered.left_out)
         done.left_out.update(rendered.left_out)
-        jobs, texts = batch.jobs, rendered.records
+        texts = rendered.records
         if texts.null_count:
-            self._store_refusals(connection, jobs.filter(texts.is_null()), rendered.reasons.drop_null(), done)
-            jobs, texts = jobs.filter(texts.is_valid()), texts.drop_null()
-        bunch = self.config.publish.bunch
+            taken = texts.is_valid().to_numpy(zero_copy_only=False)
+            reasons = cast("list[str]", rendered.reasons.drop_null().to_pylist())
+            self._keep_back(connection, REFUSED, steps[~taken], jobs[~taken], reasons)
+            done.refused.update(reasons)
+            steps, jobs, texts = steps[taken], jobs[taken], texts.drop_null()
+        bunch = self.destination.bunch
         for start in range(0, len(jobs), bunch):
             if not dry_run:
-                self._store_message(connection, jobs.slice(start, bunch), texts.slice(start, bunch))
+                within = slice(start, start + bunch)
+                self._store_message(connection, steps[within], jobs[within], texts.slice(start, bunch))
             done.messages += 1
         done.records += len(jobs)
         crash_point("build.before-commit")
 
-    def _store_refusals(self, connection: Connection, jobs: pa.Int64Array, reasons: pa.StringArray, done: Published) -> None:
-        rows = [
-            {"job_id": number, "reason": reason, "refused_at": self.now}
-            for number, reason in zip(jobs.to_pylist(), reasons.to_pylist(), strict=True)
-        ]
-        connection.execute(insert(refusal), rows)
-        done.refused.update(cast("list[str]", reasons.to_pylist()))
+    def _forget_refusals(self, connection: Connection, jobs: Numbers) -> None:
+        numbers = jobs.tolist()
+        for start in range(0, len(numbers), 1000):
+            of_these = kept_back.c.job_id.in_(numbers[start : start + 1000])
+            current = exists().where(usage.c.job_id == kept_back.c.job_id, usage.c.step == kept_back.c.step)
+            mine = and_(kept_back.c.destination == self.name, kept_back.c.kind == REFUSED)
+            connection.execute(delete(kept_back).where(mine, of_these, current))
 
-    def _store_message(self, connection: Connection, jobs: pa.Int64Array, texts: pa.Array[Any]) -> None:
+    def _keep_back(self, connection: Connection, kind: str, steps: Numbers, jobs: Numbers, reasons: Sequence[str] | None) -> None:
+        said = [kind] * len(jobs) if reasons is None else reasons
+        rows = [
+            {"destination": self.name, "job_id": number, "step": step, "kind": kind, "reason": reason, "since": self.now}
+            for step, number, reason in zip(steps.tolist(), jobs.tolist(), said, strict=True)
+        ]
+        if rows:
+            connection.execute(insert(kept_back), rows)
+
+    def _store_message(self, connection: Connection, steps: Numbers, jobs: Numbers, texts: pa.Array[Any]) -> None:
+        payload = self.format.message(texts)
         values = {
-            "destination": self.config.publish.transport,
+            "destination": self.name,
             "format": self.format.name,
             "records": len(jobs),
+            "jobs": sent.packed_rows(steps, jobs),
+            "first_job": int(jobs.min()),
+            "last_job": int(jobs.max()),
             "created_at": self.now,
-            "payload": packed(self.format.message(texts)),
+            "payload": packed(payload),
+            "digest": digest_of(payload),
         }
-        key = connection.execute(insert(message).values(values)).inserted_primary_key
-        assert key is not None
-        in_range = usage.c.job_id.between(jobs[0].as_py(), jobs[-1].as_py())
-        unsent = and_(usage.c.message_id.is_(None), ~exists().where(refusal.c.job_id == usage.c.job_id))
-        marked = connection.execute(update(usage).where(usage.c.outcome.in_(_GO_OUT), in_range, unsent).values(message_id=key[0]))
-        if marked.rowcount != len(jobs):
-            raise PublishError(f"message {key[0]} has {len(jobs)} records, but {marked.rowcount} were to be marked: run again")
+        connection.execute(insert(message).values(values))
 
 
-def _unsent_jobs(after: int, limit: int) -> CompoundSelect[Any]:
-    """The first jobs above `after` that go out and have not."""
-    walks = union_all(*(select(usage.c.job_id).where(_goes_out(outcome), usage.c.job_id > after) for outcome in _GO_OUT))
-    return walks.order_by(walks.selected_columns.job_id).limit(limit)
+def _that_go_out(rows: Select[Any]) -> CompoundSelect[Any]:
+    """Those of some rows of `usage` that go out: a walk an outcome, each along the index; asked for both, a database would sort."""
+    return union_all(*(rows.where(usage.c.outcome == outcome) for outcome in GO_OUT))
 
 
-def _unsent(after: int, last: int) -> CompoundSelect[Any]:
-    """The rows of `usage` that go out and have not, for the jobs above `after` up to `last`, mostly in the order of their jobs.
-
-    One walk an outcome, each along the index in the order wanted: asked for both at once, a database would sort.
-    """
-    within = and_(usage.c.job_id > after, usage.c.job_id <= last)
-    walks = union_all(*(select(usage).where(_goes_out(outcome), within) for outcome in _GO_OUT))
-    return walks.order_by(walks.selected_columns.job_id)
+def _ahead(step: int, job_id: int, wanted: ColumnElement[bool], limit: int) -> CompoundSelect[Any]:
+    """The next rows behind a place that go out, as (step, job): the rest of that step, and the steps after it."""
+    columns = select(usage.c.step, usage.c.job_id).where(wanted)
+    rest, after = and_(usage.c.step == step, usage.c.job_id > job_id), usage.c.step > step
+    walks = union_all(*(columns.where(usage.c.outcome == outcome, part) for outcome in GO_OUT for part in (rest, after)))
+    return walks.order_by(walks.selected_columns.step, walks.selected_columns.job_id).limit(limit)
 
 
-def _goes_out(outcome: str) -> ColumnElement[bool]:
-    return and_(usage.c.outcome == outcome, usage.c.message_id.is_(None))
+def _slices(steps: Numbers, length: int) -> Iterator[tuple[int, int]]:
+    """Pieces of at most so many rows, and of few steps."""
+    begins = np.flatnonzero(np.diff(steps, prepend=-1))
+    start = 0
+    while start < len(steps):
+        later = begins[np.searchsorted(begins, start, side="right") :]
+        end = min(start + length, len(steps))
+        if len(later) >= RANGES_AT_ONCE:
+            end = min(end, int(later[RANGES_AT_ONCE - 1]))
+        yield start, end
+        start = end
+
+
+def _ranges(steps: Numbers, jobs: Numbers) -> Iterator[ColumnElement[bool]]:
+    """The rows of `usage` of some steps, each a range of jobs."""
+    for step, rows in groupby(range(len(steps)), key=lambda n: int(steps[n])):
+        numbers = list(rows)
+        yield and_(usage.c.step == step, usage.c.job_id.between(int(jobs[numbers[0]]), int(jobs[numbers[-1]])))
+
+
+def _numbers(rows: pa.RecordBatch, name: str) -> Numbers:
+    return cast("pa.Int64Array", rows.column(name)).to_numpy()
 
 
 def _note_left_out(connection: Connection, counts: Mapping[str, int]) -> None:
@@ -168,6 +287,26 @@ def _note_left_out(connection: Connection, counts: Mapping[str, int]) -> None:
         known = connection.execute(update(left_out).where(left_out.c.what == what).values(records=left_out.c.records + records))
         if not known.rowcount:
             connection.execute(insert(left_out).values(what=what, records=records))
+
+
+def place_of(connection: Connection, name: str) -> Place:
+    """How far a destination has come."""
+    return next((place for place in sent.places(connection) if place.name == name), Place(name, 0, 0, 0, None))
+
+
+def keep_destinations(connection: Connection, configured: Sequence[Destination], now: int) -> None:
+    """Notes which destinations there are: a new one begins with the first row; nothing is awaited of one that is gone."""
+    known = {place.name: place for place in sent.places(connection)}
+    for name in (one.name for one in configured):
+        if name not in known:
+            missed = connection.scalar(select(func.count()).select_from(usage_history)) or 0
+            values = {"name": name, "done_step": 0, "done_job": 0, "missed": missed, "since": now}
+            connection.execute(insert(destination).values(values))
+        elif known[name].retired_at is not None:
+            connection.execute(update(destination).where(destination.c.name == name).values(retired_at=None))
+    for name in known.keys() - {one.name for one in configured}:
+        if known[name].retired_at is None:
+            connection.execute(update(destination).where(destination.c.name == name).values(retired_at=now))
 
 
 def keep_template(connection: Connection, settings: Publish, now: int) -> None:
@@ -187,12 +326,3 @@ def keep_template(connection: Connection, settings: Publish, now: int) -> None:
             f"records were published with local_job_id = {was[0]!r} and local_job_id_array = {was[1]!r}; with others the receiver "
             "would count them again. Set them back in [publish]"
         )
-
-
-def retry_refused(connection: Connection) -> None:
-    """Forgets the refusals, so that this run tries those records again: a corrected setting or clock may have mended them.
-
-    Of an archived job the refusal stands: it would have to be recalled first.
-    """
-    logged = of_rows(connection, refusal.join(usage, usage.c.job_id == refusal.c.job_id), usage.c.logged_at)
-    connection.execute(delete(refusal).where(exists().where(job.c.id == refusal.c.job_id, logged.has(job.c.logged_at))))

@@ -1,7 +1,8 @@
 """The way out: messages are built, handed over and confirmed at the same time, each step by a thread of its own.
 
-One thread reads records out of the store, one makes messages of them and commits, one hands over what is committed. So a message
-is in the store, with its number and its payload, before it leaves; and they leave in the order of their numbers.
+One thread reads records out of the store, one makes messages of them and commits, and one for each destination hands over what is
+committed. So a message is in the store, with its number and its payload, before it leaves; and they leave in the order of their
+numbers.
 
 What a transport puts payloads into (a signature) is made before a message first leaves, and kept in the store until the message is
 confirmed: each attempt has the same bytes. A message that the receiver will not take is kept with the reason, and stays behind.
@@ -10,19 +11,21 @@ confirmed: each attempt has the same bytes. A message that the receiver will not
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
 from queue import SimpleQueue
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, and_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, Select, and_, select, update
 from zstandard import ZstdError
 
 from batchacct.crashpoints import crash_point
-from batchacct.errors import IncompleteError, PublishError
-from batchacct.store import Store
-from batchacct.store.tables import message
+from batchacct.errors import BatchacctError, IncompleteError, PublishError
+from batchacct.store import Store, sent
+from batchacct.store.payload import digest_of, packed, unpacked
+from batchacct.store.tables import message, usage
+from pub.again import send_again
 from pub.outbox import Batch, Outbox, Published
-from pub.payload import packed, unpacked
 from pub.transports.contract import Envelope, Message, Receipt, Refusal, Transport, unfit
 
 Found = Row[Any]
@@ -35,40 +38,64 @@ READ_AT_ONCE = 10
 """Messages read, and put into their envelopes, in one go; a transport that is ahead of its receipts asks for the next."""
 
 
+@dataclass(frozen=True, slots=True)
+class Way:
+    """A destination at work: what builds its messages, what takes them, and what this run has done."""
+
+    outbox: Outbox
+    transport: Transport
+    done: Published = field(default_factory=Published)
+
+    @property
+    def name(self) -> str:
+        return self.outbox.name
+
+
 def build_and_send(
-    store: Store,
-    outbox: Outbox,
-    transport: Transport,
-    clock: Callable[[], int],
-    done: Published,
-    *,
-    require_lock: Callable[[], None] = lambda: None,
+    store: Store, ways: Sequence[Way], clock: Callable[[], int], *, require_lock: Callable[[], None] = lambda: None
 ) -> None:
-    """Puts all that goes out into messages and hands them over, first those that an earlier run has left.
+    """Puts all that goes out into messages and hands them over, to each destination first those that an earlier run has left.
 
-    `require_lock` raises where no other message may be stored, as another publisher may be at work.
+    One destination after the other gets its messages built; all are sent to at the same time, and one that fails does not hold up
+    the others. `require_lock` raises where no other message may be stored, as another publisher may be at work.
 
-    Raises: PublishError when the transport took no more, after all were built; IncompleteError if it will not take some of them.
+    Raises: PublishError when a transport took no more, after all were built; IncompleteError if one will not take some of them.
     """
-    commits: SimpleQueue[bool] = SimpleQueue()
-    refused: list[Refusal] = []
-    with ThreadPoolExecutor(2, "publish") as pool:
-        sending = pool.submit(_send_after_each, commits, lambda: refused.extend(send(store, transport, clock, done)))
+    queues: list[SimpleQueue[bool]] = [SimpleQueue() for _ in ways]
+    with ThreadPoolExecutor(len(ways) + 1, "publish") as pool:
+        senders = [pool.submit(_send_after_each, queue, store, way, clock) for queue, way in zip(queues, ways, strict=True)]
         try:
-            for batch in _one_ahead(pool, outbox.batches(store.reading)):
+            for queue, way in zip(queues, ways, strict=True):
+                for batch in _one_ahead(pool, way.outbox.batches(store.reading)):
+                    with store.writing() as connection:
+                        way.outbox.store(connection, batch, way.done)
+                        require_lock()
+                    queue.put(True)
                 with store.writing() as connection:
-                    outbox.store(connection, batch, done)
+                    sent.move_to_end(connection, way.name)
                     require_lock()
-                commits.put(True)
         finally:
-            commits.put(False)
-        sending.result()
-    if refused:
-        first = refused[0]
-        raise IncompleteError(
-            f"of the messages {len(refused)} will not be taken, first {first.message_id}: {first.reason}. They are kept, and in "
-            "`batchacct status`; once the reason is gone, `batchacct publish --once --retry-refused` tries them again"
-        )
+            for queue in queues:
+                queue.put(False)
+    told = {way.name: error for way, sender in zip(ways, senders, strict=True) if (error := _failure(sender))}
+    if len(told) > 1:
+        raise PublishError("; ".join(f"destination {name}: {error.message}" for name, error in told.items()))
+    for error in told.values():
+        raise error
+
+
+def _failure(sender: Future[list[Refusal]]) -> BatchacctError | None:
+    """What went wrong with a destination.  Raises: whatever is no error of ours."""
+    try:
+        refused = sender.result()
+    except BatchacctError as error:
+        return error
+    if not refused:
+        return None
+    return IncompleteError(
+        f"of the messages {len(refused)} will not be taken, first {refused[0].message_id}: {refused[0].reason}. They are kept, "
+        "and in `batchacct status`; once the reason is gone, `batchacct publish --once --retry-refused` tries them again"
+    )
 
 
 def _one_ahead(pool: Executor, batches: Iterator[Batch]) -> Iterator[Batch]:
@@ -79,53 +106,56 @@ def _one_ahead(pool: Executor, batches: Iterator[Batch]) -> Iterator[Batch]:
         yield batch
 
 
-def _send_after_each(commits: SimpleQueue[bool], send_waiting: Callable[[], None]) -> None:
-    """Sends what waits at first, and what waits after each commit; False is the end of them."""
-    send_waiting()
+def _send_after_each(commits: SimpleQueue[bool], store: Store, way: Way, clock: Callable[[], int]) -> list[Refusal]:
+    """Sends what waits at first, and what waits after each commit; False is the end of them. Returns what is refused."""
+    refused = send(store, way, clock)
     while commits.get():
-        send_waiting()
+        refused += send(store, way, clock)
+    return refused
 
 
-def send(store: Store, transport: Transport, clock: Callable[[], int], done: Published) -> list[Refusal]:
-    """Hands over what is in the outbox, oldest first, and returns what is refused.
+def send(store: Store, way: Way, clock: Callable[[], int]) -> list[Refusal]:
+    """Hands over what is in the outbox of a destination, oldest first, and returns what is refused.
 
     Raises: PublishError when the transport takes no more, after what was handed over before it has been confirmed.
     """
     refused: list[Refusal] = []
     outcomes: list[Receipt | Refusal] = []
     try:
-        for outcome in transport.send(_waiting(store, transport.envelope)):
+        for outcome in way.transport.send(_waiting(store, way)):
             crash_point("send.handed-over")
             outcomes.append(outcome)
             if isinstance(outcome, Refusal):
                 refused.append(outcome)
             if len(outcomes) == CONFIRM_EVERY:
-                _settle(store, outcomes, clock(), done)
+                _settle(store, outcomes, clock(), way.done)
                 outcomes = []
     except PublishError as error:
-        _settle(store, outcomes, clock(), done)
+        _settle(store, outcomes, clock(), way.done)
         with store.writing() as connection:
-            first = connection.scalar(select(message.c.id).where(_IS_WAITING).order_by(message.c.id).limit(1))
+            first = connection.scalar(select(message.c.id).where(_is_waiting(way.name)).order_by(message.c.id).limit(1))
             connection.execute(update(message).where(message.c.id == first).values(last_error=error.message))
         raise
-    _settle(store, outcomes, clock(), done)
+    _settle(store, outcomes, clock(), way.done)
     return refused
 
 
-_IS_WAITING = and_(message.c.confirmed_at.is_(None), message.c.refused_at.is_(None))
+def _is_waiting(name: str) -> ColumnElement[bool]:
+    return and_(sent.IS_OPEN, message.c.refused_at.is_(None), message.c.destination == name)
 
 
-def _waiting(store: Store, envelope: Envelope | None) -> Iterator[Message]:
+def _waiting(store: Store, way: Way) -> Iterator[Message]:
     """The messages that are to leave, in the order of their numbers.  Raises: PublishError at one that cannot leave."""
-    query: Select[Any] = select(message.c.id, message.c.created_at, message.c.payload, message.c.sealed, message.c.sealed_by)
+    names = ("id", "created_at", "payload", "digest", "sealed", "sealed_by")
+    query: Select[Any] = select(*(message.c[name] for name in names))
     last = 0
     while True:
         with store.reading() as connection:
-            ahead = query.where(_IS_WAITING, message.c.id > last).order_by(message.c.id).limit(READ_AT_ONCE)
+            ahead = query.where(_is_waiting(way.name), message.c.id > last).order_by(message.c.id).limit(READ_AT_ONCE)
             rows = connection.execute(ahead).all()
         if not rows:
             return
-        leaving, hindrance = _leaving(store, envelope, rows)
+        leaving, hindrance = _leaving(store, way.transport.envelope, rows)
         yield from leaving
         if hindrance is not None:
             raise hindrance
@@ -140,7 +170,9 @@ def _leaving(store: Store, envelope: Envelope | None, rows: Sequence[Found]) -> 
     for row in rows:
         try:
             is_kept = envelope is not None and row.sealed_by == envelope.label
-            payload = _unpacked(row.id, row.sealed if is_kept else row.payload)
+            payload = _as_built(row)
+            if is_kept:
+                payload = _unpacked(row.id, row.sealed)
             if envelope is not None and not is_kept and unfit(payload) is None:
                 payload = envelope.sealed(payload)
                 new[row.id] = packed(payload)
@@ -154,6 +186,17 @@ def _leaving(store: Store, envelope: Envelope | None, rows: Sequence[Found]) -> 
                 kept = {"sealed": sealed, "sealed_by": envelope.label}
                 connection.execute(update(message).where(message.c.id == number).values(kept))
     return leaving, hindrance
+
+
+def _as_built(row: Found) -> bytes:
+    """The payload of a message.  Raises: PublishError if it is not what was built."""
+    payload = _unpacked(row.id, row.payload)
+    if row.digest is not None and digest_of(payload) != row.digest:
+        raise PublishError(
+            f"message {row.id} of the outbox was changed in the database since it was built: restore the database from a backup, "
+            f"or see what should be in it with `batchacct trace message {row.id}`"
+        )
+    return payload
 
 
 def _unpacked(number: int, stored: bytes) -> bytes:
@@ -180,6 +223,21 @@ def _settle(store: Store, outcomes: Sequence[Receipt | Refusal], now: int, done:
     done.confirmed += sum(isinstance(outcome, Receipt) for outcome in outcomes)
 
 
-def retry_refused_messages(connection: Connection) -> None:
-    """Messages that a receiver would not take are to leave again."""
-    connection.execute(update(message).where(message.c.refused_at.is_not(None)).values(refused_at=None))
+def retry_refused_messages(connection: Connection, now: int) -> None:
+    """Messages that a receiver would not take are to leave again.
+
+    One of which a record has been corrected since would put the old one in the place of the new: it never leaves, and its other
+    records get into a new message.
+    """
+    for one in sent.sent(connection, _IS_REFUSED):
+        current = sent.current_of(connection, one)
+        if len(current) == len(one.jobs):
+            connection.execute(update(message).where(message.c.id == one.id).values(refused_at=None))
+            continue
+        connection.execute(update(message).where(message.c.id == one.id).values(withdrawn_at=now))
+        for start in range(0, len(current), 1000):
+            of_these = usage.c.job_id.in_(current[start : start + 1000])
+            send_again(connection, of_these, f"message {one.id} was refused, and is outdated", now, only=one.destination)
+
+
+_IS_REFUSED = and_(message.c.refused_at.is_not(None), message.c.confirmed_at.is_(None), message.c.withdrawn_at.is_(None))

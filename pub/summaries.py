@@ -1,7 +1,7 @@
 """What was published of a month, summed as the receiver sums it: whole cells, from the ledger, set-based.
 
 A job counts in the month (UTC) it ended in. Counted is what goes out as records do (`joined` and `local` in the ledger), without
-what is refused: what a record of the job would be refused for, and what `refusal` says was. The database sums over the raw
+what is refused: what a record of the job would be refused for, and what `kept_back` says was. The database sums over the raw
 values which a cell depends on; what those are published as is then worked out by the very functions that make records of jobs
 (`usage_records`, the rules of `formats.apel`), and the receiver's reading of an FQAN comes last. So the sum over the
 records of a month equals its cells, each of them, to the second.
@@ -30,8 +30,9 @@ from batchacct.config import Config
 from batchacct.model import INTEGER, JOB, TEXT
 from batchacct.store import Store
 from batchacct.store.columns import SHORT_TEXT
+from batchacct.store.sent import GO_OUT, NOT_FOR_IT, REFUSED
 from batchacct.store.spans import DAY, IS_OF_JOB, LATE, when_ended
-from batchacct.store.tables import benchmark, identity, job, refusal, usage
+from batchacct.store.tables import benchmark, identity, job, kept_back, usage
 from pub.formats.apel import ALLOWED_AHEAD_S, FIELDS, checked
 from pub.formats.text import LARGEST_INTEGER, Sheet
 from pub.usage_records import GATHERED, by_distinct, gathering, usage_records
@@ -39,7 +40,6 @@ from pub.usage_records import GATHERED, by_distinct, gathering, usage_records
 MONTHS_AT_ONCE = 12
 """Of so many months the cells are asked for in one query."""
 
-GO_OUT = ("joined", "local")
 UNKNOWN = "None"
 """What the receiver keeps for a VO, group or role it is told nothing of."""
 
@@ -177,6 +177,12 @@ def _counted_by_month(months: Sequence[int], first: int, last: int) -> Select[in
     return select(ended.c.month, func.count()).group_by(ended.c.month)
 
 
+def _refused_by_first(config: Config) -> ColumnElement[bool]:
+    """What the first destination's format has refused, or its filter passed over: summaries are for its receiver."""
+    of_row = and_(kept_back.c.job_id == usage.c.job_id, kept_back.c.step == usage.c.step)
+    return and_(of_row, kept_back.c.destination == config.destinations[0].name, kept_back.c.kind.in_([REFUSED, NOT_FOR_IT]))
+
+
 def _month(months: Sequence[int]) -> ColumnElement[int]:
     """The month a job ended in; null if it is none of these."""
     return case(*((and_(job.c.end_at >= month, job.c.end_at < next_month(month)), literal(month, BigInteger)) for month in months))
@@ -187,8 +193,8 @@ def _grouped(connection: Connection, config: Config, months: Sequence[int], now:
     first, last = months[0], next_month(months[-1])
     period = when_ended(connection, first, last, identities=True)
     going = (
-        select(usage, refusal.c.reason.label("refused_for"))
-        .select_from(usage.outerjoin(refusal, refusal.c.job_id == usage.c.job_id))
+        select(usage, kept_back.c.reason.label("refused_for"))
+        .select_from(usage.outerjoin(kept_back, _refused_by_first(config)))
         .where(usage.c.outcome.in_(GO_OUT), period.logged.has(usage.c.logged_at))
         .subquery("going")
     )

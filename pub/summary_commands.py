@@ -67,7 +67,7 @@ def summaries(config: Config, months: tuple[str, ...], form: str, *, dry_run: bo
     if dry_run:
         _show_hours([(month_name(cell.month), cell.vo, sums) for cell, sums in found.cells.items()])
     else:
-        _write(rendered.records, found_format.message, config.publish.bunch, write_to)
+        _write(rendered.records, found_format.message, config.destinations[0].bunch, write_to)
 
 
 @click.command()
@@ -96,7 +96,7 @@ def sync(config: Config, first: str | None, last: str | None, *, dry_run: bool, 
         rows = sorted((month_name(month), site, host or "", jobs) for (site, host, month), jobs in found.jobs.items())
         emit_table("Jobs", ("month", "site", "submit host", "jobs"), rows)
     else:
-        _write(sync_records(found.jobs), lambda records: message_of(SYNC_HEADER, records), config.publish.bunch, write_to)
+        _write(sync_records(found.jobs), lambda records: message_of(SYNC_HEADER, records), config.destinations[0].bunch, write_to)
 
 
 def _tell_refused(refused: Mapping[str, int], left_out: Mapping[str, int]) -> None:

@@ -27,7 +27,7 @@ _TEXTS = (
     *("vo", "vo_group", "vo_role", "service_level_type"),
 )
 _INTEGERS = (
-    *("job_id", "array_index", "wall_duration_s", "cpu_duration_s", "processors", "node_count", "start_at", "end_at"),
+    *("job_id", "step", "array_index", "wall_duration_s", "cpu_duration_s", "processors", "node_count", "start_at", "end_at"),
     *("memory_real_kib", "memory_virtual_kib", "identity_id", "per_host_factor"),
 )
 _REALS = ("host_factor", "benchmark_value")
@@ -55,6 +55,7 @@ def gathering(rows: FromClause, config: Config, logged: Span, recorded: Span, wa
     token = func.rtrim(identity.c.token_issuer, "/") + "/" + identity.c.token_subject
     made = {
         "job_id": job.c.id,
+        "step": rows.c.step,
         "identity_id": rows.c.identity_id,
         "cpu_duration_s": func.coalesce(job.c.cpu_duration_s, 0),
         "site": func.coalesce(job.c.site, config.site),

@@ -13,7 +13,8 @@ import pytest
 from pydantic import BaseModel
 from sqlalchemy import URL, make_url
 
-from batchacct.config import Config, load_config, masked, section_of
+from batchacct.config import Config, load_config, masked
+from batchacct.config_errors import section_of
 from batchacct.config_sample import reference, sample
 from batchacct.connection import database_url
 from batchacct.errors import ConfigError
@@ -89,7 +90,9 @@ def test_commented_values_are_the_defaults(tmp_path: Path) -> None:
     everything, plain = _load(tmp_path, text), _load(tmp_path, sample())
     assert everything.vo.rule[0].vo == "atlas"
     assert (everything.vo.issuer[0].vo, everything.person[0].also) == ("atlas", ["https://atlas-auth.cern.ch/7dee38a3"])
-    assert everything.model_copy(update={"vo": plain.vo, "person": plain.person}) == plain
+    assert everything.destination[0].name == "apel"
+    invented = {"vo": plain.vo, "person": plain.person, "destination": plain.destination}
+    assert everything.model_copy(update=invented) == plain
     assert everything.vo.default == plain.vo.default
 
 

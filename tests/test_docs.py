@@ -106,7 +106,7 @@ def _check(words: list[str], where: str) -> None:
         known = {name for option in command.get_params(context) for name in option.opts}
         assert set(words) <= known, where
         return
-    required = sum(isinstance(p, click.Argument) and p.required for p in command.params)
+    required = any(p.required for p in command.params)
     given = [w if w.isdigit() or w.startswith("-") or not w.isupper() else "1" for w in words]
     try:
         command.make_context("shown", [*given], parent=context)

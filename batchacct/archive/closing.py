@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, and_, exists, false, func, not_, or_, select
+from sqlalchemy import ColumnElement, Connection, Select, and_, exists, false, func, not_, or_, select, true
 
 from batchacct.archive.months import month_of, next_month
 from batchacct.clock import shown
 from batchacct.config import Join
 from batchacct.errors import IncompleteError
 from batchacct.model import IDENTITY, PART, RECORD_TYPES, RecordType
+from batchacct.store import sent
 from batchacct.store.spans import IS_OF_IDENTITY, IS_OF_JOB
 from batchacct.store.tables import (
     RECORD_TABLES,
@@ -21,7 +22,6 @@ from batchacct.store.tables import (
     load,
     message,
     part,
-    refusal,
     usage,
 )
 
@@ -75,11 +75,9 @@ def of_month(record_type: RecordType, month: int) -> ColumnElement[bool]:
 def why_held(connection: Connection, month: int) -> list[str]:
     """What still happens to jobs and identities of a month, and keeps it where it is; nothing for one that is at rest."""
     mine = of_month(RECORD_TYPES["job"], month)
-    goes_out = usage.c.outcome.in_(["joined", "local"])
+    awaited = [place for place in sent.places(connection) if place.retired_at is None]
+    behind_all = and_(true(), *(place.passed(usage) for place in awaited)) if awaited else false()
     of_usage = select(func.count()).select_from(job.join(usage, IS_OF_JOB)).where(mine)
-    is_refused = exists().where(refusal.c.job_id == usage.c.job_id)
-    confirmed = exists().where(message.c.id == usage.c.message_id, message.c.confirmed_at.is_not(None))
-    unsent = of_usage.where(goes_out, usage.c.message_id.is_not(None), ~confirmed)
     lost = (
         select(func.count())
         .select_from(job.join(usage, IS_OF_JOB).outerjoin(identity, IS_OF_IDENTITY))
@@ -91,11 +89,25 @@ def why_held(connection: Connection, month: int) -> list[str]:
         (_of_open_loads("job", month), "job records are in loads that are not joined yet"),
         (_of_open_loads("identity", month), "identities are not joined yet"),
         (of_usage.where(usage.c.outcome == "waiting"), "jobs wait for their identity"),
-        (of_usage.where(goes_out, usage.c.message_id.is_(None), ~is_refused), "jobs are not in a message yet"),
-        (unsent, "jobs are in messages that were not handed over"),
+        (of_usage.where(sent.GOES_OUT, ~behind_all), "jobs are not in a message yet"),
         (lost, "jobs are joined with identities that are not there: `batchacct audit` tells more"),
     ]
-    return [f"{count:,} {what}" for query, what in reasons if (count := connection.scalar(query) or 0)]
+    names = [place.name for place in awaited]
+    told = [f"{count:,} {what}" for query, what in reasons if (count := connection.scalar(query) or 0)]
+    unsent = sum(
+        _of_message(connection, one, month) for one in sent.sent(connection, sent.IS_OPEN, message.c.destination.in_(names))
+    )
+    return told + ([f"{unsent:,} jobs are in messages that were not handed over"] if unsent else [])
+
+
+def _of_message(connection: Connection, one: sent.Sent, month: int) -> int:
+    """How many jobs of a month are in a message."""
+    count = 0
+    for start in range(0, len(one.jobs), 1000):
+        some = usage.c.job_id.in_(one.jobs[start : start + 1000].tolist())
+        within = usage.c.logged_at.between(month, next_month(month) - 1)
+        count += connection.scalar(select(func.count()).where(some, within)) or 0
+    return count
 
 
 def has_open_loads(connection: Connection, record_type: RecordType, month: int) -> bool:

@@ -28,7 +28,7 @@ _PATH, _NAME = "archive_path", "archive_name"
 _MORE: dict[str, tuple[pa.Field[Any], ...]] = {
     "job": (
         *(pa.field(name, TEXT) for name in ("outcome", "reason")),
-        *(pa.field(name, INTEGER) for name in ("identity_id", "mapping_id", "benchmark_id", "message_id")),
+        *(pa.field(name, INTEGER) for name in ("identity_id", "mapping_id", "benchmark_id")),
         pa.field("vo", TEXT),
         pa.field("benchmark_type", TEXT),
         pa.field("benchmark_value", REAL),

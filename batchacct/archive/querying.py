@@ -1,9 +1,9 @@
 """Questions to the archive: the very statement that was put to the database, put to DuckDB over the files, month by month.
 
 DuckDB's SQL is so close to PostgreSQL's that SQLAlchemy's statements for the one run on the other. Each month has views that are
-named as the tables: `job` (or `identity`) is the file, without what was recalled; `usage`, and the identity and message of a job,
-are what the file says beside each job of the ledger; VO mappings, benchmarks and refusals are the database's own. So an answer is
-as many rows as months give; whoever asks adds them up, as sums of months are.
+named as the tables: `job` (or `identity`) is the file, without what was recalled; `usage`, and the identity of a job, are what
+the file says beside each job of the ledger; VO mappings and benchmarks are the database's own. So an answer is as many rows as
+months give; whoever asks adds them up, as sums of months are.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from batchacct.archive.holdings import Archived, archived, dataset_of, recalled_
 from batchacct.archive.layout import countable_files, damaged
 from batchacct.archive.months import named_month
 from batchacct.model import IDENTITY, INSTANT, INTEGER, JOB, REAL, TEXT, RecordType
-from batchacct.store.tables import benchmark, refusal, vo_mapping
+from batchacct.store.tables import benchmark, vo_mapping
 
 MEMORY = "256MB"
 _DIALECT = postgresql.dialect(paramstyle="numeric_dollar")  # type: ignore[no-untyped-call]
@@ -33,10 +33,9 @@ _DIALECT = postgresql.dialect(paramstyle="numeric_dollar")  # type: ignore[no-un
 _VIEWS = {
     JOB: """
 CREATE OR REPLACE TEMP VIEW usage AS SELECT id AS job_id, CAST(epoch(logged_at) AS BIGINT) AS logged_at, outcome, reason,
-  CASE WHEN identity_id IS NOT NULL THEN id END AS identity_id, 0 AS identity_at, mapping_id, benchmark_id, message_id
+  CASE WHEN identity_id IS NOT NULL THEN id END AS identity_id, 0 AS identity_at, mapping_id, benchmark_id
   FROM kept WHERE outcome IS NOT NULL;
 CREATE OR REPLACE TEMP VIEW identity AS SELECT id, 0 AS recorded_at, vo FROM kept WHERE identity_id IS NOT NULL;
-CREATE OR REPLACE TEMP VIEW message AS SELECT DISTINCT message_id AS id, 1 AS confirmed_at FROM kept WHERE message_id IS NOT NULL;
 """,
     IDENTITY: "",
 }
@@ -51,7 +50,6 @@ CREATE OR REPLACE TEMP VIEW vo_mapping AS SELECT DISTINCT mapping_id AS id, vo
 _SMALL: dict[str, Select[Any]] = {
     "vo_mapping": select(vo_mapping.c.id, vo_mapping.c.vo),
     "benchmark": select(benchmark.c.id, benchmark.c.type, benchmark.c.value, benchmark.c.per_host_factor),
-    "refusal": select(refusal.c.job_id),
 }
 _NUMBERS: dict[str, pa.DataType] = {"id": INTEGER, "per_host_factor": INTEGER, "job_id": INTEGER, "value": REAL}
 

@@ -12,12 +12,12 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from sqlalchemy import Connection, delete, func, insert, select
+from sqlalchemy import Connection, func, insert, select
 
 from batchacct.archive.holdings import Archived, archived, batches_of, recalled_ids, without_ids
 from batchacct.config import Join
 from batchacct.model import IDENTITY, INTEGER, JOB, TEXT, RecordType
-from batchacct.store.tables import RECORD_TABLES, ROWS_PER_LOAD_BITS, archived_month, identity, job, recalled, refusal, usage
+from batchacct.store.tables import RECORD_TABLES, ROWS_PER_LOAD_BITS, archived_month, identity, job, recalled, usage
 
 DAY = 86_400
 IDS_AT_ONCE = 1_000
@@ -141,7 +141,6 @@ def recall_for_join(connection: Connection, record_type: str, loads: Sequence[in
     while spans:
         jobs = _recall_within(connection, JOB, spans, _ran)
         count += len(jobs)
-        _try_again(connection, [row["id"] for row in jobs])
         for row in jobs:
             first, last = _ran(row)
             spans[row["join_id"]].widen(first - around, last + around)
@@ -150,12 +149,6 @@ def recall_for_join(connection: Connection, record_type: str, loads: Sequence[in
     if spans:
         count += len(_recall_within(connection, IDENTITY, spans, _told))
     return count
-
-
-def _try_again(connection: Connection, jobs: Sequence[int]) -> None:
-    """Forgets the refusals of some jobs: as those of all in the table are tried again, these are from now on."""
-    for start in range(0, len(jobs), 1000):
-        connection.execute(delete(refusal).where(refusal.c.job_id.in_(jobs[start : start + 1000])))
 
 
 def _spans(connection: Connection, record_type: str, loads: Sequence[int], around: int, newest: int) -> dict[str, _Span]:

@@ -50,7 +50,7 @@ from batchacct.errors import ArchiveError
 from batchacct.model import JOB, RECORD_TYPES, RecordType
 from batchacct.store import HeldLocks, Store, partitions
 from batchacct.store.months import Month
-from batchacct.store.spans import IS_OF_IDENTITY, IS_OF_JOB
+from batchacct.store.spans import IS_OF_IDENTITY_OF_MANY, IS_OF_JOB
 from batchacct.store.tables import RECORD_TABLES, benchmark, identity, job, recalled, usage, vo_mapping
 
 log = logging.getLogger(__name__)
@@ -88,7 +88,7 @@ class _ChangedError(Exception):
 
 Ledger = Counter[str | None]
 """What the ledger says of some jobs: how many there are of each outcome, and the sums of the numbers it refers to."""
-_REFERENCES = ("identity_id", "mapping_id", "benchmark_id", "message_id")
+_REFERENCES = ("identity_id", "mapping_id", "benchmark_id")
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,14 +250,7 @@ class Taker:
         order = (table.c[self.record_type.time_column], table.c.record_key, table.c.revision)
         if self.record_type is not JOB:
             return select(*table.columns).where(self.going).order_by(*order)
-        ledger = (
-            usage.c.outcome,
-            usage.c.reason,
-            usage.c.identity_id,
-            usage.c.mapping_id,
-            usage.c.benchmark_id,
-            usage.c.message_id,
-        )
+        ledger = (usage.c.outcome, usage.c.reason, *(usage.c[name] for name in _REFERENCES))
         said = (
             func.coalesce(identity.c.vo, vo_mapping.c.vo).label("vo"),
             benchmark.c.type.label("benchmark_type"),
@@ -266,7 +259,7 @@ class Taker:
         )
         joined = (
             job.outerjoin(usage, IS_OF_JOB)
-            .outerjoin(identity, IS_OF_IDENTITY)
+            .outerjoin(identity, IS_OF_IDENTITY_OF_MANY)
             .outerjoin(vo_mapping, vo_mapping.c.id == usage.c.mapping_id)
             .outerjoin(benchmark, benchmark.c.id == usage.c.benchmark_id)
         )

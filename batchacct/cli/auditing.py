@@ -75,9 +75,14 @@ def _show(found: Audit) -> None:
     emit_table("Jobs in force", ("outcome", "why", *OF_SUMS), [*rows, ("together", "", *_cells(found.in_force))])
     if found.vos:
         emit_table("Jobs to publish, by VO", ("VO", *OF_SUMS), [(vo, *_cells(sums)) for vo, sums in found.vos.items()])
-    emit_table("Publishing", ("state", "records"), list(found.published.items()))
+    for name, states in found.published.items():
+        emit_table(
+            "Publishing" if len(found.published) == 1 else f"Publishing to {name}", ("state", "records"), list(states.items())
+        )
     for why, count in found.corrections.items():
         click.echo(f"corrections made in the period: {why} ({count:,})")
+    for line in found.stranded:
+        click.echo(line)
     for source in found.sources:
         if source.lost_bytes:
             click.echo(f"source {source.name}: {source.lost_bytes:,} bytes were destroyed before they could be read (since ever)")

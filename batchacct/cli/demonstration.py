@@ -142,7 +142,7 @@ def _show_farm(summary: Summary, folder: Path) -> None:
 
 
 def _what_next(folder: Path, configuration: Path, store: Store) -> None:
-    published = _some_job(store, (usage.c.outcome == "joined", usage.c.message_id.is_not(None)))
+    published = _some_job(store, (usage.c.outcome == "joined",))
     waiting = _some_job(store, (usage.c.outcome == "waiting",))
     message = next(iter(sorted(p for p in (folder / "outgoing").rglob("*") if p.is_file())))
     lines = [

@@ -154,10 +154,12 @@ def _problems(config: Config) -> list[str]:
             problems.append(f"source {source.name}: no file matches {', '.join(source.paths)}")
         for path in paths:
             try_out(_open, path)
-    try_out(registry.load, registry.FORMATS, config.publish.format)
-    try_out(opened_transport, config)
-    if config.publish.path.exists() and not config.publish.path.is_dir():
-        problems.append(f"[publish] path {config.publish.path} is no folder")
+    for one in config.destinations:
+        try_out(registry.load, registry.FORMATS, one.format)
+        try_out(opened_transport, config, one)
+        if one.path.exists() and not one.path.is_dir():
+            where = f"destination {one.name}:" if config.destination else "[publish]"
+            problems.append(f"{where} path {one.path} is no folder")
     if config.vo.file and not config.vo.file.is_file():
         problems.append(f"[vo] file {config.vo.file} does not exist")
     try_out(_reach, config)

@@ -13,10 +13,11 @@ from batchacct.cli.common import config_option, emit_table, open_store
 from batchacct.clock import shown, unix_now
 from batchacct.config import Config
 from batchacct.errors import IncompleteError
-from batchacct.ledger.books import Books, SourceBooks
+from batchacct.ledger.books import Books, DestinationBooks, SourceBooks
 from batchacct.ledger.gaps import duration
 from batchacct.ledger.progress import Progress
 from batchacct.ledger.state import State, read_state
+from batchacct.store import sent
 from batchacct.store.tables import message
 
 
@@ -61,8 +62,11 @@ def metrics(config: Config) -> None:
 
 
 def _refused_messages(connection: Connection) -> list[dict[str, Any]]:
-    columns = message.c.id.label("message"), message.c.records, message.c.refused_at, message.c.last_error.label("reason")
-    refused = select(*columns).where(message.c.confirmed_at.is_(None), message.c.refused_at.is_not(None)).order_by(message.c.id)
+    columns = (
+        *(message.c.id.label("message"), message.c.destination, message.c.records, message.c.refused_at),
+        message.c.last_error.label("reason"),
+    )
+    refused = select(*columns).where(sent.IS_OPEN, message.c.refused_at.is_not(None)).order_by(message.c.id)
     return [dict(row) for row in connection.execute(refused).mappings()]
 
 
@@ -120,17 +124,24 @@ def show_books(books: Books) -> None:
         ("outcome", "why", "jobs"),
         rows,
     )
-    out = books.destination
-    published = [("confirmed", "", out.confirmed), ("unsent", f"in {out.messages_unsent} messages", out.unsent)]
-    published += [("refused", reason, count) for reason, count in sorted(out.refused.items())]
-    published.append(("not in a message yet", "the next `publish` does", out.not_in_message))
-    emit_table(f"Publishing: {out.publishable:,} records, {out.messages:,} messages", ("state", "why", "records"), published)
-    for what, count in sorted(out.left_out.items()):
+    for one in books.destinations:
+        _show_destination(one, several=len(books.destinations) > 1)
+    for what, count in sorted(books.left_out.items()):
         click.echo(f"left out of published records: {what} ({count:,})")
-    if out.last_error:
-        click.echo(f"last error of publishing: {out.last_error}")
     if books.open_rejects:
         click.echo(f"{books.open_rejects:,} reject{'' if books.open_rejects == 1 else 's'}: see `batchacct rejects list`")
+
+
+def _show_destination(out: DestinationBooks, *, several: bool) -> None:
+    published = [("confirmed", "", out.confirmed), ("unsent", f"in {out.messages_unsent} messages", out.unsent)]
+    published += [(kind, reason if reason != kind else "", count) for (kind, reason), count in sorted(out.kept_back.items())]
+    published.append(("not in a message yet", "the next `publish` does", out.not_in_message))
+    to = f" to {out.name}" if several else ""
+    gone = "" if out.retired_at is None else f", not configured any more since {shown(out.retired_at)}"
+    title = f"Publishing{to}: {out.publishable:,} records, {out.messages:,} messages{gone}"
+    emit_table(title, ("state", "why", "records"), published)
+    if out.last_error:
+        click.echo(f"last error of publishing{to}: {out.last_error}")
 
 
 def _show_units(sources: list[SourceBooks]) -> None:

@@ -1,14 +1,14 @@
 """The books of a period: what was logged in it, what became of that, what was published, what is missing, whether it adds up.
 
 A record belongs to the period in which the batch system (or the computing element) logged it; of jobs only the newest revision
-counts. Every figure is a sum over the same cells (source, in force, outcome, reason, VO, publishing), read at once. What is
-checked against them is counted apart: the jobs of the period, and the rows of the ledger. No record may be in a message that is
-not there, or be in one and refused as well. The books as a whole are checked, too.
+counts. Every figure of jobs is a sum over the same cells (source, in force, outcome, reason, VO), read at once. What is checked
+against them is counted apart: the jobs of the period, and the rows of the ledger. What was published is looked at row by row
+(`ledger.outgoing`). The books as a whole are checked, too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -19,14 +19,15 @@ from batchacct.archive.months import next_month
 from batchacct.archive.querying import archived_rows
 from batchacct.ledger.books import read_books
 from batchacct.ledger.gaps import Gaps, Watched, gaps_between
-from batchacct.model import IDENTITY, JOB
-from batchacct.store.spans import ANYTIME, IS_OF_IDENTITY, IS_OF_JOB, Span, when_logged
+from batchacct.ledger.missing import missing, missing_of_loads
+from batchacct.ledger.outgoing import read_outgoing
+from batchacct.model import IDENTITY, JOB, RECORD_TYPES
+from batchacct.store.sent import GO_OUT
+from batchacct.store.spans import ANYTIME, IS_OF_IDENTITY_OF_MANY, IS_OF_JOB, Span, when_logged
 from batchacct.store.tables import (
     identity,
     job,
     load,
-    message,
-    refusal,
     reject,
     source_state,
     usage,
@@ -37,9 +38,6 @@ from batchacct.store.tables import (
 NOT_JOINED = "not joined yet"
 NO_VO = "(none)"
 KeyT = TypeVar("KeyT")
-STATES = ("confirmed", "unsent", "refused", "not in a message yet")
-LOST = "in a message that is not there"
-TWICE = "in a message and refused"
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +87,8 @@ class SourceAudit:
 class Audit:
     """The books of the period from `since` to before `until` (Unix seconds); `problems` are what does not add up.
 
-    `purged` tells of months that are in none of the figures.
+    `published`: for each destination the records by state; `stranded` tells of sent ones that nothing stands for any more, `purged`
+    of months that are in none of the figures.
     """
 
     since: int
@@ -98,9 +97,10 @@ class Audit:
     in_force: Sums
     outcomes: dict[tuple[str, str], Sums]
     vos: dict[str, Sums]
-    published: dict[str, int]
+    published: dict[str, dict[str, int]]
     corrections: dict[str, int]
     gaps: Gaps
+    stranded: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     purged: list[str] = field(default_factory=list)
 
@@ -111,14 +111,13 @@ class Audit:
 
 @dataclass(frozen=True, slots=True)
 class _Cell:
-    """Jobs that have everything in common that is told apart; `state` is None for what does not go out."""
+    """Jobs that have everything in common that is told apart."""
 
     source: str
     is_replaced: bool
     outcome: str | None
     reason: str
     vo: str
-    state: str | None
     first_at: int
     last_at: int
     sums: Sums
@@ -128,8 +127,8 @@ def read_audit(connection: Connection, watched: Sequence[Watched], since: int, u
     """The books of a period, from one state of the database; gaps are looked for in the `watched` sources."""
     cells = _cells(connection, since, until)
     in_force = [cell for cell in cells if not cell.is_replaced]
-    going_out = [cell for cell in in_force if cell.state is not None]
-    states = {state: sums.jobs for state, sums in _by(going_out, lambda cell: cell.state or "").items()}
+    going_out = [cell for cell in in_force if cell.outcome in GO_OUT]
+    out = read_outgoing(connection, since, until)
     corrected = select(usage_history.c.why, func.count()).where(usage_history.c.replaced_at.between(since, until - 1))
     return Audit(
         since,
@@ -138,27 +137,16 @@ def read_audit(connection: Connection, watched: Sequence[Watched], since: int, u
         sum((cell.sums for cell in in_force), NOTHING),
         _by(in_force, lambda cell: (cell.outcome or NOT_JOINED, cell.reason)),
         _by(going_out, lambda cell: cell.vo),
-        dict.fromkeys(STATES, 0) | states,
+        out.states,
         {row[0]: int(row[1]) for row in connection.execute(corrected.group_by(usage_history.c.why).order_by(usage_history.c.why))},
         gaps_between(connection, watched, since, until, now),
-        _problems(connection, cells, states, since, until),
+        out.stranded,
+        _problems(connection, cells, since, until) + out.problems,
         told_purged(connection, since, until),
     )
 
 
 _WALL = func.coalesce(job.c.wall_duration_s, 0)
-_GOES_OUT = usage.c.outcome.in_(["joined", "local"])
-_IS_SENT, _IS_REFUSED = message.c.id.is_not(None), refusal.c.job_id.is_not(None)
-_STATE = case(
-    (usage.c.outcome.is_(None), None),
-    (~_GOES_OUT, None),
-    (and_(_IS_SENT, _IS_REFUSED), TWICE),
-    (and_(_IS_SENT, message.c.confirmed_at.is_not(None)), "confirmed"),
-    (_IS_SENT, "unsent"),
-    (usage.c.message_id.is_not(None), LOST),
-    (_IS_REFUSED, "refused"),
-    else_="not in a message yet",
-)
 
 
 def _cells_query(since: int, until: int, recorded: Span = ANYTIME) -> Select[Any]:
@@ -169,7 +157,6 @@ def _cells_query(since: int, until: int, recorded: Span = ANYTIME) -> Select[Any
         usage.c.outcome.label("outcome"),
         func.coalesce(usage.c.reason, "").label("reason"),
         func.coalesce(identity.c.vo, vo_mapping.c.vo, NO_VO).label("vo"),
-        _STATE.label("state"),
     )
     values: tuple[ColumnElement[Any], ...] = (
         literal(1).label("jobs"),
@@ -181,10 +168,8 @@ def _cells_query(since: int, until: int, recorded: Span = ANYTIME) -> Select[Any
     )
     joined = (
         job.outerjoin(usage, IS_OF_JOB)
-        .outerjoin(identity, and_(IS_OF_IDENTITY, recorded.has(identity.c.recorded_at)))
+        .outerjoin(identity, and_(IS_OF_IDENTITY_OF_MANY, recorded.has(identity.c.recorded_at)))
         .outerjoin(vo_mapping, vo_mapping.c.id == usage.c.mapping_id)
-        .outerjoin(message, message.c.id == usage.c.message_id)
-        .outerjoin(refusal, refusal.c.job_id == job.c.id)
     )
     one = select(*keys, *values).select_from(joined).where(job.c.logged_at.between(since, until - 1)).subquery()
     names = ("jobs", "wall_s", "core_s", "cpu_s", "unknown_cpu")
@@ -198,8 +183,8 @@ def _cells(connection: Connection, since: int, until: int) -> list[_Cell]:
     asked = _cells_query(since, until)
     rows = [*connection.execute(query), *archived_rows(connection, asked, first=since, last=until - 1)]
     return [
-        _Cell(source, bool(is_replaced), outcome, reason, vo, state, first_at, last_at, Sums(*map(int, sums)))
-        for source, is_replaced, outcome, reason, vo, state, *sums, first_at, last_at in rows
+        _Cell(source, bool(is_replaced), outcome, reason, vo, first_at, last_at, Sums(*map(int, sums)))
+        for source, is_replaced, outcome, reason, vo, *sums, first_at, last_at in rows
     ]
 
 
@@ -247,7 +232,7 @@ def _sources(connection: Connection, cells: Sequence[_Cell], since: int, until: 
     ]
 
 
-def _problems(connection: Connection, cells: Sequence[_Cell], states: Mapping[str, int], since: int, until: int) -> list[str]:
+def _problems(connection: Connection, cells: Sequence[_Cell], since: int, until: int) -> list[str]:
     problems = []
     jobs = sum(cell.sums.jobs for cell in cells)
     logged = select(func.count()).where(job.c.logged_at.between(since, until - 1))
@@ -259,8 +244,13 @@ def _problems(connection: Connection, cells: Sequence[_Cell], states: Mapping[st
     rows -= _purged(connection, since, until)
     if rows != ledger:
         problems.append(f"the ledger has {rows:,} rows of the period, of which {ledger:,} are of jobs that there are")
-    problems += [f"{count:,} records are {state}" for state, count in states.items() if state not in STATES]
-    return problems + [f"the books as a whole: {problem}" for problem in read_books(connection).problems]
+    problems += missing(connection, since, until)
+    books = read_books(connection)
+    problems += [f"the books as a whole: {problem}" for problem in books.problems]
+    for name, (said, there) in books.records_by_type.items():
+        if said != there:
+            problems += missing_of_loads(connection, RECORD_TYPES[name])
+    return problems
 
 
 def _purged(connection: Connection, since: int, until: int) -> int:

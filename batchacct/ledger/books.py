@@ -2,8 +2,8 @@
 
 In units: units read = recorded + merged + already known + skipped + rejected; merged units are parts, from which records are
 completed, or which wait for the others of their whole. In jobs: job records in force = joined + local +
-waiting + excluded + not joined yet. For the destination: records published = confirmed + unsent + refused + not in a message yet,
-and records in messages = confirmed + unsent + replaced since.
+waiting + excluded + not joined yet. For each destination: records to publish = confirmed + unsent + kept back + not in a message
+yet, and records in messages = those of the ledger it has come to, and of its history, without what was kept back.
 
 Archived records count as those in the tables do, whether their files are there or were purged.
 """
@@ -14,20 +14,21 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, and_, case, exists, func, select
+import numpy as np
+from sqlalchemy import ColumnElement, Connection, Row, Select, and_, case, func, select
 
 from batchacct.archive.holdings import archived_counts
 from batchacct.model import JOB, RECORD_TYPES
-from batchacct.store import tables
+from batchacct.store import sent, tables
 from batchacct.store.spans import of_load
 from batchacct.store.tables import (
     ROWS_PER_LOAD,
     followed_file,
     job,
+    kept_back,
     load,
     message,
     part,
-    refusal,
     reject,
     source_state,
     usage,
@@ -101,29 +102,40 @@ class JobBooks:
 
 @dataclass(frozen=True, slots=True)
 class DestinationBooks:
-    """Records to publish: in confirmed messages, in unsent ones, refused by reason, and not in a message yet.
+    """Records to publish to one destination: in confirmed messages, in unsent ones, and those in none.
 
-    `in_messages` is how many the messages have by their own count: those in the ledger, and those `replaced` there since.
+    `confirmed` and `unsent` count what the ledger has now; `replaced` are records in messages that a correction has replaced, or
+    that were sent again. `kept_back`: refused by its format, not for it, or standing as sent before, by (kind, reason).
+    `in_messages` is how many the messages have by their own count, `in_ledger` how many the ledger says they should.
     """
 
+    name: str
     publishable: int
     confirmed: int
     unsent: int
-    refused: dict[str, int]
+    kept_back: dict[tuple[str, str], int]
     not_in_message: int
     replaced: int
     in_messages: int
+    in_ledger: int
     messages: int
     messages_unsent: int
-    left_out: dict[str, int]
     last_confirmed_at: int | None
     last_error: str | None
+    retired_at: int | None
+
+    @property
+    def refused(self) -> dict[str, int]:
+        """Refused records by reason."""
+        return {reason: count for (kind, reason), count in self.kept_back.items() if kind == sent.REFUSED}
+
+    @property
+    def not_for_it(self) -> int:
+        return sum(count for (kind, _), count in self.kept_back.items() if kind == sent.NOT_FOR_IT)
 
     @property
     def balanced(self) -> bool:
-        sent = self.confirmed + self.unsent
-        refused = sum(self.refused.values())
-        return self.publishable == sent + refused + self.not_in_message and self.in_messages == sent + self.replaced
+        return self.in_messages == self.in_ledger
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +147,8 @@ class Books:
 
     sources: list[SourceBooks]
     jobs: JobBooks
-    destination: DestinationBooks
+    destinations: list[DestinationBooks]
+    left_out: dict[str, int]
     records_by_type: dict[str, tuple[int, int]]
     parts_waiting: dict[str, int]
     parts_oldest_at: dict[str, int]
@@ -149,7 +162,7 @@ class Books:
 
 def read_books(connection: Connection) -> Books:
     """The books as the database has them now."""
-    sources, jobs, destination = _sources(connection), _jobs(connection), _destination(connection)
+    sources, jobs, destinations = _sources(connection), _jobs(connection), _destinations(connection)
     counted = {name: _counts_of(connection, name) for name in tables.RECORD_TABLES}
     open_rejects = connection.scalar(select(func.count()).select_from(reject).where(reject.c.replayed_by.is_(None))) or 0
     problems = [f"source {s.name}: units read are not accounted for" for s in sources if not s.balanced]
@@ -160,10 +173,14 @@ def read_books(connection: Connection) -> Books:
     ]
     if not jobs.balanced:
         problems.append("jobs: outcomes do not add up to the records in force")
-    if not destination.balanced:
-        problems.append("publishing: messages do not add up to the records to publish")
+    problems += [
+        f"destination {d.name}: the messages hold {d.in_messages:,} records, by the ledger they should hold {d.in_ledger:,}"
+        for d in destinations
+        if not d.balanced
+    ]
+    left_out = {row.what: row.records for row in connection.execute(select(tables.left_out))}
     waiting, oldest_at = _parts_waiting(connection)
-    return Books(sources, jobs, destination, counted, waiting, oldest_at, open_rejects, problems)
+    return Books(sources, jobs, destinations, left_out, counted, waiting, oldest_at, open_rejects, problems)
 
 
 def _sources(connection: Connection) -> list[SourceBooks]:
@@ -246,32 +263,63 @@ def _jobs_of_loads(*columns: ColumnElement[Any]) -> Select[Any]:
     return select(*columns).select_from(load.join(job, and_(ids, of_load(job.c.logged_at))))
 
 
-def _destination(connection: Connection) -> DestinationBooks:
-    goes_out = usage.c.outcome.in_(["joined", "local"])
-    records = select(func.count()).where(goes_out)
-    refused = (
-        select(refusal.c.reason, func.count())
-        .where(exists().where(usage.c.job_id == refusal.c.job_id, goes_out))
-        .group_by(refusal.c.reason)
+def _destinations(connection: Connection) -> list[DestinationBooks]:
+    """Of each destination; where nothing was published yet, of the one there will be."""
+    publishable = _count(connection, select(func.count()).where(sent.GOES_OUT))
+    return [
+        _destination(connection, place, publishable) for place in sent.places(connection) or [sent.Place("main", 0, 0, 0, None)]
+    ]
+
+
+def _destination(connection: Connection, place: sent.Place, publishable: int) -> DestinationBooks:
+    mine = message.c.destination == place.name
+    behind = _count(connection, select(func.count()).where(sent.GOES_OUT, place.passed(usage)))
+    history = _count(connection, select(func.count()).where(place.passed(usage_history))) - place.missed
+    kept = kept_back.c.destination == place.name
+    of_row = and_(usage.c.job_id == kept_back.c.job_id, usage.c.step == kept_back.c.step)
+    keys = kept_back.c.kind, kept_back.c.reason
+    current = select(*keys, func.count()).select_from(kept_back.join(usage, of_row)).where(kept, place.passed(kept_back))
+    kept_now = {(row[0], row[1]): int(row[2]) for row in connection.execute(current.group_by(*keys))}
+    of_old = and_(usage_history.c.job_id == kept_back.c.job_id, usage_history.c.step == kept_back.c.step)
+    was_kept = select(func.count()).select_from(kept_back.join(usage_history, of_old)).where(kept, place.passed(kept_back))
+    kept_before = _count(connection, was_kept)
+    sums = select(func.count(), func.sum(message.c.records), func.max(message.c.confirmed_at)).where(mine)
+    messages, records, last_confirmed_at = connection.execute(sums).one()
+    unsent, open_messages = _unsent(connection, place)
+    error = (
+        select(message.c.last_error).where(mine, sent.IS_OPEN, message.c.last_error.is_not(None)).order_by(message.c.id).limit(1)
     )
-    is_open, is_confirmed = message.c.confirmed_at.is_(None), message.c.confirmed_at.is_not(None)
-    error = select(message.c.last_error).where(is_open, message.c.last_error.is_not(None)).order_by(message.c.id).limit(1)
+    in_message = behind - sum(kept_now.values())
     return DestinationBooks(
-        publishable=_count(connection, records),
-        confirmed=_count(connection, records.where(usage.c.message_id.in_(select(message.c.id).where(is_confirmed)))),
-        unsent=_count(connection, records.where(usage.c.message_id.in_(select(message.c.id).where(is_open)))),
-        refused={row[0]: int(row[1]) for row in connection.execute(refused)},
-        not_in_message=_count(
-            connection, records.where(usage.c.message_id.is_(None), ~exists().where(refusal.c.job_id == usage.c.job_id))
-        ),
-        replaced=_count(connection, select(func.count()).where(usage_history.c.message_id.is_not(None))),
-        in_messages=_count(connection, select(func.sum(message.c.records))),
-        messages=_count(connection, select(func.count()).select_from(message)),
-        messages_unsent=_count(connection, select(func.count()).where(is_open)),
-        left_out={row.what: row.records for row in connection.execute(select(tables.left_out))},
-        last_confirmed_at=connection.scalar(select(func.max(message.c.confirmed_at))),
+        name=place.name,
+        publishable=publishable,
+        confirmed=in_message - unsent,
+        unsent=unsent,
+        kept_back=kept_now,
+        not_in_message=publishable - behind,
+        replaced=history - kept_before,
+        in_messages=int(records or 0),
+        in_ledger=in_message + history - kept_before,
+        messages=messages,
+        messages_unsent=open_messages,
+        last_confirmed_at=last_confirmed_at,
         last_error=connection.scalar(error),
+        retired_at=place.retired_at,
     )
+
+
+def _unsent(connection: Connection, place: sent.Place) -> tuple[int, int]:
+    """Records of the ledger in messages that are not confirmed, and those messages."""
+    of_open = sent.IS_OPEN, message.c.destination == place.name
+    messages, records = connection.execute(select(func.count(), func.sum(message.c.records)).where(*of_open)).one()
+    old = select(usage_history.c.step, usage_history.c.job_id).where(place.passed(usage_history))
+    replaced = {(step, job_id) for step, job_id in connection.execute(old)} if messages else set()
+    if replaced:
+        jobs = np.array(sorted({job_id for _, job_id in replaced}), np.int64)
+        for one in sent.sent(connection, *of_open):
+            maybe = np.isin(one.jobs, jobs)
+            records -= sum(row in replaced for row in zip(one.steps[maybe].tolist(), one.jobs[maybe].tolist(), strict=True))
+    return int(records or 0), messages
 
 
 def parts_waiting(connection: Connection) -> dict[str, int]:

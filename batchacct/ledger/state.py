@@ -50,6 +50,9 @@ class State:
         books = dataclasses.asdict(self.books)
         outcomes = sorted(self.books.jobs.outcomes.items())
         books["jobs"]["outcomes"] = [{"outcome": outcome, "reason": reason, "jobs": jobs} for (outcome, reason), jobs in outcomes]
+        for one, values in zip(self.books.destinations, books["destinations"], strict=True):
+            kept = sorted(one.kept_back.items())
+            values["kept_back"] = [{"kind": kind, "reason": reason, "records": count} for (kind, reason), count in kept]
         return books | {
             "now": self.now,
             "balanced": self.books.balanced,

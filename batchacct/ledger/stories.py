@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ from sqlalchemy import ColumnElement, Connection, Row, Table, and_, func, or_, s
 from batchacct.clock import shown
 from batchacct.errors import ConfigError
 from batchacct.model import JOB, RECORD_TYPES, whole_key
+from batchacct.store import sent
 from batchacct.store.spans import IS_OF_JOB, Span
 from batchacct.store.tables import (
     ROWS_PER_LOAD_BITS,
@@ -19,10 +20,10 @@ from batchacct.store.tables import (
     followed_file,
     identity,
     job,
+    kept_back,
     load,
     message,
     part,
-    refusal,
     reject,
     source_state,
     usage,
@@ -107,11 +108,14 @@ def _run(connection: Connection, run: Found) -> Iterator[str]:
     yield from _pieces(connection, run)
     if run.superseded_by is not None:
         yield f"  replaced: the same run was logged again with other content (record {run.superseded_by})"
+    messages = sent.messages_of(connection, run.id)
     for old in connection.execute(select(usage_history).where(usage_history.c.job_id == run.id).order_by(usage_history.c.id)):
-        yield f"  earlier: {old.outcome} ({old.reason}) in message {old.message_id}; {old.why}, {shown(old.replaced_at)}"
+        of_old = [f"message {one.id}" for one, step in messages if step == old.step]
+        where = f" in {', '.join(of_old)}" if of_old else ""
+        yield f"  earlier: {old.outcome} ({old.reason}){where}; {old.why}, {shown(old.replaced_at)}"
     now = connection.execute(select(usage).where(usage.c.job_id == run.id)).one_or_none()
     if now is not None:
-        yield from _outcome(connection, run, now)
+        yield from _outcome(connection, run, now, [one for one, step in messages if step == now.step])
     elif run.superseded_by is None:
         yield "  not joined yet: the next `batchacct publish` looks at it"
 
@@ -130,7 +134,7 @@ def _pieces(connection: Connection, record: Found) -> Iterator[str]:
             yield f"    made with: {row.kind}, {_where(connection, row)}"
 
 
-def _outcome(connection: Connection, run: Found, now: Found) -> Iterator[str]:
+def _outcome(connection: Connection, run: Found, now: Found, messages: Sequence[sent.Sent]) -> Iterator[str]:
     yield f"  {now.outcome}: {now.reason}"
     who = connection.execute(select(identity).where(_is_identity_of(now))).one_or_none()
     if now.identity_id is not None and who is None:
@@ -155,13 +159,35 @@ def _outcome(connection: Connection, run: Found, now: Found) -> Iterator[str]:
         yield f"    benchmark {used.type} {used.value:g}{times}"
     if now.outcome == "waiting":
         yield from _waits_for(connection)
-    refused = connection.execute(select(refusal).where(refusal.c.job_id == run.id)).one_or_none()
-    if now.message_id is not None:
-        yield from _message(connection, now.message_id)
-    elif refused is not None:
-        yield f"    refused for publishing: {refused.reason}"
-    elif now.outcome in {"joined", "local"}:
-        yield "    not in a message yet: the next `batchacct publish` builds it"
+    if now.outcome in sent.GO_OUT:
+        yield from _sending(connection, now, messages)
+
+
+def _sending(connection: Connection, now: Found, messages: Sequence[sent.Sent]) -> Iterator[str]:
+    """What became of a row of the ledger that goes out, for each destination."""
+    places = sent.places(connection)
+    if not places:
+        yield f"    {_TO_COME}"
+    of_row = and_(kept_back.c.job_id == now.job_id, kept_back.c.step == now.step)
+    kept = {row.destination: row for row in connection.execute(select(kept_back).where(of_row))}
+    for place in places:
+        to = f" to {place.name}" if len(places) > 1 else ""
+        for one in messages:
+            if one.destination == place.name:
+                yield from _message(connection, one.id)
+        if (row := kept.get(place.name)) is not None:
+            yield f"    {_KEPT[row.kind].format(to=to, reason=row.reason)}"
+        elif not any(one.destination == place.name for one in messages):
+            yield f"    {_TO_COME}" if not to else f"    not in a message{to} yet: the next `batchacct publish` builds it"
+
+
+_TO_COME = "not in a message yet: the next `batchacct publish` builds it"
+_KEPT = {
+    sent.REFUSED: "refused for publishing{to}: {reason}",
+    sent.NOT_FOR_IT: "not published{to}, by its vos and infrastructure in [[destination]]",
+    sent.UNCHANGED: "not sent{to} again: {reason}",
+    sent.NOT_THERE: "not sent{to}: {reason}",
+}
 
 
 def _is_identity_of(row: Found) -> ColumnElement[bool]:
@@ -182,11 +208,13 @@ def _waits_for(connection: Connection) -> Iterator[str]:
 
 
 def _message(connection: Connection, number: int) -> Iterator[str]:
-    columns = (message.c.format, message.c.destination, message.c.created_at, message.c.confirmed_at, message.c.receipt)
-    row = connection.execute(select(*columns, message.c.last_error).where(message.c.id == number)).one()
-    yield f"    message {number} ({row.format}), built {shown(row.created_at)}"
+    names = ("format", "destination", "created_at", "confirmed_at", "receipt", "last_error", "withdrawn_at")
+    row = connection.execute(select(*(message.c[name] for name in names)).where(message.c.id == number)).one()
+    yield f"    message {number} to {row.destination} ({row.format}), built {shown(row.created_at)}"
     if row.confirmed_at is not None:
-        yield f"    handed over to {row.destination} {shown(row.confirmed_at)}, receipt {row.receipt}"
+        yield f"    handed over {shown(row.confirmed_at)}, receipt {row.receipt}"
+    elif row.withdrawn_at is not None:
+        yield f"    was refused, and never leaves: records in it were corrected since ({row.last_error})"
     else:
         yield f"    not handed over yet{': ' + row.last_error if row.last_error else ''}"
 
@@ -259,11 +287,16 @@ def trace_message(connection: Connection, number: int) -> Iterator[str]:
 
 
 def usage_in_message(connection: Connection, number: int) -> Iterator[tuple[Found, bool]]:
-    """The usage rows of a message, with whether a correction has replaced them since, in the order of their jobs."""
-    sent = and_(usage.c.outcome.in_(["joined", "local"]), usage.c.message_id == number)
-    rows = [(r, False) for r in connection.execute(select(usage).where(sent))]
-    rows += [(r, True) for r in connection.execute(select(usage_history).where(usage_history.c.message_id == number))]
-    yield from sorted(rows, key=lambda pair: int(pair[0].job_id))
+    """The rows of the ledger in a message, with whether another has replaced them since, in the order of their jobs."""
+    for one in sent.sent(connection, message.c.id == number):
+        rows: list[tuple[Found, bool]] = []
+        for start in range(0, len(one.jobs), 500):
+            some = one.jobs[start : start + 500].tolist()
+            wanted = set(zip(one.steps[start : start + 500].tolist(), some, strict=True))
+            for table in (usage, usage_history):
+                found = connection.execute(select(table).where(table.c.job_id.in_(some))).all()
+                rows += [(row, table is usage_history) for row in found if (row.step, row.job_id) in wanted]
+        yield from sorted(rows, key=lambda pair: (int(pair[0].job_id), not pair[1]))
 
 
 def trace_unit(connection: Connection, path: str, offset: int, files: Collection[int] = ()) -> Iterator[str]:

@@ -21,6 +21,12 @@ LATE = 31 * DAY
 IS_OF_JOB = and_(usage.c.job_id == job.c.id, usage.c.logged_at == job.c.logged_at)
 IS_OF_IDENTITY = and_(identity.c.id == usage.c.identity_id, identity.c.recorded_at == usage.c.identity_at)
 """How the ledger is joined with the tables of records."""
+IS_OF_IDENTITY_OF_MANY = and_(
+    identity.c.id == func.coalesce(usage.c.identity_id, -usage.c.job_id), identity.c.recorded_at == usage.c.identity_at
+)
+"""The same for an outer join over millions of rows. Those without an identity all look alike to a hash join, and PostgreSQL 15,
+which keeps them with the hashed side, split them into ever more batches: ten million jobs took all memory. So each has a number.
+"""
 
 
 @dataclass(frozen=True, slots=True)

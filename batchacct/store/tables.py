@@ -17,11 +17,17 @@ were submitted in a week (Unix seconds / 604,800), `block` being number / 4096: 
 of its byte, `submitted` a time for each 32 of them, the latest of theirs, as unsigned 32-bit Unix seconds, little-endian; `series`
 tells counters of one cluster apart (HTCondor's schedds).
 
-`usage` is the ledger: one narrow row a job, saying which identity and which rule made it what it is, and which message took it
-out. What a correction replaces moves to `usage_history`.
+`usage` is the ledger: one narrow row a job, saying which identity and which rule made it what it is. `step` is the number of the
+step of the join that wrote it. What a correction replaces moves to `usage_history`, if a destination had come to it.
 
-A `message` that is neither confirmed nor refused waits. `sealed` is what leaves in the payload's place, a signature around it, made
-once and kept until the message is confirmed; `sealed_by` names the certificates.
+A `destination` has dealt with all rows up to (`done_step`, `done_job`), in that order; `missed` is how many rows in the history had
+been replaced before it came to them. A row that goes out and is behind that place is in one of its messages, or in `kept_back`:
+a record its format refuses, one its filter passes over, one whose earlier record stands (`store.sent`).
+
+A `message` that is neither confirmed nor refused waits. `jobs` are the rows of the ledger in it, packed, from `first_job` to
+`last_job`; `digest` is the SHA-256 of its payload. One that was refused and is outdated never leaves: `withdrawn_at`. `sealed` is
+what leaves in the payload's place, a signature around it, made once and kept until the message is confirmed; `sealed_by` names the
+certificates.
 
 `vo_mapping.asked_hash` is of the rules and of what they were asked (`columns.hash_of`): six texts are too long for a unique key.
 
@@ -246,6 +252,7 @@ benchmark = Table(
 
 def _usage_columns() -> list[Column[object]]:
     return [
+        Column("step", BigInteger, nullable=False, server_default="0"),
         Column("logged_at", BigInteger, nullable=False),
         Column("outcome", KeyText(WORD_BYTES), nullable=False),
         Column("reason", SHORT_TEXT),
@@ -253,7 +260,6 @@ def _usage_columns() -> list[Column[object]]:
         Column("identity_at", BigInteger),
         Column("mapping_id", BigInteger),
         Column("benchmark_id", BigInteger),
-        Column("message_id", BigInteger),
     ]
 
 
@@ -262,7 +268,7 @@ usage = Table(
     metadata,
     Column("job_id", BigKey, primary_key=True, autoincrement=False),
     *_usage_columns(),
-    Index("usage_outcome", "outcome", "message_id", "job_id"),
+    Index("usage_outcome", "outcome", "step", "job_id"),
 )
 
 usage_history = Table(
@@ -274,14 +280,13 @@ usage_history = Table(
     Column("replaced_at", BigInteger, nullable=False),
     Column("why", SHORT_TEXT, nullable=False),
     Index("usage_history_job", "job_id"),
-    Index("usage_history_message", "message_id"),
 )
 
 message = Table(
     "message",
     metadata,
     Column("id", BigKey, primary_key=True),
-    Column("destination", Text, nullable=False),
+    Column("destination", KeyText(NAME_BYTES), nullable=False),
     Column("format", Text, nullable=False),
     Column("records", Integer, nullable=False),
     Column("created_at", BigInteger, nullable=False),
@@ -292,15 +297,34 @@ message = Table(
     Column("refused_at", BigInteger),
     Column("sealed", LargeBinary),
     Column("sealed_by", Text),
+    Column("jobs", LargeBinary),
+    Column("first_job", BigInteger),
+    Column("last_job", BigInteger),
+    Column("digest", KeyText(WORD_BYTES)),
+    Column("withdrawn_at", BigInteger),
     Index("message_confirmed", "confirmed_at", "id"),
 )
 
-refusal = Table(
-    "refusal",
+destination = Table(
+    "destination",
     metadata,
+    Column("name", KeyText(NAME_BYTES), primary_key=True),
+    Column("done_step", BigInteger, nullable=False),
+    Column("done_job", BigInteger, nullable=False),
+    Column("missed", BigInteger, nullable=False),
+    Column("since", BigInteger, nullable=False),
+    Column("retired_at", BigInteger),
+)
+
+kept_back = Table(
+    "kept_back",
+    metadata,
+    Column("destination", KeyText(NAME_BYTES), primary_key=True),
     Column("job_id", BigKey, primary_key=True, autoincrement=False),
+    Column("step", BigInteger, primary_key=True, autoincrement=False),
+    Column("kind", KeyText(WORD_BYTES), nullable=False),
     Column("reason", SHORT_TEXT, nullable=False),
-    Column("refused_at", BigInteger, nullable=False),
+    Column("since", BigInteger, nullable=False),
 )
 
 left_out = Table(

@@ -78,11 +78,11 @@ def test_what_was_refused_for_publishing_does_not_hold(store: Store, tmp_path: P
     site = site_of(store, tmp_path)
     site.jobs(a_job(50, submit_at=APRIL + 2 * DAY, wall_duration_s=None, queue="normal"))
     site.publish(JULY)
-    refused = site.books().destination.refused
+    refused = site.out().refused
     assert sum(refused.values()) == 1
     archive(site, JULY)
     site.publish(JULY + DAY)
-    assert site.books().destination.refused == refused
+    assert site.out().refused == refused
     site.assert_balanced()
 
 

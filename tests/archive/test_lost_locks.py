@@ -129,15 +129,15 @@ def test_the_ledger_is_compared_too(store: Store, tmp_path: Path, monkeypatch: p
 
     def act() -> None:
         with store.writing() as connection:
-            first = connection.scalar(select(func.min(usage.c.job_id)).where(usage.c.message_id.is_not(None)))
-            connection.execute(update(usage).where(usage.c.job_id == first).values(message_id=7_777))
+            first = connection.scalar(select(func.min(usage.c.job_id)).where(usage.c.outcome == "joined"))
+            connection.execute(update(usage).where(usage.c.job_id == first).values(mapping_id=7_777))
 
     after_verifying(monkeypatch, taking, act)
     archive(site, JULY)
     with store.reading() as connection:
         file = archived(connection, JOB)[0].file
     assert file is not None
-    assert pc.max(pq.read_table(file, partitioning=None)["message_id"]).as_py() == 7_777
+    assert pc.max(pq.read_table(file, partitioning=None)["mapping_id"]).as_py() == 7_777
 
 
 def test_it_was_purged_meanwhile(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -240,13 +240,13 @@ def test_an_outgoing_folder_that_takes_nothing(site: Site, options: str, told: s
         assert done.status == 9
         assert told in done.err
         assert str(site.folder / "outgoing") in done.err
-        sent = site.status()["destination"]
+        sent = site.status()["destinations"][0]
         assert (sent["confirmed"], sent["unsent"], site.status()["balanced"]) == (0, 39, True)
         assert told in site.good("status")
         assert "not handed over yet" in site.good("why", "1")
         assert site.messages() == []
     site.good("publish", "--once")
-    assert (site.status()["destination"]["confirmed"], len(_published(site))) == (39, 39)
+    assert (site.status()["destinations"][0]["confirmed"], len(_published(site))) == (39, 39)
 
 
 def test_an_outgoing_folder_whose_parent_is_missing(site: Site) -> None:
@@ -256,7 +256,7 @@ def test_an_outgoing_folder_whose_parent_is_missing(site: Site) -> None:
     done = site.run("publish", "--once")
     assert done.status == 9
     assert "Create the folder that is missing, or set another one." in done.err
-    assert site.status()["destination"]["confirmed"] == 0
+    assert site.status()["destinations"][0]["confirmed"] == 0
 
 
 @pytest.mark.parametrize("seed", range(6))

@@ -169,7 +169,7 @@ def test_plain_files_and_a_message_that_is_refused(site: Site) -> None:
     with store.writing() as connection:
         connection.execute(update(message).values(confirmed_at=None, refused_at=NOW, last_error="too large"))
     store.close()
-    told = {"message": 1, "records": 1, "refused_at": NOW, "reason": "too large"}
+    told = {"message": 1, "destination": "main", "records": 1, "refused_at": NOW, "reason": "too large"}
     assert site.status()["refused_messages"] == [told]
     assert "message 1 (1 records, among the unsent) was refused 2026-11-01 12:00:00Z: too large" in site.good("status")
     assert "messages handed over" in site.good("publish", "--once")
@@ -226,13 +226,13 @@ def test_status_json(site: Site) -> None:
     site.good("publish", "--once")
     books = site.status()
     assert set(books) == {
-        "refused_messages", "sources", "jobs", "destination", "records_by_type", "parts_waiting", "parts_oldest_at",
+        "refused_messages", "sources", "jobs", "destinations", "left_out", "records_by_type", "parts_waiting", "parts_oldest_at",
         "open_rejects", "problems",
         "balanced", "now", "following", "unread_bytes", "gaps", "warnings", "database_bytes",
     }  # fmt: skip
     assert (books["balanced"], books["problems"], books["open_rejects"]) == (True, [], 1)
     assert books["jobs"]["outcomes"] == [{"outcome": "joined", "reason": "nearest identity", "jobs": 1}]
-    assert (books["destination"]["confirmed"], books["destination"]["unsent"]) == (1, 0)
+    assert [(one["confirmed"], one["unsent"]) for one in books["destinations"]] == [(1, 0)]
     assert books["sources"][1]["newest_file"] == str(site.lsf_log)
     text = site.good("status")
     assert "The books balance at every stage." in text
@@ -341,7 +341,7 @@ def test_why(site: Site) -> None:
     told = site.good("why", "1")
     for part in ("job 1 on lsf1", f"read from {site.lsf_log}, byte 0", "joined: nearest identity", "Ada Lovelace",
                  "benchmark HEPscore23 10",
-                 "message 1 (apel-0.3)", "handed over to ssm-directory", "receipt "):  # fmt: skip
+                 "message 1 to main (apel-0.3)", "handed over ", "receipt "):  # fmt: skip
         assert part in told
     assert "waiting: no identity yet" in site.good("why", "2")
     assert "identity source ce was read to its end at 2026-11-01 12:00:00Z" in site.good("why", "2")

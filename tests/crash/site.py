@@ -168,7 +168,8 @@ class Site:
         with self.store.reading() as connection:
             books = read_books(connection)
             assert books.balanced, books.problems
-            assert books.destination.confirmed == books.destination.publishable == len(published)
+            (out,) = books.destinations
+            assert out.confirmed == out.publishable == len(published)
             vo = func.coalesce(identity.c.vo, vo_mapping.c.vo)
             totals = (
                 select(vo, usage.c.outcome, func.count(), func.sum(job.c.wall_duration_s), func.sum(job.c.cpu_duration_s))

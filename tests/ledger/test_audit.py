@@ -8,12 +8,15 @@ from typing import Any
 import pytest
 from sqlalchemy import delete, insert, literal, select, update
 
+from batchacct.config import MAIN
 from batchacct.errors import PublishError
 from batchacct.ledger.audit import Audit, Sums, read_audit
 from batchacct.ledger.gaps import Watched
 from batchacct.ledger.silence import HOUR, Silence
 from batchacct.store import Store
-from batchacct.store.tables import job, load, message, refusal, source_state, usage
+from batchacct.store.payload import packed
+from batchacct.store.sent import GOES_OUT
+from batchacct.store.tables import destination, job, kept_back, load, message, source_state, usage
 from tests.cli.runner import batchacct
 from tests.cli.site import NOW, blah, lsf
 from tests.cli.site import Site as CliSite
@@ -46,7 +49,7 @@ def test_before_anything_is_joined(site: Site) -> None:
     assert found.balanced, found.problems
     assert found.in_force == Sums(4, 4000, 7000, 2700, 1)
     assert found.outcomes == {("not joined yet", ""): found.in_force}
-    assert (found.vos, set(found.published.values())) == ({}, {0})
+    assert (found.vos, found.published) == ({}, {})
     told = {(s.name, s.record_type): (s.records, s.replaced, s.first_at, s.last_at) for s in found.sources}
     assert told == {("lsf", "job"): (4, 0, T0 + 1100, T0 + 1100), ("ce", "identity"): (1, 0, T0, T0)}
 
@@ -66,13 +69,13 @@ def test_outcomes_vos_and_publishing(site: Site) -> None:
         ("waiting", "no identity yet"): one,
     }
     assert {vo: sums.jobs for vo, sums in found.vos.items()} == {"atlas": 1, "local-nonlcg": 1}
-    assert found.published == {"confirmed": 0, "unsent": 2, "refused": 0, "not in a message yet": 0}
+    assert found.published == {MAIN: {"confirmed": 0, "unsent": 2, "refused": 0, "not in a message yet": 0}}
     site.postbox.fails_at = None
     site.publish()
-    assert audit(site).published == {"confirmed": 2, "unsent": 0, "refused": 0, "not in a message yet": 0}
+    assert audit(site).published == {MAIN: {"confirmed": 2, "unsent": 0, "refused": 0, "not in a message yet": 0}}
     assert audit(site).vos["atlas"] == Sums(1, 1000, 4000, 900, 0)
     later = audit(site, DAYS[0] + WEEK, DAYS[1] + WEEK)
-    assert (later.in_force, later.published["confirmed"]) == (one, 1)
+    assert (later.in_force, later.published[MAIN]["confirmed"]) == (one, 1)
 
 
 def test_a_correction_is_counted_when_it_was_made_and_the_job_once(site: Site) -> None:
@@ -102,10 +105,38 @@ def _key_of(site: Site, number: int) -> str:
 @pytest.mark.parametrize(
     ("damage", "told"),
     [
-        (lambda c: c.execute(delete(message)), "2 records are in a message that is not there"),
         (
-            lambda c: c.execute(insert(refusal).from_select(["job_id", "reason", "refused_at"], _sent())),
-            "2 records are in a message and refused",
+            lambda c: c.execute(delete(message)),
+            (
+                "destination main: 2 records are in no message, though the destination has come past them: "
+                "job 1 (record 1048576), job 3 (record 1048578)"
+            ),
+        ),
+        (
+            lambda c: c.execute(insert(kept_back).from_select([column.name for column in kept_back.c], _sent())),
+            (
+                "destination main: 2 records are in several messages at once, or in one and kept back as well: "
+                "job 1 (record 1048576), job 3 (record 1048578)"
+            ),
+        ),
+        (
+            lambda c: c.execute(update(message).values(payload=packed(b"another"))),
+            "message 1 to main: its payload was changed since it was built",
+        ),
+        (
+            lambda c: c.execute(update(message).values(payload=packed(b"another" * 9)[:-2])),
+            "message 1 to main: its payload is damaged (decompression error: did not decompress full frame)",
+        ),
+        (
+            lambda c: c.execute(update(message).values(records=4)),
+            "message 1 to main: it is said to have 4 records, and has 3 jobs",
+        ),
+        (
+            lambda c: c.execute(update(destination).values(done_step=0)),
+            (
+                "destination main: 2 records are in a message, though the destination has not come to them: "
+                "job 1 (record 1048576), job 3 (record 1048578)"
+            ),
         ),
         (
             lambda c: c.execute(insert(usage).values(job_id=7, logged_at=T0, outcome="waiting")),
@@ -123,7 +154,8 @@ def test_what_does_not_add_up_is_told(site: Site, damage: Any, told: str) -> Non
 
 
 def _sent() -> Any:
-    return select(usage.c.job_id, literal("x"), literal(1)).where(usage.c.message_id.is_not(None), usage.c.logged_at < T0 + DAY)
+    kept = literal(MAIN), usage.c.job_id, usage.c.step, literal("refused"), literal("x"), literal(1)
+    return select(*kept).where(GOES_OUT, usage.c.logged_at < T0 + DAY)
 
 
 def test_what_the_books_as_a_whole_say_is_told(site: Site) -> None:
@@ -191,7 +223,7 @@ def test_the_status_of_books_that_do_not_balance(cli_site: CliSite) -> None:
     done = cli_site.run("audit", "--from", "2026-10-29")
     assert done.status == 13
     assert "THE BOOKS DO NOT BALANCE" in done.out
-    assert "the books do not balance: 2 records are in a message that is not there" in done.err
+    assert "2 records are in no message, though the destination has come past them" in done.err
 
 
 @pytest.mark.parametrize(

@@ -80,7 +80,7 @@ class TestWhy:
         site.publish()
         told = why(site, "1")
         for part in ("job 1 on c1", "joined: nearest identity", "/CN=Alice, /atlas/Role=pilot", "benchmark HEPscore23 10",
-                     "message 1 (apel-0.3)", "receipt 1", "byte 0"):  # fmt: skip
+                     "message 1 to main (apel-0.3)", "receipt 1", "byte 0"):  # fmt: skip
             assert part in told
 
     def test_a_message_that_has_not_left(self, site: Site) -> None:
@@ -121,7 +121,7 @@ class TestWhy:
         told = why(site, "1")
         assert "replaced: the same run was logged again" in told
         assert "earlier: local (local queue) in message 1; job record replaced" in told
-        assert "message 2 (apel-0.3)" in told
+        assert "message 2 to main (apel-0.3)" in told
 
     def test_a_corrected_job(self, site: Site) -> None:
         site.jobs(a_job(**LOCAL))

@@ -13,12 +13,13 @@ from sqlalchemy import delete, exists, select, text, update
 from sqlalchemy import insert as insert_into
 
 from batchacct import insert
-from batchacct.config import Config, Section
+from batchacct.config import MAIN, Config, Section
 from batchacct.errors import PublishError
-from batchacct.ledger.books import Books, read_books
+from batchacct.ledger.books import Books, DestinationBooks, read_books
+from batchacct.ledger.outgoing import read_outgoing
 from batchacct.parsing import registry
-from batchacct.store import Store
-from batchacct.store.tables import identity, job, message, metadata, source_state, usage, usage_history
+from batchacct.store import Store, sent
+from batchacct.store.tables import identity, job, metadata, source_state, usage, usage_history
 from pub.command import Joined, dry_publish, publish_once
 from pub.outbox import Published
 from pub.transports.contract import Envelope, Message, Receipt, Refusal
@@ -121,10 +122,12 @@ class Site:
             return _KindOf(self.postbox) if group == registry.TRANSPORTS else _loaded(group, name)
 
         with patch.object(registry, "load", load_or_postbox):
-            return publish_once(self.store, self.config, lambda: self.clock, with_refused=with_refused)
+            joined, done = publish_once(self.store, self.config, lambda: self.clock, with_refused=with_refused)
+        return joined, done[MAIN]
 
     def dry_publish(self) -> tuple[Joined, Published]:
-        return dry_publish(self.store, self.config, self.clock)
+        joined, done = dry_publish(self.store, self.config, self.clock)
+        return joined, done[MAIN]
 
     def ledger(self) -> list[tuple[str, str, str | None]]:
         """(outcome, reason, DN) of the jobs in force, in the order in which they were stored."""
@@ -145,9 +148,18 @@ class Site:
 
     def history(self) -> list[tuple[int, str, int | None, str]]:
         """(job id, outcome, message, why it was replaced) of what was published and then corrected."""
-        columns = (usage_history.c.job_id, usage_history.c.outcome, usage_history.c.message_id, usage_history.c.why)
         with self.store.reading() as connection:
-            return [(r[0], r[1], r[2], r[3]) for r in connection.execute(select(*columns).order_by(usage_history.c.id))]
+            holds = {row: one.id for one in sent.sent(connection) for row in rows_of(one)}
+            rows = connection.execute(select(usage_history).order_by(usage_history.c.id)).all()
+        return [(row.job_id, row.outcome, holds.get((row.step, row.job_id)), row.why) for row in rows]
+
+    def published(self) -> dict[int, int]:
+        """The message of each job whose row of the ledger is in one."""
+        with self.store.reading() as connection:
+            steps = {row.job_id: row.step for row in connection.execute(select(usage.c.job_id, usage.c.step))}
+            held = [(number, one.id) for one in sent.sent(connection) for step, number in rows_of(one) if steps.get(number) == step]
+        assert len(dict(held)) == len(held)
+        return dict(held)
 
     def messages(self) -> list[list[ReadJob]]:
         """What the receiver read in each message that was handed over; it refuses none of them."""
@@ -161,6 +173,11 @@ class Site:
         with self.store.reading() as connection:
             return read_books(connection)
 
+    def out(self) -> DestinationBooks:
+        """The books of the one destination."""
+        (one,) = self.books().destinations
+        return one
+
     def assert_balanced(self) -> None:
         books = self.books()
         assert books.balanced, books.problems
@@ -171,11 +188,9 @@ class Site:
         with self.store.reading() as connection:
             in_force = set(connection.scalars(select(job.c.id).where(job.c.superseded_by.is_(None))))
             rows = list(connection.scalars(select(usage.c.job_id)))
-            sent = list(connection.scalars(select(usage.c.message_id).where(usage.c.message_id.is_not(None))))
-            replaced = list(connection.scalars(select(usage_history.c.message_id)))
-            said = sum(connection.scalars(select(message.c.records)))
+            outgoing = read_outgoing(connection, 0, 2**40)
         assert sorted(rows) == sorted(in_force)
-        assert len(sent) + len(replaced) == said
+        assert outgoing.problems == []
 
     def emptied(self) -> None:
         """Everything is forgotten, as in a new database."""
@@ -236,6 +251,11 @@ def an_identity(number: object = 1, dn: str = "/CN=Alice", **columns: object) ->
         "local_user": "alice",
         **columns,
     }
+
+
+def rows_of(one: sent.Sent) -> list[tuple[int, int]]:
+    """(step, job) of each row in a message."""
+    return list(zip(one.steps.tolist(), one.jobs.tolist(), strict=True))
 
 
 def dumped(store: Store) -> dict[str, list[tuple[object, ...]]]:

@@ -12,7 +12,7 @@ from sqlalchemy import case, func, select
 from batchacct.cli.collecting import collector_of
 from batchacct.cli.demonstration import END_AT, _configuration
 from batchacct.collector import collect_once
-from batchacct.config import Config
+from batchacct.config import MAIN, Config
 from batchacct.demo.farm import VO_MAP, write_logs
 from batchacct.ledger.books import read_books
 from batchacct.store import Store
@@ -57,7 +57,7 @@ def assert_agreement(store: Store, farm: tuple[Path, Reading], tmp_path: Path, m
     config = Config.model_validate(values)
     for source in config.source:
         collect_once(store, collector_of(config, source), lambda: END_AT)
-    _, done = publish_once(store, config, lambda: END_AT)
+    done = publish_once(store, config, lambda: END_AT)[1][MAIN]
 
     paths = [path for path in (tmp_path / "outgoing").rglob("*") if path.is_file()]
     records = [record for path in paths for record in read(path.read_bytes(), message_format)]
@@ -103,7 +103,7 @@ def totals_in_ledger(store: Store) -> Totals:
         .select_from(usage.join(job, job.c.id == usage.c.job_id))
         .outerjoin(identity, identity.c.id == usage.c.identity_id)
         .outerjoin(vo_mapping, vo_mapping.c.id == usage.c.mapping_id)
-        .where(usage.c.message_id.is_not(None))
+        .where(usage.c.outcome.in_(["joined", "local"]))
         .group_by(vo)
     )
     with store.reading() as connection:
@@ -126,4 +126,4 @@ def assert_counts(store: Store, counts: Counter[str]) -> None:
     assert sources["ce-blah"].rejected == counts["identity_rejected"] > 0
     assert sources["lsf-master"].known == counts["lsf_duplicates"] > 0
     assert sources["ce-blah"].recorded == counts["identities"]
-    assert books.destination.refused == {}
+    assert books.destinations[0].refused == {}

@@ -11,8 +11,8 @@ from sqlalchemy import select
 from batchacct.demo.farm import VO_MAP, write_logs
 from batchacct.demo.lines import EXIT, BlahIdentity, LsfJob, blah_line, lsf_line
 from batchacct.errors import ConfigError
-from batchacct.store import Store
-from batchacct.store.tables import job, message, usage
+from batchacct.store import Store, sent
+from batchacct.store.tables import message
 from pub.settings2012 import Settings2012, read_settings
 from tests.apel_reader import LAYOUT_2012, Job, read_message
 from tests.demo.independent import read_logs
@@ -209,8 +209,7 @@ def test_message_stays_in_the_outbox_when_the_folder_cannot_be_written(site: Sit
     store = Store(site.url)
     with store.reading() as connection:
         assert connection.scalars(select(message.c.confirmed_at)).all() == [None]
-        published = select(usage.c.job_id).join(job, job.c.id == usage.c.job_id).where(usage.c.message_id.is_not(None))
-        assert len(connection.execute(published).all()) == 3
+        assert [len(one.jobs) for one in sent.sent(connection)] == [3]
     store.close()
     assert "Published 0 records in 0 messages, 1 handed over" in site.done(*JOIN_ALL).err
 

@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 from sqlalchemy import insert, select
 
+from batchacct.config import MAIN
 from batchacct.errors import BusyError, ConfigError, IncompleteError, PublishError
+from batchacct.store.payload import packed
 from batchacct.store.tables import message, setting, usage
 from pub.command import publish_once
-from pub.payload import packed
 from tests.pub.site import DAY, T0, Site, a_job, an_identity, dumped, files_in
 
 LOCAL = {"queue": "short"}
@@ -128,7 +129,7 @@ class TestLocalJobId:
         site.publish()
         assert site.messages()[0][0]["LocalJobId"] == "x1"
         with site.store.reading() as connection:
-            assert connection.scalar(select(setting.c.value)) == '["x{id}", "{id}-{index}"]'
+            assert connection.scalar(select(setting.c.value).where(setting.c.name == "local_job_id")) == '["x{id}", "{id}-{index}"]'
 
 
 class TestMessages:
@@ -168,7 +169,7 @@ class TestMessages:
         site.jobs(a_job(1, **LOCAL), a_job("x" * 300, **LOCAL), a_job(3, **LOCAL))
         _, done = site.publish()
         assert (sizes(site), done.records, sum(done.refused.values())) == ([2], 2, 1)
-        assert site.books().destination.refused == {"LocalJobId is longer than 255 characters": 1}
+        assert site.out().refused == {"LocalJobId is longer than 255 characters": 1}
         site.publish()
         assert sizes(site) == [2]
         site.assert_sound()
@@ -193,7 +194,7 @@ class TestMessages:
         site.publish()
         site.jobs(a_job(3, memory_real_kib=2**31, **LOCAL))
         site.publish()
-        assert site.books().destination.left_out["MemoryReal: negative or over 2147483647"] == 3
+        assert site.books().left_out["MemoryReal: negative or over 2147483647"] == 3
 
 
 class TestSending:
@@ -203,7 +204,7 @@ class TestSending:
         site.postbox.fails_at = 2
         with pytest.raises(PublishError, match="away"):
             site.publish()
-        out = site.books().destination
+        out = site.out()
         assert (out.confirmed, out.unsent, out.last_error, site.books().balanced) == (2, 2, "the broker is away", True)
         site.postbox.fails_at = None
         site.clock += 1000
@@ -214,7 +215,7 @@ class TestSending:
         assert [one.id for one in attempts] == sorted(one.id for one in attempts)
         refused, again = attempts[2], attempts[3]
         assert (refused.id, refused.payload, refused.created_at) == (again.id, again.payload, again.created_at)
-        assert site.books().destination.last_error is None
+        assert site.out().last_error is None
         site.assert_sound()
 
     def test_more_messages_than_are_confirmed_at_once(self, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -269,7 +270,8 @@ def test_a_dry_run_tells_the_same_and_leaves_no_trace(site: Site, tmp_path: Path
     told = site.dry_publish()
     assert dumped(site.store) == before
     assert {path.suffix for path in set(files_in(tmp_path)) - files} <= {".lock", ".db-wal", ".db-shm"}
-    joined, done = publish_once(site.store, site.config, lambda: site.clock)
+    joined, everything = publish_once(site.store, site.config, lambda: site.clock)
+    done = everything[MAIN]
     assert told[0] == joined
     assert (told[1].records, told[1].messages, told[1].refused) == (done.records, done.messages, done.refused)
     assert len(files_in(tmp_path / "outgoing")) == done.confirmed == 1
@@ -375,6 +377,6 @@ def errors(site: Site) -> list[tuple[str | None, bool]]:
 
 
 def store_unsent(site: Site, payload: bytes) -> None:
-    values = {"destination": "d", "format": "f", "records": 0, "created_at": site.clock, "payload": payload}
+    values = {"destination": MAIN, "format": "f", "records": 0, "created_at": site.clock, "payload": payload}
     with site.store.writing() as connection:
         connection.execute(insert(message).values(values))

@@ -8,9 +8,9 @@ import pytest
 from sqlalchemy import func, select
 
 from batchacct.errors import PublishError
+from batchacct.store.payload import unpacked
 from batchacct.store.tables import message
 from pub.outbox import Outbox
-from pub.payload import unpacked
 from pub.transports.contract import Message
 from tests.pub.site import Postbox, Site, a_job
 
@@ -52,7 +52,7 @@ def test_what_leaves_is_committed_before_and_in_order(busy: Site) -> None:
 
 
 def test_steps_are_sought_a_few_at_a_time(busy: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pub.outbox.STEPS_SOUGHT", 1)
+    monkeypatch.setattr("pub.outbox.SLICES_SOUGHT", 1)
     busy.publish()
     assert [record["LocalJobId"] for read in busy.messages() for record in read] == [str(n) for n in range(12)]
     busy.assert_sound()
@@ -62,7 +62,7 @@ def test_a_transport_that_fails_at_once_does_not_stop_the_building(busy: Site) -
     busy.postbox.fails_at = 0
     with pytest.raises(PublishError, match="the broker is away"):
         busy.publish()
-    assert (busy.books().destination.unsent, busy.books().destination.not_in_message) == (12, 0)
+    assert (busy.out().unsent, busy.out().not_in_message) == (12, 0)
     assert busy.books().balanced
 
 

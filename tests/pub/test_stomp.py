@@ -19,15 +19,18 @@ import pytest
 from pydantic import ValidationError
 from sqlalchemy import func, insert, select
 
+from batchacct.config import Config
 from batchacct.errors import ConfigError, PublishError
 from batchacct.options import checked
 from batchacct.store import Store
+from batchacct.store.payload import packed
 from batchacct.store.tables import message as message_table
-from pub.outbox import Published
-from pub.payload import packed
-from pub.sending import send
+from pub.formats.apel import APEL_03
+from pub.outbox import Outbox
+from pub.sending import Way, send
 from pub.transports.contract import Message, Receipt, Refusal
 from pub.transports.stomp import Stomp, StompOptions
+from tests.pub.site import BASE
 from tests.scripts_2012 import Site as ScriptSite
 from tests.servers import free_port
 from tests.services.brokers import LARGEST_BYTES, PASSCODE, USER, Broker
@@ -416,13 +419,19 @@ class TestOptions:
             stomp_to(options, 1, tls={"certificate": issued.certificate, "key": issued.key})
 
 
+def way_to(store: Store, stomp: Stomp) -> Way:
+    """The one destination, with what another run has left for it."""
+    config = Config.model_validate(BASE)
+    return Way(Outbox(config, config.destinations[0], store.dialect, APEL_03, NOW), stomp)
+
+
 class TestOutbox:
     """From the store to the broker and back: what is confirmed has arrived, and what leaves twice is the same."""
 
     @pytest.fixture
     def stored(self, sqlite_store: Store) -> Store:
         rows = [
-            {"destination": "stomp", "format": "f", "records": 1, "created_at": NOW, "payload": packed(one.payload)}
+            {"destination": "main", "format": "f", "records": 1, "created_at": NOW, "payload": packed(one.payload)}
             for one in messages(70)
         ]
         with sqlite_store.writing() as connection:
@@ -439,11 +448,10 @@ class TestOutbox:
             proxy.cut_before = receipts
             stomp = stomp_to(options, proxy.port, retry_for=0, **signing)
             with pytest.raises(PublishError, match=r"was closed|could not be sent"):
-                send(stored, stomp, lambda: NOW, Published())
+                send(stored, way_to(stored, stomp), lambda: NOW)
             stomp.close()
-        done = Published()
         stomp = stomp_to(options, proxy.port, **signing)
-        send(stored, stomp, lambda: NOW, done)
+        send(stored, way_to(stored, stomp), lambda: NOW)
         stomp.close()
         found = drained(broker, queue)
         assert len(found) > 70
@@ -460,7 +468,8 @@ class TestOutbox:
         self, stored: Store, rabbitmq: Broker, options: dict[str, Any]
     ) -> None:
         with pytest.raises(PublishError):
-            send(stored, stomp_to({**options, "destination": "/queue/amq.x"}, rabbitmq.port, window=2), lambda: NOW, Published())
+            stomp = stomp_to({**options, "destination": "/queue/amq.x"}, rabbitmq.port, window=2)
+            send(stored, way_to(stored, stomp), lambda: NOW)
         with stored.reading() as connection:
             errors = connection.execute(select(message_table.c.id, message_table.c.last_error, message_table.c.refused_at)).all()
         assert errors[0].last_error and "ERROR" in errors[0].last_error

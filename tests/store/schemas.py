@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Connection, MetaData, Table, func, inspect, select
@@ -12,6 +14,7 @@ from sqlalchemy import Connection, MetaData, Table, func, inspect, select
 from batchacct.demo.farm import write_logs
 from batchacct.model import RECORD_TYPES
 from batchacct.store import Store, append, schema
+from batchacct.store.sent import Numbers, packed_rows, unpacked_rows
 from batchacct.store.tables import RECORD_TABLES, metadata
 from tests.crash.site import END_AT, Site
 from tests.records import NOW, ORIGIN, job, parsed, part
@@ -72,15 +75,42 @@ def everything(store: Store, tables: MetaData = metadata) -> Rows:
 def fill(store: Store, rows: Rows) -> None:
     """Puts rows into a database of whatever version, as far as it has columns for them."""
     tables = MetaData()
+    sent = {job_id: number for number, _, jobs in _members(rows) for job_id in jobs.tolist()}
     with store.writing() as connection:
         there = set(inspect(connection).get_table_names())
+        before = None if "destination" in there else ("setting", "step")
         for name, some in ((name, some) for name, some in rows.items() if name in there):
             table = Table(name, tables, autoload_with=connection)
-            if some:
-                connection.execute(table.insert(), [{c.name: row[c.name] for c in table.columns} for row in some])
+            known = [{"message_id": sent.get(row.get("job_id")), **row} for row in some if before != (name, row.get("name"))]
+            if known:
+                connection.execute(table.insert(), [{c.name: row[c.name] for c in table.columns} for row in known])
             if some and store.dialect.name == "postgresql" and table.c.keys()[0] == "id":
                 sequence = func.pg_get_serial_sequence(name, "id")
                 connection.execute(select(func.setval(sequence, max(row["id"] for row in some))))
+
+
+def _members(rows: Rows) -> Iterator[tuple[int, Numbers, Numbers]]:
+    """Each message with the steps and jobs of its rows."""
+    for row in rows["message"]:
+        yield row["id"], *unpacked_rows(row["id"], row["jobs"])
+
+
+def as_migrated(rows: Rows, version: str) -> Rows:
+    """What the rows are after a migration from that version, before 0005 of which the ledger knew no steps: 1 is what was sent."""
+    if version >= "0005":
+        return rows
+    sent = {job_id for _, _, jobs in _members(rows) for job_id in jobs.tolist()}
+    packed = {number: packed_rows(np.ones_like(jobs), np.sort(jobs)) for number, _, jobs in _members(rows)}
+    place = {"done_step": 1, "done_job": 2**62, "missed": 0, "retired_at": None}
+    first = min(row["created_at"] for row in rows["message"])
+    steps = {"name": "step", "value": "2", "since": 0}
+    return {
+        **rows,
+        "usage": [{**row, "step": 1 if row["job_id"] in sent else 2} for row in rows["usage"]],
+        "message": [{**row, "jobs": packed[row["id"]]} for row in rows["message"]],
+        "destination": [{"name": "main", "since": first, **place}],
+        "setting": [steps if row["name"] == "step" else row for row in rows["setting"]],
+    }
 
 
 def rows_of_a_site(folder: Path) -> Rows:
@@ -95,5 +125,5 @@ def rows_of_a_site(folder: Path) -> Rows:
     rows = everything(site.store)
     site.close()
     empty = {name for name, some in rows.items() if not some}
-    assert empty == {"feed_cursor", "left_out", "refusal", "usage_history", "archived_month", "recalled", "archive_leftover"}
+    assert empty == {"feed_cursor", "left_out", "kept_back", "usage_history", "archived_month", "recalled", "archive_leftover"}
     return rows

@@ -72,6 +72,27 @@ def add_columns(table: str, *columns: sa.Column[Any]) -> None:
             op.add_column(table, column)
 
 
+def drop_columns(table: str, *names: str) -> None:
+    """Drops those columns that are there."""
+    there = {column["name"] for column in sa.inspect(op.get_bind()).get_columns(table)} if _may_be_done() else set(names)
+    for name in names:
+        if name in there:
+            op.drop_column(table, name)
+
+
+def drop_index(name: str, table: str) -> None:
+    """Drops an index if it is there."""
+    there = {index["name"] for index in sa.inspect(op.get_bind()).get_indexes(table)} if _may_be_done() else {name}
+    if name in there:
+        op.drop_index(name, table)
+
+
+def drop_table(name: str) -> None:
+    """Drops a table if it is there."""
+    if not _may_be_done() or sa.inspect(op.get_bind()).has_table(name):
+        op.drop_table(name)
+
+
 def create_table(name: str, *elements: SchemaItem) -> None:
     """Makes a table if it is not there."""
     if not (_may_be_done() and sa.inspect(op.get_bind()).has_table(name)):

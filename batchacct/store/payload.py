@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import zstandard
 
 LEVEL = 1
@@ -20,3 +22,8 @@ def unpacked(stored: bytes) -> bytes:
     Raises: zstandard.ZstdError if it is damaged.
     """
     return zstandard.ZstdDecompressor().decompress(stored) if stored.startswith(_FRAME) else stored
+
+
+def digest_of(payload: bytes) -> str:
+    """What a payload is known by, whatever becomes of it: the SHA-256, in hexadecimal digits."""
+    return hashlib.sha256(payload).hexdigest()
