@@ -6,7 +6,6 @@ From the fields come validation (every error at once, an unknown key with the ne
 
 from __future__ import annotations
 
-import datetime as dt
 import os
 import re
 import stat
@@ -16,13 +15,17 @@ import zoneinfo
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, PrivateAttr, ValidationError, model_validator
 from sqlalchemy import make_url
 
 from batchacct.config_errors import told_errors
+from batchacct.config_mapping import Benchmark, Person, Vo
 from batchacct.connection import check_url, database_url, holds_password
 from batchacct.errors import ConfigError
 from batchacct.parsing import Source
+from batchacct.sections import File as File  # noqa: PLC0414 - exported, as the next two are
+from batchacct.sections import Section as Section  # noqa: PLC0414
+from batchacct.sections import key as key  # noqa: PLC0414
 
 DEFAULT_PATH = Path("/etc/batchacct/batchacct.toml")
 PATH_VARIABLE = "BATCHACCT_CONFIG"
@@ -92,18 +95,6 @@ def _template(must: str, *may: str) -> AfterValidator:
 Duration = Annotated[int, BeforeValidator(_seconds), Field(ge=0, le=36_525 * 86_400)]
 """Seconds, or a text such as "36h"; at most a century."""
 Zone = Annotated[str, AfterValidator(_known_zone)]
-File = Annotated[Path, Field(strict=False)]
-
-
-class Section(BaseModel):
-    """A table of the file: unknown keys are errors, values are not converted behind anybody's back."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
-
-
-def key(doc: str, default: Any = ..., *, sample: object = None, **limits: Any) -> Any:
-    """A key of a section: its doc, its default (required if left out), what the sample configuration shows for it."""
-    return Field(default, description=doc, json_schema_extra={"sample": sample}, **limits)  # type: ignore[dict-item]
 
 
 class Database(Section):
@@ -165,17 +156,6 @@ class Cluster(Section):
     grid_queues: list[str] = key("queues (with * and ?) whose jobs wait for their identity", [], sample=["grid_*"])
 
 
-class Benchmark(Section):
-    """What one core of a cluster is worth, for a time."""
-
-    cluster: str = key("cluster, * for all", "*")
-    type: Literal["HEPscore23", "HEPSPEC", "Si2k"] = key("unit", sample="HEPscore23")
-    value: float = key("benchmark of one core; with per_host_factor that of factor 1", sample=12.5, gt=0)
-    per_host_factor: bool = key("multiply with the batch system's own host factor, and round down, as in 2012", default=False)
-    valid_from: dt.date = key("first day (UTC) a job may end on", dt.date(1970, 1, 1), sample=dt.date(2026, 1, 1))
-    valid_until: dt.date = key("first day (UTC) it is no longer valid", dt.date(9999, 1, 1))
-
-
 class Join(Section):
     """Which identity belongs to which job, and how long a job waits for it."""
 
@@ -187,40 +167,6 @@ class Join(Section):
     max_hold: Duration = key("... and at most this long, however far the identity sources were read", 14 * 86_400, sample="14d")
     then: Literal["local", "hold"] = key("what becomes of it after that", "local")
     unknown_cpu: Literal["exclude", "zero"] = key("a job whose CPU time is unknown", "exclude")
-
-
-class VoRule(Section):
-    """A local job that matches every pattern given here belongs to `vo`; the first rule that matches decides."""
-
-    vo: str = key("VO", sample="atlas")
-    group: str | None = key("local group (with * and ?)", None, sample="x_ATLAS")
-    user: str | None = key("local account (with * and ?)", None)
-    project: str | None = key("project (with * and ?)", None)
-
-
-class TokenIssuer(Section):
-    """Tokens that name no group belong to `vo`; the first entry whose issuer and subject match decides."""
-
-    issuer: str = key("issuer of the token; a final / makes no difference", sample="https://atlas-auth.cern.ch/", min_length=1)
-    subject: str = key("subject (with * and ?), where an issuer serves several VOs or a subject stands for a role", "*")
-    vo: str = key("VO", sample="atlas", min_length=1)
-    fqan: str | None = key("FQAN that is published for it; default: /vo", None, pattern=r"^/[^;\s]+$")
-
-
-class Person(Section):
-    """One person or robot with several names: jobs of all of them are published under one."""
-
-    name: str = key("GlobalUserName that is published", sample="/DC=ch/DC=cern/OU=Users/CN=alice", min_length=1)
-    also: list[str] = key("other DNs, and tokens as issuer/subject", sample=["https://atlas-auth.cern.ch/7dee38a3"], min_length=1)
-
-
-class Vo(Section):
-    """The VO of jobs without a grid identity; published as `/local-<vo>`, so that they differ from the grid's."""
-
-    file: File | None = key("a `vos` file: local group, blanks, VO; rules below come first", None)
-    default: str = key("VO of a local job that no rule matches", "nonlcg")
-    rule: list[VoRule] = key("rules, in order", [])
-    issuer: list[TokenIssuer] = key("VOs of token issuers, in order", [])
 
 
 class WayOut(Section):
@@ -241,6 +187,9 @@ class Publish(WayOut):
         "LocalJobId of an array element: {id}, {index} and {cluster}", "{id}-{index}"
     )
     personal: Literal["grid", "all", "none"] = key("whose names go out: DN and account of grid jobs, of all, of nobody", "grid")
+    pseudonym_key: File | None = key(
+        "file with a secret; with it, keyed hashes go out in the place of names; not readable for everybody", None
+    )
     description: Annotated[str, _template("", "ce", "lrms")] = key(
         "InfrastructureDescription: {lrms}, and {ce} for grid jobs", "BATCHACCT-{ce}-{lrms}"
     )
@@ -322,6 +271,12 @@ class Config(Section):
         used |= {b.cluster for b in self.benchmark if b.cluster != "*"}
         if missing := used - known:
             raise ValueError(f"[[cluster]] is missing for {', '.join(sorted(missing))}")
+        scopes = [(b.cluster, tuple(sorted(b.hosts)), b.valid_from) for b in self.benchmark]
+        if twice_valid := next((b for b, scope in zip(self.benchmark, scopes, strict=True) if scopes.count(scope) > 1), None):
+            raise ValueError(
+                f"two [[benchmark]] of cluster {twice_valid.cluster} for the same hosts begin on {twice_valid.valid_from}: "
+                "give one of them another valid_from; other benchmarks of the same core belong into also"
+            )
         names = [name for p in self.person for name in (p.name, *p.also)]
         if twice := {n for n in names if names.count(n) > 1}:
             raise ValueError(f"[[person]]: {', '.join(sorted(twice))} stands twice")

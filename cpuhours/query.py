@@ -31,6 +31,7 @@ from batchacct.model import JOB
 from batchacct.store import Store
 from batchacct.store.spans import IS_OF_IDENTITY_OF_MANY, IS_OF_JOB, Period, when_ended
 from batchacct.store.tables import benchmark, identity, job, usage, vo_mapping
+from batchacct.store.vos import VO
 
 Source = Store | Path
 """What is asked: a store with its archive, or a folder of Parquet files as back-filling and `db archive` write them."""
@@ -52,14 +53,14 @@ def _or_unknown(column: Column[Any]) -> ColumnElement[str]:
     return func.coalesce(column, UNKNOWN)
 
 
-_VO = case(
+_GROUP_VO = case(
     (usage.c.job_id.is_(None), NOT_JOINED),
     (usage.c.outcome == "waiting", WAITING),
-    else_=func.coalesce(identity.c.vo, vo_mapping.c.vo, UNKNOWN),
+    else_=func.coalesce(VO, UNKNOWN),
 )
 
 GROUPS: Mapping[str, ColumnElement[Any]] = {
-    "vo": _VO,
+    "vo": _GROUP_VO,
     "day": job.c.end_at // DAY_S,
     "queue": _or_unknown(job.c.queue),
     "user": _or_unknown(job.c.user_name),
@@ -93,7 +94,7 @@ def usage_by(
         raise ConfigError(f"usage cannot be grouped by {', '.join(wrong)}: use one of {', '.join(GROUPS)}")
     conditions = _counted(begin, end)
     if vo:
-        conditions.append(_VO.in_(vo))
+        conditions.append(_GROUP_VO.in_(vo))
     levels = _LEVEL if normalise else ()
     rows = _rows(source, lambda period: _grouped(names, levels, conditions, period), begin, end, identities=True)
     return framed(rows, names, normalise)

@@ -1,59 +1,121 @@
-"""Benchmarks with validity dates, as the ledger keeps them: a row once used is never changed, only put out of force."""
+"""Which benchmark a job is published with, and the benchmarks as the ledger keeps them: a row once used is never changed, only put
+out of force.
+
+In force for a job are those that are valid when it ended, for its cluster, or for all, and for its hosts: all of them must match a
+pattern, as one figure is published for the whole job. Of several, one of some hosts goes before one of whatever hosts, then that of
+the cluster before that of all, then the one that became valid last, then the lowest.
+"""
 
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Sequence
+import json
+import logging
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
-from sqlalchemy import BigInteger, ColumnElement, Connection, FromClause, and_, case, cast, insert, literal, null, select, update
+from sqlalchemy import BigInteger, Column, ColumnElement, Connection, and_, case, cast, false, insert, literal, null, select, update
 
-from batchacct.config import Benchmark
+from batchacct.config_mapping import BENCHMARKS, Benchmark
+from batchacct.store.spans import Span
 from batchacct.store.tables import benchmark
+from pub.hosts import Hosts, note_hosts
+from pub.scratch import on_hosts, todo
 
-Key = tuple[str, str, float, int, int, int]
-
-
-def store_benchmarks(connection: Connection, configured: Sequence[Benchmark]) -> bool:
-    """Makes the benchmarks in force those of the configuration; True if that changed anything."""
-    wanted = {_key(b) for b in configured}
-    columns = [benchmark.c[n] for n in ("cluster", "type", "value", "per_host_factor", "valid_from", "valid_until")]
-    rows = connection.execute(select(benchmark.c.id, benchmark.c.active, *columns)).all()
-    changed = False
-    for row in rows:
-        active = int(tuple(row[2:]) in wanted)
-        if active != row.active:
-            connection.execute(update(benchmark).where(benchmark.c.id == row.id).values(active=active))
-            changed = True
-    missing = wanted - {tuple(row[2:]) for row in rows}
-    if missing:
-        names = [c.name for c in columns]
-        connection.execute(insert(benchmark), [{**dict(zip(names, k, strict=True)), "active": 1} for k in sorted(missing)])
-    return changed or bool(missing)
+log = logging.getLogger(__name__)
 
 
-def _key(configured: Benchmark) -> Key:
-    begin, end = (_midnight(day) for day in (configured.valid_from, configured.valid_until))
-    return (configured.cluster, configured.type, configured.value, int(configured.per_host_factor), begin, end)
+class Valid(NamedTuple):
+    """A benchmark as the ledger keeps it: instants in Unix seconds, the end not included; `hosts` and `also` are JSON."""
+
+    cluster: str
+    type: str
+    value: float
+    per_host_factor: int
+    valid_from: int
+    valid_until: int
+    hosts: str | None
+    also: str | None
+
+    @property
+    def place(self) -> tuple[object, ...]:
+        """What has a lower place goes before others."""
+        rest = (self.type, self.per_host_factor, self.also or "", self.valid_until)
+        return (self.hosts is None, self.cluster == "*", -self.valid_from, self.value, *rest, self.cluster, self.hosts or "")
+
+    def fits(self, cluster: str, end_at: int, host_factor: float | None, matching: frozenset[str]) -> bool:
+        """Whether it is in force for a job whose hosts match these `hosts`."""
+        if not (self.valid_from <= end_at < self.valid_until and self.cluster in ("*", cluster)):
+            return False
+        if self.hosts is not None and self.hosts not in matching:
+            return False
+        return not self.per_host_factor or (host_factor is not None and self.value * host_factor >= 1)
+
+
+_COLUMNS: tuple[Column[object], ...] = tuple(benchmark.c[name] for name in Valid._fields)
+
+
+def valid_of(configured: Benchmark) -> Valid:
+    """A benchmark of the configuration as the ledger keeps it."""
+    also = {name: float(configured.also[name]) for name in BENCHMARKS if name in configured.also}
+    return Valid(
+        configured.cluster,
+        configured.type,
+        float(configured.value),
+        int(configured.per_host_factor),
+        _midnight(configured.valid_from),
+        _midnight(configured.valid_until),
+        json.dumps(sorted(set(configured.hosts))) if configured.hosts else None,
+        json.dumps(also) if also else None,
+    )
 
 
 def _midnight(day: dt.date) -> int:
     return int(dt.datetime.combine(day, dt.time(), dt.UTC).timestamp())
 
 
-def fitting_benchmark(connection: Connection, jobs: FromClause) -> ColumnElement[int | None]:
-    """For a row of `jobs` (cluster, end_at, host_factor): the id of the benchmark in force for its cluster when it ended, its own
-    before the one for all.
+def in_order(benchmarks: Iterable[Valid]) -> list[Valid]:
+    """The first that is in force for a job is the one it is published with."""
+    return sorted(benchmarks, key=lambda one: one.place)
+
+
+def store_benchmarks(connection: Connection, configured: Sequence[Benchmark]) -> bool:
+    """Makes the benchmarks in force those of the configuration; True if that changed anything."""
+    wanted = {valid_of(b) for b in configured}
+    rows = connection.execute(select(benchmark.c.id, benchmark.c.active, *_COLUMNS)).all()
+    changed = False
+    for row in rows:
+        active = int(Valid(*row[2:]) in wanted)
+        if active != row.active:
+            connection.execute(update(benchmark).where(benchmark.c.id == row.id).values(active=active))
+            changed = True
+    missing = wanted - {Valid(*row[2:]) for row in rows}
+    if missing:
+        connection.execute(insert(benchmark), [{**one._asdict(), "active": 1} for one in in_order(missing)])
+    if rows and (changed or missing):
+        log.warning(
+            "the benchmarks were changed: what is published keeps its own, and `batchacct benchmarks` tells where they differ"
+        )
+    return changed or bool(missing)
+
+
+def fitting_benchmark(connection: Connection, logged: Span) -> ColumnElement[int | None]:
+    """For a row of `todo` beside `on_hosts`: the id of the benchmark of the job; the jobs were logged in that span.
 
     One CASE with a branch a benchmark: there are few, and a lookup for each job would cost more than the rest of the join.
     """
-    in_force = connection.execute(select(benchmark).where(benchmark.c.active == 1)).all()
-    in_force = sorted(in_force, key=lambda row: (row.cluster == "*", -row.valid_from, -row.id))
+    rows = connection.execute(select(benchmark.c.id, *_COLUMNS).where(benchmark.c.active == 1)).all()
+    number = {Valid(*row[1:]): row.id for row in rows}
+    kinds = note_hosts(connection, Hosts.of(one.hosts for one in number), logged)
     branches = []
-    for row in in_force:
-        fits = [row.valid_from <= jobs.c.end_at, jobs.c.end_at < row.valid_until]
-        if row.cluster != "*":
-            fits.append(jobs.c.cluster == row.cluster)
-        if row.per_host_factor:
-            fits.append(row.value * jobs.c.host_factor >= 1)
-        branches.append((and_(*fits), literal(row.id)))
+    for one in in_order(number):
+        fits: list[ColumnElement[bool]] = [one.valid_from <= todo.c.end_at, todo.c.end_at < one.valid_until]
+        if one.cluster != "*":
+            fits.append(todo.c.cluster == one.cluster)
+        if one.hosts is not None:
+            matching = [kind for lists, kind in kinds.items() if one.hosts in lists]
+            fits.append(on_hosts.c.kind.in_(matching) if matching else false())
+        if one.per_host_factor:
+            fits.append(one.value * todo.c.host_factor >= 1)
+        branches.append((and_(*fits), literal(number[one])))
     return case(*branches) if branches else cast(null(), BigInteger)

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from batchacct.config import Destination
-from pub.usage_records import by_distinct
+from pub.formats.text import by_distinct
 
 if TYPE_CHECKING:
     from pub.formats.text import Values

@@ -16,7 +16,8 @@ from typing import Any
 from sqlalchemy import Connection, func, select
 
 from batchacct.clock import unix_now
-from batchacct.config import Benchmark, Cluster, Config, Database, Join, Publish, Vo, host_and_port
+from batchacct.config import Cluster, Config, Database, Join, Publish, host_and_port
+from batchacct.config_mapping import Benchmark, Vo
 from batchacct.errors import ConfigError
 from batchacct.scripts import absolute_url, open_store, run, start_logging
 from batchacct.store import Store

@@ -17,10 +17,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import (
-    Column,
     ColumnElement,
     Connection,
     FromClause,
+    Join,
     Select,
     String,
     and_,
@@ -53,11 +53,13 @@ from batchacct.store.tables import (
     usage,
     vo_mapping,
 )
+from batchacct.store.vos import IS_GRID_RULE
 from pub.again import keep_replaced
 from pub.benchmarks import fitting_benchmark, store_benchmarks
+from pub.mapping import is_answer, questions, store_mappings
 from pub.requeues import first_submit, note_first_submits
-from pub.scratch import add_later_runs, fill_todo, match, scratch_tables, todo, verdict
-from pub.vo_map import LOCAL, VoMap, patterns_matching, store_mappings, vo_map
+from pub.scratch import add_later_runs, fill_todo, match, on_hosts, scratch_tables, todo, verdict
+from pub.vo_map import VoMap, patterns_matching, vo_map
 from pub.windows import could_belong, logged_since, recorded_around, when_recorded
 
 RECORDS_PER_STEP = 200_000
@@ -152,9 +154,13 @@ class Joiner:
         note_first_submits(connection, todo, logged)
         recorded = when_recorded(connection, self.config.join)
         connection.execute(insert(match).from_select(["job_id", "identity_id", "candidates"], self._nearest(recorded)))
-        store_mappings(connection, self.rules, _accounts(recorded))
+        found = _matched(recorded)
+        asked = questions(connection, self.rules, found)
+        store_mappings(connection, self.rules, asked, found)
+        benchmark_id = fitting_benchmark(connection, logged)
+        chosen = self._chosen_rows(found, is_answer(self.rules, asked), benchmark_id)
         names = [c.name for c in verdict.columns]
-        connection.execute(insert(verdict).from_select(names, self._verdicts(connection, recorded)))
+        connection.execute(insert(verdict).from_select(names, self._verdicts(connection, chosen)))
         return logged
 
     # --- which identity ------------------------------------------------------------------------------------------------
@@ -190,8 +196,8 @@ class Joiner:
 
     # --- what becomes of it --------------------------------------------------------------------------------------------
 
-    def _verdicts(self, connection: Connection, recorded: Span) -> Select[Any]:
-        j, keys = self._chosen_rows(connection, recorded).c, self.config.join
+    def _verdicts(self, connection: Connection, chosen: FromClause) -> Select[Any]:
+        j, keys = chosen.c, self.config.join
         released = or_(
             and_(j.end_at <= self.now - keys.grace, j.end_at < self._identities_read_until(connection, j.cluster)),
             j.end_at <= self.now - keys.max_hold,
@@ -215,18 +221,10 @@ class Joiner:
         only = (case((j.candidates == 1, column), else_=null()) for column in (j.identity_id, j.identity_at))
         return select(j.job_id, j.logged_at, outcome, reason, *only, j.mapping_id, j.benchmark_id)
 
-    def _chosen_rows(self, connection: Connection, recorded: Span) -> FromClause:
-        """The jobs of `todo` with what the verdict looks at: nearest identity, VO mapping, benchmark."""
+    def _chosen_rows(self, found: FromClause, mapping: ColumnElement[bool], benchmark_id: ColumnElement[int | None]) -> FromClause:
+        """The jobs of `todo`, as found with the nearest identity, with what else the verdict looks at: VO mapping, benchmark."""
         j = todo.c
-        mapping = and_(
-            vo_mapping.c.rules_hash == self.rules.rules_hash,
-            vo_mapping.c.user_name == func.coalesce(j.user_name, ""),
-            vo_mapping.c.group_name == func.coalesce(j.group_name, ""),
-            vo_mapping.c.project == func.coalesce(j.project, ""),
-            vo_mapping.c.issuer == _token(identity.c.token_issuer),
-            vo_mapping.c.subject == _token(identity.c.token_subject),
-        )
-        vo_is_told = or_(identity.c.vo.is_not(None), identity.c.fqan.is_not(None), ~vo_mapping.c.vo.like(f"{LOCAL}%"))
+        vo_is_told = or_(identity.c.vo.is_not(None), identity.c.fqan.is_not(None), IS_GRID_RULE)
         return (
             select(
                 j.job_id,
@@ -241,9 +239,9 @@ class Joiner:
                 identity.c.recorded_at.label("identity_at"),
                 vo_mapping.c.id.label("mapping_id"),
                 case((vo_is_told, 1), else_=0).label("vo_is_told"),
-                fitting_benchmark(connection, todo).label("benchmark_id"),
+                benchmark_id.label("benchmark_id"),
             )
-            .select_from(_matched(recorded).outerjoin(vo_mapping, mapping))
+            .select_from(found.outerjoin(vo_mapping, mapping).outerjoin(on_hosts, on_hosts.c.job_id == j.job_id))
             .subquery()
         )
 
@@ -278,7 +276,7 @@ def _is_begun(connection: Connection) -> bool:
     return connection.scalar(select(func.max(usage.c.job_id))) is not None
 
 
-def _matched(recorded: Span) -> FromClause:
+def _matched(recorded: Span) -> Join:
     """The jobs of `todo`, each with the nearest identity."""
     found = todo.outerjoin(match, match.c.job_id == todo.c.job_id)
     return found.outerjoin(identity, and_(identity.c.id == match.c.identity_id, recorded.has(identity.c.recorded_at)))
@@ -315,18 +313,6 @@ def _replace_usage(connection: Connection, step: int, *replaced: Select[int]) ->
     new = select(literal(step), *verdict.c).where(is_new)
     connection.execute(insert(usage).from_select(["step", *(c.name for c in verdict.columns)], new))
     return Counter({(row[0], row[1]): row[2] for row in counts})
-
-
-def _accounts(recorded: Span) -> Select[str, str, str, str, str]:
-    """What the VO of a job without an FQAN can follow from: its account, and the token of its identity."""
-    user, group, project = (func.coalesce(todo.c[name], "") for name in ("user_name", "group_name", "project"))
-    tokens = (_token(identity.c.token_issuer), _token(identity.c.token_subject))
-    return select(user, group, project, *tokens).select_from(_matched(recorded)).distinct()
-
-
-def _token(column: Column[str]) -> ColumnElement[str]:
-    """A token's issuer or subject, where nothing better tells the VO; else empty."""
-    return case((and_(identity.c.vo.is_(None), identity.c.fqan.is_(None)), func.coalesce(column, "")), else_="")
 
 
 def newest_load(connection: Connection) -> int:

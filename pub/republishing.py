@@ -25,6 +25,7 @@ from batchacct.model import JOB
 from batchacct.store import Store, sent
 from batchacct.store.spans import DAY, IS_OF_IDENTITY, IS_OF_JOB
 from batchacct.store.tables import ROWS_PER_LOAD_BITS, benchmark, identity, job, load, usage, vo_mapping
+from batchacct.store.vos import VO, vo_of
 from pub.again import send_again
 from pub.command import LOCK, begun, publish_once, show_published
 from pub.joining import RECORDS_PER_STEP, Joiner
@@ -32,8 +33,6 @@ from pub.scratch import fill_todo, scratch_tables, todo, verdict
 
 A_DAY = click.DateTime(["%Y-%m-%d"])
 HOUR_S = 3600
-
-_VO = func.coalesce(identity.c.vo, vo_mapping.c.vo)
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,9 +223,9 @@ def _fill(connection: Connection, period: Period, loads: Sequence[int]) -> None:
     which = and_(ids, period.ended())
     if period.vos:
         where = where.outerjoin(identity, IS_OF_IDENTITY).outerjoin(vo_mapping, vo_mapping.c.id == usage.c.mapping_id)
-        there = connection.scalars(select(_VO).select_from(where).where(which).distinct()).all()
+        there = connection.scalars(select(VO).select_from(where).where(which).distinct()).all()
         wanted = [vo for vo in there if vo is not None and any(fnmatchcase(vo, pattern) for pattern in period.vos)]
-        which = and_(which, _VO.in_(wanted))
+        which = and_(which, VO.in_(wanted))
     fill_todo(connection, where, which)
 
 
@@ -267,8 +266,8 @@ def _compare(connection: Connection, difference: Difference, *, decided: bool) -
         .outerjoin(other_benchmark, other_benchmark.c.id == new.c.benchmark_id)
     )
     keys = (
-        *(usage.c.outcome, _VO, benchmark.c.type, benchmark.c.value),
-        *(new.c.outcome, func.coalesce(other_identity.c.vo, other_mapping.c.vo), other_benchmark.c.type, other_benchmark.c.value),
+        *(usage.c.outcome, VO, benchmark.c.type, benchmark.c.value),
+        *(new.c.outcome, vo_of(other_identity, other_mapping), other_benchmark.c.type, other_benchmark.c.value),
     )
     cpu_s = func.coalesce(todo.c.cpu_duration_s, 0)
 

@@ -62,6 +62,14 @@ verdict = Table(
     Column("benchmark_id", BigInteger),
     prefixes=["TEMPORARY"],
 )
+on_hosts = Table(
+    "on_hosts",
+    _scratch,
+    Column("job_id", BigKey, primary_key=True, autoincrement=False),
+    Column("kind", Integer),
+    prefixes=["TEMPORARY"],
+)
+"""Which lists of host patterns a job's hosts match, by a number for each set of them; filled only where a benchmark asks for it."""
 
 
 def all_tables() -> list[Table]:

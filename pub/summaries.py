@@ -34,8 +34,8 @@ from batchacct.store.sent import GO_OUT, NOT_FOR_IT, REFUSED
 from batchacct.store.spans import DAY, IS_OF_JOB, LATE, when_ended
 from batchacct.store.tables import benchmark, identity, job, kept_back, usage
 from pub.formats.apel import ALLOWED_AHEAD_S, FIELDS, checked
-from pub.formats.text import LARGEST_INTEGER, Sheet
-from pub.usage_records import GATHERED, by_distinct, gathering, usage_records
+from pub.formats.text import LARGEST_INTEGER, Sheet, by_distinct
+from pub.usage_records import GATHERED, IS_MAPPED, gathering, usage_records
 
 MONTHS_AT_ONCE = 12
 """Of so many months the cells are asked for in one query."""
@@ -203,7 +203,7 @@ def _grouped(connection: Connection, config: Config, months: Sequence[int], now:
         .add_columns(
             case((going.c.identity_id.is_not(None), 1)).label("is_grid"),
             case((benchmark.c.per_host_factor == 1, job.c.host_factor)).label("used_factor"),
-            cast(func.substr(identity.c.fqans, 1, FQANS_BEGIN), SHORT_TEXT).label("fqans_begin"),
+            case((~IS_MAPPED, cast(func.substr(identity.c.fqans, 1, FQANS_BEGIN), SHORT_TEXT))).label("fqans_begin"),
             func.coalesce(going.c.refused_for, _fault(now)).label("fault"),
             _month(months).label("month"),
         )

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import json
+import math
 import string
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from sqlalchemy import FromClause, Select, and_, case, false, func, select, true
+from sqlalchemy import FromClause, Select, and_, case, false, func, or_, select, true
 
 from batchacct.config import Cluster, Config
+from batchacct.config_mapping import LOCAL
+from batchacct.fqan import parse_fqan
 from batchacct.model import INTEGER, REAL, TEXT
 from batchacct.store.spans import Span
 from batchacct.store.tables import benchmark, identity, job, vo_mapping
+from batchacct.store.vos import IS_GRID_RULE
 from pub.formats.contract import ON_REQUEST, USAGE_RECORD
-from pub.formats.text import joined
+from pub.formats.text import blanked, by_distinct, holds, joined, valid
+from pub.privacy import Names
 
 if TYPE_CHECKING:
     from pub.formats.text import Values
@@ -36,6 +41,10 @@ GATHERED = pa.schema([(name, kind) for names, kind in ((_TEXTS, TEXT), (_INTEGER
 """What `gathering` selects, in this order, for every format."""
 
 
+IS_MAPPED = or_(and_(identity.c.vo.is_(None), identity.c.fqan.is_(None)), IS_GRID_RULE)
+"""Whether the VO of a job is that of its mapping, and so is the FQAN."""
+
+
 def gathered_for(wants: frozenset[str]) -> pa.Schema:
     """What `gathering` selects, in this order, for a format that wants these columns as well."""
     return pa.schema([*GATHERED, *(pa.field(c.name, c.type) for c in ON_REQUEST if c.name in wants)])
@@ -51,7 +60,6 @@ def gathering(rows: FromClause, config: Config, logged: Span, recorded: Span, wa
     of_identity = and_(identity.c.id == rows.c.identity_id, identity.c.recorded_at == rows.c.identity_at)
     grid = rows.c.identity_id.is_not(None)
     named = {"grid": grid, "all": true(), "none": false()}[config.publish.personal]
-    mapped = and_(identity.c.vo.is_(None), identity.c.fqan.is_(None))
     token = func.rtrim(identity.c.token_issuer, "/") + "/" + identity.c.token_subject
     made = {
         "job_id": job.c.id,
@@ -60,15 +68,17 @@ def gathering(rows: FromClause, config: Config, logged: Span, recorded: Span, wa
         "cpu_duration_s": func.coalesce(job.c.cpu_duration_s, 0),
         "site": func.coalesce(job.c.site, config.site),
         "local_user_id": case((named, job.c.user_name)),
-        "job_name": case((named, job.c.job_name)),
+        "job_name": case((named if config.publish.pseudonym_key is None else false(), job.c.job_name)),
         "global_user_name": case((named, func.coalesce(identity.c.dn, token, identity.c.token_subject))),
-        "vo": case((mapped, vo_mapping.c.vo), else_=identity.c.vo),
-        "primary_fqan": case((mapped, vo_mapping.c.fqan), else_=identity.c.fqan),
+        "vo": case((IS_MAPPED, vo_mapping.c.vo), else_=identity.c.vo),
+        "primary_fqan": case((IS_MAPPED, vo_mapping.c.fqan), else_=identity.c.fqan),
+        **{name: case((~IS_MAPPED, identity.c[name])) for name in ("fqans", "vo_group", "vo_role")},
         "service_level_type": benchmark.c.type,
         "benchmark_value": benchmark.c.value,
         "per_host_factor": benchmark.c.per_host_factor,
+        "service_levels": benchmark.c.also,
     }
-    told = {name: identity.c[name] for name in ("ce_id", "fqans", "vo_group", "vo_role", "global_job_id")}
+    told = {name: identity.c[name] for name in ("ce_id", "global_job_id")}
     columns = {**{name: job.c[name] for name in names if name in job.c}, **told, **made}
     return select(*(columns[name].label(name) for name in names)).select_from(
         rows.join(job, of_job)
@@ -87,8 +97,13 @@ def usage_records(gathered: pa.RecordBatch, config: Config) -> pa.RecordBatch:
     def of_cluster(value: Callable[[Cluster], str | None]) -> Values:
         return by_distinct(cluster, lambda name: value(config.cluster_named(name)))
 
+    people = Names.of(config)
+    vo_group, vo_role = _groups_and_roles(gathered)
     filled = {
-        "global_user_name": by_distinct(column("global_user_name"), person_names(config)),
+        "global_user_name": by_distinct(column("global_user_name"), people.of_person),
+        "local_user_id": by_distinct(column("local_user_id"), people.of_account),
+        "vo_group": vo_group,
+        "vo_role": vo_role,
         "submit_host": pc.coalesce(ce_id, of_cluster(lambda c: c.submit_host or c.machine_name or c.name)),
         "machine_name": of_cluster(lambda c: c.machine_name),
         "local_job_id": pc.if_else(
@@ -101,36 +116,13 @@ def usage_records(gathered: pa.RecordBatch, config: Config) -> pa.RecordBatch:
         "infrastructure_description": _descriptions(publish.description, ce_id, column("lrms")),
         "service_level": _service_levels(gathered),
     }
+    if "service_levels" in gathered.schema.names:
+        filled["service_levels"] = _all_service_levels(gathered, filled["service_level"])
     present = {name: column(name) for name in gathered.schema.names}
     nothing = {c.name: pa.nulls(gathered.num_rows, c.type) for c in ON_REQUEST}  # type: ignore[call-overload]
     columns = {**nothing, **present, **filled}
     arrays = [columns[c.name] for c in USAGE_RECORD.columns]
     return pa.RecordBatch.from_arrays(arrays, schema=USAGE_RECORD.schema)
-
-
-def person_names(config: Config) -> Callable[[str], str]:
-    """What is published for a DN, or for a token's `issuer/subject`: the name of the person it is one of, else itself.
-
-    The subject alone (HTCondor-CE's files keep no issuer) stands for the token whose subject it is, if that is one person's only.
-    """
-    names = {}
-    subjects: dict[str, set[str]] = {}
-    for person in config.person:
-        for other in person.also:
-            issuer, slash, subject = other.rpartition("/")
-            is_token = "://" in other
-            names[f"{issuer.rstrip('/')}{slash}{subject}" if is_token else other] = person.name
-            if is_token:
-                subjects.setdefault(subject, set()).add(person.name)
-    names |= {subject: next(iter(of)) for subject, of in subjects.items() if len(of) == 1 and subject not in names}
-    return lambda name: names.get(name, name)
-
-
-def by_distinct(values: Values, function: Callable[[str], str | None]) -> Values:
-    """`function` of each value, called once for each distinct one; null stays null."""
-    encoded = values.dictionary_encode()
-    results = pa.array([function(value) for value in cast("list[str]", encoded.dictionary.to_pylist())], TEXT)
-    return results.take(encoded.indices)
 
 
 def _joined_fqans(fqans: str) -> str | None:
@@ -171,3 +163,31 @@ def _service_levels(gathered: pa.RecordBatch) -> Values:
     value, factor = (gathered.column(n).to_numpy(zero_copy_only=False) for n in ("benchmark_value", "host_factor"))
     scaled = gathered.column("per_host_factor").to_numpy(zero_copy_only=False).astype(bool)
     return pa.array(np.where(scaled, np.floor(value * factor), value), REAL)
+
+
+def _all_service_levels(gathered: pa.RecordBatch, level: Values) -> Values:
+    """All benchmarks of one core, where there are several, each scaled as the one of `level` is."""
+    also, kind = gathered.column("service_levels"), gathered.column("service_level_type")
+    if also.null_count == gathered.num_rows:
+        return also
+    scaled = pc.equal(gathered.column("per_host_factor"), pa.scalar(1))
+    factor = pc.if_else(scaled, gathered.column("host_factor").cast(TEXT), "")
+
+    def together(text: str) -> str:
+        name, figure, times, others = text.split("\t")
+        more = {other: math.floor(value * float(times)) if times else value for other, value in json.loads(others).items()}
+        return json.dumps({name: float(figure), **{other: float(value) for other, value in more.items() if value > 0}})
+
+    return by_distinct(joined(kind, "\t", level.cast(TEXT), "\t", factor, "\t", also), together)
+
+
+def _groups_and_roles(gathered: pa.RecordBatch) -> tuple[Values, Values]:
+    """Group and role of each VO; of a grid job whose FQAN is one of the rules', those that are in it."""
+    group, role, fqan = (gathered.column(name) for name in ("vo_group", "vo_role", "primary_fqan"))
+    told = valid(group) | valid(role) | ~valid(gathered.column("identity_id"))
+    by_rule = valid(fqan) & ~told & ~holds(pc.starts_with(fqan, f"/{LOCAL}"))
+    if not by_rule.any():
+        return group, role
+    found = blanked(fqan, ~by_rule)
+    groups, roles = by_distinct(found, lambda text: parse_fqan(text).group), by_distinct(found, lambda text: parse_fqan(text).role)
+    return pc.coalesce(group, groups), pc.coalesce(role, roles)

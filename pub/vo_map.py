@@ -1,6 +1,8 @@
-"""The VO of a job whose identity names none: that of its token's issuer, else by rules for local jobs, a `vos` file, the default.
+"""The VO of a job by the rules of a site: of odd FQANs, of tokens that name no group, of local jobs.
 
-An issuer stands for one VO, except where several share it (WLCG profile; `https://cilogon.org/fermilab`): then the subject tells.
+A job of which an FQAN is told has the VO of that, unless a rule with `fqan` matches. A job of which no VO is told has that of its
+token's issuer, else by the rules for local jobs, a `vos` file, the default. An issuer stands for one VO, except where several share
+it (WLCG profile; `https://cilogon.org/fermilab`): then the subject tells.
 
 The `vos` file is that of 2012: a local group, blanks, a VO a line (jeromebelleman/batchacct:pub/vos). Blank lines and lines that
 begin with `#` are passed over.
@@ -13,16 +15,33 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
-from sqlalchemy import Connection, Select, insert, select
-
-from batchacct.config import TokenIssuer, Vo, VoRule
+from batchacct.config_mapping import LOCAL, TokenIssuer, Vo, VoRule
 from batchacct.errors import ConfigError
-from batchacct.store.columns import hash_of
-from batchacct.store.tables import vo_mapping
 
-LOCAL = "local-"
-"""Local VOs are published under a name of their own, so that a portal can tell them from the grid's (2012, EGI)."""
+
+class Asked(NamedTuple):
+    """What a VO can follow from; an empty text stands for what is not known, or what no rule asks for.
+
+    `issuer` and `subject` are of a token that tells no VO; `fqan` is the primary one, where the pattern of a rule matches it.
+    """
+
+    user_name: str
+    group_name: str
+    project: str
+    issuer: str
+    subject: str
+    queue: str = ""
+    fqan: str = ""
+
+
+class Answer(NamedTuple):
+    """The VO, its FQAN, and the rule that decided, for people."""
+
+    vo: str
+    fqan: str
+    rule: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,16 +64,51 @@ class VoMap:
                 return entry, f"token issuer {number}"
         return None
 
-    def vo_of(self, user: str, group: str, project: str) -> tuple[str, str]:
-        """(VO, the rule that decided); an empty text stands for what is not known."""
-        for number, rule in enumerate(self.rules, 1):
-            asked = ((rule.user, user), (rule.group, group), (rule.project, project))
-            if all(pattern is None or (value and matches(value, pattern)) for pattern, value in asked):
-                return rule.vo, f"rule {number}"
+    @property
+    def asks_queue(self) -> bool:
+        return any(rule.queue is not None for rule in self.rules)
+
+    @property
+    def fqan_patterns(self) -> tuple[str, ...]:
+        return tuple(rule.fqan for rule in self.rules if rule.fqan is not None)
+
+    def answer(self, asked: Asked) -> Answer:
+        """Which VO, and what says so."""
+        if asked.fqan:
+            decided = self._first_rule(asked, with_fqan=True)
+            if decided is not None:
+                number, rule = decided
+                return Answer(rule.vo, rule.publish_fqan or f"/{rule.vo}", f"rule {number}")
+        token = self.of_token(asked.issuer, asked.subject)
+        if token is not None:
+            entry, why = token
+            return Answer(entry.vo, entry.fqan or f"/{entry.vo}", why)
+        vo, why = self._of_local(asked)
+        return Answer(LOCAL + vo, f"/{LOCAL}{vo}", why)
+
+    def _of_local(self, asked: Asked) -> tuple[str, str]:
+        decided = self._first_rule(asked, with_fqan=False)
+        if decided is not None:
+            number, rule = decided
+            return rule.vo, f"rule {number}"
         for name, vo in self.groups:
-            if name == group:
+            if name == asked.group_name:
                 return vo, f"group {name}"
         return self.default, "default"
+
+    def _first_rule(self, asked: Asked, *, with_fqan: bool) -> tuple[int, VoRule] | None:
+        for number, rule in enumerate(self.rules, 1):
+            patterns = (
+                (rule.user, asked.user_name),
+                (rule.group, asked.group_name),
+                (rule.project, asked.project),
+                (rule.queue, asked.queue),
+                (rule.fqan, asked.fqan),
+            )
+            all_match = all(pattern is None or (value and matches(value, pattern)) for pattern, value in patterns)
+            if all_match and (rule.fqan is not None) == with_fqan:
+                return number, rule
+        return None
 
 
 def vo_map(settings: Vo) -> VoMap:
@@ -78,30 +132,6 @@ def read_vos(path: Path) -> tuple[tuple[str, str], ...]:
             raise ConfigError(f"vos file {path}, line {number}: a line is a local group, blanks and a VO, not {line!r}")
         pairs.append((words[0], words[1]))
     return tuple(pairs)
-
-
-_ASKED = ("user_name", "group_name", "project", "issuer", "subject")
-
-
-def store_mappings(connection: Connection, rules: VoMap, accounts: Select[str, str, str, str, str]) -> None:
-    """Writes the VO of everything in `accounts` (user, group, project, issuer, subject) that has none under these rules yet."""
-    wanted = {tuple(row) for row in connection.execute(accounts)}
-    stored = select(*(vo_mapping.c[name] for name in _ASKED)).where(vo_mapping.c.rules_hash == rules.rules_hash)
-    known = {tuple(row) for row in connection.execute(stored)}
-    rows = [_mapping(rules, dict(zip(_ASKED, account, strict=True))) for account in sorted(wanted - known)]
-    if rows:
-        connection.execute(insert(vo_mapping), rows)
-
-
-def _mapping(rules: VoMap, asked: dict[str, str]) -> dict[str, str]:
-    row = {"rules_hash": rules.rules_hash, **asked}
-    row["asked_hash"] = hash_of(*row.values())
-    token = rules.of_token(asked["issuer"], asked["subject"])
-    if token is not None:
-        entry, rule = token
-        return row | {"vo": entry.vo, "fqan": entry.fqan or f"/{entry.vo}", "rule": rule}
-    vo, rule = rules.vo_of(asked["user_name"], asked["group_name"], asked["project"])
-    return row | {"vo": LOCAL + vo, "fqan": f"/{LOCAL}{vo}", "rule": rule}
 
 
 def patterns_matching(names: Iterable[str], patterns: Iterable[str]) -> list[str]:

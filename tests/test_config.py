@@ -47,7 +47,7 @@ def _keys(section: type[BaseModel], prefix: str = "") -> Iterator[str]:
 
 def _keys_of(values: dict[str, Any], prefix: str = "") -> Iterator[str]:
     for name, value in values.items():
-        if name in {"ce", "feed_options", "options"}:
+        if name in {"ce", "feed_options", "options", "also"}:
             yield prefix + name
         elif isinstance(value, dict):
             yield from _keys_of(value, f"{prefix}{name}.")

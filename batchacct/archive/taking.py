@@ -52,6 +52,7 @@ from batchacct.store import HeldLocks, Store, partitions
 from batchacct.store.months import Month
 from batchacct.store.spans import IS_OF_IDENTITY_OF_MANY, IS_OF_JOB
 from batchacct.store.tables import RECORD_TABLES, benchmark, identity, job, recalled, usage, vo_mapping
+from batchacct.store.vos import VO
 
 log = logging.getLogger(__name__)
 
@@ -252,7 +253,7 @@ class Taker:
             return select(*table.columns).where(self.going).order_by(*order)
         ledger = (usage.c.outcome, usage.c.reason, *(usage.c[name] for name in _REFERENCES))
         said = (
-            func.coalesce(identity.c.vo, vo_mapping.c.vo).label("vo"),
+            VO.label("vo"),
             benchmark.c.type.label("benchmark_type"),
             benchmark.c.value.label("benchmark_value"),
             benchmark.c.per_host_factor.label("per_host_factor"),

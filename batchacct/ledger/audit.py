@@ -34,6 +34,7 @@ from batchacct.store.tables import (
     usage_history,
     vo_mapping,
 )
+from batchacct.store.vos import VO
 
 NOT_JOINED = "not joined yet"
 NO_VO = "(none)"
@@ -156,7 +157,7 @@ def _cells_query(since: int, until: int, recorded: Span = ANYTIME) -> Select[Any
         case((job.c.superseded_by.is_not(None), 1), else_=0).label("is_replaced"),
         usage.c.outcome.label("outcome"),
         func.coalesce(usage.c.reason, "").label("reason"),
-        func.coalesce(identity.c.vo, vo_mapping.c.vo, NO_VO).label("vo"),
+        func.coalesce(VO, NO_VO).label("vo"),
     )
     values: tuple[ColumnElement[Any], ...] = (
         literal(1).label("jobs"),

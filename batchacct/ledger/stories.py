@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ from batchacct.store.tables import (
     usage_history,
     vo_mapping,
 )
+from batchacct.store.vos import IS_GRID_RULE
 
 REJECTS_SEARCHED = 100_000
 
@@ -147,7 +149,9 @@ def _outcome(connection: Connection, run: Found, now: Found, messages: Sequence[
         for earlier in connection.execute(select(identity).where(same_key).order_by(identity.c.id)):
             yield f"    that line replaced an earlier one: {_who(earlier)}, {_where(connection, earlier)}"
         yield from _pieces(connection, who)
-        if who.vo is not None or who.fqan is not None:
+        if _is_mapped(connection, now):
+            yield f"    VO in place of {who.vo or who.fqan}: {_mapped_vo(connection, now, run)}"
+        elif who.vo is not None or who.fqan is not None:
             yield f"    VO {who.vo or who.fqan}, as the computing element told it"
         else:
             yield f"    no VO was told: {_mapped_vo(connection, now, run)}"
@@ -156,7 +160,8 @@ def _outcome(connection: Connection, run: Found, now: Found, messages: Sequence[
     if now.benchmark_id is not None:
         used = connection.execute(select(benchmark).where(benchmark.c.id == now.benchmark_id)).one()
         times = " x host factor" if used.per_host_factor else ""
-        yield f"    benchmark {used.type} {used.value:g}{times}"
+        of_hosts = f", of hosts {', '.join(json.loads(used.hosts))}" if used.hosts else ""
+        yield f"    benchmark {used.type} {used.value:g}{times}{of_hosts}"
     if now.outcome == "waiting":
         yield from _waits_for(connection)
     if now.outcome in sent.GO_OUT:
@@ -193,6 +198,12 @@ _KEPT = {
 def _is_identity_of(row: Found) -> ColumnElement[bool]:
     """Which identity a row of the ledger names."""
     return and_(identity.c.id == row.identity_id, identity.c.recorded_at == row.identity_at)
+
+
+def _is_mapped(connection: Connection, now: Found) -> bool:
+    """Whether a rule by FQAN goes before what the computing element told."""
+    asked = select(vo_mapping.c.id).where(vo_mapping.c.id == now.mapping_id, vo_mapping.c.asked_fqan.is_not(None), IS_GRID_RULE)
+    return connection.scalar(asked) is not None
 
 
 def _mapped_vo(connection: Connection, now: Found, run: Found) -> str:

@@ -29,7 +29,11 @@ A `message` that is neither confirmed nor refused waits. `jobs` are the rows of 
 what leaves in the payload's place, a signature around it, made once and kept until the message is confirmed; `sealed_by` names the
 certificates.
 
-`vo_mapping.asked_hash` is of the rules and of what they were asked (`columns.hash_of`): six texts are too long for a unique key.
+`vo_mapping.asked_hash` is of the rules and of what they were asked (`columns.hash_of`): so many texts are too long for a unique
+key. `queue` and `asked_fqan` are null where no rule asks for them.
+
+`benchmark.hosts` are the patterns of the hosts it is of, a JSON list in alphabetical order, null for whatever hosts; `also` is a
+JSON object of other benchmarks of the same core.
 
 `archived_month` has a row for each month (the Unix second it begins at) and record type of which records were taken out of their
 table, into the file it names, with what the records come to; `revisions` are those of them that replaced another. Without a name
@@ -233,6 +237,8 @@ vo_mapping = Table(
     Column("fqan", SHORT_TEXT, nullable=False),
     Column("rule", Text, nullable=False),
     Column("asked_hash", KeyText(WORD_BYTES), nullable=False),
+    Column("queue", SHORT_TEXT),
+    Column("asked_fqan", SHORT_TEXT),
     UniqueConstraint("asked_hash", name="vo_mapping_key"),
 )
 
@@ -247,6 +253,8 @@ benchmark = Table(
     Column("valid_from", BigInteger, nullable=False),
     Column("valid_until", BigInteger, nullable=False),
     Column("active", SmallInteger, nullable=False),
+    Column("hosts", Text),
+    Column("also", Text),
 )
 
 

@@ -3,13 +3,15 @@
 A message is a header line and then records of `Field: value` lines, each ended by `%%`; times are Unix seconds,
 durations seconds, memory is KiB. One faulty record costs a whole message, and the sender is not told: so every record
 is checked here against what the loader and its database take, and a faulty one is refused alone. v0.4 differs in one
-line, `ServiceLevel: {hepscore23: 12.5}`. v0.2 has fewer fields and knows Si2k and HEPSPEC alone.
+line, `ServiceLevel: {hepscore23: 12.5, hepspec: 11.4}`, of which the loader takes the first it knows. v0.2 has fewer fields
+and knows Si2k and HEPSPEC alone: it gets one of these where a record has several benchmarks.
 
 Sources: apel/apel (db/records/job.py, db/loader, schemas/server.sql), EGI documentation "Grid Accounting".
 """
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pub.formats.text import Sheet, blanked, content_of, holds, joined, stripped, valid
+from pub.formats.text import Sheet, blanked, by_distinct, content_of, decimal_text, holds, joined, stripped, valid
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -31,6 +33,10 @@ ALLOWED_AHEAD_S = 2 * 86_400
 """The loader takes jobs that ended up to two days after its own clock."""
 
 BENCHMARKS = ("Si2k", "HEPSPEC", "HEPscore23")
+BENCHMARKS_02 = ("HEPSPEC", "Si2k")
+"""Those that v0.2 knows, the better one first."""
+
+SEVERAL = frozenset(("service_levels",))
 
 _VO_NAME = r"^[A-Za-z0-9._-]+$"
 
@@ -182,6 +188,44 @@ def with_fqan(records: pa.RecordBatch) -> pa.RecordBatch:
     return records.set_column(at, records.schema.field(at), pc.coalesce(records.column("fqan"), of_vo))
 
 
+def with_benchmark_of(names: Sequence[str], records: pa.RecordBatch) -> pa.RecordBatch:
+    """The records with the first benchmark of these names, where one has several and its own is none of them."""
+    several = records.column("service_levels")
+    kinds = records.column("service_level_type")
+    known = pc.is_in(pc.utf8_lower(kinds), value_set=pa.array([name.lower() for name in names]))
+    if several.null_count == records.num_rows or pc.all(known).as_py():
+        return records
+
+    def first(text: str) -> tuple[str, float] | None:
+        levels: dict[str, float] = json.loads(text)
+        return next(((name, level) for name, level in levels.items() if name in names), None)
+
+    found = by_distinct(several, lambda text: None if (one := first(text)) is None else one[0])
+    figures = by_distinct(several, lambda text: None if (one := first(text)) is None else repr(one[1])).cast(pa.float64())
+    for name, mine, other in (("service_level_type", kinds, found), ("service_level", records.column("service_level"), figures)):
+        at = records.schema.get_field_index(name)
+        records = records.set_column(at, records.schema.field(at), pc.if_else(known, mine, pc.coalesce(other, mine)))
+    return records
+
+
+def other_benchmarks(sheet: Sheet, records: pa.RecordBatch, written: Callable[[str, str], str]) -> Values | str:
+    """What stands after the figure of each record's own benchmark: the others it has, each as written of its name and figure.
+
+    Nothing stands for a record that has no others; one that the receiver could not hold is left out.
+    """
+    several = records.column("service_levels")
+    if several.null_count == records.num_rows:
+        return ""
+
+    def others(text: str) -> list[tuple[str, str | None]]:
+        return [(name, decimal_text(level)) for name, level in list(json.loads(text).items())[1:]]
+
+    unfit = by_distinct(several, lambda text: "some" if any(figure is None for _, figure in others(text)) else None)
+    sheet.note_left_out(valid(unfit), "ServiceLevel: a further one is not a number from 0.001 to 9999999.999")
+    texts = by_distinct(several, lambda text: "".join(written(name, figure) for name, figure in others(text) if figure is not None))
+    return texts.fill_null("")
+
+
 def message_of(header: str, records: Values) -> bytes:
     """A message: the header line and the records, as bytes; every record is ASCII already."""
     return b"%s\n%s" % (header.encode("ascii"), content_of(records))
@@ -204,11 +248,14 @@ class ApelFormat:
         A batch is at most some 100,000 rows: the texts are one Arrow array, and that holds 2 GiB.
         """
         sheet = Sheet(records.num_rows)
-        lines = checked(sheet, self.fields, with_fqan(records) if self.fields is FIELDS_02 else records, now)
+        if self.fields is FIELDS_02:
+            records = with_benchmark_of(BENCHMARKS_02, with_fqan(records))
+        lines = checked(sheet, self.fields, records, now)
         if self.benchmark_as_dictionary:
             name = pc.ascii_lower(lines.pop(BENCHMARK_NAME.label))
             figure = lines[BENCHMARK.label]
-            lines[BENCHMARK.label] = joined("{", name, ": ", figure, "}")
+            others = other_benchmarks(sheet, records, lambda name, figure: f", {name.lower()}: {figure}")
+            lines[BENCHMARK.label] = joined("{", name, ": ", figure, others, "}")
         return sheet.rendered(lines.items())
 
     def message(self, records: Values) -> bytes:
@@ -221,13 +268,15 @@ APEL_02 = ApelFormat(
     "APEL individual job messages, v0.2: no VO beside the FQAN, no queue, no infrastructure; Si2k and HEPSPEC alone",
     "APEL-individual-job-message: v0.2",
     FIELDS_02,
+    wants=SEVERAL,
 )
 APEL_03 = ApelFormat(
     "apel-0.3", "APEL individual job messages, v0.3: what every receiver takes", "APEL-individual-job-message: v0.3"
 )
 APEL_04 = ApelFormat(
     "apel-0.4",
-    "APEL individual job messages, v0.4: benchmark as a dictionary, for receivers of apel 2.3.0 and newer",
+    "APEL individual job messages, v0.4: all benchmarks, as a dictionary, for receivers of apel 2.3.0 and newer",
     "APEL-individual-job-message: v0.4",
     benchmark_as_dictionary=True,
+    wants=SEVERAL,
 )

@@ -6,7 +6,7 @@
 | meta           | site_id, job_id, headnode (SubmitHost), machine_name, queue, infrastructure (grid or local), user_id    |
 |                | (account), subject (DN or token), voms (all FQANs, the primary first), group_id (VO), global_job_id     |
 | components     | `TotalCPU` in milliseconds, as AUDITOR's Slurm collector writes it; `WallDuration` in seconds; `Cores`  |
-|                | with the benchmark of one core as its score; `NNodes`; `MemoryReal` in KiB; `GPUs`                      |
+|                | with the benchmarks of one core as its scores; `NNodes`; `MemoryReal` in KiB; `GPUs`                    |
 | start_time, stop_time | RFC 3339, UTC; AUDITOR's own `runtime` is their difference, which may be more than WallDuration  |
 
 Names are at most 256 characters, not blank, and without NUL, which AUDITOR's database cannot keep: a record of which that is
@@ -27,10 +27,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from batchacct.model import LAST_INSTANT, TEXT
-from pub.formats.apel import BENCHMARK, BENCHMARK_NAME
+from pub.formats.apel import BENCHMARK, BENCHMARK_NAME, other_benchmarks
 from pub.formats.json_text import instants, quoted
-from pub.formats.text import Sheet, blanked, content_of, holds, joined, outside, valid
-from pub.usage_records import by_distinct
+from pub.formats.text import Sheet, blanked, by_distinct, content_of, holds, joined, outside, valid
 
 if TYPE_CHECKING:
     from pub.formats.contract import Rendered
@@ -58,7 +57,7 @@ class Auditor:
 
     name = "auditor"
     doc = "records of AUDITOR: a JSON array, as its `POST /records` takes it"
-    wants = frozenset(("global_job_id", "gpu_count"))
+    wants = frozenset(("global_job_id", "gpu_count", "service_levels"))
 
     def render(self, records: pa.RecordBatch, now: int) -> Rendered:
         """`USAGE_RECORD` rows as objects of the array; of `now` nothing depends."""
@@ -138,11 +137,12 @@ def _milliseconds(sheet: Sheet, seconds: Values) -> Values:
 
 
 def _cores(sheet: Sheet, records: pa.RecordBatch) -> Values:
-    """The number of cores and, as their score, the benchmark of one; null where the number is unknown."""
+    """The number of cores and, as their scores, the benchmarks of one; null where the number is unknown."""
     benchmark = BENCHMARK_NAME.rule(sheet, BENCHMARK_NAME, records.column(BENCHMARK_NAME.column))
     figure = BENCHMARK.rule(sheet, BENCHMARK, records.column(BENCHMARK.column))
     cores = sheet.size("processors", records.column("processors"), most=MOST)
-    return joined(cores, ',"scores":[{"name":"', benchmark, '","value":', figure, "}]}")
+    others = other_benchmarks(sheet, records, lambda name, figure: f',{{"name":"{name}","value":{figure}}}')
+    return joined(cores, ',"scores":[{"name":"', benchmark, '","value":', figure, "}", others, "]}")
 
 
 def _component(name: str, amounts: Values, *, more: str = ',"scores":[]}', comma: str = ",") -> Part:

@@ -24,6 +24,7 @@ ON_REQUEST = (
     Column("exec_hosts", TEXT, "execution hosts, JSON list of `slots*host`"),
     Column("gpu_count", INTEGER, "GPUs allocated", "GPUs"),
     Column("gpu_model", TEXT, "model of the GPUs"),
+    Column("service_levels", TEXT, "all benchmarks of one core, where there are several: JSON object, by their names"),
 )
 """The last columns of a usage record: read from the store only for a format that `wants` them, else null."""
 

@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 from pub.formats.contract import Rendered
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from typing import Any
 
     Values = pa.Array[Any]
@@ -69,9 +69,24 @@ def decimals(thousandths: npt.NDArray[np.int64]) -> Values:
     return joined(whole, _DECIMALS.take(pa.array(thousandths % 1000, pa.int64())))
 
 
+def decimal_text(figure: float) -> str | None:
+    """A number as `Sheet.decimal` writes it; None for one that the receiver cannot hold."""
+    thousandths = round(min(figure, 1e7) * 1000)
+    if not 0 < thousandths <= _LARGEST_THOUSANDTHS:
+        return None
+    return cast("str", decimals(np.array([thousandths], dtype=np.int64))[0].as_py())
+
+
 def joined(*pieces: Values | str) -> Values:
     """Columns and literal texts put together row by row; null where one of the columns is."""
     return cast("Values", pc.binary_join_element_wise(*pieces, ""))  # type: ignore[call-overload]
+
+
+def by_distinct(values: Values, function: Callable[[str], str | None]) -> Values:
+    """`function` of each value, called once for each distinct one; null stays null."""
+    encoded = values.dictionary_encode()
+    results = pa.array([function(value) for value in cast("list[str]", encoded.dictionary.to_pylist())], pa.string())
+    return results.take(encoded.indices)
 
 
 def content_of(values: Values) -> memoryview:

@@ -128,7 +128,8 @@ def new_site(store: Store, folder: Path, **more: object) -> Site:
         {"type": "HEPscore23", "value": 10.0},
         {"type": "HEPSPEC", "value": 7.0, "cluster": "c1", "per_host_factor": True},
     ]
-    return Site(store, archive={"path": folder / "archive"}, retention=retention, benchmark=benchmarks, **more)
+    vo = {"rule": [{"vo": "pilots", "fqan": "*pilot", "queue": "grid_b"}, {"vo": "foo", "queue": "normal"}]}
+    return Site(store, archive={"path": folder / "archive"}, retention=retention, benchmark=benchmarks, vo=vo, **more)
 
 
 def lived(site: Site, farm: Farm, *, archived: bool, after_each: Callable[[], None] = lambda: None) -> None:

@@ -83,6 +83,16 @@ class TestWhy:
                      "message 1 to main (apel-0.3)", "receipt 1", "byte 0"):  # fmt: skip
             assert part in told
 
+    def test_a_vo_by_the_rule_of_an_fqan_and_a_benchmark_of_hosts(self, site: Site) -> None:
+        hosts = {"type": "HEPSPEC", "value": 7.0, "hosts": ["n1", "n2*"]}
+        site.configure(vo={"rule": [{"vo": "pilots", "fqan": "*pilot"}]}, benchmark=[hosts])
+        site.jobs(a_job(exec_hosts='["1*n1"]'))
+        site.identities(an_identity())
+        site.publish()
+        told = why(site, "1")
+        assert "VO in place of atlas: VO pilots by rule 1" in told
+        assert "benchmark HEPSPEC 7, of hosts n1, n2*" in told
+
     def test_a_message_that_has_not_left(self, site: Site) -> None:
         site.jobs(a_job(**LOCAL))
         site.postbox.fails_at = 0

@@ -11,6 +11,9 @@ from hypothesis import strategies as st
 from sqlalchemy import select
 
 from batchacct.store.tables import identity, job, usage
+from pub.joining import NO_VO_TOLD
+from tests.pub.mapping_reference import Settings, benchmark_of, vo_of
+from tests.pub.mapping_strategies import FACTORS, HOSTS, PROJECTS, benchmarks, told, voms
 from tests.pub.site import DAY, HOUR, T0, Site, a_job, an_identity
 
 Row = Mapping[str, object]
@@ -36,6 +39,8 @@ class Reference:
     """What identity.md section 7 and DESIGN "Joining" say, for everything that has arrived, one job after the other."""
 
     then: str
+    vo: Settings
+    benchmarks: list[Settings]
     jobs: dict[object, list[Row]] = field(default_factory=dict)
     identities: dict[object, list[Row]] = field(default_factory=dict)
 
@@ -50,16 +55,30 @@ class Reference:
     def verdicts(self, now: int, read_until: int) -> dict[object, Verdict]:
         return {key: self.verdict(revisions[-1], now, read_until) for key, revisions in self.jobs.items()}
 
-    def verdict(self, run: Row, now: int, read_until: int) -> Verdict:
-        ranked = sorted((nearness(one, run), str(one["dn"])) for (*_, one) in self.identities.values() if fits(one, run))
-        nearest = [dn for how_near, dn in ranked if how_near == ranked[0][0]]
-        one = nearest[0] if len(nearest) == 1 else None
+    def identity_of(self, run: Row) -> tuple[int, Row | None]:
+        """How many are equally near, and the nearest one if it is the only one."""
+        fitting = [one for (*_, one) in self.identities.values() if fits(one, run)]
+        best = min((nearness(one, run) for one in fitting), default=None)
+        nearest = [one for one in fitting if nearness(one, run) == best]
+        return len(nearest), nearest[0] if len(nearest) == 1 else None
+
+    def excluded(self, run: Row) -> str | None:
         if run["start_at"] is None:
-            return "excluded", "never started", one
+            return "never started"
         if run["cpu_duration_s"] is None:
-            return "excluded", "unknown CPU time", one
+            return "unknown CPU time"
+        return "no benchmark" if benchmark_of(run, self.benchmarks) is None else None
+
+    def verdict(self, run: Row, now: int, read_until: int) -> Verdict:
+        nearest, who = self.identity_of(run)
+        one = None if who is None else str(who["dn"])
+        if (why := self.excluded(run)) is not None:
+            return "excluded", why, one
+        if who is not None:
+            is_told = vo_of(run, who, self.vo)[2]
+            return "joined", "nearest identity" if is_told else NO_VO_TOLD, one
         if nearest:
-            return ("joined", "nearest identity", one) if one else ("waiting", "several identities fit equally well", None)
+            return "waiting", "several identities fit equally well", None
         if not str(run["queue"]).startswith("grid_"):
             return "local", "local queue", None
         end = seconds(run["end_at"])
@@ -126,6 +145,9 @@ def jobs(draw: st.DrawFn) -> Row:
         user_id=draw(st.sampled_from([1001, 1002])),
         queue=draw(st.sampled_from(["grid_a", "grid_b", "GRID_a", "short", None])),
         cpu_duration_s=draw(st.sampled_from([900, 900, 901, None])),
+        exec_hosts=draw(HOSTS),
+        host_factor=draw(FACTORS),
+        project=draw(PROJECTS),
     )
 
 
@@ -143,6 +165,7 @@ def identities(draw: st.DrawFn) -> Row:
         recorded_at=draw(MOMENTS),
         local_user=draw(st.sampled_from(["alice", "bob", "1001", None])),
         ce_id=draw(st.sampled_from(["ce1:8443/cream-lsf-grid_a", "ce2:8443/cream-lsf-grid_b", "ce3:8443/cream-lsf-gridxa", None])),
+        **draw(told()),
     )
 
 
@@ -155,13 +178,14 @@ def test_the_ledger_is_that_of_the_reference_whatever_the_order(site: Site) -> N
     """Also: books balance at every moment, no job twice in the ledger, and the receiver ends with the ledger's records."""
 
     @settings(max_examples=EXAMPLES[site.store.dialect.name], deadline=None, suppress_health_check=[HealthCheck.too_slow])
-    @given(st.lists(PHASES, min_size=1, max_size=3), st.sampled_from(["local", "hold"]))
-    def check(history: list[Phase], then: str) -> None:
+    @given(st.lists(PHASES, min_size=1, max_size=3), st.sampled_from(["local", "hold"]), voms(), benchmarks(min_size=1))
+    def check(history: list[Phase], then: str, vo: Settings, of_cores: list[Settings]) -> None:
         site.emptied()
         site.clock = T0
         join = {"grace": GRACE, "max_hold": MAX_HOLD, "then": then}
-        site.configure(cluster=CLUSTERS, ce={"ce1*": "c1", "*": "c2"}, join=join, publish=TEMPLATES)
-        play(site, history, Reference(then))
+        ce = {"ce1*": "c1", "*": "c2"}
+        site.configure(cluster=CLUSTERS, ce=ce, join=join, publish=TEMPLATES, vo=vo, benchmark=of_cores)
+        play(site, history, Reference(then, vo, of_cores))
 
     check()
 
@@ -211,8 +235,14 @@ def assert_received(site: Site, reference: Reference, expected: Mapping[object, 
             assert at_receiver not in received
         elif len(keys) == 1 and outcome in ("joined", "local"):
             record = received[at_receiver]
+            run = reference.jobs[keys[0]][-1]
+            who = reference.identity_of(run)[1]
+            figures = benchmark_of(run, reference.benchmarks)
+            assert figures is not None
+            assert (record["VO"], record["FQAN"]) == vo_of(run, who, reference.vo)[:2]
+            assert (record["ServiceLevelType"], record["ServiceLevel"]) == next(iter(figures.items()))
             assert record["GlobalUserName"] == dn if dn else record.get("GlobalUserName") is None
-            assert record["CpuDuration"] == reference.jobs[keys[0]][-1]["cpu_duration_s"]
+            assert record["CpuDuration"] == run["cpu_duration_s"]
             assert record["InfrastructureType"] == ("grid" if dn else "local")
 
 

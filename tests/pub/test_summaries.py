@@ -321,7 +321,7 @@ def test_cells_are_what_was_published_by_chance(site: Site) -> None:
             benchmark=[
                 {"type": "HEPscore23", "value": 10.0, "valid_until": dt.date(2023, 11, 1)},
                 {"type": "Si2k", "value": 250.0, "per_host_factor": True, "cluster": "c1"},
-                {"type": "HEPSPEC", "value": 7.12345},
+                {"type": "HEPSPEC", "value": 7.12345, "also": {"Si2k": 1780.0}, "valid_from": dt.date(2023, 11, 1)},
             ],
             person=[{"name": "/CN=Alice", "also": ["/CN=Bob ", "https://atlas.example.org/one"]}],
             vo={"issuer": [{"issuer": "https://atlas.example.org", "subject": "one", "vo": "atlas", "fqan": "/atlas/Role=token"}]},

@@ -1,0 +1,24 @@
+"""The VO of a job, from the tables: what its identity tells, else what the rules say of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import ColumnElement, FromClause, case, func
+
+from batchacct.config_mapping import LOCAL
+from batchacct.store.tables import identity, vo_mapping
+
+
+def is_grid_rule(mapping: FromClause) -> ColumnElement[bool]:
+    """Whether a rule for grid jobs decided, one for tokens or for FQANs: such a VO goes before what the identity tells."""
+    return ~mapping.c.vo.startswith(LOCAL, autoescape=True)
+
+
+def vo_of(who: FromClause, mapping: FromClause) -> ColumnElement[Any]:
+    """The VO of a job with these rows of `identity` and `vo_mapping`, of which either may be missing."""
+    return case((is_grid_rule(mapping), mapping.c.vo), else_=func.coalesce(who.c.vo, mapping.c.vo))
+
+
+IS_GRID_RULE = is_grid_rule(vo_mapping)
+VO = vo_of(identity, vo_mapping)
