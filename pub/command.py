@@ -22,6 +22,7 @@ from batchacct.store.tables import source_state
 from pub.formats.contract import Format
 from pub.joining import Joiner, newest_load
 from pub.outbox import Outbox, Published, keep_destinations, keep_template
+from pub.privacy import keep_names_policy
 from pub.sending import Way, build_and_send, retry_refused_messages
 from pub.transports.contract import Transport
 
@@ -116,6 +117,7 @@ def _begin(store: Store, locks: HeldLocks, config: Config, joiner: Joiner, now: 
 def begun(connection: Connection, config: Config, joiner: Joiner, now: int) -> tuple[Joined, int]:
     """What a run begins with: settings are taken over; (jobs by outcome and reason, the newest load).  Raises: ConfigError."""
     keep_template(connection, config.publish, now)
+    keep_names_policy(connection, config, now)
     keep_destinations(connection, config.destinations, now)
     return joiner.begin(connection), newest_load(connection)
 

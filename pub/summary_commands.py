@@ -14,6 +14,7 @@ from batchacct.cli.common import config_option, emit_table, open_store
 from batchacct.clock import unix_now
 from batchacct.config import Config
 from batchacct.errors import ConfigError, IncompleteError
+from batchacct.names_policy import months_of_another_policy
 from batchacct.parsing import registry
 from pub.formats.apel_summaries import SYNC_HEADER, message_of, sync_records
 from pub.formats.contract import SUMMARY_FORMATS, SummaryFormat
@@ -54,6 +55,8 @@ def summaries(config: Config, months: tuple[str, ...], form: str, *, dry_run: bo
     found_format = cast("SummaryFormat", registry.load(SUMMARY_FORMATS, form))
     with open_store(config) as store:
         found = cells_of(store, config, asked, now)
+        with store.reading() as connection:
+            otherwise_named = months_of_another_policy(connection, config, asked)
     missing = {month: f"{month_name(month)}: {why}" for month, why in found.held.items()}
     for month in found.pseudonymous - set(missing):
         missing[month] = (
@@ -64,6 +67,8 @@ def summaries(config: Config, months: tuple[str, ...], form: str, *, dry_run: bo
         raise IncompleteError(f"a summary replaces what was sent of a month, and is sent of a whole one alone. {told}")
     rendered = found_format.render(found.cells)
     _tell_refused({**found.refused, **rendered.refused}, found.left_out)
+    for month, why in sorted(otherwise_named.items()):
+        click.echo(f"{month_name(month)}: {why}", err=True)
     if dry_run:
         _show_hours([(month_name(cell.month), cell.vo, sums) for cell, sums in found.cells.items()])
     else:

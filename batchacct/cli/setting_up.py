@@ -17,6 +17,7 @@ from batchacct.config_sample import Found, sample
 from batchacct.connection import check_url, holds_password
 from batchacct.errors import BatchacctError, ConfigError, SchemaError
 from batchacct.feeding import feed
+from batchacct.names_policy import Policy, change_ahead
 from batchacct.options import opened_transport
 from batchacct.parsing import registry
 from batchacct.parsing.reading import expand, open_stream
@@ -130,6 +131,8 @@ def check(config: Config) -> None:
     problems = list(_problems(config))
     for problem in problems:
         click.echo(f"wrong: {problem}", err=True)
+    for note in _notes(config) if not problems else ():
+        click.echo(f"note: {note}", err=True)
     if problems:
         wrong = "1 thing is" if len(problems) == 1 else f"{len(problems)} things are"
         raise ConfigError(f"{wrong} wrong with the configuration, see above")
@@ -162,6 +165,7 @@ def _problems(config: Config) -> list[str]:
             problems.append(f"{where} path {one.path} is no folder")
     if config.vo.file and not config.vo.file.is_file():
         problems.append(f"[vo] file {config.vo.file} does not exist")
+    try_out(Policy.of, config)
     try_out(_reach, config)
     if not config.benchmark:
         problems.append("no [[benchmark]]: every job would be excluded from publishing")
@@ -175,6 +179,13 @@ def _reach(config: Config) -> None:
         raise SchemaError(f"the database {url.database} does not exist: run `batchacct db create`")
     with open_store(config) as store:
         store.check_rights()
+
+
+def _notes(config: Config) -> list[str]:
+    """What is right, and has consequences."""
+    with open_store(config) as store, store.reading() as connection:
+        change = change_ahead(connection, config)
+    return [] if change is None else [change]
 
 
 def _open(path: str) -> None:
