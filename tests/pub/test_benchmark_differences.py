@@ -117,7 +117,7 @@ def test_a_date_in_the_past_concerns_exactly_the_days_from_then_on(site: Site) -
     ]
     ((first, last),) = periods_to_republish(found)
     assert [dt.datetime.fromtimestamp(at, dt.UTC).date() for at in (first, last)] == [days[2], days[4]]
-    decide_anew(site.store, site.config, Period(first, last + 1))
+    decide_anew(site.store, site.config, Period(first, last + 1), site.clock)
     assert differences(site.store, site.config, months) == []
     site.publish()
     published = [(str(r["LocalJobId"]), r["ServiceLevel"]) for read in site.messages() for r in read]
