@@ -14,26 +14,28 @@ from batchacct.archive.holdings import archived
 from batchacct.archive.months import next_month
 from batchacct.ledger.outgoing import NAMED, named
 from batchacct.model import IDENTITY, JOB, PART, RecordType
-from batchacct.store.spans import IS_OF_IDENTITY, IS_OF_JOB
-from batchacct.store.tables import RECORD_TABLES, ROWS_PER_LOAD, ROWS_PER_LOAD_BITS, job, load, usage
+from batchacct.store.spans import IS_OF_IDENTITY, IS_OF_JOB, when_logged
+from batchacct.store.tables import RECORD_TABLES, ROWS_PER_LOAD, ROWS_PER_LOAD_BITS, identity, job, load, usage
 
 
 def missing(connection: Connection, since: int, until: int) -> Iterator[str]:
     """What is missing of the jobs that were logged from `since` to before `until`, and of their identities; of loads, whenever."""
     of_period = usage.c.logged_at.between(since, until - 1)
-    no_job = and_(of_period, ~_in_archive(connection, JOB, usage.c.logged_at), ~exists().where(IS_OF_JOB))
+    logged, recorded = job.c.logged_at.between(since, until - 1), when_logged(connection, since, until).identities
+    no_job = and_(of_period, ~_in_archive(connection, JOB, usage.c.logged_at), ~exists().where(IS_OF_JOB, logged))
     lost = connection.scalars(select(usage.c.job_id).where(no_job).order_by(usage.c.job_id)).all()
     if lost:
         yield f"{len(lost):,} job records are in the ledger and not in their table: {_read_from(connection, lost[:NAMED])}"
     named_identity = and_(of_period, usage.c.identity_id.is_not(None), ~_in_archive(connection, IDENTITY, usage.c.identity_at))
-    alone = select(usage.c.job_id, usage.c.identity_id).where(named_identity, ~exists().where(IS_OF_IDENTITY))
+    no_identity = ~exists().where(IS_OF_IDENTITY, recorded.has(identity.c.recorded_at))
+    alone = select(usage.c.job_id, usage.c.identity_id).where(named_identity, no_identity)
     rows = connection.execute(alone.order_by(usage.c.job_id)).all()
     if rows:
         jobs = named(connection, [row.job_id for row in rows])
         where = _read_from(connection, [row.identity_id for row in rows[:NAMED]])
         yield f"{len(rows):,} jobs are joined with identities that are not in their table: {jobs}; {where}"
     joined = exists().where(load.c.id == _load_of(job), load.c.joined_at.is_not(None))
-    in_force = and_(job.c.logged_at.between(since, until - 1), job.c.superseded_by.is_(None))
+    in_force = and_(logged, job.c.superseded_by.is_(None))
     left = select(job.c.id).where(in_force, joined, ~exists().where(usage.c.job_id == job.c.id)).order_by(job.c.id)
     unknown = connection.scalars(left).all()
     if unknown:

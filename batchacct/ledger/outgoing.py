@@ -21,6 +21,7 @@ from batchacct.model import JOB
 from batchacct.store import sent
 from batchacct.store.payload import digest_of, unpacked
 from batchacct.store.sent import Numbers, Place
+from batchacct.store.spans import IS_OF_JOB
 from batchacct.store.tables import job, kept_back, message, usage, usage_history
 
 ROWS_AT_ONCE = 200_000
@@ -81,12 +82,13 @@ def _stranded(connection: Connection, place: Place, since: int, until: int) -> l
     same_run = and_(newer.c.logged_at == job.c.logged_at, newer.c.record_key == job.c.record_key)
     same_key = and_(newer.c.end_at == job.c.end_at, newer.c.lrms_job_id == job.c.lrms_job_id)
     of_newer = and_(usage.c.job_id == newer.c.id, sent.GOES_OUT)
-    stands = exists().where(same_run, same_key, of_newer).correlate(job)
+    within, newer_within = (one.c.logged_at.between(since, until - 1) for one in (job, newer))
+    stands = exists().where(same_run, same_key, of_newer, newer_within).correlate(job)
     of_period = and_(usage_history.c.logged_at.between(since, until - 1), place.passed(usage_history))
     was_sent = and_(of_period, ~sent.is_kept(place.name, rows=usage_history))
     of_job = and_(job.c.id == usage_history.c.job_id, job.c.logged_at == usage_history.c.logged_at)
     newest = func.max(job.c.id).label("job_id")
-    query = select(newest).select_from(usage_history.join(job, of_job)).where(was_sent, ~stands)
+    query = select(newest).select_from(usage_history.join(job, of_job)).where(was_sent, within, ~stands)
     return list(
         connection.scalars(query.group_by(job.c.cluster, job.c.lrms_job_id, job.c.array_index, job.c.end_at).order_by(newest))
     )
@@ -95,7 +97,9 @@ def _stranded(connection: Connection, place: Place, since: int, until: int) -> l
 def _rows(connection: Connection, since: int, until: int) -> Iterator[tuple[Numbers, Numbers]]:
     """Steps and jobs of the rows that go out, in the order of their jobs; those of purged jobs are in no figure of a period."""
     after = -1
-    which = and_(sent.GOES_OUT, usage.c.logged_at.between(since, until - 1), or_(~_is_purged(connection), _has_record()))
+    which = and_(
+        sent.GOES_OUT, usage.c.logged_at.between(since, until - 1), or_(~_is_purged(connection), _has_record(since, until))
+    )
     query = select(usage.c.step, usage.c.job_id).where(which).order_by(usage.c.job_id).limit(ROWS_AT_ONCE)
     while True:
         rows = np.array(connection.execute(query.where(usage.c.job_id > after)).all(), np.int64).reshape(-1, 2)
@@ -111,8 +115,8 @@ def _is_purged(connection: Connection) -> ColumnElement[bool]:
     return or_(false(), *(usage.c.logged_at.between(month, next_month(month) - 1) for month in months))
 
 
-def _has_record() -> ColumnElement[bool]:
-    return exists().where(job.c.id == usage.c.job_id, job.c.logged_at == usage.c.logged_at)
+def _has_record(since: int, until: int) -> ColumnElement[bool]:
+    return exists().where(IS_OF_JOB, job.c.logged_at.between(since, until - 1))
 
 
 def _states(

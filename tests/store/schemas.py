@@ -14,6 +14,7 @@ from sqlalchemy import Connection, MetaData, Table, func, inspect, select
 from batchacct.demo.farm import write_logs
 from batchacct.model import RECORD_TYPES
 from batchacct.store import Store, append, schema
+from batchacct.store.columns import hash_of
 from batchacct.store.sent import Numbers, packed_rows, unpacked_rows
 from batchacct.store.tables import RECORD_TABLES, metadata
 from tests.crash.site import END_AT, Site
@@ -97,6 +98,12 @@ def _members(rows: Rows) -> Iterator[tuple[int, Numbers, Numbers]]:
 
 def as_migrated(rows: Rows, version: str) -> Rows:
     """What the rows are after a migration from that version, before 0005 of which the ledger knew no steps: 1 is what was sent."""
+    if version < "0002":
+        texts = ("rules_hash", "user_name", "group_name", "project", "issuer", "subject")
+        rows = {
+            **rows,
+            "vo_mapping": [{**row, "asked_hash": hash_of(*(row[name] for name in texts))} for row in rows["vo_mapping"]],
+        }
     if version >= "0005":
         return rows
     sent = {job_id for _, _, jobs in _members(rows) for job_id in jobs.tolist()}
