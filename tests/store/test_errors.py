@@ -46,6 +46,15 @@ def test_a_user_or_a_database_that_is_not_there(postgresql_url: str) -> None:
         assert "does not exist. Create it, or correct the database URL" in message
 
 
+def test_postgresql_asks_whether_the_host_that_holds_a_lock_is_still_there(postgresql_url: str) -> None:
+    """On a connection by TCP, within a minute; what the kernel then does is its own affair."""
+    store = Store(postgresql_url)
+    with store.reading() as connection:
+        seconds = [int(connection.scalar(text(f"SHOW tcp_keepalives_{name}")) or 0) for name in ("idle", "interval", "count")]
+    store.close()
+    assert 0 < seconds[0] + seconds[1] * seconds[2] <= 60
+
+
 def test_a_table_that_is_not_there(store_url: str) -> None:
     store = Store(store_url)
     with pytest.raises(StoreError, match="`batchacct db create`"), store.reading() as connection:

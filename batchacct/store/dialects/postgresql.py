@@ -22,6 +22,8 @@ _GONE_WITHIN_A_MINUTE = {
     "connect_timeout": 10, "keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3, "tcp_user_timeout": 60_000,
 }  # fmt: skip
 """A server that has vanished without a word (failover, a firewall) is noticed by then."""
+_CLIENT_GONE_WITHIN_A_MINUTE = "-c tcp_keepalives_idle=30 -c tcp_keepalives_interval=10 -c tcp_keepalives_count=3"
+"""So is a client by the server: the locks of a host that lost its power are nobody's any more."""
 
 
 class PostgresDialect:
@@ -39,6 +41,7 @@ class PostgresDialect:
             url = url.set(drivername="postgresql+psycopg")
         # jit: compiling a step of the join costs more than it saves; work_mem: with the default its sorts go to disk
         settings = f"-c timezone=UTC -c synchronous_commit=on -c jit=off -c work_mem=64MB -c lock_timeout={LOCK_TIMEOUT_S}s"
+        settings = f"{settings} {_CLIENT_GONE_WITHIN_A_MINUTE}"
         engine = create_engine(url, pool_pre_ping=True, connect_args={"options": settings, **_GONE_WITHIN_A_MINUTE})
         event.listen(engine, "begin", _begin)
         return engine
