@@ -21,6 +21,7 @@ from sqlalchemy import make_url
 from batchacct.config_errors import told_errors
 from batchacct.config_mapping import Benchmark, Person, Vo
 from batchacct.connection import check_url, database_url, holds_password
+from batchacct.cron import CronText
 from batchacct.errors import ConfigError
 from batchacct.parsing import Source
 from batchacct.sections import File as File  # noqa: PLC0414 - exported, as the next two are
@@ -193,6 +194,9 @@ class Publish(WayOut):
     description: Annotated[str, _template("", "ce", "lrms")] = key(
         "InfrastructureDescription: {lrms}, and {ce} for grid jobs", "BATCHACCT-{ce}-{lrms}"
     )
+    schedule: CronText = key("when `batchacct publish` runs, as in cron: minute hour day month weekday", "17 * * * *")
+    schedule_zone: Zone = key("time zone of the schedule", "UTC")
+    schedule_jitter: Duration = key("runs are later than that by up to this, each site's by a time of its own", 900, sample="15m")
 
 
 class Destination(WayOut):
