@@ -41,14 +41,22 @@ class _Undo(Exception):  # noqa: N818 - ends a dry run's transaction
 
 
 @click.command()
-@click.option("--once", is_flag=True, help="Publish what is there and end.")
+@click.option("--once", is_flag=True, help="Publish what is there and end, rather than on the schedule.")
 @click.option("--dry-run", "--dryrun", is_flag=True, help="Show what would be published; nothing is stored or handed over.")
 @click.option("--retry-refused", "with_refused", is_flag=True, help="Try messages again that a receiver would not take.")
 @config_option
 def publish(config: Config, once: bool, dry_run: bool, with_refused: bool) -> None:
-    """Joins jobs with identities and hands messages over."""
+    """Joins jobs with identities and hands messages over.
+
+    On the schedule of [publish], in the foreground until SIGTERM; SIGHUP reads the configuration again.
+    """
     if not (once or dry_run):
-        raise ConfigError("publishing on a schedule comes with a later release: run `batchacct publish --once` from cron for now")
+        if with_refused:
+            raise ConfigError("--retry-refused goes with --once: on its schedule the publisher tries no refused message again")
+        from pub.schedule import publish_on_schedule  # noqa: PLC0415 - which imports this module
+
+        publish_on_schedule(config)
+        return
     with open_store(config) as store:
         if dry_run:
             joined, done = dry_publish(store, config, unix_now())

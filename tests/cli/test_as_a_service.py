@@ -1,8 +1,10 @@
-"""`batchacct collect` as systemd runs it: the handshake over a real socket, reloading, the watchdog, the end."""
+"""The daemons as systemd runs them: the handshake over a real socket, reloading, the watchdog, the end."""
 
 from __future__ import annotations
 
+import datetime as dt
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -46,10 +48,10 @@ class Unit:
         sources = "".join(SOURCE.format(name=name, folder=self.folder) for name in names)
         (self.folder / "batchacct.toml").write_text(CONFIG.format(folder=self.folder) + sources, encoding="utf-8")
 
-    def start(self, **environment: str) -> subprocess.Popen[str]:
+    def start(self, command: str = "collect", **environment: str) -> subprocess.Popen[str]:
         known = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "NOTIFY_SOCKET": str(self.folder / "notify")}
         process = subprocess.Popen(
-            [sys.executable, "-c", "from batchacct.cli import main; main()", "collect"], cwd="/", text=True,
+            [sys.executable, "-c", "from batchacct.cli import main; main()", command], cwd="/", text=True,
             stderr=subprocess.PIPE, env=known | {"BATCHACCT_CONFIG": str(self.folder / "batchacct.toml")} | environment,
         )  # fmt: skip
         self.processes.append(process)
@@ -57,15 +59,19 @@ class Unit:
 
     def hears(self, wanted: str) -> bool:
         """Whether it has been told this since it was last asked; what was told before it is forgotten."""
+        told = self.heard()
+        if wanted not in told:
+            return False
+        del told[: told.index(wanted) + 1]
+        return True
+
+    def heard(self) -> list[str]:
+        """What it has been told and was not asked for yet."""
         while True:
             try:
                 self.told += self.socket.recv(65_536).decode("utf-8").split("\n")
             except BlockingIOError:
-                break
-        if wanted not in self.told:
-            return False
-        del self.told[: self.told.index(wanted) + 1]
-        return True
+                return self.told
 
     def end(self, process: subprocess.Popen[str]) -> tuple[int, str]:
         """Ends it as systemd does; its status, and what it logged."""
@@ -139,3 +145,24 @@ def test_without_a_schema_it_ends_with_a_status_that_is_not_tried_again(unit: Un
     _, log = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == SchemaError.exit_code, log
     assert not unit.hears("READY=1")
+
+
+def test_a_publisher_says_what_it_does(created: Unit) -> None:
+    config = created.folder / "batchacct.toml"
+    text = config.read_text(encoding="utf-8")
+    config.write_text(f'{text}[publish]\nschedule = "0 0 1 1 *"\nschedule_jitter = 0\n', encoding="utf-8")
+    process = created.start("publish", WATCHDOG_USEC="400000")
+    until(lambda: created.hears("READY=1"))
+    next_year = dt.datetime.now(dt.UTC).year + 1
+    until(lambda: created.hears(f"STATUS=next run {next_year}-01-01 00:00:00Z"))
+    for _ in range(3):
+        until(lambda: created.hears("WATCHDOG=1"))
+    config.write_text(f'{text}[publish]\nschedule = "* * * * * *"\n', encoding="utf-8")
+    process.send_signal(signal.SIGHUP)
+    for told in ("RELOADING=1", "READY=1"):
+        until(lambda told=told: created.hears(told))  # type: ignore[misc]
+    until(
+        lambda: any(re.fullmatch(r"STATUS=next run .*Z; .*Z: 0 records, 0 messages handed over", told) for told in created.heard())
+    )
+    status, log = created.end(process)
+    assert (status, created.hears("STOPPING=1")) == (0, True), log

@@ -202,7 +202,7 @@ def test_collect_options(site: Site) -> None:
     for arguments, status, told in (
         (["collect", "--once", "nosuch"], 3, "no source is named nosuch; configured are: lsf, ce"),
         (["collect", "--once", "--from-start", "nosuch"], 3, "--from-start nosuch: no source has this file"),
-        (["publish"], 3, "run `batchacct publish --once` from cron for now"),
+        (["publish", "--retry-refused"], 3, "--retry-refused goes with --once"),
     ):
         done = site.run(*arguments)
         assert done.status == status
