@@ -13,13 +13,19 @@ import pytest
 
 from batchacct.cli.main import group
 from batchacct.errors import ConfigError, PluginError, SchemaError, StoreError
+from pub.schedule import END_S
 from tests.servers import REQUIRED
 
 ROOT = Path(__file__).parents[2]
 UNITS = sorted((ROOT / "rpm/systemd").iterdir())
 SERVICES = [path for path in UNITS if path.suffix == ".service"]
 COMMAND = "/usr/bin/batchacct"
-EXPOSED_AT_MOST = {"batchacct-collect.service": 1.2, "batchacct-publish.service": 1.4, "batchacct-partition.service": 1.2}
+EXPOSED_AT_MOST = {
+    "batchacct-collect.service": 1.2,
+    "batchacct-publish.service": 1.4,
+    "batchacct-publish-once.service": 1.4,
+    "batchacct-partition.service": 1.2,
+}
 """Of 10, as `systemd-analyze security` counts; what is left is the network, the host's own folders and users."""
 
 
@@ -65,8 +71,8 @@ def run(*command: str | Path) -> subprocess.CompletedProcess[str]:
 
 
 def test_what_units_there_are() -> None:
-    timed = [f"batchacct-{name}.{kind}" for name in ("partition", "publish") for kind in ("service", "timer")]
-    assert names(UNITS) == ["batchacct-collect.service", *timed]
+    timed = [f"batchacct-{name}.{kind}" for name in ("partition", "publish-once") for kind in ("service", "timer")]
+    assert names(UNITS) == ["batchacct-collect.service", *timed, "batchacct-publish.service"]
 
 
 def test_systemd_takes_them(analyze: str, installed: dict[str, Path]) -> None:
@@ -101,8 +107,9 @@ def test_what_they_run_is_a_command(unit: Path) -> None:
     command.make_context(words[0], words[1:], parent=click.Context(group, info_name="batchacct"))
 
 
-def test_what_only_a_person_can_mend_is_not_tried_again() -> None:
-    (statuses,) = lines(ROOT / "rpm/systemd/batchacct-collect.service", "Service")["RestartPreventExitStatus"]
+@pytest.mark.parametrize("name", ["collect", "publish"])
+def test_what_only_a_person_can_mend_is_not_tried_again(name: str) -> None:
+    (statuses,) = lines(ROOT / f"rpm/systemd/batchacct-{name}.service", "Service")["RestartPreventExitStatus"]
     wrong_usage = click.UsageError.exit_code
     assert set(map(int, statuses.split())) == {wrong_usage, ConfigError.exit_code, SchemaError.exit_code, PluginError.exit_code}
     assert str(StoreError.exit_code) not in statuses.split(), "a database comes back"
@@ -123,7 +130,22 @@ def test_their_user_is_made(unit: Path) -> None:
     assert lines(unit, "Service")["User"] == made
 
 
-@pytest.mark.parametrize("name", ["publish", "partition"])
+def test_both_publishers_are_hardened_alike() -> None:
+    """What they do not share is how they are started, ended and reloaded."""
+    daemon, once = (lines(ROOT / f"rpm/systemd/batchacct-{name}.service", "Service") for name in ("publish", "publish-once"))
+    of_running = {"Type", "ExecStart", "TimeoutStartSec"}
+    of_daemon = {"NotifyAccess", "ExecReload", "Restart", "RestartSec", "RestartPreventExitStatus", "WatchdogSec", "TimeoutStopSec"}
+    assert {key: value for key, value in daemon.items() if key not in of_running | of_daemon} == {
+        key: value for key, value in once.items() if key not in of_running
+    }
+
+
+def test_the_publisher_ends_before_it_is_killed() -> None:
+    (limit,) = lines(ROOT / "rpm/systemd/batchacct-publish.service", "Service")["TimeoutStopSec"]
+    assert int(limit.removesuffix("s")) >= END_S + 5
+
+
+@pytest.mark.parametrize("name", ["publish-once", "partition"])
 def test_a_timer_starts_the_service_of_its_name(name: str) -> None:
     timer = ROOT / f"rpm/systemd/batchacct-{name}.timer"
     assert "Unit" not in lines(timer, "Timer"), "it is that of the timer's own name"
