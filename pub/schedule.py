@@ -37,7 +37,7 @@ from batchacct.scripts import start_logging
 from batchacct.signals import END, Signals
 from batchacct.store import Store
 from batchacct.store.tables import setting
-from pub.command import Joined, publish_once
+from pub.command import Done, Joined, publish_once
 from pub.outbox import Published
 from pub.transports.contract import Transport
 
@@ -90,9 +90,18 @@ def publish_on_schedule(config: Config) -> None:
 
 
 def _check(config: Config) -> None:
-    """Raises: ConfigError, PluginError for what every run would fail with."""
-    registry.load(registry.FORMATS, config.publish.format)
-    cast("Transport", opened_transport(config)).close()
+    """Raises: ConfigError, PluginError for what every run would fail with. A destination that is broken stops only itself."""
+    broken: list[BatchacctError] = []
+    for one in config.destinations:
+        try:
+            registry.load(registry.FORMATS, one.format)
+            cast("Transport", opened_transport(config, one)).close()
+        except BatchacctError as error:
+            broken.append(error)
+            if len(config.destinations) > 1:
+                log.error("destination=%s: %s", one.name, error.message)  # noqa: TRY400 - told to people
+    if len(broken) == len(config.destinations):
+        raise broken[0]
 
 
 class Schedule(BaseTrigger):  # type: ignore[misc]  # the library has no types
@@ -274,13 +283,17 @@ class Scheduled:
         self._note_began(now)
         self._done(joined, done, time.monotonic() - began)
 
-    def _done(self, joined: Joined, done: Published, took_s: float) -> None:
-        refused = sum(done.refused.values())
-        log.info(
-            "run done: jobs=%d records=%d messages=%d handed_over=%d refused=%d seconds=%.1f next=%s",
-            joined.total(), done.records, done.messages, done.confirmed, refused, took_s, self._next(),
-        )  # fmt: skip
-        self._came_to = f"; {shown(wall_clock())}: {done.records} records, {done.confirmed} messages handed over"
+    def _done(self, joined: Joined, done: Done, took_s: float) -> None:
+        for name, one in done.items() if len(done) > 1 else ():
+            log.info("destination=%s: %s", name, _counts(one))
+        total = Published()
+        for one in done.values():
+            total.records += one.records
+            total.messages += one.messages
+            total.confirmed += one.confirmed
+            total.refused += one.refused
+        log.info("run done: jobs=%d %s seconds=%.1f next=%s", joined.total(), _counts(total), took_s, self._next())
+        self._came_to = f"; {shown(wall_clock())}: {total.records} records, {total.confirmed} messages handed over"
 
     def _failed(self, why: str) -> None:
         log.error("run failed, the schedule goes on: next=%s: %s", self._next(), why)
@@ -297,3 +310,8 @@ class Scheduled:
             known = connection.execute(update(setting).where(setting.c.name == BEGAN).values(values))
             if not known.rowcount:
                 connection.execute(insert(setting).values(name=BEGAN, **values))
+
+
+def _counts(done: Published) -> str:
+    refused = done.refused.total()
+    return f"records={done.records} messages={done.messages} handed_over={done.confirmed} refused={refused}"
