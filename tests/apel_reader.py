@@ -134,18 +134,21 @@ def read_as_documented(text: bytes, now: float | None = None) -> list[Job]:
 
 
 def as_stored(job: Job) -> Job:
-    """What the server keeps of a job that was read: VO, group and role by its FQAN, and something in the place of nothing."""
-    stored = dict(job)
+    """What the server keeps of a job that was read: VO, group and role by its FQAN, and something in the place of nothing.
+
+    A text that is not there is the text `None`, in whichever column.
+    """
+    stored: Job = {name: job.get(name) for name in (*TEXT_LIMITS, *INTEGERS, *TIMES, "ServiceLevel")}
     fqan = job.get("FQAN")
     if isinstance(fqan, str):
         stored |= dict(zip(TEXT_STAYS, _of_fqan(fqan), strict=True))
-    for name in (*TEXT_STAYS, "GlobalUserName", "SubmitHost"):
-        stored[name] = "None" if stored.get(name) is None else stored[name]
+    for name in TEXT_LIMITS:
+        stored[name] = "None" if stored[name] is None else stored[name]
     for name in ("Processors", "NodeCount"):
-        stored[name] = stored.get(name) or 0
+        stored[name] = stored[name] or 0
     figure = job["ServiceLevel"]
-    assert isinstance(figure, float)
-    stored["ServiceLevel"] = round(figure, 3)
+    assert isinstance(figure, int | float)
+    stored["ServiceLevel"] = round(float(figure), 3)
     return stored
 
 

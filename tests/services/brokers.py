@@ -81,6 +81,7 @@ class ActiveMq(Broker):
     """ActiveMQ, with its own store on disk."""
 
     name = "activemq"
+    anonymous_may_connect = False
 
     @staticmethod
     def check_installed() -> None:
@@ -105,7 +106,7 @@ class ActiveMq(Broker):
  <broker xmlns="http://activemq.apache.org/schema/core" brokerName="test" dataDirectory="{self.folder}/data" useJmx="false">
   <persistenceAdapter><kahaDB directory="{self.folder}/data/kahadb"/></persistenceAdapter>
   <plugins>
-   <simpleAuthenticationPlugin anonymousAccessAllowed="false">
+   <simpleAuthenticationPlugin anonymousAccessAllowed="{str(self.anonymous_may_connect).lower()}">
     <users><authenticationUser username="{USER}" password="{PASSCODE}" groups="users"/></users>
    </simpleAuthenticationPlugin>
   </plugins>
