@@ -83,10 +83,12 @@ class Daemon:
         return self._process.poll() is None
 
     def wait_until(self, holds: Callable[[], bool], what: str) -> None:
-        """Returns when it holds.  Raises: AssertionError if it does not in time, or once the daemon has ended."""
-        deadline = time.monotonic() + PATIENCE_S
+        """Returns when it holds.  Raises: AssertionError once the daemon has ended, or has had nothing to log for too long."""
+        last, size = time.monotonic(), -1
         while not holds():
-            if time.monotonic() > deadline or not self.lives:
+            if (grown := self._log.stat().st_size) != size:
+                last, size = time.monotonic(), grown
+            if time.monotonic() > last + PATIENCE_S or not self.lives:
                 ended = "" if self.lives else f", and the daemon has ended with {self._process.returncode}"
                 raise AssertionError(f"{what}: not so{ended}; its log ends with\n{self.told()[-4000:]}")
             time.sleep(0.05)
