@@ -10,46 +10,25 @@ Tested with ActiveMQ 5.17, RabbitMQ 3.10, stomp.py 8.1 and 9.0.
 from __future__ import annotations
 
 import logging
-import os
-import ssl
-import stat
-import tempfile
-import weakref
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import Annotated, ClassVar
 
-from pydantic import AfterValidator, model_validator
+from pydantic import AfterValidator
 
 from batchacct.config import Duration, File, Section, host_and_port
 from batchacct.config import key as option
 from batchacct.connection import secret_line
-from batchacct.errors import ConfigError, PublishError
+from batchacct.errors import PublishError
 from pub.signing import SigningOptions, envelope_of
 from pub.transports.contract import Message, Receipt, Refusal, unfit
 from pub.transports.pipeline import Ended, Pipeline
 from pub.transports.stomp_session import Login, Session
+from pub.transports.tls import Tls, TlsFiles
 
 
 def _broker(value: str) -> str:
     host_and_port(value)
     return value
-
-
-class Tls(Section):
-    """The connection is TLS; the broker's certificate is always verified."""
-
-    ca: File | None = option(
-        "CA certificates, PEM: a file, or a folder such as /etc/grid-security/certificates; default: the system's", None
-    )
-    certificate: File | None = option("our certificate, PEM, for a broker that asks for one", None)
-    key: File | None = option("its private key, PEM without a pass phrase; not readable for everybody", None)
-
-    @model_validator(mode="after")
-    def _both(self) -> Tls:
-        if (self.certificate is None) != (self.key is None):
-            raise ValueError("certificate and key go together")
-        return self
 
 
 class StompOptions(SigningOptions):
@@ -80,14 +59,11 @@ class Stomp:
     def __init__(self, options: StompOptions) -> None:
         self.envelope = envelope_of(options)
         self._options = options
-        own = None if options.tls is None else _own_certificate(options.tls)
         self._login = Login(
             vhost=options.vhost,
             user=options.login,
             passcode=None if options.passcode_file is None else secret_line(options.passcode_file, "passcode file"),
-            ca=None if options.tls is None else self._ca(options.tls),
-            certificate=None if own is None else own[0],
-            key=None if own is None else own[1],
+            tls=None if options.tls is None else TlsFiles(options.tls),
             timeout_s=options.timeout,
             heart_beat_s=options.heart_beat,
         )
@@ -150,37 +126,3 @@ class Stomp:
                 yield message
             else:
                 refused.append(Refusal(message.id, reason))
-
-    def _ca(self, tls: Tls) -> str:
-        """The CA certificates as one file: the library takes no folder, and without a file some of its versions verify nothing."""
-        usual = ssl.get_default_verify_paths()
-        path = tls.ca or Path(usual.cafile or usual.capath or "/etc/ssl/certs")
-        try:
-            bundle = self._bundle_of(path) if path.is_dir() else str(path)
-            ssl.create_default_context(cafile=bundle)
-        except OSError as error:
-            raise ConfigError(f"[publish.options.tls] ca: {path} gives no CA certificates in PEM: {error}") from error
-        return bundle
-
-    def _bundle_of(self, folder: Path) -> str:
-        certificates = {one.resolve() for one in folder.iterdir() if one.suffix in {".pem", ".0"}}
-        descriptor, name = tempfile.mkstemp(prefix="batchacct-ca-", suffix=".pem")
-        weakref.finalize(self, os.unlink, name)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(b"\n".join(one.read_bytes() for one in sorted(certificates)))
-        return name
-
-
-def _own_certificate(tls: Tls) -> tuple[str, str] | None:
-    """Certificate and key, if there are any.  Raises: ConfigError if they cannot be used."""
-    if tls.certificate is None or tls.key is None:
-        return None
-    try:
-        if tls.key.stat().st_mode & stat.S_IROTH:
-            raise ConfigError(f"private key {tls.key} may be read by everybody: run `chmod o-r {tls.key}`")
-        ssl.create_default_context().load_cert_chain(tls.certificate, tls.key, password=lambda: "")
-    except OSError as error:
-        raise ConfigError(
-            f"[publish.options.tls]: {tls.certificate} and {tls.key} are no certificate and its key: {error}"
-        ) from error
-    return str(tls.certificate), str(tls.key)

@@ -23,6 +23,7 @@ from typing import Any, Literal
 
 from pub.transports.contract import Message
 from pub.transports.pipeline import Ended
+from pub.transports.tls import TlsFiles, complaint, greet
 
 try:
     import stomp
@@ -39,14 +40,12 @@ LONGEST_TEXT = 500
 
 @dataclass(frozen=True, slots=True)
 class Login:
-    """How to connect: the same at every broker. `ca` is a file, as the library wants it; without `ca` it is plain TCP."""
+    """How to connect: the same at every broker. Without `tls` it is plain TCP."""
 
     vhost: str
     user: str | None
     passcode: str | None
-    ca: str | None
-    certificate: str | None
-    key: str | None
+    tls: TlsFiles | None
     timeout_s: int
     heart_beat_s: int
 
@@ -102,8 +101,8 @@ class Session:
             heartbeats=(beat_ms, beat_ms), vhost=login.vhost,
         )  # fmt: skip
         self._connection.set_listener("batchacct", self._listener)
-        if login.ca is not None:
-            files = {"ca_certs": login.ca, "cert_file": login.certificate, "key_file": login.key}
+        if login.tls is not None:
+            files = {"ca_certs": login.tls.ca, "cert_file": login.tls.certificate, "key_file": login.tls.key}
             self._connection.set_ssl(for_hosts=[self._address], **files)
         try:
             self._connect()
@@ -194,20 +193,14 @@ class Session:
     def _why_not(self, told: str) -> tuple[str, bool]:
         """The reason, for which the library has no words, found by trying once more without it; whether it is a lasting one."""
         try:
-            with socket.create_connection(self._address, self._login.timeout_s) as plain:
-                if self._login.ca is None:
-                    return f"{told}. Is this its port for STOMP, and not the one for TLS ([publish.options.tls])?", False
-                context = ssl.create_default_context(cafile=self._login.ca)
-                if self._login.certificate is not None:
-                    context.load_cert_chain(self._login.certificate, self._login.key)
-                with context.wrap_socket(plain, server_hostname=self._address[0]) as secured:
-                    secured.recv(1)  # with TLS 1.3 the broker's opinion of our certificate comes with the first bytes
-        except ssl.SSLCertVerificationError as error:
-            return f"its certificate is not accepted: {error.verify_message}. Is `ca` right, and the broker's name?", True
+            if self._login.tls is None:
+                socket.create_connection(self._address, self._login.timeout_s).close()
+                return f"{told}. Is this its port for STOMP, and not the one for TLS ([publish.options.tls])?", False
+            greet(self._address, self._login.tls, self._login.timeout_s)
         except TimeoutError:
             return told, False
         except ssl.SSLError as error:
-            return f"TLS failed: {_words(error)}. Is our certificate valid, and is its CA known there?", True
+            return complaint(error), True
         except OSError as error:
             return f"cannot be reached: {_words(error)}", False
         return told, False
