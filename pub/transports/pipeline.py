@@ -3,7 +3,8 @@
 So many messages as the window holds are sent before the first of them has its receipt. Whatever ends a connection (an error, a
 loss, a deadline), all messages without a receipt are sent again over a new one, in their order: each alone this time, as one of
 them may be what the receiver did not take. What fails alone three times is set aside, and is refused as soon as another message has
-got its receipt after it; if none does, it is the receiver that is in trouble, and nothing is refused.
+got its receipt after it; if none does, it is the receiver that is in trouble, and nothing is refused. A receiver that says of a
+message by its name that it will not take it is believed at once.
 
 What ended for good (a login that is not accepted, say), or has ended again and again for `patience_s` without a receipt, is a
 PublishError.
@@ -16,6 +17,7 @@ import random
 import time
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Protocol
 
 from batchacct.errors import PublishError
@@ -25,17 +27,39 @@ log = logging.getLogger(__name__)
 
 ALONE = 3
 """So many times a message may fail alone."""
+MOST_ASIDE = 5
+"""With so many set aside one after the other, or as many as the window holds, it is the receiver that is in trouble."""
 LONGEST_PAUSE_S = 10.0
 
 
 class Ended(Exception):  # noqa: N818 - not always an error
-    """A connection ended, or could not be made. `is_answer`: the receiver is there, and said so; `for_good`: it will again."""
+    """A connection ended, or could not be made.
 
-    def __init__(self, why: str, *, is_answer: bool = False, for_good: bool = False) -> None:
+    `is_answer`: the receiver is there, and said so; `for_good`: it will again; `is_outage`: no message can be the reason.
+    """
+
+    def __init__(self, why: str, *, is_answer: bool = False, for_good: bool = False, is_outage: bool = False) -> None:
         super().__init__(why)
         self.why = why
         self.is_answer = is_answer
         self.for_good = for_good
+        self.is_outage = is_outage
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """The receiver has the message of that name; `receipt` is by what it can be found there."""
+
+    name: str
+    receipt: str
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The receiver says that it will not take the message of that name, for a reason that is the message's own."""
+
+    name: str
+    reason: str
 
 
 class Link(Protocol):
@@ -50,12 +74,12 @@ class Link(Protocol):
         """Whether its end was not heard of yet."""
 
     def send(self, message: Message) -> None:
-        """Sends without waiting. Where that fails, it stands no more, and `receipt` tells."""
+        """Sends without waiting. Where that fails, it stands no more, and `answer` tells."""
 
-    def receipt(self) -> str:
-        """Waits for the next receipt: the name of its message.
+    def answer(self) -> Taken | Refused:
+        """Waits for the next answer.
 
-        Raises: Ended once all receipts are told that came before the end, and where there is none in time.
+        Raises: Ended once all answers are told that came before the end, and where there is none in time.
         """
 
 
@@ -135,14 +159,16 @@ class Pipeline:
     def _received(self) -> list[Receipt | Refusal]:
         link = self._link
         assert link is not None
-        name = link.receipt()
-        message = self._flying.pop(name, None)
+        answer = link.answer()
+        message = self._flying.pop(answer.name, None)
         if message is None:
-            log.warning("receiver=%s gave a receipt for %s, which is no message that waits for one", link.receiver, name)
+            log.warning("receiver=%s gave a receipt for %s, which is no message that waits for one", link.receiver, answer.name)
             return []
         self._suspects.discard(message.id)
         self._failing_since, self._ends = None, 0
-        settled: list[Receipt | Refusal] = [Receipt(message.id, f"{link.receiver} {name}"), *self._aside]
+        if isinstance(answer, Refused):
+            return [Refusal(message.id, answer.reason)]
+        settled: list[Receipt | Refusal] = [Receipt(message.id, answer.receipt), *self._aside]
         self._aside = []
         return settled
 
@@ -156,11 +182,12 @@ class Pipeline:
         self._flying.clear()
         self._waiting.extendleft(reversed(unsettled))
         log.warning("%s; messages without a receipt: %d", end.why, len(unsettled))
-        if len(unsettled) == 1 and unsettled[0].id in self._suspects:
-            self._strike(unsettled[0], end)
-        self._suspects.update(message.id for message in unsettled)
+        if not end.is_outage:
+            if len(unsettled) == 1 and unsettled[0].id in self._suspects:
+                self._strike(unsettled[0], end)
+            self._suspects.update(message.id for message in unsettled)
         left_s = self._failing_since + self._patience_s - time.monotonic()
-        if end.for_good or len(self._aside) >= self._window or left_s < 0:
+        if end.for_good or len(self._aside) >= max(self._window, MOST_ASIDE) or left_s < 0:
             raise PublishError(end.why)
         if not end.is_answer:
             _pause(min(0.25 * 2**self._ends, LONGEST_PAUSE_S, left_s))

@@ -22,7 +22,7 @@ from queue import Empty, SimpleQueue
 from typing import Any, Literal
 
 from pub.transports.contract import Message
-from pub.transports.pipeline import Ended
+from pub.transports.pipeline import Ended, Taken
 from pub.transports.tls import TlsFiles, complaint, greet
 
 try:
@@ -116,21 +116,21 @@ class Session:
         return not self._listener.has_ended
 
     def send(self, message: Message) -> None:
-        """Sends without waiting for the receipt, which is called as the message is. Where that fails, `receipt` tells."""
+        """Sends without waiting for the receipt, which is called as the message is. Where that fails, `answer` tells."""
         headers = {"receipt": message.name, "empa-id": message.name, "persistent": "true"}
         try:
             self._connection.send(self._destination, message.payload, content_type="text/plain", headers=headers)
         except (StompException, OSError) as error:
             self._listener.end("lost", f"a message could not be sent: {_words(error)}")
 
-    def receipt(self) -> str:
-        """Waits for the next receipt: the name of its message.  Raises: Ended, once all that came before the end are told."""
+    def answer(self) -> Taken:
+        """Waits for the next receipt.  Raises: Ended, once all that came before the end are told."""
         event = self._heard(f"no receipt came within {self._login.timeout_s} s")
         if event.kind == "error":
             raise self._ended(f"ERROR: {event.told}", is_answer=True)
         if event.kind == "lost":
             raise self._ended(event.told)
-        return event.told
+        return Taken(event.told, f"{self.receiver} {event.told}")
 
     def close(self) -> None:
         """Says goodbye, if there is somebody to say it to, and waits a little for the answer."""

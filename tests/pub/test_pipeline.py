@@ -12,22 +12,26 @@ from hypothesis import strategies as st
 from batchacct.errors import PublishError
 from pub.transports import pipeline
 from pub.transports.contract import Message, Receipt, Refusal
-from pub.transports.pipeline import Ended, Pipeline
+from pub.transports.pipeline import MOST_ASIDE, Ended, Pipeline, Refused, Taken
 
 WINDOW = 4
 
 
 class Receiver:
-    """Takes messages but those in `poison`; breaks off before and after it has taken one, as the random numbers will have it."""
+    """Takes messages but those in `poison`; breaks off before and after it has taken one, as the random numbers will have it.
+
+    Of those in `declined` it says that it will not take them.
+    """
 
     receiver = "receiver"
 
-    def __init__(self, seed: int, poison: set[int], breaks: float) -> None:
+    def __init__(self, seed: int, poison: set[int], breaks: float, declined: frozenset[int] = frozenset()) -> None:
         self._random = random.Random(seed)
         self._poison = poison
+        self._declined = declined
         self._breaks = breaks
         self.taken: list[int] = []
-        self._receipts: list[str] = []
+        self._receipts: list[Taken | Refused] = []
         self._poisoned = False
         self.stands = True
         self.most_ahead = 0
@@ -47,11 +51,12 @@ class Receiver:
         elif message.id in self._poison:
             self._poisoned = True
         elif not self._poisoned:
-            self.taken.append(message.id)
-            self._receipts.append(message.name)
+            is_declined = message.id in self._declined
+            self.taken += [] if is_declined else [message.id]
+            self._receipts.append(Refused(message.name, "no") if is_declined else Taken(message.name, f"receipt {message.id}"))
             self.most_ahead = max(self.most_ahead, len(self._receipts))
 
-    def receipt(self) -> str:
+    def answer(self) -> Taken | Refused:
         if self._receipts and self._random.random() >= self._breaks:
             return self._receipts.pop(0)
         if self._receipts or not self.stands:
@@ -68,9 +73,18 @@ def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pipeline, "_pause", lambda longest_s: None)
 
 
-@given(st.integers(0, 2**32), st.integers(0, 25), st.sets(st.integers(1, 25), max_size=6), st.sampled_from([0.0, 0.02, 0.15]))
-def test_every_message_is_taken_or_refused_or_waits(seed: int, count: int, poison: set[int], breaks: float) -> None:
-    receiver = Receiver(seed, poison, breaks)
+@given(
+    st.integers(0, 2**32),
+    st.integers(0, 25),
+    st.sets(st.integers(1, 25), max_size=6),
+    st.sampled_from([0.0, 0.02, 0.15]),
+    st.frozensets(st.integers(1, 25), max_size=4),
+)
+def test_every_message_is_taken_or_refused_or_waits(
+    seed: int, count: int, poison: set[int], breaks: float, declined: frozenset[int]
+) -> None:
+    declined -= poison
+    receiver = Receiver(seed, poison, breaks, declined)
     receipts: list[int] = []
     refusals: list[int] = []
     is_through = True
@@ -83,13 +97,13 @@ def test_every_message_is_taken_or_refused_or_waits(seed: int, count: int, poiso
     assert len(set(receipts + refusals)) == len(receipts + refusals)
     assert receiver.most_ahead <= WINDOW
     if breaks == 0.0:
-        assert set(refusals) <= poison
+        assert set(refusals) <= poison | declined
         assert receipts == sorted(receipts)
     if is_through:
         assert set(receipts + refusals) == set(range(1, count + 1))
-    if breaks == 0.0 and count and count not in poison and len(poison) < WINDOW:
+    if breaks == 0.0 and count and count not in poison | declined and len(poison) < WINDOW:
         assert is_through
-        assert set(refusals) == poison & set(range(1, count + 1))
+        assert set(refusals) == (poison | declined) & set(range(1, count + 1))
 
 
 def test_a_receiver_that_never_answers_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -97,6 +111,15 @@ def test_a_receiver_that_never_answers_ends_it(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr("pub.transports.pipeline.time.monotonic", lambda: next(times))
     with pytest.raises(PublishError, match=r"nobody is there|was closed"):
         list(Pipeline(Receiver(1, set(), 2.0), messages(3), WINDOW, 10).outcomes())
+
+
+def test_one_that_fails_is_found_with_no_window_too() -> None:
+    """And as many in a row as may be: more are the receiver's trouble."""
+    for poisoned in (1, MOST_ASIDE - 1):
+        outcomes = list(Pipeline(Receiver(1, set(range(1, poisoned + 1)), 0.0), messages(10), 1, 60).outcomes())
+        assert [outcome.message_id for outcome in outcomes if isinstance(outcome, Refusal)] == list(range(1, poisoned + 1))
+    with pytest.raises(PublishError, match="ERROR"):
+        list(Pipeline(Receiver(1, set(range(1, MOST_ASIDE + 1)), 0.0), messages(10), 1, 60).outcomes())
 
 
 def test_what_hinders_the_source_is_told_once_the_others_are_settled() -> None:
