@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, ValidationError, model_validator
+from pydantic.fields import FieldInfo
 from sqlalchemy import make_url
 
 from batchacct.config_errors import told_errors
@@ -338,6 +339,11 @@ def load_config(path: Path) -> Config:
             f"run `chmod o-r {path}`, or keep the URL in a connection_file"
         )
     return config
+
+
+def is_duration(field: FieldInfo) -> bool:
+    """Whether the number of a key is one of seconds, which may be written as `36h`."""
+    return any(isinstance(one, BeforeValidator) and one.func is _seconds for one in field.metadata)
 
 
 def masked(config: Config) -> dict[str, Any]:

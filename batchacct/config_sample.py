@@ -10,7 +10,7 @@ from pathlib import Path
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from batchacct.config import EXAMPLE_CLUSTER, Config
+from batchacct.config import EXAMPLE_CLUSTER, Config, is_duration
 from batchacct.config_errors import section_of
 
 _LISTS = ("source", "cluster", "benchmark", "person", "destination")
@@ -119,8 +119,7 @@ def sample_value(field: FieldInfo) -> object:
 def shown_default(field: FieldInfo) -> object:
     if field.is_required() or field.default is None:
         return ""
-    duration = isinstance(field.default, int) and not isinstance(field.default, bool) and field.default >= 3600
-    return _duration(field.default) if duration else field.default
+    return _duration(field.default) if is_duration(field) and field.default >= 3600 else field.default
 
 
 def _duration(seconds: int) -> object:
