@@ -78,5 +78,5 @@ $(VENV)/ready: setup.cfg pyproject.toml | $(VENV)/bin/python
 
 $(VENV)/ready-test: setup.cfg pyproject.toml tools/system-packages | $(VENV)/ready
 	@./tools/system-packages postgresql $(CLUSTER_PACKAGES) $(SPARK_PACKAGES) $(BROKER_PACKAGES) $(UNIT_PACKAGES)
-	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[http,postgres,mysql,oracle,smime,spark,stomp,test,dev]'
+	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[ams,http,postgres,mysql,oracle,smime,spark,stomp,test,dev]'
 	@touch $@

@@ -129,7 +129,7 @@ def test_config_check_tells_everything(tmp_path: Path, site: Site) -> None:
         "source a: no file matches /nonexistent/*",
         "/nonexistent does not exist",
         "format 'apel-9' is not installed; did you mean apel-0.",
-        "transport 'post' is not installed; installed are: auditor, file, rus, sgas, ssm-directory, stomp",
+        "transport 'post' is not installed; installed are: ams, auditor, file, rus, sgas, ssm-directory, stomp",
         "[vo] file /nonexistent does not exist",
         f"connection file {tmp_path}/none cannot be read",
         "no [[benchmark]]: every job would be excluded from publishing",
