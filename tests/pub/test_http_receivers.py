@@ -34,6 +34,7 @@ from pub.transports.contract import Message, Receipt, Refusal, Transport
 from pub.transports.http import Answer
 from pub.transports.rus import Rus, RusOptions
 from pub.transports.sgas import Sgas, SgasOptions
+from pub.transports.tls import Tls, TlsFiles
 from tests.pub.site import Site, a_job
 from tests.pub.test_formats_xml import JOB
 from tests.servers import free_port
@@ -381,6 +382,19 @@ class TestConnecting:
         told = self.failure(sgas.port, {"ca": authority.ca, "certificate": own.certificate, "key": own.key})
         assert "TLS failed" in told
         assert "Is our certificate valid, and is its CA known there?" in told
+
+    def test_a_receiver_that_closes_before_its_word_is_read(
+        self, sgas: SgasReceiver, authority: Authority, tls: dict[str, Any]
+    ) -> None:
+        """It is asked once more, what it has against our certificate; if nothing, then it was the connection."""
+        url, reset = f"https://127.0.0.1:{sgas.port}/sgas/ur", ConnectionResetError(104, "Connection reset by peer")
+        expired = authority.issue("expired", days=-2)
+        own = TlsFiles(Tls(ca=authority.ca, certificate=expired.certificate, key=expired.key))
+        told = http.failed(url, reset, own, 10)
+        assert told.for_good
+        assert "expired" in told.why
+        told = http.failed(url, reset, TlsFiles(Tls.model_validate(tls)), 10)
+        assert (told.why, told.for_good) == (f"{url}: the connection failed: Connection reset by peer", False)
 
     def test_no_certificate(self, sgas: SgasReceiver, authority: Authority) -> None:
         assert "TLS failed" in self.failure(sgas.port, {"ca": authority.ca})
