@@ -7,31 +7,26 @@ left out. docs/how-to/watch-the-collector.md lists them, and says what to alert 
 from __future__ import annotations
 
 import logging
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from http import HTTPStatus
-from typing import TYPE_CHECKING
-from wsgiref.simple_server import WSGIRequestHandler, make_server
 
 from prometheus_client import CollectorRegistry
-from prometheus_client.exposition import ThreadingWSGIServer, generate_latest
+from prometheus_client.exposition import generate_latest
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from batchacct import __version__
 from batchacct.archive.due import Due, read_due
 from batchacct.clock import unix_now
-from batchacct.config import Config, host_and_port
-from batchacct.errors import BatchacctError, ConfigError
+from batchacct.config import Config
+from batchacct.errors import BatchacctError
+from batchacct.httpd import Answer, Listener, Request, error_answer
 from batchacct.ledger.books import DestinationBooks
 from batchacct.ledger.state import State, read_state
 from batchacct.store import Store
 from batchacct.store.sent import KINDS
-
-if TYPE_CHECKING:
-    from wsgiref.types import StartResponse, WSGIEnvironment
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +38,6 @@ WAIT_S = 8.0
 """A scrape waits no longer for the database: Prometheus gives up after ten seconds."""
 STALE_S = 60.0
 """What is older than it may be is still told for so long while something newer is being read."""
-CLIENT_TIMEOUT_S = 10
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 Value = float | int | None
@@ -71,50 +65,17 @@ class Endpoint:
 
     def __init__(self, address: str, make_text: Callable[[], bytes]) -> None:
         self._kept = _Kept(make_text)
-        try:
-            host, port = host_and_port(address)
-            kind = _server_of(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0])
-            self._server = make_server(host, port, self._answer, kind, _QuietHandler)
-        except (OSError, ValueError) as error:
-            raise ConfigError(
-                f"metrics cannot be served at {address}: {error}. Choose another [collect] metrics_address"
-            ) from error
-        self.port: int = self._server.server_port
-        self._thread = threading.Thread(target=self._server.serve_forever, name="metrics", daemon=True)
-        self._thread.start()
+        self._listener = Listener(address, self._answer, what="metrics", setting="[collect] metrics_address")
+        self.port = self._listener.port
 
     def close(self) -> None:
         """Stops listening; an answer under way is not waited for."""
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
+        self._listener.close()
 
-    def _answer(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        status, body = HTTPStatus.OK, b""
-        if environ["REQUEST_METHOD"] not in {"GET", "HEAD"}:
-            status = HTTPStatus.METHOD_NOT_ALLOWED
-        elif environ.get("PATH_INFO") not in {"/", "/metrics"}:
-            status = HTTPStatus.NOT_FOUND
-        else:
-            body = self._kept.text()
-        headers = [("Content-Type", CONTENT_TYPE), ("Content-Length", str(len(body)))]
-        start_response(f"{status.value} {status.phrase}", headers)
-        return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]
-
-
-def _server_of(family: socket.AddressFamily) -> type[ThreadingWSGIServer]:
-    class Server(ThreadingWSGIServer):
-        address_family = family
-        daemon_threads = True
-
-    return Server
-
-
-class _QuietHandler(WSGIRequestHandler):
-    timeout = CLIENT_TIMEOUT_S
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the library's name
-        """A scrape is no news."""
+    def _answer(self, request: Request) -> Answer:
+        if request.path not in {"/", "/metrics"}:
+            return error_answer(HTTPStatus.NOT_FOUND, "metrics are at /metrics")
+        return Answer(HTTPStatus.OK, CONTENT_TYPE, self._kept.text())
 
 
 class _Kept:
