@@ -134,11 +134,11 @@ class Outbox:
         while True:
             with reading() as connection:
                 found = self.dialect.fetch(connection, _ahead(step, job_id, wanted, limit), _SOUGHT)
-            steps, jobs = _numbers(found, "step"), _numbers(found, "job_id")
-            for start, end in _slices(steps, self._per_step):
+            steps, jobs = numbers(found, "step"), numbers(found, "job_id")
+            for start, end in slices(steps, self._per_step):
                 sought = steps[start:end], jobs[start:end]
                 step, job_id = int(steps[end - 1]), int(jobs[end - 1])
-                yield self._gathered(reading, and_(or_(*_ranges(*sought)), wanted), sought, (step, job_id))
+                yield self.gathered(reading, and_(or_(*ranges(*sought)), wanted), sought, (step, job_id))
             if found.num_rows < limit:
                 return
 
@@ -154,10 +154,10 @@ class Outbox:
             if not jobs:
                 return
             again = and_(usage.c.job_id.between(jobs[0], jobs[-1]), sent.is_kept(self.name, REFUSED))
-            yield self._gathered(reading, again, (_NO_ROWS, _NO_ROWS), None)
+            yield self.gathered(reading, again, (_NO_ROWS, _NO_ROWS), None)
             after = jobs[-1]
 
-    def _gathered(
+    def gathered(
         self,
         reading: Reading,
         which: ColumnElement[bool],
@@ -169,7 +169,7 @@ class Outbox:
         with reading() as connection:
             logged, recorded = (of_rows(connection, rows, rows.c[name]) for name in ("logged_at", "identity_at"))
             gathered = self.dialect.fetch(connection, gathering(rows, self.config, logged, recorded, self.format.wants), schema)
-        steps, jobs = _numbers(gathered, "step"), _numbers(gathered, "job_id")
+        steps, jobs = numbers(gathered, "step"), numbers(gathered, "job_id")
         order = np.lexsort((jobs, steps))
         if (np.diff(order) != 1).any():
             gathered, steps, jobs = gathered.take(pa.array(order, INTEGER)), steps[order], jobs[order]
@@ -258,7 +258,7 @@ def _ahead(step: int, job_id: int, wanted: ColumnElement[bool], limit: int) -> C
     return walks.order_by(walks.selected_columns.step, walks.selected_columns.job_id).limit(limit)
 
 
-def _slices(steps: Numbers, length: int) -> Iterator[tuple[int, int]]:
+def slices(steps: Numbers, length: int) -> Iterator[tuple[int, int]]:
     """Pieces of at most so many rows, and of few steps."""
     begins = np.flatnonzero(np.diff(steps, prepend=-1))
     start = 0
@@ -271,14 +271,14 @@ def _slices(steps: Numbers, length: int) -> Iterator[tuple[int, int]]:
         start = end
 
 
-def _ranges(steps: Numbers, jobs: Numbers) -> Iterator[ColumnElement[bool]]:
+def ranges(steps: Numbers, jobs: Numbers) -> Iterator[ColumnElement[bool]]:
     """The rows of `usage` of some steps, each a range of jobs."""
     for step, rows in groupby(range(len(steps)), key=lambda n: int(steps[n])):
         numbers = list(rows)
         yield and_(usage.c.step == step, usage.c.job_id.between(int(jobs[numbers[0]]), int(jobs[numbers[-1]])))
 
 
-def _numbers(rows: pa.RecordBatch, name: str) -> Numbers:
+def numbers(rows: pa.RecordBatch, name: str) -> Numbers:
     return cast("pa.Int64Array", rows.column(name)).to_numpy()
 
 
@@ -307,6 +307,12 @@ def keep_destinations(connection: Connection, configured: Sequence[Destination],
     for name in known.keys() - {one.name for one in configured}:
         if known[name].retired_at is None:
             connection.execute(update(destination).where(destination.c.name == name).values(retired_at=now))
+
+
+def fixed_templates(connection: Connection) -> list[str] | None:
+    """The templates of LocalJobId, of jobs and of array elements, when records were last published; None if none ever were."""
+    fixed = connection.scalar(select(setting.c.value).where(setting.c.name == "local_job_id"))
+    return None if fixed is None else list(json.loads(fixed))
 
 
 def keep_template(connection: Connection, settings: Publish, now: int) -> None:

@@ -27,6 +27,7 @@ from batchacct.archive.anonymising import PREFIX
 from batchacct.archive.holdings import archived, despite_archiving
 from batchacct.archive.months import month_name, month_of, next_month
 from batchacct.config import Config
+from batchacct.errors import ConfigError, IncompleteError
 from batchacct.model import INTEGER, JOB, TEXT
 from batchacct.store import Store
 from batchacct.store.columns import SHORT_TEXT
@@ -39,6 +40,8 @@ from pub.usage_records import GATHERED, IS_MAPPED, gathering, usage_records
 
 MONTHS_AT_ONCE = 12
 """Of so many months the cells are asked for in one query."""
+
+DEFAULT_FORMAT = "apel-summary-0.2"
 
 UNKNOWN = "None"
 """What the receiver keeps for a VO, group or role it is told nothing of."""
@@ -139,6 +142,24 @@ def _summaries(store: Store, config: Config, months: Sequence[int], now: int) ->
                 rows = store.dialect.fetch(connection, _grouped(connection, config, whole, now), _GROUPED)
                 _take(found, rows, config, now)
     return found
+
+
+def require_whole(found: Summaries) -> None:
+    """Raises: IncompleteError if the cells of a month are not what they were, or cannot be known: they would replace the whole."""
+    missing = {month: f"{month_name(month)}: {why}" for month, why in found.held.items()}
+    for month in found.pseudonymous - set(missing):
+        missing[month] = (
+            f"{month_name(month)}: names of people were taken out of its jobs, so that its cells are others than before"
+        )
+    if missing:
+        told = "; ".join(text for _, text in sorted(missing.items()))
+        raise IncompleteError(f"a summary replaces what was sent of a month, and is sent of a whole one alone. {told}")
+
+
+def require_begun(months: Sequence[int], now: int) -> None:
+    """Raises: ConfigError for a month that is to come."""
+    if max(months) > now:
+        raise ConfigError(f"{month_name(max(months))} has not begun: the receiver refuses it")
 
 
 def months_with_jobs(store: Store, now: int) -> list[int]:

@@ -13,12 +13,12 @@ from batchacct.archive.months import month_name, month_of, named_month
 from batchacct.cli.common import config_option, emit_table, open_store
 from batchacct.clock import unix_now
 from batchacct.config import Config
-from batchacct.errors import ConfigError, IncompleteError
+from batchacct.errors import ConfigError
 from batchacct.names_policy import months_of_another_policy
 from batchacct.parsing import registry
 from pub.formats.apel_summaries import SYNC_HEADER, message_of, sync_records
 from pub.formats.contract import SUMMARY_FORMATS, SummaryFormat
-from pub.summaries import Sums, counts, months_with_jobs
+from pub.summaries import DEFAULT_FORMAT, Sums, counts, months_with_jobs, require_begun, require_whole
 from pub.summaries import summaries as cells_of
 
 _write_to = click.option(
@@ -37,7 +37,7 @@ _write_to = click.option(
     metavar="YYYY-MM",
     help="Month (UTC); may be repeated.  [default: this one and the one before]",
 )
-@click.option("--format", "form", default="apel-summary-0.2", show_default=True, help="One of docs/reference/formats.md.")
+@click.option("--format", "form", default=DEFAULT_FORMAT, show_default=True, help="One of docs/reference/formats.md.")
 @click.option("--dry-run", "--dryrun", is_flag=True, help="Show hours by VO instead of messages.")
 @_write_to
 @config_option
@@ -50,21 +50,13 @@ def summaries(config: Config, months: tuple[str, ...], form: str, *, dry_run: bo
     now = unix_now()
     this = month_of(now)
     asked = sorted({named_month(name) for name in months} or {month_of(this - 1), this})
-    if asked[-1] > now:
-        raise ConfigError(f"{month_name(asked[-1])} has not begun: the receiver refuses it")
+    require_begun(asked, now)
     found_format = cast("SummaryFormat", registry.load(SUMMARY_FORMATS, form))
     with open_store(config) as store:
         found = cells_of(store, config, asked, now)
         with store.reading() as connection:
             otherwise_named = months_of_another_policy(connection, config, asked)
-    missing = {month: f"{month_name(month)}: {why}" for month, why in found.held.items()}
-    for month in found.pseudonymous - set(missing):
-        missing[month] = (
-            f"{month_name(month)}: names of people were taken out of its jobs, so that its cells are others than before"
-        )
-    if missing:
-        told = "; ".join(text for _, text in sorted(missing.items()))
-        raise IncompleteError(f"a summary replaces what was sent of a month, and is sent of a whole one alone. {told}")
+    require_whole(found)
     rendered = found_format.render(found.cells)
     _tell_refused({**found.refused, **rendered.refused}, found.left_out)
     for month, why in sorted(otherwise_named.items()):
