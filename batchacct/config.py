@@ -220,6 +220,26 @@ class Collect(Section):
     )
 
 
+class Serve(Section):
+    """What `batchacct serve` gives by HTTP to those who ask for records themselves, and to whom."""
+
+    address: Annotated[str, AfterValidator(_address)] = key(
+        "address and port it listens at; for one that other hosts reach it needs a token_file", "127.0.0.1:9106"
+    )
+    token_file: File | None = key("file with the token a client has to show; not readable for everybody", None)
+    certificate: File | None = key("certificate for HTTPS, and those between it and its CA, PEM", None)
+    certificate_key: File | None = key("its private key, PEM without a pass phrase; not readable for everybody", None)
+    longest_page: int = key("records an answer holds at most", 10_000, ge=1, le=100_000)
+    at_once: int = key("requests answered at the same time; others wait a little, and are told to come again", 4, ge=1, le=12)
+    deadline: Duration = key("an answer is made and taken within this; a client that is slower is cut off", 60, sample="60s", ge=1)
+
+    @model_validator(mode="after")
+    def _both(self) -> Serve:
+        if (self.certificate is None) != (self.certificate_key is None):
+            raise ValueError("certificate and certificate_key go together")
+        return self
+
+
 class Archive(Section):
     """Where `batchacct db archive` puts months that are taken out of the database."""
 
@@ -257,6 +277,7 @@ class Config(Section):
     person: list[Person] = key("", [])
     publish: Publish = key("", Publish())
     destination: list[Destination] = key("", [])
+    serve: Serve = key("", Serve())
     archive: Archive = key("", Archive())
     retention: Retention = key("", Retention())
     _file: Path | None = PrivateAttr(None)

@@ -47,6 +47,7 @@ def sample(*, site: str | None = None, database: str | None = None, sources: Seq
         "person",
         "publish",
         "destination",
+        "serve",
         "archive",
         "retention",
     ):

@@ -1,0 +1,135 @@
+"""`batchacct serve`: usage records and summaries for whoever asks, by HTTP."""
+
+from __future__ import annotations
+
+import logging
+import ssl
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import click
+
+from batchacct.cli.common import config_option, config_path, open_store
+from batchacct.clock import unix_now
+from batchacct.config import Config, Serve, load_config
+from batchacct.connection import secret_line
+from batchacct.errors import BatchacctError, ConfigError
+from batchacct.httpd import Limits, Listener, is_loopback, load_certificate, server_context
+from batchacct.notify import Notifier
+from batchacct.scripts import start_logging
+from batchacct.signals import END, Signals
+from batchacct.store import Store
+from pub.pull.endpoint import Endpoint
+
+log = logging.getLogger(__name__)
+
+SHORTEST_TOKEN = 16
+TICK_S = 60.0
+END_S = 5.0
+"""Answers under way have so long when the service ends."""
+
+
+@click.command()
+@config_option
+def serve(config: Config) -> None:
+    """Gives usage records and summaries to those who ask, by HTTP.
+
+    Read-only, as [serve] says: see docs/how-to/pull.md. Runs in the foreground until SIGTERM; SIGHUP reads configuration, token
+    and certificate again.
+    """
+    start_logging("batchacct")
+    with open_store(config) as store, Signals() as signals:
+        _run(Service.of(store, config), config_path().absolute(), signals)
+    log.info("ended")
+
+
+def _run(service: Service, path: Path, signals: Signals) -> None:
+    notifier = Notifier.from_environment()
+    with closing(service):
+        log.info("serving at port %d", service.port)
+        notifier.ready()
+        while (number := signals.wait(TICK_S)) not in END:
+            if number is not None:
+                notifier.reloading()
+                service.reload(path)
+                notifier.ready()
+        log.info("told to end")
+        notifier.stopping()
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """An endpoint that is listened for."""
+
+    settings: Serve
+    url: str
+    endpoint: Endpoint
+    listener: Listener
+    context: ssl.SSLContext | None
+
+    @classmethod
+    def of(cls, store: Store, config: Config) -> Self:
+        """Raises: ConfigError."""
+        settings = config.serve
+        endpoint = Endpoint(store, config, token_of(settings), unix_now)
+        context = None
+        if settings.certificate is not None and settings.certificate_key is not None:
+            context = server_context(settings.certificate, settings.certificate_key)
+        elif not is_loopback(settings.address):
+            log.warning(
+                "the token, and names of people, go over the network in the clear: give [serve] certificate and certificate_key"
+            )
+        limits = Limits(at_once=settings.at_once, answer_s=settings.deadline)
+        listener = Listener(
+            settings.address, endpoint.answer, what="records", setting="[serve] address", limits=limits, context=context
+        )
+        return cls(settings, config.database.resolved(), endpoint, listener, context)
+
+    @property
+    def port(self) -> int:
+        return self.listener.port
+
+    def reload(self, path: Path) -> None:
+        """Takes the configuration as it is now, and the certificate; if something is wrong with it, all stays as it was."""
+        try:
+            config = load_config(path)
+            if config.database.resolved() != self.url:
+                log.warning("[database] has changed: that is for the next start")
+            mine, new = (one.model_dump(include={"address", "at_once", "deadline"}) for one in (self.settings, config.serve))
+            if mine != new or (config.serve.certificate is None) != (self.context is None):
+                log.warning(
+                    "[serve] address, at_once, deadline, or whether there is a certificate has changed: that is for the next start"
+                )
+            token = token_of(self.settings.model_copy(update={"token_file": config.serve.token_file}))
+            if self.context is not None and config.serve.certificate is not None and config.serve.certificate_key is not None:
+                load_certificate(self.context, config.serve.certificate, config.serve.certificate_key)
+            self.endpoint.use(config, token)
+            log.info("the configuration was read again")
+        except BatchacctError as error:
+            log.error("%s. All stays as it was", error.message)  # noqa: TRY400 - told to people, who need no traceback
+
+    def close(self) -> None:
+        self.listener.close(END_S)
+
+
+def token_of(settings: Serve) -> bytes | None:
+    """What clients have to show; None: nothing.
+
+    Raises: ConfigError if it cannot be used, or if there is none and other hosts reach the address.
+    """
+    if settings.token_file is None:
+        if not is_loopback(settings.address):
+            raise ConfigError(
+                f"[serve] address {settings.address} is reached by other hosts, and records name people: write a token into a file "
+                "that only this user can read (`openssl rand -hex 32`), and name it as [serve] token_file"
+            )
+        return None
+    token = secret_line(settings.token_file, "token file")
+    if len(token) < SHORTEST_TOKEN or not token.isascii() or not token.isprintable() or " " in token:
+        raise ConfigError(
+            f"token file {settings.token_file}: its first line has to be a token of {SHORTEST_TOKEN} characters or more, ASCII "
+            "without blanks, such as `openssl rand -hex 32` writes"
+        )
+    return token.encode()
