@@ -25,6 +25,7 @@ EXPOSED_AT_MOST = {
     "batchacct-publish.service": 1.4,
     "batchacct-publish-once.service": 1.4,
     "batchacct-partition.service": 1.2,
+    "batchacct-serve.service": 1.2,
 }
 """Of 10, as `systemd-analyze security` counts; what is left is the network, the host's own folders and users."""
 
@@ -72,7 +73,7 @@ def run(*command: str | Path) -> subprocess.CompletedProcess[str]:
 
 def test_what_units_there_are() -> None:
     timed = [f"batchacct-{name}.{kind}" for name in ("partition", "publish-once") for kind in ("service", "timer")]
-    assert names(UNITS) == ["batchacct-collect.service", *timed, "batchacct-publish.service"]
+    assert names(UNITS) == ["batchacct-collect.service", *timed, "batchacct-publish.service", "batchacct-serve.service"]
 
 
 def test_systemd_takes_them(analyze: str, installed: dict[str, Path]) -> None:
@@ -107,7 +108,7 @@ def test_what_they_run_is_a_command(unit: Path) -> None:
     command.make_context(words[0], words[1:], parent=click.Context(group, info_name="batchacct"))
 
 
-@pytest.mark.parametrize("name", ["collect", "publish"])
+@pytest.mark.parametrize("name", ["collect", "publish", "serve"])
 def test_what_only_a_person_can_mend_is_not_tried_again(name: str) -> None:
     (statuses,) = lines(ROOT / f"rpm/systemd/batchacct-{name}.service", "Service")["RestartPreventExitStatus"]
     wrong_usage = click.UsageError.exit_code
