@@ -11,7 +11,7 @@ import time
 from collections import Counter
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +24,7 @@ from batchacct.model import INTEGER
 from batchacct.store import Store
 from batchacct.store.sent import GO_OUT, Numbers, last_step
 from batchacct.store.tables import usage
-from pub.destinations import is_for
+from pub.destinations import Mask, is_for
 from pub.formats.contract import Format, Rendered
 from pub.outbox import NO_JOB, Batch, Outbox, fixed_templates, numbers, ranges, slices
 from pub.pull.cursor import AGAIN_AT_MOST, Cursor, digest
@@ -37,7 +37,6 @@ LONGEST_S = 20.0
 """... or after so long."""
 
 _SOUGHT = pa.schema([("step", INTEGER), ("job_id", INTEGER), ("logged_at", INTEGER)])
-Mask = npt.NDArray[np.bool_]
 
 
 class NotThereError(Exception):
@@ -198,7 +197,7 @@ class _Reader:
 
     def _wanted(self, records: pa.RecordBatch) -> Mask:
         wanted = is_for(self._question.destination, records)
-        return np.ones(records.num_rows, bool) if wanted is None else cast("Mask", wanted.to_numpy(zero_copy_only=False))
+        return np.ones(records.num_rows, bool) if wanted is None else wanted
 
     def _render(self, records: pa.RecordBatch) -> Rendered:
         return self._question.format.render(records, self._outbox.now)

@@ -132,7 +132,7 @@ def _tell(some: Receivers, clients: list[Puller], story: list[tuple[str, Any]], 
             some.site.clock += value
             some.publish()
         elif what == "again":
-            send_as_they_are(some.site.store, some.site.config, ALL, value)
+            send_as_they_are(some.site.store, some.site.config, ALL, some.site.clock, value)
         elif what == "read":
             clients[value[0]].page(some.site, port, value[1])
         else:
@@ -382,7 +382,7 @@ def test_a_record_that_is_sent_again_comes_again(site: Site, port: int) -> None:
     early, late = Puller(), Puller()
     early.page(site, port, 1)
     late.read_on(site, port)
-    decide_anew(site.store, site.config, ALL)
+    decide_anew(site.store, site.config, ALL, site.clock)
     for client in (early, late):
         client.read_on(site, port)
         assert sorted(map(str, client.table)) == ["1", "2"]
