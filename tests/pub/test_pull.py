@@ -17,7 +17,7 @@ from sqlalchemy import select, update
 from batchacct.archive.whole_months import recall_month
 from batchacct.httpd import Listener
 from batchacct.parsing import registry
-from batchacct.store import sent
+from batchacct.store import Store, sent
 from batchacct.store.tables import job, setting, usage
 from pub.pull import pages
 from pub.pull.endpoint import Endpoint
@@ -463,3 +463,17 @@ def test_a_month_that_is_archived(sqlite_store: Any, tmp_path: Path, monkeypatch
     with served(at) as port:
         got = get(port, "/v1/summaries", {"month": "2025-04"})
         assert (got.status, "puts them back" in got.error) == (409, True)
+
+
+def test_a_page_is_found_by_the_index(sqlite_store: Store) -> None:
+    """However much there is behind a place, or before it: four walks, each along the index and no further than a page."""
+    query = pages.ahead(3, 7, 100).compile(dialect=sqlite_store.engine.dialect, compile_kwargs={"render_postcompile": True})
+    with sqlite_store.reading() as connection:
+        explained = f"EXPLAIN QUERY PLAN {query}", tuple(query.params[name] for name in query.positiontup or ())
+        plan = connection.exec_driver_sql(*explained).all()
+    walks = [step for *_, step in plan if "usage" in step]
+    assert len(walks) == 4
+    assert all("SEARCH usage USING INDEX usage_outcome (outcome=? AND step" in step for step in walks)
+    within = {number for number, _, _, step in plan if step.startswith("CO-ROUTINE")}
+    assert len(within) == 4
+    assert not [step for _, parent, _, step in plan if "TEMP B-TREE" in step and parent in within], "no walk has to be sorted"
