@@ -19,6 +19,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, Valida
 from pydantic.fields import FieldInfo
 from sqlalchemy import make_url
 
+from batchacct.addresses import checked_address
 from batchacct.config_errors import told_errors
 from batchacct.config_mapping import Benchmark, Person, Vo
 from batchacct.connection import check_url, database_url, holds_password
@@ -59,19 +60,6 @@ def _url(value: str) -> str:
         return check_url(value)
     except ConfigError as error:
         raise ValueError(error.message) from error
-
-
-def host_and_port(address: str) -> tuple[str, int]:
-    """`127.0.0.1:9105`, `[::1]:9105`, apart.  Raises: ValueError for what is no such address."""
-    host, _, port = address.rpartition(":")
-    if not (host and port.isascii() and port.isdigit() and int(port) < 65536):
-        raise ValueError(f"{address!r} is no address and port, such as 127.0.0.1:9105")
-    return host.removeprefix("[").removesuffix("]"), int(port)
-
-
-def _address(value: str) -> str:
-    host_and_port(value)
-    return value
 
 
 def _template(must: str, *may: str) -> AfterValidator:
@@ -215,7 +203,7 @@ class Collect(Section):
     poll_interval: Duration = key("time between two looks where folders are polled", 1, sample="1s", ge=1)
     feed_interval: Duration = key("time between two questions to a feed", 300, sample="5m", ge=1)
     heartbeat: Duration = key("time between two heartbeat lines in the log; 0 for none", 10_800, sample="3h")
-    metrics_address: Annotated[str, AfterValidator(_address)] | None = key(
+    metrics_address: Annotated[str, AfterValidator(checked_address)] | None = key(
         "address and port at which metrics are served by HTTP, such as 127.0.0.1:9105", None
     )
 
@@ -223,7 +211,7 @@ class Collect(Section):
 class Serve(Section):
     """What `batchacct serve` gives by HTTP to those who ask for records themselves, and to whom."""
 
-    address: Annotated[str, AfterValidator(_address)] = key(
+    address: Annotated[str, AfterValidator(checked_address)] = key(
         "address and port it listens at; for one that other hosts reach it needs a token_file", "127.0.0.1:9106"
     )
     token_file: File | None = key("file with the token a client has to show; not readable for everybody", None)

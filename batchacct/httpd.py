@@ -27,7 +27,7 @@ from socketserver import TCPServer, ThreadingMixIn
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from batchacct.config import host_and_port
+from batchacct.addresses import host_and_port
 from batchacct.errors import ConfigError
 
 log = logging.getLogger(__name__)

@@ -15,8 +15,9 @@ from typing import Any
 
 from sqlalchemy import Connection, func, select
 
+from batchacct.addresses import host_and_port
 from batchacct.clock import unix_now
-from batchacct.config import Cluster, Config, Database, Join, Publish, host_and_port
+from batchacct.config import Cluster, Config, Database, Join, Publish
 from batchacct.config_mapping import Benchmark, Vo
 from batchacct.errors import ConfigError
 from batchacct.scripts import absolute_url, open_store, run, start_logging

@@ -18,8 +18,9 @@ from typing import cast
 from urllib.parse import urlencode
 
 from batchacct import __version__
+from batchacct.addresses import host_and_port
 from batchacct.archive.months import named_month
-from batchacct.config import Config, host_and_port
+from batchacct.config import Config
 from batchacct.errors import ArchiveError, ConfigError, IncompleteError, PluginError, SchemaError, StoreError
 from batchacct.httpd import Answer, Request, json_answer
 from batchacct.parsing import registry

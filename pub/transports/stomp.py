@@ -15,7 +15,8 @@ from typing import Annotated, ClassVar
 
 from pydantic import AfterValidator
 
-from batchacct.config import Duration, File, Section, host_and_port
+from batchacct.addresses import host_and_port
+from batchacct.config import Duration, File, Section
 from batchacct.config import key as option
 from batchacct.connection import secret_line
 from batchacct.errors import PublishError
