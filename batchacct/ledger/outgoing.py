@@ -1,4 +1,4 @@
-"""What went out of a period, row by row: every row of the ledger that goes out is in one message of a destination, or in none.
+"""What went out of a period, row by row: a row of the ledger that goes out is in one message of a destination, or in none.
 
 The books add up counts; this holds the rows themselves against the messages, and each message's payload against what it was
 when it was built. What is wrong is told by job and message.
@@ -9,14 +9,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from sqlalchemy import ColumnElement, Connection, and_, exists, false, func, or_, select
+from sqlalchemy import ColumnElement, Connection, and_, case, exists, false, func, or_, select
 from zstandard import ZstdError
 
 from batchacct.archive.holdings import archived
 from batchacct.archive.months import next_month
+from batchacct.clock import shown
 from batchacct.model import JOB
 from batchacct.store import sent
 from batchacct.store.payload import digest_of, unpacked
@@ -35,7 +37,9 @@ STATES = (CONFIRMED, UNSENT, sent.REFUSED, TO_COME)
 LOST = "in no message, though the destination has come past them"
 TWICE = "in several messages at once, or in one and kept back as well"
 EARLY = "in a message, though the destination has not come to them"
-_WRONG = (LOST, TWICE, EARLY)
+NOT_TO_GO = "in a message, though by the ledger they are not to go out"
+NEVER_SENT = "kept back as sent before, and are in no message"
+_WRONG = (LOST, TWICE, EARLY, NOT_TO_GO, NEVER_SENT)
 
 Mask = npt.NDArray[np.bool_]
 
@@ -59,13 +63,15 @@ def read_outgoing(connection: Connection, since: int, until: int) -> Outgoing:
     counts: dict[str, Counter[str]] = {place.name: Counter() for place in places}
     wrong: dict[tuple[str, str], list[int]] = {}
     messages: dict[int, list[str]] = {}
-    for steps, jobs in _rows(connection, since, until):
+    for rows in _rows(connection, since, until):
         for place in places:
-            for state, mask in _states(connection, place, steps, jobs, messages):
+            for state, mask in _states(connection, place, rows, messages):
+                if not mask.any():
+                    continue
                 counts[place.name][state] += int(mask.sum())
-                if state in _WRONG and mask.any():
-                    wrong.setdefault((place.name, state), []).extend(jobs[mask].tolist())
-    found.states = {name: dict.fromkeys(STATES, 0) | {s: n for s, n in states.items() if n} for name, states in counts.items()}
+                if state in _WRONG:
+                    wrong.setdefault((place.name, state), []).extend(rows.jobs[mask].tolist())
+    found.states = {name: dict.fromkeys(STATES, 0) | dict(states) for name, states in counts.items()}
     found.problems += [problem for _, problems in sorted(messages.items()) for problem in problems]
     for (name, state), some in wrong.items():
         found.problems.append(f"destination {name}: {len(some):,} records are {state}: {named(connection, some)}")
@@ -94,18 +100,25 @@ def _stranded(connection: Connection, place: Place, since: int, until: int) -> l
     )
 
 
-def _rows(connection: Connection, since: int, until: int) -> Iterator[tuple[Numbers, Numbers]]:
-    """Steps and jobs of the rows that go out, in the order of their jobs; those of purged jobs are in no figure of a period."""
+class _Rows(NamedTuple):
+    """Rows of the ledger in the order of their jobs: steps, jobs, and which go out."""
+
+    steps: Numbers
+    jobs: Numbers
+    goes_out: Mask
+
+
+def _rows(connection: Connection, since: int, until: int) -> Iterator[_Rows]:
+    """The rows of a period; those of purged jobs are in no figure of it."""
     after = -1
-    which = and_(
-        sent.GOES_OUT, usage.c.logged_at.between(since, until - 1), or_(~_is_purged(connection), _has_record(since, until))
-    )
-    query = select(usage.c.step, usage.c.job_id).where(which).order_by(usage.c.job_id).limit(ROWS_AT_ONCE)
+    which = and_(usage.c.logged_at.between(since, until - 1), or_(~_is_purged(connection), _has_record(since, until)))
+    goes_out = case((sent.GOES_OUT, 1), else_=0)
+    query = select(usage.c.step, usage.c.job_id, goes_out).where(which).order_by(usage.c.job_id).limit(ROWS_AT_ONCE)
     while True:
-        rows = np.array(connection.execute(query.where(usage.c.job_id > after)).all(), np.int64).reshape(-1, 2)
+        rows = np.array(connection.execute(query.where(usage.c.job_id > after)).all(), np.int64).reshape(-1, 3)
         if not len(rows):
             return
-        yield rows[:, 0], rows[:, 1]
+        yield _Rows(rows[:, 0], rows[:, 1], rows[:, 2] == 1)
         after = int(rows[-1, 1])
 
 
@@ -119,21 +132,22 @@ def _has_record(since: int, until: int) -> ColumnElement[bool]:
     return exists().where(IS_OF_JOB, job.c.logged_at.between(since, until - 1))
 
 
-def _states(
-    connection: Connection, place: Place, steps: Numbers, jobs: Numbers, messages: dict[int, list[str]]
-) -> Iterator[tuple[str, Mask]]:
+def _states(connection: Connection, place: Place, rows: _Rows, messages: dict[int, list[str]]) -> Iterator[tuple[str, Mask]]:
     """Of some rows of the ledger, which are in which state; `messages` is what is wrong with each of theirs, looked for once."""
+    steps, jobs, goes_out = rows
     first, last = int(jobs[0]), int(jobs[-1])
-    times, confirmed = np.zeros(len(jobs), np.int64), np.zeros(len(jobs), bool)
+    times, confirmed, ever = np.zeros(len(jobs), np.int64), np.zeros(len(jobs), bool), np.zeros(len(jobs), bool)
     overlapping = message.c.destination == place.name, message.c.first_job <= last, message.c.last_job >= first
     for one in sent.sent(connection, *overlapping):
         at = np.minimum(np.searchsorted(jobs, one.jobs), len(jobs) - 1)
+        ever[at[jobs[at] == one.jobs]] = True
         at = at[(jobs[at] == one.jobs) & (steps[at] == one.steps)]
         np.add.at(times, at, 1)
         confirmed[at] |= one.confirmed_at is not None
         if one.id not in messages:
             messages[one.id] = list(_wrong_with(connection, one))
-    passed = (steps < place.step) | ((steps == place.step) & (jobs <= place.job_id))
+    yield NOT_TO_GO, ~goes_out & (times > 0)
+    passed = goes_out & ((steps < place.step) | ((steps == place.step) & (jobs <= place.job_id)))
     kept = {kind: np.zeros(len(jobs), bool) for kind in sent.KINDS}
     of_rows = select(kept_back.c.kind, kept_back.c.step, kept_back.c.job_id)
     for kind, step, number in connection.execute(
@@ -148,10 +162,11 @@ def _states(
     yield UNSENT, one_message & ~confirmed
     for kind, mask in kept.items():
         yield kind, mask & (times == 0) & passed
-    yield TO_COME, ~passed & (times == 0)
+    yield TO_COME, goes_out & ~passed & (times == 0)
     yield LOST, passed & (times == 0) & ~is_kept
     yield TWICE, passed & ((times > 1) | ((times == 1) & is_kept))
-    yield EARLY, ~passed & (times > 0)
+    yield NEVER_SENT, kept[sent.UNCHANGED] & ~ever
+    yield EARLY, goes_out & ~passed & (times > 0)
 
 
 def _wrong_with(connection: Connection, one: sent.Sent) -> Iterator[str]:
@@ -159,7 +174,11 @@ def _wrong_with(connection: Connection, one: sent.Sent) -> Iterator[str]:
     where = f"message {one.id} to {one.destination}"
     if len(one.jobs) != one.records:
         yield f"{where}: it is said to have {one.records:,} records, and has {len(one.jobs):,} jobs"
-    stored, digest = connection.execute(select(message.c.payload, message.c.digest).where(message.c.id == one.id)).one()
+    columns = (message.c.payload, message.c.digest, message.c.created_at, message.c.receipt)
+    stored, digest, created_at, receipt = connection.execute(select(*columns).where(message.c.id == one.id)).one()
+    if one.confirmed_at is not None and (receipt is None or one.confirmed_at < created_at):
+        lacks = "has no receipt" if receipt is None else f"was built later, {shown(created_at)}"
+        yield f"{where}: it is said to be confirmed, {shown(one.confirmed_at)}, and {lacks}"
     if not stored or digest is None:
         return  # purged, or from before digests were kept
     try:
