@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import json
+from collections.abc import Iterator
 
 import click
 
@@ -15,6 +16,8 @@ from batchacct.config import Config
 from batchacct.errors import ConfigError, IncompleteError
 from batchacct.ledger.audit import Audit, Sums, read_audit
 from batchacct.ledger.progress import read_progress, watched
+from batchacct.ledger.reading_rows import readers_of
+from batchacct.ledger.rereading import Reread
 
 DAY_S = 86_400
 HOUR_S = 3600
@@ -26,23 +29,28 @@ OF_SUMS = ("jobs", "wall (h)", "wall x processors (h)", "CPU (h)", "CPU unknown"
 @click.option("--from", "first", type=A_DAY, metavar="DAY", help="First day (UTC).  [default: the first of this month]")
 @click.option("--to", "last", type=A_DAY, metavar="DAY", help="Last day, included.  [default: today]")
 @click.option("--json", "as_json", is_flag=True, help="Everything as one JSON object; times in seconds.")
+@click.option(
+    "--reread/--no-reread", "with_units", default=True, show_default=True, help="Read records again from the units that are kept."
+)
 @config_option
-def audit(config: Config, first: dt.datetime | None, last: dt.datetime | None, as_json: bool) -> None:
+def audit(config: Config, first: dt.datetime | None, last: dt.datetime | None, as_json: bool, with_units: bool) -> None:
     """Shows the books of a period, and whether they balance.
 
-    What was logged in it by source, what became of its jobs, what was published of it, what is missing. The exit status is 13 if
-    anything does not add up.
+    What was logged in it by source, what became of its jobs, what was published of it, what is missing. Each record is held against
+    the raw unit it was read from, each row of the ledger against the messages. The exit status is 13 if anything does not add up.
     """
     now = unix_now()
     today = dt.datetime.fromtimestamp(now, dt.UTC).replace(hour=0, minute=0, second=0)
     since, until = _unix(first or today.replace(day=1)), _unix(last or today) + DAY_S
     if until <= since:
         raise ConfigError("--to lies before --from: give the first day, then the last")
+    readers = readers_of(config) if with_units else None
     with open_store(config) as store:
 
         def ask() -> Audit:
             with store.reading() as connection:
-                return read_audit(connection, watched(config, read_progress(connection, config, now), now), since, until, now)
+                gaps_in = watched(config, read_progress(connection, config, now), now)
+                return read_audit(connection, gaps_in, since, until, now, readers=readers)
 
         found = despite_archiving(store, ask)
     if as_json:
@@ -79,6 +87,9 @@ def _show(found: Audit) -> None:
         emit_table(
             "Publishing" if len(found.published) == 1 else f"Publishing to {name}", ("state", "records"), list(states.items())
         )
+    if found.reread is not None:
+        columns = ("type", "held against its unit", "records")
+        emit_table("Records and the units they were read from", columns, list(_reread(found.reread)))
     for why, count in found.corrections.items():
         click.echo(f"corrections made in the period: {why} ({count:,})")
     for line in found.stranded:
@@ -93,6 +104,15 @@ def _show(found: Audit) -> None:
     if not found.gaps.told:
         click.echo("No gaps were found in the period.")
     click.echo("The books balance." if found.balanced else "THE BOOKS DO NOT BALANCE: " + "; ".join(found.problems))
+
+
+def _reread(found: Reread) -> Iterator[tuple[str, str, int]]:
+    for name, count in found.compared.items():
+        yield name, "as its unit says", count
+        if found.differing[name]:
+            yield name, "NOT AS ITS UNIT SAYS", found.differing[name]
+        for reason, records in sorted(found.not_compared[name].items()):
+            yield name, f"not compared: {reason}", records
 
 
 def _cells(sums: Sums) -> tuple[object, ...]:

@@ -8,7 +8,7 @@ against them is counted apart: the jobs of the period, and the rows of the ledge
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -19,8 +19,10 @@ from batchacct.archive.months import next_month
 from batchacct.archive.querying import archived_rows
 from batchacct.ledger.books import read_books
 from batchacct.ledger.gaps import Gaps, Watched, gaps_between
-from batchacct.ledger.missing import missing, missing_of_loads
+from batchacct.ledger.missing import missing, replaced_by_none, unfitting, wrong_of_loads
 from batchacct.ledger.outgoing import read_outgoing
+from batchacct.ledger.reading_rows import Reader
+from batchacct.ledger.rereading import Reread, reread
 from batchacct.model import IDENTITY, JOB, RECORD_TYPES
 from batchacct.store.sent import GO_OUT
 from batchacct.store.spans import ANYTIME, IS_OF_IDENTITY_OF_MANY, IS_OF_JOB, Span, when_logged
@@ -89,7 +91,7 @@ class Audit:
     """The books of the period from `since` to before `until` (Unix seconds); `problems` are what does not add up.
 
     `published`: for each destination the records by state; `stranded` tells of sent ones that nothing stands for any more, `purged`
-    of months that are in none of the figures.
+    of months that are in none of the figures. `reread`: what came of holding the records against their units, if they were.
     """
 
     since: int
@@ -104,6 +106,7 @@ class Audit:
     stranded: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     purged: list[str] = field(default_factory=list)
+    reread: Reread | None = None
 
     @property
     def balanced(self) -> bool:
@@ -124,12 +127,24 @@ class _Cell:
     sums: Sums
 
 
-def read_audit(connection: Connection, watched: Sequence[Watched], since: int, until: int, now: int) -> Audit:
-    """The books of a period, from one state of the database; gaps are looked for in the `watched` sources."""
+def read_audit(
+    connection: Connection,
+    watched: Sequence[Watched],
+    since: int,
+    until: int,
+    now: int,
+    *,
+    readers: Mapping[str, Reader] | None = None,
+) -> Audit:
+    """The books of a period, from one state of the database; gaps are looked for in the `watched` sources.
+
+    With `readers` records are held against the units they were read from.
+    """
     cells = _cells(connection, since, until)
     in_force = [cell for cell in cells if not cell.is_replaced]
     going_out = [cell for cell in in_force if cell.outcome in GO_OUT]
     out = read_outgoing(connection, since, until)
+    again = None if readers is None else reread(connection, readers, since, until)
     corrected = select(usage_history.c.why, func.count()).where(usage_history.c.replaced_at.between(since, until - 1))
     return Audit(
         since,
@@ -142,8 +157,9 @@ def read_audit(connection: Connection, watched: Sequence[Watched], since: int, u
         {row[0]: int(row[1]) for row in connection.execute(corrected.group_by(usage_history.c.why).order_by(usage_history.c.why))},
         gaps_between(connection, watched, since, until, now),
         out.stranded,
-        _problems(connection, cells, since, until) + out.problems,
+        [*_problems(connection, cells, since, until), *out.problems, *(again.problems if again else [])],
         told_purged(connection, since, until),
+        again,
     )
 
 
@@ -246,11 +262,13 @@ def _problems(connection: Connection, cells: Sequence[_Cell], since: int, until:
     if rows != ledger:
         problems.append(f"the ledger has {rows:,} rows of the period, of which {ledger:,} are of jobs that there are")
     problems += missing(connection, since, until)
+    problems += unfitting(connection, since, until)
     books = read_books(connection)
     problems += [f"the books as a whole: {problem}" for problem in books.problems]
     for name, (said, there) in books.records_by_type.items():
-        if said != there:
-            problems += missing_of_loads(connection, RECORD_TYPES[name])
+        record_type = RECORD_TYPES[name]
+        problems += replaced_by_none(connection, record_type, since, until)
+        problems += wrong_of_loads(connection, record_type, *((since, until) if said == there else ()))
     return problems
 
 

@@ -184,11 +184,11 @@ def _numbered(batch: pa.RecordBatch, of: OpenLoad) -> pa.RecordBatch:
         raise ValueError(f"a load holds {tables.ROWS_PER_LOAD} rows at most, not {batch.num_rows}: append smaller batches")
     first = (of.id << tables.ROWS_PER_LOAD_BITS) + of.first_row
     ids = pa.array(np.arange(first, first + batch.num_rows, dtype=np.int64))
-    columns = [_as_stored(column) for column in batch.columns]
+    columns = [as_stored(column) for column in batch.columns]
     return pa.RecordBatch.from_arrays([ids, *columns], ["id", *batch.schema.names])
 
 
-def _as_stored(column: pa.Array[Any]) -> pa.Array[Any]:
+def as_stored(column: pa.Array[Any]) -> pa.Array[Any]:
     """Instants as Unix seconds; NUL in a text, which PostgreSQL cannot hold, as `\\x00`; what is no finite number, as null.
 
     MariaDB cannot hold that; it is no measurement, and would spoil every sum it enters.
