@@ -195,7 +195,7 @@ class Session:
         try:
             if self._login.tls is None:
                 socket.create_connection(self._address, self._login.timeout_s).close()
-                return f"{told}. Is this its port for STOMP, and not the one for TLS ([publish.options.tls])?", False
+                return f"{told}. Is this its port for STOMP, and not the one for TLS (options.tls)?", False
             greet(self._address, self._login.tls, self._login.timeout_s)
         except TimeoutError:
             return told, False
