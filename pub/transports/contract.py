@@ -66,8 +66,8 @@ class Transport(Protocol):
     def send(self, messages: Iterable[Message]) -> Iterator[Receipt | Refusal]:
         """Hands the messages over in their order, each durably; sending the same message again is harmless.
 
-        Messages are asked for as they are sent, a few ahead of the receipts, and outcomes told as they come, in whatever order.
-        No wait is without a deadline.
+        Messages are asked for as they are sent, a few ahead of the receipts. Receipts are told in the order of the messages: one
+        without an outcome is sent again, and must not come after a later version of its records. No wait is without a deadline.
 
         Raises: PublishError when nothing goes any more; messages without an outcome count as not sent.
         """

@@ -1,10 +1,11 @@
 """Sending ahead of the receipts, and what becomes of messages when a connection ends under them.
 
-So many messages as the window holds are sent before the first of them has its receipt. Whatever ends a connection (an error, a
-loss, a deadline), all messages without a receipt are sent again over a new one, in their order: each alone this time, as one of
-them may be what the receiver did not take. What fails alone three times is set aside, and is refused as soon as another message has
-got its receipt after it; if none does, it is the receiver that is in trouble, and nothing is refused. A receiver that says of a
-message by its name that it will not take it is believed at once.
+So many messages as the window holds are sent before the first of them has its receipt. Receipts are told in the order of the
+messages, whatever order they come in. Whatever ends a connection (an error, a loss, a deadline), all messages from the first without
+a receipt on are sent again over a new one, in their order, also those that have theirs: a correction must not come before the record
+it takes the place of. Each is sent alone this time, as one of them may be what the receiver did not take. What fails alone three times
+is set aside, and is refused as soon as another message has got its receipt after it; if none does, it is the receiver that is in
+trouble, and nothing is refused. A receiver that says of a message by its name that it will not take it is believed at once.
 
 What ended for good (a login that is not accepted, say), or has ended again and again for `patience_s` without a receipt, is a
 PublishError.
@@ -105,6 +106,7 @@ class Pipeline:
         self._hindrance: PublishError | None = None
         self._waiting: deque[Message] = deque()
         self._flying: dict[str, Message] = {}
+        self._answers: dict[str, Taken | Refused] = {}
         self._suspects: set[int] = set()
         self._strikes: Counter[int] = Counter()
         self._aside: list[Refusal] = []
@@ -160,26 +162,33 @@ class Pipeline:
         link = self._link
         assert link is not None
         answer = link.answer()
-        message = self._flying.pop(answer.name, None)
-        if message is None:
+        if answer.name not in self._flying or answer.name in self._answers:
             log.warning("receiver=%s gave a receipt for %s, which is no message that waits for one", link.receiver, answer.name)
             return []
-        self._suspects.discard(message.id)
+        self._answers[answer.name] = answer
         self._failing_since, self._ends = None, 0
-        if isinstance(answer, Refused):
-            return [Refusal(message.id, answer.reason)]
-        settled: list[Receipt | Refusal] = [Receipt(message.id, answer.receipt), *self._aside]
-        self._aside = []
+        settled = list(self._in_order())
+        if any(isinstance(one, Receipt) for one in settled):
+            settled += self._aside
+            self._aside = []
         return settled
 
+    def _in_order(self) -> Iterator[Receipt | Refusal]:
+        """The answers before which none is missing."""
+        while self._flying and (answer := self._answers.pop(next(iter(self._flying)), None)):
+            message = self._flying.pop(answer.name)
+            self._suspects.discard(message.id)
+            yield Receipt(message.id, answer.receipt) if isinstance(answer, Taken) else Refusal(message.id, answer.reason)
+
     def _recover(self, end: Ended) -> None:
-        """Everything without a receipt waits again.  Raises: PublishError if there is no use in it."""
+        """All from the first without a receipt on waits again.  Raises: PublishError if there is no use in it."""
         self._links.drop(is_answer=end.is_answer)
         self._link = None
         self._failing_since = self._failing_since or time.monotonic()
         self._ends += 1
         unsettled = list(self._flying.values())
         self._flying.clear()
+        self._answers.clear()
         self._waiting.extendleft(reversed(unsettled))
         log.warning("%s; messages without a receipt: %d", end.why, len(unsettled))
         if not end.is_outage:

@@ -20,16 +20,20 @@ WINDOW = 4
 class Receiver:
     """Takes messages but those in `poison`; breaks off before and after it has taken one, as the random numbers will have it.
 
-    Of those in `declined` it says that it will not take them.
+    Of those in `declined` it says that it will not take them. `swaps`: how often a receipt comes before an earlier one, as RabbitMQ
+    gives them for messages of different sizes.
     """
 
     receiver = "receiver"
 
-    def __init__(self, seed: int, poison: set[int], breaks: float, declined: frozenset[int] = frozenset()) -> None:
+    def __init__(
+        self, seed: int, poison: set[int], breaks: float, declined: frozenset[int] = frozenset(), swaps: float = 0.0
+    ) -> None:
         self._random = random.Random(seed)
         self._poison = poison
         self._declined = declined
         self._breaks = breaks
+        self._swaps = swaps
         self.taken: list[int] = []
         self._receipts: list[Taken | Refused] = []
         self._poisoned = False
@@ -58,7 +62,7 @@ class Receiver:
 
     def answer(self) -> Taken | Refused:
         if self._receipts and self._random.random() >= self._breaks:
-            return self._receipts.pop(0)
+            return self._receipts.pop(-1 if self._random.random() < self._swaps else 0)
         if self._receipts or not self.stands:
             raise Ended("the connection was closed")
         raise Ended("ERROR", is_answer=True)
@@ -79,12 +83,13 @@ def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     st.sets(st.integers(1, 25), max_size=6),
     st.sampled_from([0.0, 0.02, 0.15]),
     st.frozensets(st.integers(1, 25), max_size=4),
+    st.sampled_from([0.0, 0.3]),
 )
 def test_every_message_is_taken_or_refused_or_waits(
-    seed: int, count: int, poison: set[int], breaks: float, declined: frozenset[int]
+    seed: int, count: int, poison: set[int], breaks: float, declined: frozenset[int], swaps: float
 ) -> None:
     declined -= poison
-    receiver = Receiver(seed, poison, breaks, declined)
+    receiver = Receiver(seed, poison, breaks, declined, swaps)
     receipts: list[int] = []
     refusals: list[int] = []
     is_through = True
@@ -96,9 +101,13 @@ def test_every_message_is_taken_or_refused_or_waits(
     assert set(receipts) <= set(receiver.taken)
     assert len(set(receipts + refusals)) == len(receipts + refusals)
     assert receiver.most_ahead <= WINDOW
+    assert receipts == sorted(receipts)
+    last = {number: at for at, number in enumerate(receiver.taken)}
+    assert sorted(receipts, key=last.__getitem__) == receipts, "a record's versions have changed places"
+    unsettled = set(range(1, count + 1)) - {*receipts, *refusals}
+    assert max(receipts, default=0) < min(unsettled, default=count + 1), "what is sent again would come after a later version"
     if breaks == 0.0:
         assert set(refusals) <= poison | declined
-        assert receipts == sorted(receipts)
     if is_through:
         assert set(receipts + refusals) == set(range(1, count + 1))
     if breaks == 0.0 and count and count not in poison | declined and len(poison) < WINDOW:
@@ -134,9 +143,10 @@ def test_what_hinders_the_source_is_told_once_the_others_are_settled() -> None:
     assert [outcome.message_id for outcome in outcomes] == [1, 2, 3]
 
 
-def test_the_order_of_those_that_are_sent_again() -> None:
+@pytest.mark.parametrize("swaps", [0.0, 0.5])
+def test_the_order_of_those_that_are_sent_again(swaps: float) -> None:
     """A record's versions: the later one must come last."""
-    receiver = Receiver(5, set(), 0.1)
+    receiver = Receiver(5, set(), 0.1, swaps=swaps)
     list(Pipeline(receiver, messages(30), WINDOW, 60).outcomes())
     last = {number: at for at, number in enumerate(receiver.taken)}
     assert sorted(last, key=last.__getitem__) == list(range(1, 31))

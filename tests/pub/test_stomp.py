@@ -173,6 +173,17 @@ class TestFaults:
             assert proxy.cuts == number + 1
             assert_each_arrived(broker, queue, some)
 
+    def test_what_comes_last_is_the_last_message(self, rabbitmq: Broker, options: dict[str, Any], queue: str) -> None:
+        """RabbitMQ gives receipts of small messages before those of large ones: what goes again does not go after a later one."""
+        moments = random.Random(9)
+        some = [Message(n, NOW, b"x" * (60_000 if n % 7 == 1 else 300)) for n in range(1, 101)]
+        with proxy_to(rabbitmq.port) as proxy:
+            for _ in range(FAULTS):
+                proxy.cut_before = moments.randrange(2, 50)
+                assert receipted(sent(stomp_to(options, proxy.port, window=100), some)) == [one.id for one in some]
+                last = {one.empa_id: place for place, one in enumerate(drained(rabbitmq, queue))}
+                assert sorted(last, key=last.__getitem__) == [one.name for one in some]
+
     def test_killed_and_started_again(self, broker: Broker, options: dict[str, Any], queue: str) -> None:
         """What it gave receipts for is on its disk; the rest is sent again."""
         some = messages(60)
