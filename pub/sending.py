@@ -78,10 +78,11 @@ def build_and_send(
             for queue in queues:
                 queue.put(False)
     told = {way.name: error for way, sender in zip(ways, senders, strict=True) if (error := _failure(sender))}
-    if len(told) > 1:
-        raise PublishError("; ".join(f"destination {name}: {error.message}" for name, error in told.items()))
     for error in told.values():
-        raise error
+        if len(ways) == 1:
+            raise error
+        kind = type(error) if len(told) == 1 else PublishError
+        raise kind("; ".join(f"destination {name}: {one.message}" for name, one in told.items())) from error
 
 
 def _failure(sender: Future[list[Refusal]]) -> BatchacctError | None:

@@ -11,7 +11,7 @@ from sqlalchemy import select, update
 
 from batchacct.archive.closing import why_held
 from batchacct.archive.months import month_of
-from batchacct.errors import ConfigError, PublishError
+from batchacct.errors import ConfigError, IncompleteError, PublishError
 from batchacct.ledger.books import DestinationBooks
 from batchacct.ledger.outgoing import read_outgoing
 from batchacct.ledger.stories import JobId, why
@@ -109,6 +109,18 @@ def test_one_that_fails_does_not_hold_up_the_others(made: Made) -> None:
     some.boxes["a"].fails_at = some.boxes["c"].fails_at = None
     some.publish()
     assert [some.count(n) for n in "abc"] == [1, 1, 1]
+
+
+def test_the_one_of_several_that_fails_is_named(made: Made) -> None:
+    some = made({"name": "a"}, {"name": "b"})
+    some.site.jobs(a_job(1, **LOCAL))
+    some.boxes["a"].fails_at = 0
+    with pytest.raises(PublishError, match=r"^destination a: the broker is away$"):
+        some.publish()
+    some.boxes["a"].fails_at = None
+    some.boxes["a"].refuses = {1}
+    with pytest.raises(IncompleteError, match=r"^destination a: of the messages 1 will not be taken"):
+        some.publish()
 
 
 def test_a_broken_plug_in_is_told_after_the_others_have_theirs(made: Made) -> None:
