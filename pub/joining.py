@@ -39,6 +39,7 @@ from sqlalchemy import (
 
 from batchacct.archive.recalling import recall_for_join
 from batchacct.config import Config
+from batchacct.crashpoints import crash_point
 from batchacct.model import IDENTITY
 from batchacct.parsing import registry
 from batchacct.store import sent
@@ -117,6 +118,7 @@ class Joiner:
                     add_later_runs(connection)
                     counts = self._decide(connection)
                 mark(connection, load.c.id.in_(loads), joined_at=self.now)
+                crash_point("join.before-commit")
                 return counts
         return None
 

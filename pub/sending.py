@@ -186,6 +186,7 @@ def _leaving(store: Store, envelope: Envelope | None, rows: Sequence[Found]) -> 
             for number, sealed in new.items():
                 kept = {"sealed": sealed, "sealed_by": envelope.label}
                 connection.execute(update(message).where(message.c.id == number).values(kept))
+        crash_point("send.sealed")
     return leaving, hindrance
 
 
