@@ -20,9 +20,11 @@ FUZZ ?= 1000000
 HISTORIES ?= 2000
 KILLS ?= 500
 FARMS ?= 30
+PUBLISHER_KILLS ?= 300
+FAULTS ?= 10
 PYTEST = $(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder --durations=25 --durations-min=5
 
-.PHONY: help demo test check lint types docs-fresh second-zone bench soak growth fuzz crash docs clean
+.PHONY: help demo test check lint types docs-fresh second-zone bench soak growth fuzz crash faults docs clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -61,6 +63,10 @@ fuzz: $(VENV)/ready-test ## The long fuzz run: FUZZ= damaged excerpts (a million
 crash: $(VENV)/ready-test ## HISTORIES= random histories of logs on each database, KILLS= kills under load; the better part of an hour
 	BATCHACCT_HISTORIES=$(HISTORIES) BATCHACCT_KILLS=$(KILLS) BATCHACCT_FARMS=$(FARMS) $(PYTEST) \
 		tests/following/test_histories.py tests/crash tests/archive/test_kill.py tests/archive/test_invisible.py
+
+faults: $(VENV)/ready-test ## The table of faults: PUBLISHER_KILLS= (300) over databases and transports, FAULTS= (10) of each kind; 20 minutes
+	BATCHACCT_KILLS=$(PUBLISHER_KILLS) BATCHACCT_FAULTS=$(FAULTS) $(PYTEST) \
+		tests/faults/test_publisher_killed.py tests/faults/test_brokers.py tests/pub/test_stomp.py
 
 docs: $(VENV)/ready-test ## Write the generated pages of docs/reference anew
 	$(BIN)/python -m docs.generate

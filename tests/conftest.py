@@ -16,6 +16,7 @@ pytest_plugins = [
     "tests.fix_counts",
     "tests.fix_oracle",
     "tests.faults.fix_farm",
+    "tests.faults.fix_publisher",
     "tests.pub.fix_site",
     "tests.services.fix_brokers",
     "tests.services.fix_slurm",

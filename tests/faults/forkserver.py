@@ -27,6 +27,7 @@ IMPORTED = (
     "batchacct.cli.collecting", "batchacct.cli.telling", "batchacct.cli.main", "batchacct.collector",
     "batchacct.archive.purging", "batchacct.archive.whole_months",
     "batchacct.completing", "batchacct.store.schema", "loccol.acct", "loccol.lsf", "cecol.blah", "cecol.whisk",
+    "pub.command", "pub.formats.apel", "pub.transports.ssm_directory", "pub.transports.stomp", "pub.smime",
 )  # fmt: skip
 _PR_SET_PDEATHSIG = 1
 

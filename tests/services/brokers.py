@@ -82,6 +82,8 @@ class ActiveMq(Broker):
 
     name = "activemq"
     anonymous_may_connect = False
+    journal = ""
+    limits = ""
 
     @staticmethod
     def check_installed() -> None:
@@ -104,7 +106,8 @@ class ActiveMq(Broker):
   xsi:schemaLocation="http://www.springframework.org/schema/beans http://www.springframework.org/schema/beans/spring-beans.xsd
   http://activemq.apache.org/schema/core http://activemq.apache.org/schema/core/activemq-core.xsd">
  <broker xmlns="http://activemq.apache.org/schema/core" brokerName="test" dataDirectory="{self.folder}/data" useJmx="false">
-  <persistenceAdapter><kahaDB directory="{self.folder}/data/kahadb"/></persistenceAdapter>
+  <persistenceAdapter><kahaDB directory="{self.folder}/data/kahadb" {self.journal}/></persistenceAdapter>
+  {self.limits}
   <plugins>
    <simpleAuthenticationPlugin anonymousAccessAllowed="{str(self.anonymous_may_connect).lower()}">
     <users><authenticationUser username="{USER}" password="{PASSCODE}" groups="users"/></users>
@@ -126,6 +129,14 @@ class ActiveMq(Broker):
             "java", "-Xmx1g", f"-Djava.io.tmpdir={self.folder}", *(f"-Dactivemq.{name}={path}" for name, path in places.items()),
             "-cp", jars, "org.apache.activemq.console.Main", "start", f"xbean:file:{self.folder}/conf/activemq.xml",
         ]  # fmt: skip
+
+
+class SmallActiveMq(ActiveMq):
+    """ActiveMQ with a disk that is soon full: it reads nothing more from who sends, until messages were taken away."""
+
+    name = "small-activemq"
+    journal = 'journalMaxFileLength="100kb" cleanupInterval="500" checkpointInterval="250"'
+    limits = "<systemUsage><systemUsage><storeUsage><storeUsage limit='1500 kb'/></storeUsage></systemUsage></systemUsage>"
 
 
 class RabbitMq(Broker):
@@ -167,6 +178,19 @@ disk_free_limit.absolute = 50MB
 
     def _command(self) -> Sequence[object]:
         return [_RABBITMQ]
+
+    def control(self, *words: str) -> None:
+        """What its operator types."""
+        environment = {"PATH": os.environ["PATH"], **self._environment()}
+        done = subprocess.run(
+            [_RABBITMQ.with_name("rabbitmqctl"), "-n", self._node, *words],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            raise RuntimeError(f"rabbitmqctl {' '.join(words)}: {done.stderr or done.stdout}")
 
     def begin(self) -> None:
         if self._epmd is None:

@@ -1,7 +1,11 @@
-"""A consumer that counts: takes all that a queue holds, up to a mark that it sends there itself."""
+"""A consumer that counts: takes all that a queue holds, up to a mark that it sends there itself.
+
+The mark goes over a connection of its own: a broker that is full reads nothing more from one over which it is sent something.
+"""
 
 from __future__ import annotations
 
+import threading
 import uuid
 from collections import defaultdict
 from dataclasses import dataclass
@@ -27,6 +31,10 @@ class Delivered:
 class _Listener(stomp.ConnectionListener):  # type: ignore[misc]
     def __init__(self) -> None:
         self.delivered: SimpleQueue[Delivered] = SimpleQueue()
+        self.subscribed = threading.Event()
+
+    def on_receipt(self, frame: Any) -> None:
+        self.subscribed.set()
 
     def on_message(self, frame: Any) -> None:
         body = frame.body if isinstance(frame.body, bytes) else frame.body.encode()
@@ -36,12 +44,11 @@ class _Listener(stomp.ConnectionListener):  # type: ignore[misc]
 def drained(broker: Broker, queue: str) -> list[Delivered]:
     """All messages of the queue, in order, which is empty afterwards."""
     listener = _Listener()
-    connection = stomp.Connection12([("127.0.0.1", broker.port)], try_loopback_connect=False, vhost="/", auto_decode=False)
-    connection.set_listener("consumer", listener)
-    connection.connect(USER, PASSCODE, wait=True)
+    connection, marking = _connected(broker, listener), _connected(broker, stomp.ConnectionListener())
     mark = uuid.uuid4().hex
-    connection.subscribe(queue, id="1", ack="auto")
-    connection.send(queue, b"mark", headers={"empa-id": mark, "persistent": "true"})
+    connection.subscribe(queue, id="1", ack="auto", headers={"receipt": "subscribed"})
+    assert listener.subscribed.wait(PATIENCE_S)
+    marking.send(queue, b"mark", headers={"empa-id": mark, "persistent": "true"})
     found: list[Delivered] = []
     try:
         while (one := listener.delivered.get(timeout=PATIENCE_S)).empa_id != mark:
@@ -49,8 +56,16 @@ def drained(broker: Broker, queue: str) -> list[Delivered]:
     except Empty:
         raise AssertionError(f"the mark did not come back; before it came {len(found)} messages") from None
     finally:
+        marking.disconnect()
         connection.disconnect()
     return found
+
+
+def _connected(broker: Broker, listener: stomp.ConnectionListener) -> stomp.Connection12:
+    connection = stomp.Connection12([("127.0.0.1", broker.port)], try_loopback_connect=False, vhost="/", auto_decode=False)
+    connection.set_listener("consumer", listener)
+    connection.connect(USER, PASSCODE, wait=True)
+    return connection
 
 
 def contents(delivered: list[Delivered]) -> dict[str, set[bytes]]:
