@@ -137,7 +137,7 @@ def test_slow(new_publisher: NewPublisher, line: Line, settled: Settled) -> None
 def test_silent(new_publisher: NewPublisher, line: Line, settled: Settled) -> None:
     """It does not answer, or takes nothing more. The run ends by its deadline, and the next one sends what has no receipt."""
     publisher, proxy, receiver = new_publisher(), line.proxy, line.receiver
-    publisher.configure(publisher.to_queue(line.queue, proxy.port, timeout=1, retry_for=0, heart_beat=0))
+    publisher.configure(publisher.to_queue(line.queue, proxy.port, timeout=3, retry_for=0, heart_beat=0))
     for says_nothing in itertools.islice(itertools.cycle([True, False]), FAULTS):
         publisher.go_on(40)
         wanted = proxy.receipts + 2
