@@ -81,7 +81,7 @@ def build_and_send(
     for error in told.values():
         if len(ways) == 1:
             raise error
-        kind = type(error) if len(told) == 1 else PublishError
+        kind = type(error) if len({type(one) for one in told.values()}) == 1 else PublishError
         raise kind("; ".join(f"destination {name}: {one.message}" for name, one in told.items())) from error
 
 
