@@ -1,11 +1,12 @@
 """Sending ahead of the receipts, and what becomes of messages when a connection ends under them.
 
 So many messages as the window holds are sent before the first of them has its receipt. Receipts are told in the order of the
-messages, whatever order they come in. Whatever ends a connection (an error, a loss, a deadline), all messages from the first without
-a receipt on are sent again over a new one, in their order, also those that have theirs: a correction must not come before the record
-it takes the place of. Each is sent alone this time, as one of them may be what the receiver did not take. What fails alone three times
-is set aside, and is refused as soon as another message has got its receipt after it; if none does, it is the receiver that is in
-trouble, and nothing is refused. A receiver that says of a message by its name that it will not take it is believed at once.
+messages, whatever order they come in. Whatever ends a connection (an error, a loss, a deadline), all messages from the first
+without a receipt on are sent again over a new one, in their order, also those that have theirs: a correction must not come before
+the record it takes the place of. Each is sent alone this time, as one of them may be what the receiver did not take. What fails
+alone three times is set aside, and is refused as soon as another message has got its receipt after it; if none does, it is the
+receiver that is in trouble, and nothing is refused. A receiver that says of a message by its name that it will not take it is
+believed at once.
 
 What ended for good (a login that is not accepted, say), or has ended again and again for `patience_s` without a receipt, is a
 PublishError.

@@ -78,15 +78,15 @@ def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @given(
-    st.integers(0, 2**32),
-    st.integers(0, 25),
-    st.sets(st.integers(1, 25), max_size=6),
-    st.sampled_from([0.0, 0.02, 0.15]),
-    st.frozensets(st.integers(1, 25), max_size=4),
-    st.sampled_from([0.0, 0.3]),
+    seed=st.integers(0, 2**32),
+    count=st.integers(0, 25),
+    poison=st.sets(st.integers(1, 25), max_size=6),
+    breaks=st.sampled_from([0.0, 0.02, 0.15]),
+    declined=st.frozensets(st.integers(1, 25), max_size=4),
+    swaps=st.sampled_from([0.0, 0.3]),
 )
 def test_every_message_is_taken_or_refused_or_waits(
-    seed: int, count: int, poison: set[int], breaks: float, declined: frozenset[int], swaps: float
+    seed: int, count: int, poison: set[int], breaks: float, *, declined: frozenset[int], swaps: float
 ) -> None:
     declined -= poison
     receiver = Receiver(seed, poison, breaks, declined, swaps)
