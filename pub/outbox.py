@@ -42,7 +42,7 @@ from batchacct.store import sent
 from batchacct.store.dialects import Dialect
 from batchacct.store.payload import digest_of, packed
 from batchacct.store.sent import GO_OUT, NOT_FOR_IT, NOT_THERE, REFUSED, UNCHANGED, Numbers, Place
-from batchacct.store.spans import of_rows
+from batchacct.store.spans import of_times
 from batchacct.store.tables import destination, kept_back, left_out, message, setting, usage, usage_history
 from pub.destinations import is_for
 from pub.formats.contract import Format
@@ -63,6 +63,9 @@ Reading = Callable[[], AbstractContextManager[Connection]]
 """A connection to read with, for a while."""
 
 NO_JOB = "its job record is archived: after `batchacct db recall`, `batchacct republish` sends it"
+
+_NEWEST = select(message.c.created_at).order_by(message.c.id.desc()).limit(1)
+"""A message is named by its time: where a clock was set back, none comes before an older one."""
 
 _NO_ROWS: Numbers = np.empty(0, np.int64)
 _SOUGHT = pa.schema([("step", INTEGER), ("job_id", INTEGER)])
@@ -167,7 +170,7 @@ class Outbox:
         rows = _that_go_out(select(usage).where(which)).subquery()
         schema = gathered_for(self.format.wants)
         with reading() as connection:
-            logged, recorded = (of_rows(connection, rows, rows.c[name]) for name in ("logged_at", "identity_at"))
+            logged, recorded = of_times(connection, rows, rows.c.logged_at, rows.c.identity_at)
             gathered = self.dialect.fetch(connection, gathering(rows, self.config, logged, recorded, self.format.wants), schema)
         steps, jobs = numbers(gathered, "step"), numbers(gathered, "job_id")
         order = np.lexsort((jobs, steps))
@@ -204,10 +207,11 @@ class Outbox:
             done.refused.update(reasons)
             steps, jobs, texts = steps[taken], jobs[taken], texts.drop_null()
         bunch = self.destination.bunch
+        created_at = max(self.now, connection.scalar(_NEWEST) or 0)
         for start in range(0, len(jobs), bunch):
             if not dry_run:
                 within = slice(start, start + bunch)
-                self._store_message(connection, steps[within], jobs[within], texts.slice(start, bunch))
+                self._store_message(connection, created_at, steps[within], jobs[within], texts.slice(start, bunch))
             done.messages += 1
         done.records += len(jobs)
         crash_point("build.before-commit")
@@ -229,7 +233,7 @@ class Outbox:
         if rows:
             connection.execute(insert(kept_back), rows)
 
-    def _store_message(self, connection: Connection, steps: Numbers, jobs: Numbers, texts: pa.Array[Any]) -> None:
+    def _store_message(self, connection: Connection, created_at: int, steps: Numbers, jobs: Numbers, texts: pa.Array[Any]) -> None:
         payload = self.format.message(texts)
         values = {
             "destination": self.name,
@@ -238,7 +242,7 @@ class Outbox:
             "jobs": sent.packed_rows(steps, jobs),
             "first_job": int(jobs.min()),
             "last_job": int(jobs.max()),
-            "created_at": self.now,
+            "created_at": created_at,
             "payload": packed(payload),
             "digest": digest_of(payload),
         }

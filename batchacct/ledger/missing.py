@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from sqlalchemy import ColumnElement, Connection, Table, and_, exists, func, or_, select, true
+from sqlalchemy import ColumnElement, Connection, Table, and_, case, exists, func, or_, select, true
 from sqlalchemy import false as never
 
 from batchacct.archive.holdings import archived
 from batchacct.archive.months import next_month
 from batchacct.ledger.outgoing import NAMED, named
 from batchacct.model import IDENTITY, JOB, PART, RecordType
-from batchacct.store.spans import IS_OF_IDENTITY, IS_OF_JOB, when_logged
+from batchacct.store.spans import ANYTIME, IS_OF_IDENTITY, IS_OF_JOB, Span, when_logged
 from batchacct.store.tables import (
     RECORD_TABLES,
     ROWS_PER_LOAD,
@@ -88,6 +88,7 @@ def replaced_by_none(connection: Connection, record_type: RecordType, since: int
     table = RECORD_TABLES[record_type.name]
     newer, at = table.alias("newer"), record_type.time_column
     same = and_(newer.c[at] == table.c[at], newer.c.record_key == table.c.record_key, newer.c.revision > table.c.revision)
+    same = and_(same, newer.c[at].between(since, until - 1))
     within = and_(table.c[at].between(since, until - 1), ~_in_archive(connection, record_type, table.c[at]))
     alone = select(table.c.id).where(within, table.c.superseded_by.is_not(None), ~exists().where(same))
     numbers = connection.scalars(alone.order_by(table.c.id)).all()
@@ -108,10 +109,13 @@ def wrong_of_loads(
     said = load.c.merged if record_type is PART else load.c.recorded + load.c.completed
     of_type = load.c.record_type == record_type.name if record_type is not PART else load.c.merged > 0
     which = and_(of_type, _of_time(since, until), ~_reaches_archive(connection, record_type))
-    first, last = connection.execute(select(func.min(load.c.id), func.max(load.c.id)).where(which)).one()
+    untold = func.sum(case((load.c.first_row_at.is_(None), 1), else_=0))
+    ends = (func.min(load.c.id), func.max(load.c.id), func.min(load.c.first_row_at), func.max(load.c.last_row_at), untold)
+    first, last, begin, end, without = connection.execute(select(*ends).where(which)).one()
     if first is not None:
         ids = table.c.id.between(first << ROWS_PER_LOAD_BITS, ((last + 1) << ROWS_PER_LOAD_BITS) - 1)
-        counts = select(number.label("load_id"), func.count().label("there")).where(ids).group_by(number).subquery()
+        their = and_(ids, (ANYTIME if without else Span(begin, end)).has(at))
+        counts = select(number.label("load_id"), func.count().label("there")).where(their).group_by(number).subquery()
         there = func.coalesce(counts.c.there, 0)
         columns = (load.c.id, load.c.source, load.c.path, load.c.start_offset, load.c.end_offset)
         query = select(*columns, said.label("said"), there.label("there")).where(which, said != there).order_by(load.c.id)

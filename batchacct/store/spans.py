@@ -59,6 +59,14 @@ def of_rows(connection: Connection, rows: FromClause, at: ColumnElement[Any], wh
     return NEVER if first is None else Span(first, last)
 
 
+def of_times(connection: Connection, rows: FromClause, *times: ColumnElement[Any]) -> list[Span]:
+    """For each of several times of some rows, from the first to the last; the rows are read once."""
+    if not has_partitions(connection):
+        return [ANYTIME] * len(times)
+    ends = connection.execute(select(*(end(at) for at in times for end in (func.min, func.max))).select_from(rows)).one()
+    return [NEVER if first is None else Span(first, last) for first, last in zip(ends[::2], ends[1::2], strict=True)]
+
+
 def of_loads(connection: Connection, numbers: Iterable[int]) -> dict[int, Span]:
     """For each of some loads between which times its rows are; what a collector of an older version has stored does not tell."""
     numbers = list(numbers)

@@ -174,6 +174,15 @@ class TestMessages:
         assert sizes(site) == [2]
         site.assert_sound()
 
+    def test_a_clock_that_is_set_back_does_not_change_the_order(self, site: Site) -> None:
+        """A sender takes messages by their names, which begin with the time."""
+        site.jobs(a_job(1, **LOCAL))
+        site.publish(T0 + 10 * DAY)
+        site.jobs(a_job(2, **LOCAL))
+        site.publish(T0 + 10 * DAY - 7200)
+        first, second = (taken.name for taken in site.postbox.taken)
+        assert first < second
+
     def test_only_refused_records_make_no_message(self, site: Site) -> None:
         site.jobs(a_job("x" * 300, **LOCAL))
         site.publish()
