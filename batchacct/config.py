@@ -50,7 +50,7 @@ def _seconds(value: object) -> object:
 def _known_zone(name: str) -> str:
     try:
         zoneinfo.ZoneInfo(name)
-    except (zoneinfo.ZoneInfoNotFoundError, ValueError) as error:
+    except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError) as error:
         raise ValueError("no such time zone; names are those of the IANA database, such as Europe/Zurich") from error
     return name
 
@@ -285,7 +285,7 @@ class Config(Section):
         used |= {b.cluster for b in self.benchmark if b.cluster != "*"}
         if missing := used - known:
             raise ValueError(f"[[cluster]] is missing for {', '.join(sorted(missing))}")
-        scopes = [(b.cluster, tuple(sorted(b.hosts)), b.valid_from) for b in self.benchmark]
+        scopes = [(b.cluster, tuple(sorted(set(b.hosts))), b.valid_from) for b in self.benchmark]
         if twice_valid := next((b for b, scope in zip(self.benchmark, scopes, strict=True) if scopes.count(scope) > 1), None):
             raise ValueError(
                 f"two [[benchmark]] of cluster {twice_valid.cluster} for the same hosts begin on {twice_valid.valid_from}: "

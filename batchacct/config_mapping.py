@@ -15,6 +15,9 @@ BENCHMARKS = ("HEPscore23", "HEPSPEC", "Si2k")
 LOCAL = "local-"
 """Local VOs are published under a name of their own, so that a portal can tell them from the grid's (2012, EGI)."""
 
+VO_NAME = r"^[!-:<-~]+$"
+"""ASCII without blanks, as receivers keep it, and without ; which stands between FQANs."""
+
 BenchmarkType = Literal["HEPscore23", "HEPSPEC", "Si2k"]
 
 
@@ -50,7 +53,7 @@ class Benchmark(Section):
 class VoRule(Section):
     """A job that matches every pattern given here belongs to `vo`; the first rule that matches decides."""
 
-    vo: str = key("VO", sample="atlas")
+    vo: str = key("VO", sample="atlas", pattern=VO_NAME)
     group: str | None = key("local group (with * and ?)", None, sample="x_ATLAS")
     user: str | None = key("local account (with * and ?)", None)
     project: str | None = key("project, or account that is charged (with * and ?)", None)
@@ -80,7 +83,7 @@ class TokenIssuer(Section):
 
     issuer: str = key("issuer of the token; a final / makes no difference", sample="https://atlas-auth.cern.ch/", min_length=1)
     subject: str = key("subject (with * and ?), where an issuer serves several VOs or a subject stands for a role", "*")
-    vo: str = key("VO", sample="atlas", min_length=1)
+    vo: str = key("VO", sample="atlas", pattern=VO_NAME)
     fqan: str | None = key("FQAN that is published for it; default: /vo", None, pattern=r"^/[^;\s]+$")
 
 
@@ -95,6 +98,6 @@ class Vo(Section):
     """The VO of jobs whose identity tells none; published as `/local-<vo>`, so that they differ from the grid's."""
 
     file: File | None = key("a `vos` file: local group, blanks, VO; rules below come first", None)
-    default: str = key("VO of a local job that no rule matches", "nonlcg")
+    default: str = key("VO of a local job that no rule matches", "nonlcg", pattern=VO_NAME)
     rule: list[VoRule] = key("rules, in order", [])
     issuer: list[TokenIssuer] = key("VOs of token issuers, in order", [])

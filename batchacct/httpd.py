@@ -28,10 +28,13 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from batchacct.addresses import host_and_port
+from batchacct.config import Serve
+from batchacct.connection import secret_line
 from batchacct.errors import ConfigError
 
 log = logging.getLogger(__name__)
 
+SHORTEST_TOKEN = 16
 LONGEST_LINE = 65_536
 LONGEST_REST = 1 << 20
 """What a client sends beyond its request is read up to here, and thrown away."""
@@ -318,3 +321,24 @@ def load_certificate(context: ssl.SSLContext, certificate: Path, key: Path) -> N
             f"certificate {certificate} and key {key} cannot be used: {error}. Both are PEM, the key without a pass phrase, and "
             "belong together"
         ) from error
+
+
+def token_of(settings: Serve) -> bytes | None:
+    """What clients have to show; None: nothing.
+
+    Raises: ConfigError if it cannot be used, or if there is none and other hosts reach the address.
+    """
+    if settings.token_file is None:
+        if not is_loopback(settings.address):
+            raise ConfigError(
+                f"[serve] address {settings.address} is reached by other hosts, and records name people: write a token into a file "
+                "that only this user can read (`openssl rand -hex 32`), and name it as [serve] token_file"
+            )
+        return None
+    token = secret_line(settings.token_file, "token file")
+    if len(token) < SHORTEST_TOKEN or not token.isascii() or not token.isprintable() or " " in token:
+        raise ConfigError(
+            f"token file {settings.token_file}: its first line has to be a token of {SHORTEST_TOKEN} characters or more, ASCII "
+            "without blanks, such as `openssl rand -hex 32` writes"
+        )
+    return token.encode()

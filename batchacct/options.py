@@ -34,6 +34,21 @@ def opened_transport(config: Config, destination: Destination) -> object:
     section = getattr(kind, "options", None)
     if not (callable(kind) and isinstance(section, type) and issubclass(section, Section)):
         raise PluginError(f"transport {destination.transport!r} declares no options: it was written for another release")
+    _require_fitting(kind, destination)
     path = {"path": destination.path} if "path" in section.model_fields else {}
     where = f"destination {destination.name}: options" if config.destination else "publish.options"
     return cast("object", kind(checked(section, path | destination.options, where, config.file)))
+
+
+def _require_fitting(kind: object, destination: Destination) -> None:
+    """A transport may name the `formats` its receiver takes, of ours: what a site's own is like it does not know.
+
+    Raises: ConfigError for another format of ours.
+    """
+    takes = getattr(kind, "formats", None)
+    if takes is None or destination.format in takes or not registry.is_ours(registry.FORMATS, destination.format):
+        return
+    raise ConfigError(
+        f"destination {destination.name}: transport {destination.transport} takes no messages of format {destination.format!r}, "
+        f"all would be refused: set format to {' or '.join(takes)}"
+    )

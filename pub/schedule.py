@@ -30,6 +30,7 @@ from batchacct.clock import shown, unix_now
 from batchacct.config import Config, load_config
 from batchacct.cron import cron_trigger
 from batchacct.errors import BatchacctError, BusyError, IncompleteError, PublishError
+from batchacct.names_policy import Policy
 from batchacct.notify import Notifier
 from batchacct.options import opened_transport
 from batchacct.parsing import registry
@@ -40,6 +41,7 @@ from batchacct.store.tables import setting
 from pub.command import Done, Joined, publish_once
 from pub.outbox import Published
 from pub.transports.contract import Transport
+from pub.vo_map import vo_map
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +54,8 @@ BEGAN = "publish.began"
 TICK_S = 1.0
 END_S = 20.0
 """A run that has not ended so long after it was told to is left behind: nothing half done is committed."""
+AGAIN_S = 60
+"""A run that something else was in the way of (a republication, a dry run) is tried again after so long."""
 LATE_S = 60
 """A run that is later than this was missed."""
 STEP_S = 5
@@ -91,6 +95,8 @@ def publish_on_schedule(config: Config) -> None:
 
 def _check(config: Config) -> None:
     """Raises: ConfigError, PluginError for what every run would fail with. A destination that is broken stops only itself."""
+    Policy.of(config)
+    vo_map(config.vo)
     broken: list[BatchacctError] = []
     for one in config.destinations:
         try:
@@ -244,7 +250,7 @@ class Scheduled:
         try:
             if not self._store.ends.is_set():
                 with self._store.lock(TURN):
-                    self._publish_if_due()
+                    self._publish_or_put_off()
         except BusyError as error:
             log.info("left to another publisher: %s", error.message)
         except BatchacctError as error:
@@ -258,6 +264,15 @@ class Scheduled:
         finally:
             self._store.close()  # its connections would be idle until the next run
             self._idle.set()
+
+    def _publish_or_put_off(self) -> None:
+        """Publishes if a run is due; one that a dry run, say, is in the way of is not left to the next schedule."""
+        try:
+            self._publish_if_due()
+        except BusyError as error:
+            log.info("put off by %d s: %s", AGAIN_S, error.message)
+            at = dt.datetime.now(dt.UTC) + dt.timedelta(seconds=AGAIN_S)
+            self._scheduler.add_job(self._turn, "date", run_date=at, id="again", replace_existing=True)
 
     def _publish_if_due(self) -> None:
         now, last = wall_clock(), self._last_began()

@@ -95,7 +95,8 @@ def _failure(sender: Future[list[Refusal]]) -> BatchacctError | None:
         return None
     return IncompleteError(
         f"of the messages {len(refused)} will not be taken, first {refused[0].message_id}: {refused[0].reason}. They are kept, "
-        "and in `batchacct status`; once the reason is gone, `batchacct publish --once --retry-refused` tries them again"
+        "and in `batchacct status`; once the reason is gone, `batchacct publish --once --retry-refused` tries the same messages "
+        "again, and `batchacct republish` builds new ones"
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import itertools
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -15,9 +16,12 @@ A_FRIDAY = "2026-11-27T12:00:00+00:00"
 def times(text: str, zone: str = "UTC", after: str = A_FRIDAY, count: int = 3) -> list[str]:
     """The first times it comes, as the library asks for them."""
     trigger = cron_trigger(text, ZoneInfo(zone))
-    previous, now, found = None, dt.datetime.fromisoformat(after), []
+    previous: dt.datetime | None = None
+    now, found = dt.datetime.fromisoformat(after), []
     for _ in range(count):
-        previous = now = trigger.get_next_fire_time(previous, now)
+        following = trigger.get_next_fire_time(previous, now)
+        assert following is not None
+        previous = now = following
         found.append(now.isoformat())
     return found
 
@@ -108,3 +112,25 @@ def test_what_is_wrong_is_told(text: str, told: str) -> None:
     with pytest.raises(ValueError) as refused:
         cron_trigger(text, dt.UTC)
     assert told in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("zone", "text", "after", "expected"),
+    [
+        ("Europe/Berlin", "30 0 1 * *", "2026-03-01T00:30:01+01:00", "2026-04-01T00:30:00+02:00"),
+        ("Europe/Berlin", "0 0 * * mon", "2026-03-23T00:00:01+01:00", "2026-03-30T00:00:00+02:00"),
+        ("Europe/Berlin", "0 0 * * *", "2026-03-29T00:00:01+01:00", "2026-03-30T00:00:00+02:00"),
+        ("Europe/Berlin", "30 2 * * *", "2026-03-29T01:59:00+01:00", "2026-03-29T03:30:00+02:00"),
+        ("Europe/Berlin", "30 2 * * *", "2026-03-29T03:10:00+02:00", "2026-03-29T03:30:00+02:00"),
+        ("America/New_York", "0 0 1 * *", "2026-03-01T00:00:01-05:00", "2026-04-01T00:00:00-04:00"),
+    ],
+)
+def test_clocks_that_are_changed_lose_no_time(zone: str, text: str, after: str, expected: str) -> None:
+    """An hour that is left out moves what comes in it; the midnight after it, and the month, are not passed over."""
+    assert times(text, zone, after, count=1) == [expected]
+
+
+@pytest.mark.parametrize("zone", ["Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "Asia/Beirut", "Africa/Cairo"])
+def test_a_year_of_days_has_every_day(zone: str) -> None:
+    days = [dt.datetime.fromisoformat(time).date() for time in times("0 0 * * *", zone, "2026-01-01T12:00:00+00:00", count=400)]
+    assert [(later - day).days for day, later in itertools.pairwise(days)] == [1] * 399

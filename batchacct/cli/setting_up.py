@@ -17,6 +17,7 @@ from batchacct.config_sample import Found, sample
 from batchacct.connection import check_url, holds_password
 from batchacct.errors import BatchacctError, ConfigError, SchemaError
 from batchacct.feeding import feed
+from batchacct.httpd import server_context, token_of
 from batchacct.names_policy import Policy, change_ahead
 from batchacct.options import opened_transport
 from batchacct.parsing import registry
@@ -166,6 +167,9 @@ def _problems(config: Config) -> list[str]:
     if config.vo.file and not config.vo.file.is_file():
         problems.append(f"[vo] file {config.vo.file} does not exist")
     try_out(Policy.of, config)
+    try_out(token_of, config.serve)
+    if config.serve.certificate is not None:
+        try_out(server_context, config.serve.certificate, config.serve.certificate_key)
     try_out(_reach, config)
     if not config.benchmark:
         problems.append("no [[benchmark]]: every job would be excluded from publishing")

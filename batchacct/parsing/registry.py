@@ -29,6 +29,12 @@ def names(group: str) -> list[str]:
     return sorted({point.name for point in entry_points(group=group)})
 
 
+def is_ours(group: str, name: str) -> bool:
+    """Whether what is registered under `name` is of this program, and no plug-in."""
+    ours = ("batchacct.", "loccol.", "cecol.", "pub.")
+    return any(point.value.startswith(ours) for point in entry_points(group=group, name=name))
+
+
 def load(group: str, name: str) -> object:
     """The object registered under `name`.
 

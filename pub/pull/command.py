@@ -14,9 +14,9 @@ import click
 from batchacct.cli.common import config_option, config_path, open_store
 from batchacct.clock import unix_now
 from batchacct.config import Config, Serve, load_config
-from batchacct.connection import secret_line
-from batchacct.errors import BatchacctError, ConfigError
-from batchacct.httpd import Limits, Listener, is_loopback, load_certificate, server_context
+from batchacct.errors import BatchacctError
+from batchacct.httpd import Limits, Listener, is_loopback, load_certificate, server_context, token_of
+from batchacct.names_policy import Policy
 from batchacct.notify import Notifier
 from batchacct.scripts import start_logging
 from batchacct.signals import END, Signals
@@ -25,7 +25,6 @@ from pub.pull.endpoint import Endpoint
 
 log = logging.getLogger(__name__)
 
-SHORTEST_TOKEN = 16
 TICK_S = 60.0
 END_S = 5.0
 """Answers under way have so long when the service ends."""
@@ -73,6 +72,7 @@ class Service:
     def of(cls, store: Store, config: Config) -> Self:
         """Raises: ConfigError."""
         settings = config.serve
+        Policy.of(config)  # for what is wrong with the key of pseudonyms
         endpoint = Endpoint(store, config, token_of(settings), unix_now)
         context = None
         if settings.certificate is not None and settings.certificate_key is not None:
@@ -102,6 +102,7 @@ class Service:
                 log.warning(
                     "[serve] address, at_once, deadline, or whether there is a certificate has changed: that is for the next start"
                 )
+            Policy.of(config)
             token = token_of(self.settings.model_copy(update={"token_file": config.serve.token_file}))
             if self.context is not None and config.serve.certificate is not None and config.serve.certificate_key is not None:
                 load_certificate(self.context, config.serve.certificate, config.serve.certificate_key)
@@ -112,24 +113,3 @@ class Service:
 
     def close(self) -> None:
         self.listener.close(END_S)
-
-
-def token_of(settings: Serve) -> bytes | None:
-    """What clients have to show; None: nothing.
-
-    Raises: ConfigError if it cannot be used, or if there is none and other hosts reach the address.
-    """
-    if settings.token_file is None:
-        if not is_loopback(settings.address):
-            raise ConfigError(
-                f"[serve] address {settings.address} is reached by other hosts, and records name people: write a token into a file "
-                "that only this user can read (`openssl rand -hex 32`), and name it as [serve] token_file"
-            )
-        return None
-    token = secret_line(settings.token_file, "token file")
-    if len(token) < SHORTEST_TOKEN or not token.isascii() or not token.isprintable() or " " in token:
-        raise ConfigError(
-            f"token file {settings.token_file}: its first line has to be a token of {SHORTEST_TOKEN} characters or more, ASCII "
-            "without blanks, such as `openssl rand -hex 32` writes"
-        )
-    return token.encode()

@@ -5,9 +5,11 @@ Bodies are what a message of the format would be; what else there is to say stan
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import hmac
+import ipaddress
 import json
 import logging
 import time
@@ -228,6 +230,12 @@ def _require_this_host(headers: Mapping[str, str], address: str) -> None:
         return
     name, _, port = asked.rpartition(":")
     host = (name if port.isdigit() else asked).removeprefix("[").removesuffix("]").lower()
-    known = {"localhost", "::1", host_and_port(address)[0].lower()}
-    if host not in known and not host.startswith("127."):
+    if host not in {"localhost", host_and_port(address)[0].lower()} and not _is_loopback(host):
         raise RefusedError(HTTPStatus.FORBIDDEN, "ask by the name localhost or by its address: there is no token here")
+
+
+def _is_loopback(host: str) -> bool:
+    """Whether it is an address of this host's own; a name is none, however it begins (127.0.0.1.example.org)."""
+    with contextlib.suppress(ValueError):
+        return ipaddress.ip_address(host).is_loopback
+    return False

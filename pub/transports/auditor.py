@@ -45,6 +45,7 @@ class Auditor:
     """Adds the records of a message, and sees to it that those that are there already are the same."""
 
     options: ClassVar[type[Section]] = AuditorOptions
+    formats: ClassVar[tuple[str, ...]] = ("auditor",)
     envelope = None
 
     def __init__(self, options: AuditorOptions) -> None:

@@ -77,7 +77,10 @@ class Transport(Protocol):
 
 
 class TransportKind(Protocol):
-    """Anything registered under `batchacct.transports`: a class of transports, which is made with its options."""
+    """Anything registered under `batchacct.transports`: a class of transports, which is made with its options.
+
+    One that may be given messages of some formats alone names them in `formats`, a tuple; others have no such attribute.
+    """
 
     @property
     def options(self) -> type[Section]:

@@ -73,6 +73,7 @@ class Rus:
     """Inserts messages, and reads what became of their records."""
 
     options: ClassVar[type[Section]] = RusOptions
+    formats: ClassVar[tuple[str, ...]] = ("urwg-11",)
     envelope = None
 
     def __init__(self, options: RusOptions) -> None:

@@ -43,6 +43,7 @@ class Sgas:
     """Posts messages, and looks for each of their records in the answer."""
 
     options: ClassVar[type[Section]] = SgasOptions
+    formats: ClassVar[tuple[str, ...]] = ("ur-1.0", "car-1.2")
     envelope = None
 
     def __init__(self, options: SgasOptions) -> None:

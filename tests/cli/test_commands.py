@@ -178,6 +178,23 @@ def test_plain_files_and_a_message_that_is_refused(site: Site) -> None:
     assert site.status()["refused_messages"] == []
 
 
+@pytest.mark.parametrize(
+    ("keys", "told"),
+    [
+        ('transport = "sgas"\n[publish.options]\nurl = "https://sgas.example.org/ur"\n', "set format to ur-1.0 or car-1.2"),
+        ('[serve]\naddress = "0.0.0.0:9106"\n', "token"),
+        ('[serve]\ntoken_file = "/nonexistent"\n', "/nonexistent"),
+        ('[[vo.rule]]\nvo = ""\nqueue = "*"\n', "vo.rule[1].vo"),
+        ('[[vo.rule]]\nvo = "a b;/c"\nqueue = "*"\n', "vo.rule[1].vo"),
+    ],
+)
+def test_config_check_finds_what_would_fail_later(site: Site, keys: str, told: str) -> None:
+    site.write([lsf(1)], [blah(1)])
+    site.configure(more=keys)
+    done = site.run("config", "check")
+    assert (done.status, told in done.err) == (3, True), done
+
+
 def test_config_check_asks_the_database_and_makes_none(tmp_path: Path, site: Site) -> None:
     site.write([lsf(1)], [blah(1)])
     site.configure(database=f'url = "sqlite:///{tmp_path}/other.db"')

@@ -282,7 +282,7 @@ def test_two_hosts_and_a_cron_job_never_publish_at_the_same_time(scheduled: Site
     received = Counter((scheduled.folder / "received").read_text(encoding="ascii").split())
     assert sorted(received.values()) == [1] * 5 * rounds
     said = scheduled.said("a") + scheduled.said("b")
-    assert "left to another publisher" in said, "they did meet"
+    assert "left to another publisher" in said or "put off" in said, "they did meet"
     assert "ERROR" not in said
 
 

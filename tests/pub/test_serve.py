@@ -16,7 +16,7 @@ import pytest
 
 from batchacct.config import Config
 from batchacct.errors import ConfigError
-from pub.pull.command import token_of
+from batchacct.httpd import token_of
 from tests.cli.site import NOW, Site, blah, lsf
 from tests.pub.puller import Got, get, served
 from tests.pub.site import BASE
@@ -227,7 +227,8 @@ def test_settings_that_are_none(keys: dict[str, object], told: str) -> None:
 @pytest.mark.parametrize(
     ("host", "status"),
     [("127.0.0.1:1", 200), ("localhost", 200), ("LOCALHOST:9106", 200), ("[::1]:9106", 200), ("[::1]", 200), ("127.3.2.1", 200),
-     ("evil.example", 403), ("evil.example:80", 403), ("192.0.2.1:80", 403), ("", 403)],
+     ("evil.example", 403), ("evil.example:80", 403), ("192.0.2.1:80", 403), ("", 403), ("127.evil.example", 403),
+     ("127.0.0.1.evil.example:9106", 403)],
 )  # fmt: skip
 def test_without_a_token_this_host_has_to_be_asked_by_name(site: StoreSite, host: str, status: int) -> None:
     """A page from elsewhere, in a browser on this host, can make its own name lead here."""
