@@ -166,6 +166,8 @@ def _of_destinations(destinations: Sequence[DestinationBooks]) -> Iterator[Metri
     yield records
     unsent = {one.name: one.messages_unsent for one in destinations}
     yield _gauges("publish_unsent_messages", "Messages that are built and not handed over.", "destination", unsent)
+    refused = {one.name: one.messages_refused for one in destinations}
+    yield _gauges("publish_refused_messages", "Messages of those that the receiver will not take.", "destination", refused)
     last = {one.name: one.last_confirmed_at for one in destinations}
     what = "When a message was last handed over."
     yield _gauges("publish_last_success_timestamp_seconds", what, "destination", last)

@@ -89,7 +89,7 @@ def publish_once(
         joined, last_load = store.untangled(lambda: _begin(store, locks, config, joiner, clock()))
         if with_refused:
             with _writing(store, locks) as connection:
-                retry_refused_messages(connection, clock())
+                retry_refused_messages(connection, ways, clock())
         while (counts := store.untangled(lambda: _step(store, locks, joiner, last_load))) is not None:
             joined += counts
         build_and_send(store, ways, clock, require_lock=lambda: locks.require(LOCK))

@@ -26,7 +26,7 @@ from batchacct.store.payload import digest_of, packed, unpacked
 from batchacct.store.tables import message, usage
 from pub.again import send_again
 from pub.outbox import Batch, Outbox, Published
-from pub.transports.contract import Envelope, Message, Receipt, Refusal, Transport, unfit
+from pub.transports.contract import Message, Receipt, Refusal, Transport, unfit
 
 Found = Row[Any]
 
@@ -95,8 +95,8 @@ def _failure(sender: Future[list[Refusal]]) -> BatchacctError | None:
         return None
     return IncompleteError(
         f"of the messages {len(refused)} will not be taken, first {refused[0].message_id}: {refused[0].reason}. They are kept, "
-        "and in `batchacct status`; once the reason is gone, `batchacct publish --once --retry-refused` tries the same messages "
-        "again, and `batchacct republish` builds new ones"
+        "and in `batchacct status`; once the reason is gone, `batchacct publish --once --retry-refused` tries them again, built "
+        "anew where the format was changed, or bunch made smaller"
     )
 
 
@@ -148,7 +148,7 @@ def _is_waiting(name: str) -> ColumnElement[bool]:
 
 def _waiting(store: Store, way: Way) -> Iterator[Message]:
     """The messages that are to leave, in the order of their numbers.  Raises: PublishError at one that cannot leave."""
-    names = ("id", "created_at", "payload", "digest", "sealed", "sealed_by")
+    names = ("id", "created_at", "format", "payload", "digest", "sealed", "sealed_by")
     query: Select[Any] = select(*(message.c[name] for name in names))
     last = 0
     while True:
@@ -157,22 +157,23 @@ def _waiting(store: Store, way: Way) -> Iterator[Message]:
             rows = connection.execute(ahead).all()
         if not rows:
             return
-        leaving, hindrance = _leaving(store, way.transport.envelope, rows)
+        leaving, hindrance = _leaving(store, way, rows)
         yield from leaving
         if hindrance is not None:
             raise hindrance
         last = rows[-1].id
 
 
-def _leaving(store: Store, envelope: Envelope | None, rows: Sequence[Found]) -> tuple[list[Message], PublishError | None]:
+def _leaving(store: Store, way: Way, rows: Sequence[Found]) -> tuple[list[Message], PublishError | None]:
     """Messages as they leave, what is put into an envelope kept in the store, up to the first of which that cannot be done."""
+    envelope, expected = way.transport.envelope, way.outbox.format.name
     leaving: list[Message] = []
     new: dict[int, bytes] = {}
     hindrance = None
     for row in rows:
         try:
             is_kept = envelope is not None and row.sealed_by == envelope.label
-            payload = _as_built(row)
+            payload = _as_built(row, expected)
             if is_kept:
                 payload = _unpacked(row.id, row.sealed)
             if envelope is not None and not is_kept and unfit(payload) is None:
@@ -191,8 +192,13 @@ def _leaving(store: Store, envelope: Envelope | None, rows: Sequence[Found]) -> 
     return leaving, hindrance
 
 
-def _as_built(row: Found) -> bytes:
-    """The payload of a message.  Raises: PublishError if it is not what was built."""
+def _as_built(row: Found, expected: str) -> bytes:
+    """The payload of a message.  Raises: PublishError if it is not what was built, or of another format than is expected."""
+    if row.format != expected:
+        raise PublishError(
+            f"message {row.id} of the outbox was built as {row.format}, and its destination has format {expected} now: set the "
+            "format back until it has been sent, or give the destination another name, under which it gets everything anew"
+        )
     payload = _unpacked(row.id, row.payload)
     if row.digest is not None and digest_of(payload) != row.digest:
         raise PublishError(
@@ -226,15 +232,21 @@ def _settle(store: Store, outcomes: Sequence[Receipt | Refusal], now: int, done:
     done.confirmed += sum(isinstance(outcome, Receipt) for outcome in outcomes)
 
 
-def retry_refused_messages(connection: Connection, now: int) -> None:
-    """Messages that a receiver would not take are to leave again.
+def retry_refused_messages(connection: Connection, ways: Sequence[Way], now: int) -> None:
+    """Messages that a receiver would not take are to leave again, unchanged.
 
-    One of which a record has been corrected since would put the old one in the place of the new: it never leaves, and its other
-    records get into a new message.
+    But not one of which a record has been corrected since: the old one would take the place of the new. Nor one of another format
+    than its destination has now, or of more records than it is to have. Such a message never leaves, and what of it is to leave
+    still gets into new ones.
     """
+    outboxes = {way.name: way.outbox for way in ways}
     for one in sent.sent(connection, _IS_REFUSED):
+        outbox = outboxes.get(one.destination)
+        if outbox is None:
+            continue
         current = sent.current_of(connection, one)
-        if len(current) == len(one.jobs):
+        fits = one.format == outbox.format.name and one.records <= outbox.destination.bunch
+        if fits and len(current) == len(one.jobs):
             connection.execute(update(message).where(message.c.id == one.id).values(refused_at=None))
             continue
         connection.execute(update(message).where(message.c.id == one.id).values(withdrawn_at=now))

@@ -120,6 +120,7 @@ class DestinationBooks:
     in_ledger: int
     messages: int
     messages_unsent: int
+    messages_refused: int
     last_confirmed_at: int | None
     last_error: str | None
     retired_at: int | None
@@ -274,7 +275,7 @@ def _destinations(connection: Connection) -> list[DestinationBooks]:
 def _destination(connection: Connection, place: sent.Place, publishable: int) -> DestinationBooks:
     mine = message.c.destination == place.name
     behind = _count(connection, select(func.count()).where(sent.GOES_OUT, place.passed(usage)))
-    history = _count(connection, select(func.count()).where(place.passed(usage_history))) - place.missed
+    history = _count(connection, select(func.count()).select_from(usage_history)) - place.missed
     kept = kept_back.c.destination == place.name
     of_row = and_(usage.c.job_id == kept_back.c.job_id, usage.c.step == kept_back.c.step)
     keys = kept_back.c.kind, kept_back.c.reason
@@ -302,6 +303,7 @@ def _destination(connection: Connection, place: sent.Place, publishable: int) ->
         in_ledger=in_message + history - kept_before,
         messages=messages,
         messages_unsent=open_messages,
+        messages_refused=_count(connection, select(func.count()).where(mine, sent.IS_OPEN, message.c.refused_at.is_not(None))),
         last_confirmed_at=last_confirmed_at,
         last_error=connection.scalar(error),
         retired_at=place.retired_at,

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from sqlalchemy import ColumnElement, Connection, and_, case, exists, false, func, or_, select
+from sqlalchemy import ColumnElement, Connection, and_, case, exists, false, or_, select
 from zstandard import ZstdError
 
 from batchacct.archive.holdings import archived
@@ -86,18 +86,31 @@ def _stranded(connection: Connection, place: Place, since: int, until: int) -> l
     """Jobs of which a record was sent, and of which none under the same key (id and end time) goes out any more."""
     newer = job.alias("newer")
     same_run = and_(newer.c.logged_at == job.c.logged_at, newer.c.record_key == job.c.record_key)
-    same_key = and_(newer.c.end_at == job.c.end_at, newer.c.lrms_job_id == job.c.lrms_job_id)
-    of_newer = and_(usage.c.job_id == newer.c.id, sent.GOES_OUT)
+    same_site = newer.c.site.is_not_distinct_from(job.c.site)
+    same_key = and_(newer.c.end_at == job.c.end_at, newer.c.lrms_job_id == job.c.lrms_job_id, same_site)
+    of_newer = and_(usage.c.job_id == newer.c.id, sent.GOES_OUT, ~sent.is_kept(place.name, sent.NOT_FOR_IT))
     within, newer_within = (one.c.logged_at.between(since, until - 1) for one in (job, newer))
     stands = exists().where(same_run, same_key, of_newer, newer_within).correlate(job)
     of_period = and_(usage_history.c.logged_at.between(since, until - 1), place.passed(usage_history))
-    was_sent = and_(of_period, ~sent.is_kept(place.name, rows=usage_history))
+    maybe_sent = and_(of_period, ~sent.is_kept(place.name, rows=usage_history))
     of_job = and_(job.c.id == usage_history.c.job_id, job.c.logged_at == usage_history.c.logged_at)
-    newest = func.max(job.c.id).label("job_id")
-    query = select(newest).select_from(usage_history.join(job, of_job)).where(was_sent, within, ~stands)
-    return list(
-        connection.scalars(query.group_by(job.c.cluster, job.c.lrms_job_id, job.c.array_index, job.c.end_at).order_by(newest))
-    )
+    keys = job.c.site, job.c.cluster, job.c.lrms_job_id, job.c.array_index, job.c.end_at
+    query = select(usage_history.c.step, usage_history.c.job_id, *keys).select_from(usage_history.join(job, of_job))
+    found = connection.execute(query.where(maybe_sent, within, ~stands))
+    rows = [((step, job_id), tuple(of_key)) for step, job_id, *of_key in found]
+    if not rows:
+        return []
+    wanted = {row for row, _ in rows}
+    first, last = min(job_id for _, job_id in wanted), max(job_id for _, job_id in wanted)
+    overlapping = message.c.destination == place.name, message.c.first_job <= last, message.c.last_job >= first
+    left: set[tuple[int, int]] = set()
+    for one in sent.sent(connection, *overlapping, message.c.withdrawn_at.is_(None)):
+        left |= wanted.intersection(zip(one.steps.tolist(), one.jobs.tolist(), strict=True))
+    newest: dict[tuple[object, ...], int] = {}
+    for (step, job_id), of_key in rows:
+        if (step, job_id) in left:
+            newest[of_key] = max(job_id, newest.get(of_key, 0))
+    return sorted(newest.values())
 
 
 class _Rows(NamedTuple):
@@ -138,14 +151,17 @@ def _states(connection: Connection, place: Place, rows: _Rows, messages: dict[in
     first, last = int(jobs[0]), int(jobs[-1])
     times, confirmed, ever = np.zeros(len(jobs), np.int64), np.zeros(len(jobs), bool), np.zeros(len(jobs), bool)
     overlapping = message.c.destination == place.name, message.c.first_job <= last, message.c.last_job >= first
+    withdrawn = set(connection.scalars(select(message.c.id).where(*overlapping, message.c.withdrawn_at.is_not(None))))
     for one in sent.sent(connection, *overlapping):
+        if one.id not in messages:
+            messages[one.id] = list(_wrong_with(connection, one))
+        if one.id in withdrawn:
+            continue
         at = np.minimum(np.searchsorted(jobs, one.jobs), len(jobs) - 1)
         ever[at[jobs[at] == one.jobs]] = True
         at = at[(jobs[at] == one.jobs) & (steps[at] == one.steps)]
         np.add.at(times, at, 1)
         confirmed[at] |= one.confirmed_at is not None
-        if one.id not in messages:
-            messages[one.id] = list(_wrong_with(connection, one))
     yield NOT_TO_GO, ~goes_out & (times > 0)
     passed = goes_out & ((steps < place.step) | ((steps == place.step) & (jobs <= place.job_id)))
     kept = {kind: np.zeros(len(jobs), bool) for kind in sent.KINDS}

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import zstandard
-from sqlalchemy import ColumnElement, Connection, and_, exists, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, case, exists, insert, or_, select, update
 
 from batchacct.errors import StoreError
 from batchacct.store.tables import destination, kept_back, message, setting, usage
@@ -123,6 +123,7 @@ class Sent:
 
     id: int
     destination: str
+    format: str
     records: int
     confirmed_at: int | None
     refused_at: int | None
@@ -133,12 +134,13 @@ class Sent:
 def sent(connection: Connection, *which: ColumnElement[bool]) -> Iterator[Sent]:
     """Some messages, in the order of their numbers, read one after the other.  Raises: StoreError if one is damaged."""
     numbers: Sequence[int] = connection.scalars(select(message.c.id).where(*which).order_by(message.c.id)).all()
-    columns = (message.c.id, message.c.destination, message.c.records, message.c.confirmed_at, message.c.refused_at, message.c.jobs)
+    names = ("id", "destination", "format", "records", "confirmed_at", "refused_at", "jobs")
+    columns = [message.c[name] for name in names]
     for start in range(0, len(numbers), 100):
         some = select(*columns).where(message.c.id.in_(numbers[start : start + 100])).order_by(message.c.id)
         for row in connection.execute(some).all():
             steps, jobs = unpacked_rows(row.id, bytes(row.jobs)) if row.jobs else (_NO_ROWS, _NO_ROWS)
-            yield Sent(row.id, row.destination, row.records, row.confirmed_at, row.refused_at, steps, jobs)
+            yield Sent(row.id, row.destination, row.format, row.records, row.confirmed_at, row.refused_at, steps, jobs)
 
 
 def messages_of(connection: Connection, job_id: int) -> list[tuple[Sent, int]]:
@@ -150,11 +152,24 @@ def messages_of(connection: Connection, job_id: int) -> list[tuple[Sent, int]]:
 
 
 def current_of(connection: Connection, one: Sent) -> list[int]:
-    """The jobs of a message whose rows are those of the ledger still."""
+    """The jobs of a message whose records are those that its destination is to have still.
+
+    That is where its rows are those of the ledger, or later ones stand for the same record and no later message has the job.
+    """
     steps = dict(zip(one.jobs.tolist(), one.steps.tolist(), strict=True))
-    jobs = list(steps)
+    jobs = sorted(steps)
+    later = message.c.destination == one.destination, message.c.id > one.id
+    overlapping = message.c.first_job <= max(jobs, default=0), message.c.last_job >= min(jobs, default=0)
+    newer: set[int] = set()
+    for other in sent(connection, *later, *overlapping):
+        newer |= steps.keys() & set(other.jobs.tolist())
+    stands = case((is_kept(one.destination, UNCHANGED), 1), else_=0)
     current: list[int] = []
     for start in range(0, len(jobs), 1000):
-        some = select(usage.c.job_id, usage.c.step).where(usage.c.job_id.in_(jobs[start : start + 1000]), GOES_OUT)
-        current += [job_id for job_id, step in connection.execute(some) if steps[job_id] == step]
+        some = select(usage.c.job_id, usage.c.step, stands).where(usage.c.job_id.in_(jobs[start : start + 1000]), GOES_OUT)
+        current += [
+            job_id
+            for job_id, step, is_unchanged in connection.execute(some)
+            if steps[job_id] == step or (is_unchanged and job_id not in newer)
+        ]
     return current

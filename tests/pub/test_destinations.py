@@ -232,6 +232,97 @@ class TestRefusedMessages:
         assert [taken.id for taken in some.boxes["a"].taken] == [1]
         assert some.books("a").confirmed == 1
 
+    @pytest.mark.parametrize("refusing", ["a", "b", "ab"])
+    def test_two_of_them_lose_nothing(self, made: Made, refusing: str) -> None:
+        """What is taken out of an outdated message for one destination is not what another has had."""
+        some = made({"name": "a"}, {"name": "b"}, join={"grace": 0, "max_hold": 0})
+        some.site.jobs(a_job(1), *(a_job(n, **LOCAL) for n in range(2, 6)))
+        for name in refusing:
+            some.boxes[name].refuses = {1, 2}
+        with pytest.raises(Exception, match="will not be taken"):
+            some.publish()
+        for name in refusing:
+            some.boxes[name].refuses = set()
+        some.site.identities(an_identity(1))
+        some.publish()
+        some.publish(with_refused=True)
+        for name in "ab":
+            assert sorted(map(str, some.received(name))) == ["1", "2", "3", "4", "5"]
+            assert some.received(name)["1"]["GlobalUserName"] == "/CN=Alice"
+            assert (some.books(name).unsent, some.books(name).not_in_message) == (0, 0)
+
+    def test_one_that_waits_while_another_destination_is_sent_its_records_again(self, made: Made) -> None:
+        some = made({"name": "a"}, {"name": "b"})
+        some.site.jobs(a_job(1, **LOCAL), a_job(2, **LOCAL))
+        some.boxes["a"].refuses = {1}
+        with pytest.raises(Exception, match="will not be taken"):
+            some.publish()
+        some.boxes["a"].refuses = set()
+        send_as_they_are(some.site.store, some.site.config, ALL, some.site.clock, "b")
+        some.publish()
+        some.publish(with_refused=True)
+        assert (some.count("a"), some.count("b")) == (2, 4)
+        some.books("a"), some.books("b")
+
+    @pytest.mark.parametrize("keys", [{"format": "apel-0.2"}, {"bunch": 1}])
+    def test_one_of_another_format_or_size_is_built_anew(self, made: Made, keys: dict[str, Any]) -> None:
+        benchmark = [{"type": "HEPSPEC", "value": 10.0}]
+        some = made({"name": "a"}, benchmark=benchmark)
+        some.site.jobs(a_job(1, **LOCAL), a_job(2, **LOCAL))
+        some.boxes["a"].refuses = {1}
+        with pytest.raises(Exception, match="will not be taken"):
+            some.publish()
+        some.boxes["a"].refuses = set()
+        some.configure({"name": "a", **keys}, benchmark=benchmark)
+        some.publish(with_refused=True)
+        assert 1 not in {taken.id for taken in some.boxes["a"].taken}
+        assert len(some.boxes["a"].taken) == (2 if "bunch" in keys else 1)
+        assert sorted(map(str, some.received("a"))) == ["1", "2"]
+        assert some.books("a").confirmed == 2
+
+
+def test_what_was_built_in_another_format_does_not_leave(made: Made) -> None:
+    some = made({"name": "a"})
+    some.site.jobs(a_job(1, **LOCAL))
+    some.boxes["a"].fails_at = 0
+    with pytest.raises(PublishError):
+        some.publish()
+    some.boxes["a"].fails_at = None
+    some.configure({"name": "a", "format": "apel-0.4"})
+    with pytest.raises(PublishError, match=r"was built as apel-0\.3, and its destination has format apel-0\.4 now"):
+        some.publish()
+    some.configure({"name": "a"})
+    some.publish()
+    assert some.count("a") == 1
+
+
+def test_the_books_of_one_that_came_late_or_went_early(made: Made) -> None:
+    """Corrections made while a destination was broken, or not configured, are in its books, too."""
+    some = made({"name": "a"}, {"name": "b"}, join={"grace": 0, "max_hold": 0})
+    some.site.jobs(a_job(1), a_job(2, **LOCAL))
+    some.configure({"name": "a"}, {"name": "b", "format": "no-such"}, join={"grace": 0, "max_hold": 0})
+    with pytest.raises(PublishError):
+        some.publish()
+    for dn, at in (("/CN=Alice", T0 - 20), ("/CN=Bob", T0 - 10), ("/CN=Carol", T0)):
+        some.site.identities(an_identity(1, dn, recorded_at=at))
+        some.configure({"name": "a"}, join={"grace": 0, "max_hold": 0})
+        some.publish()
+        some.books("a"), some.books("b")
+    some.configure({"name": "a"}, {"name": "b"}, join={"grace": 0, "max_hold": 0})
+    some.publish()
+    assert (some.count("b"), some.received("b")["1"]["GlobalUserName"]) == (2, "/CN=Carol")
+    some.books("a"), some.books("b")
+
+
+def test_what_a_filter_takes_away_is_left_at_the_receiver_and_told(made: Made) -> None:
+    some = made({"name": "local", "infrastructure": "local"}, join={"grace": 0, "max_hold": 0})
+    some.site.jobs(a_job(1), a_job(2, **LOCAL))
+    some.publish()
+    some.site.identities(an_identity(1))
+    some.publish()
+    (told,) = _stranded(some)
+    assert told.startswith("destination local was sent 1 records that nothing stands for any more")
+
 
 class TestRepublishing:
     def test_by_the_configuration_of_now(self, made: Made) -> None:

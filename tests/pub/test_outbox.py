@@ -386,6 +386,6 @@ def errors(site: Site) -> list[tuple[str | None, bool]]:
 
 
 def store_unsent(site: Site, payload: bytes) -> None:
-    values = {"destination": MAIN, "format": "f", "records": 0, "created_at": site.clock, "payload": payload}
+    values = {"destination": MAIN, "format": "apel-0.3", "records": 0, "created_at": site.clock, "payload": payload}
     with site.store.writing() as connection:
         connection.execute(insert(message).values(values))

@@ -442,7 +442,7 @@ class TestOutbox:
     @pytest.fixture
     def stored(self, sqlite_store: Store) -> Store:
         rows = [
-            {"destination": "main", "format": "f", "records": 1, "created_at": NOW, "payload": packed(one.payload)}
+            {"destination": "main", "format": "apel-0.3", "records": 1, "created_at": NOW, "payload": packed(one.payload)}
             for one in messages(70)
         ]
         with sqlite_store.writing() as connection:
