@@ -64,7 +64,7 @@ Reading = Callable[[], AbstractContextManager[Connection]]
 
 NO_JOB = "its job record is archived: after `batchacct db recall`, `batchacct republish` sends it"
 
-_NEWEST = select(message.c.created_at).order_by(message.c.id.desc()).limit(1)
+_NEWEST = select(message.c.created_at).where(message.c.id == select(func.max(message.c.id)).scalar_subquery())
 """A message is named by its time: where a clock was set back, none comes before an older one."""
 
 _NO_ROWS: Numbers = np.empty(0, np.int64)

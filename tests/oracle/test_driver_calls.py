@@ -363,7 +363,8 @@ def test_the_whole_schema_is_made_by_statements_of_oracle(store: Store, oracle: 
     assert store.create()
     made = [what[0] for _, call, what in oracle.calls if call == "execute"]
     made = [text for text in made if re.match(r"\s*(CREATE|ALTER TABLE|DROP|COMMENT|INSERT|UPDATE)", text)]
-    assert sum(text.strip().startswith("CREATE TABLE") for text in made) == len(tables.metadata.tables) + 3
+    others = 4  # turns, steps of a migration, Alembic's own, and `refusal`, which a later migration drops
+    assert sum(text.strip().startswith("CREATE TABLE") for text in made) == len(tables.metadata.tables) + others
     assert sum("CREATE OR REPLACE VIEW" in text for text in made) == 2
     assert [text for text in made if "PARTITION BY RANGE" in text]
     for text in made:
