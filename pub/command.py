@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager, nullcontext
 from typing import cast
 
@@ -93,8 +93,7 @@ def publish_once(
         while (counts := store.untangled(lambda: _step(store, locks, joiner, last_load))) is not None:
             joined += counts
         build_and_send(store, ways, clock, require_lock=lambda: locks.require(LOCK))
-    if broken:
-        raise PublishError("; ".join(f"destination {name}: {error.message}" for name, error in broken.items()))
+    _require_whole(broken)
     return joined, {way.name: way.done for way in ways}
 
 
@@ -146,7 +145,7 @@ def _writing(store: Store, locks: HeldLocks) -> Iterator[Connection]:
 def dry_publish(store: Store, config: Config, now: int) -> tuple[Joined, Done]:
     """What `publish_once` would do, in one transaction that is undone: nothing is stored, nothing is handed over."""
     with ExitStack() as stack:
-        ways, _ = _ways(stack, store, config, now, None)
+        ways, broken = _ways(stack, store, config, now, None)
         stack.enter_context(store.lock(LOCK))
         try:
             with store.writing() as connection:
@@ -160,7 +159,14 @@ def dry_publish(store: Store, config: Config, now: int) -> tuple[Joined, Done]:
                 raise _Undo  # noqa: TRY301 - leaving by an exception is what rolls the transaction back
         except _Undo:
             pass
+    _require_whole(broken)
     return joined, {way.name: way.done for way in ways}
+
+
+def _require_whole(broken: Mapping[str, BatchacctError]) -> None:
+    """Raises: PublishError if there are destinations that cannot be used."""
+    if broken:
+        raise PublishError("; ".join(f"destination {name}: {error.message}" for name, error in broken.items()))
 
 
 def _warn_of_unread(store: Store, joiner: Joiner) -> None:

@@ -18,7 +18,7 @@ from batchacct.ledger.stories import JobId, why
 from batchacct.parsing import registry
 from batchacct.store import Store
 from batchacct.store.tables import job, message
-from pub.command import Done, publish_once
+from pub.command import Done, dry_publish, publish_once
 from pub.republishing import Period, decide_anew, look, send_as_they_are
 from tests.apel_reader import read_message
 from tests.pub.site import DAY, T0, Postbox, Site, _KindOf, _loaded, a_job, an_identity
@@ -126,6 +126,10 @@ def test_the_one_of_several_that_fails_is_named(made: Made) -> None:
 def test_a_broken_plug_in_is_told_after_the_others_have_theirs(made: Made) -> None:
     some = made({"name": "a"}, {"name": "b", "format": "no-such"})
     some.site.jobs(a_job(1, **LOCAL))
+    some.site.configure(destination=[{"name": "a"}, {"name": "b", "format": "no-such"}])
+    with pytest.raises(PublishError, match="destination b: "):
+        dry_publish(some.site.store, some.site.config, some.site.clock)
+    some.configure({"name": "a"}, {"name": "b", "format": "no-such"})
     with pytest.raises(PublishError, match="destination b: "):
         some.publish()
     assert some.count("a") == 1

@@ -311,9 +311,9 @@ def test_a_run_that_fails_is_told_and_the_schedule_goes_on(scheduled: Site, rece
     assert ("ZeroDivisionError" in scheduled.said()) == bool(receiver)
 
 
-def test_a_database_that_goes_and_comes_back(scheduled: Site) -> None:
-    if scheduled.store.dialect.name != "sqlite":
-        pytest.skip("a file can be taken away; of servers that go the collector's tests tell")
+def test_a_database_that_goes_and_comes_back(sqlite_scheduled: Site) -> None:
+    """A file can be taken away; of servers that go the collector's tests tell."""
+    scheduled = sqlite_scheduled
     scheduled.add(2)
     scheduled.store.close()
     database = scheduled.folder / "batchacct.db"
