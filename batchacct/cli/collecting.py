@@ -26,6 +26,9 @@ from batchacct.store import Store
 
 log = logging.getLogger(__name__)
 
+PATIENCE_S = 3.0
+"""A collector that has stopped at a file looks again now and then, which takes no longer: `--from-start` waits for that."""
+
 COLUMNS = ("source", "files", "units read", "recorded", "merged", "already known", "revised", "skipped", "rejected", "problems")
 
 
@@ -64,10 +67,11 @@ def _collect_once(
 ) -> None:
     done: list[Collected] = []
     problems = list(broken)
+    patience_s = PATIENCE_S if from_start else 0
     for collector in collectors:
         try:
             with (
-                store.lock(lock_name(collector.source.name)),
+                store.lock(lock_name(collector.source.name), patience_s=patience_s),
                 byte_progress(collector.source.name, _bytes_there(collector)) as progress,
             ):
                 done.append(collect_once(store, collector, unix_now, from_start=from_start, progress=progress))

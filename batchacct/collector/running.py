@@ -232,13 +232,13 @@ class FileRunner(Runner):
                 pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
                 continue
             pause_s = 1.0
+            if any(isinstance(error, CheckpointError) for error in done.errors):
+                self._unlock()  # `collect --once --from-start` is to be possible
             if is_whole:
                 took_s, whole_at = time.monotonic() - self.turn_at, time.monotonic()
                 self._ended.wait(0 if done.again or done.bytes_read else min(REST * took_s, LONGEST_REST_S))
                 self._followed = self._follower.folders
                 self._watch.follow(self._followed)
-            if any(isinstance(error, CheckpointError) for error in done.errors):
-                self._unlock()  # `collect --once --from-start` is to be possible
             changed = None if done.again else self._next_change(whole_at + WHOLE_LOOK_S)
         if not self._around.outage.lasts:
             self._attempt(self._follower.look)

@@ -16,7 +16,7 @@ from sqlalchemy import Connection, Engine, make_url
 from sqlalchemy.exc import DBAPIError, NoSuchModuleError, SQLAlchemyError
 
 from batchacct.connection import check_url
-from batchacct.errors import ConfigError, SchemaError, StoreError
+from batchacct.errors import BusyError, ConfigError, SchemaError, StoreError
 from batchacct.store import schema
 from batchacct.store.dialects import dialect_of
 from batchacct.store.tables import RECORD_TABLES
@@ -153,12 +153,12 @@ class Store:
             yield connection
 
     @contextmanager
-    def lock(self, *names: str) -> Iterator[HeldLocks]:
-        """Holds the named work for this process.  Raises: BusyError if another has it."""
+    def lock(self, *names: str, patience_s: float = 0) -> Iterator[HeldLocks]:
+        """Holds the named work for this process.  Raises: BusyError if another has it, and still has it after `patience_s`."""
         locks = self.locks()
         try:
             for name in names:
-                locks.take(name)
+                locks.take(name, patience_s=patience_s)
             yield locks
         finally:
             locks.close()
@@ -197,10 +197,18 @@ class HeldLocks:
         self._store = store
         self._locks = store.dialect.locks(store.engine)
 
-    def take(self, name: str) -> None:
-        """Raises: BusyError if another process has it; StoreError."""
-        with self._store.errors():
-            self._locks.take(name)
+    def take(self, name: str, *, patience_s: float = 0) -> None:
+        """Raises: BusyError if another process has it, and does not give it back within `patience_s`; StoreError."""
+        until = time.monotonic() + patience_s
+        while True:
+            try:
+                with self._store.errors():
+                    self._locks.take(name)
+                return
+            except BusyError:
+                if time.monotonic() >= until:
+                    raise
+                time.sleep(LONGEST_PAUSE_S)
 
     def give(self, name: str) -> None:
         """Gives it back; harmless if it is not held."""
