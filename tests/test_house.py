@@ -38,7 +38,7 @@ def shown(path: Path) -> str:
 
 
 def test_there_are_rooms() -> None:
-    assert {"loccol", "cecol", "pub", "cpuhours"} <= set(ROOMS)
+    assert {"loccol", "cecol", "pub", "cpuhours", "procacct"} <= set(ROOMS)
 
 
 @pytest.mark.parametrize("path", modules(CORE), ids=shown)

@@ -1,0 +1,1 @@
+"""Accounting for processes: which programs and libraries ran inside the jobs."""

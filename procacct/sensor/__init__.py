@@ -1,0 +1,1 @@
+"""The preload sensor, in C, and what in Python goes with it."""

@@ -1,0 +1,1 @@
+"""The spool of a node to a central host, over a broker."""
