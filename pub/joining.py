@@ -139,16 +139,18 @@ class Joiner:
     def _decide(self, connection: Connection) -> Counter[tuple[str, str]]:
         """What becomes of the jobs in `todo`, written to the ledger; how many rows of which (outcome, reason) are new there."""
         logged = self.judge(connection)
-        gone = {"another identity or outcome": _decided_anew(), "job record replaced": _older_revisions(logged)}
-        for why, jobs in gone.items():
-            keep_replaced(connection, usage.c.job_id.in_(jobs), why, self.now)
+        among_judged = _among_judged(connection)
+        decided_anew = and_(usage.c.job_id.in_(_decided_anew(among_judged)), among_judged)
+        gone = {"another identity or outcome": decided_anew, "job record replaced": usage.c.job_id.in_(_older_revisions(logged))}
+        for why, which in gone.items():
+            keep_replaced(connection, which, why, self.now)
         return _replace_usage(connection, sent.next_step(connection, self.now), *gone.values())
 
     def replace_all(self, connection: Connection, why: str) -> None:
         """Puts the verdicts in the place of the rows of the ledger, whether they differ or not."""
-        jobs = select(verdict.c.job_id)
-        keep_replaced(connection, usage.c.job_id.in_(jobs), why, self.now)
-        _replace_usage(connection, sent.next_step(connection, self.now), jobs)
+        judged = and_(usage.c.job_id.in_(select(verdict.c.job_id)), _among_judged(connection))
+        keep_replaced(connection, judged, why, self.now)
+        _replace_usage(connection, sent.next_step(connection, self.now), judged)
 
     def judge(self, connection: Connection) -> Span:
         """The verdict on each job in `todo`, not written to the ledger yet; between which times they were logged."""
@@ -292,24 +294,33 @@ def _older_revisions(logged: Span) -> Select[int]:
     return select(_old.c.id).select_from(_new.join(_old, same)).where(_new.c.id.in_(newer), *within)
 
 
-def _decided_anew() -> Select[int]:
+def _among_judged(connection: Connection) -> ColumnElement[bool]:
+    """Whether a row of the ledger is in the range of jobs there are verdicts on.
+
+    New jobs are a range beyond the ledger. A database that was not told so merges with the whole of it, at every step.
+    """
+    first, last = connection.execute(select(func.min(verdict.c.job_id), func.max(verdict.c.job_id))).one()
+    return false() if first is None else usage.c.job_id.between(first, last)
+
+
+def _decided_anew(among_judged: ColumnElement[bool]) -> Select[int]:
     """The jobs of which the ledger says something else than the verdict."""
     differs = or_(
         usage.c.outcome != verdict.c.outcome,
         usage.c.identity_id.is_distinct_from(verdict.c.identity_id),
         and_(usage.c.outcome.in_(["waiting", "excluded"]), usage.c.reason.is_distinct_from(verdict.c.reason)),
     )
-    return select(verdict.c.job_id).where(exists().where(usage.c.job_id == verdict.c.job_id, differs))
+    return select(verdict.c.job_id).where(exists().where(usage.c.job_id == verdict.c.job_id, among_judged, differs))
 
 
-def _replace_usage(connection: Connection, step: int, *replaced: Select[int]) -> Counter[tuple[str, str]]:
+def _replace_usage(connection: Connection, step: int, *replaced: ColumnElement[bool]) -> Counter[tuple[str, str]]:
     """Puts the verdicts in the place of the rows they differ from, as `step`; what they agree with stays as it is.
 
     Returns how many rows of which (outcome, reason) are new.
     """
     for gone in replaced:
-        connection.execute(delete(usage).where(usage.c.job_id.in_(gone)))
-    is_new = ~exists().where(usage.c.job_id == verdict.c.job_id)
+        connection.execute(delete(usage).where(gone))
+    is_new = ~exists().where(usage.c.job_id == verdict.c.job_id, _among_judged(connection))
     kinds = (verdict.c.outcome, verdict.c.reason)
     counts = connection.execute(select(*kinds, func.count()).where(is_new).group_by(*kinds)).all()
     new = select(literal(step), *verdict.c).where(is_new)

@@ -204,11 +204,12 @@ class HeldLocks:
             try:
                 with self._store.errors():
                     self._locks.take(name)
-                return
             except BusyError:
                 if time.monotonic() >= until:
                     raise
                 time.sleep(LONGEST_PAUSE_S)
+            else:
+                return
 
     def give(self, name: str) -> None:
         """Gives it back; harmless if it is not held."""

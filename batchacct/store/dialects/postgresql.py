@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from select import POLLIN, poll
 
 import psycopg
 import pyarrow as pa
@@ -131,7 +132,7 @@ def _lock_number(name: str) -> int:
 
 def _copied(connection: psycopg.pq.abc.PGconn, statement: str) -> bytearray:
     """What a COPY TO STDOUT sends, one message a row: taken from the library itself, as the driver's generator costs more than
-    the row.
+    the row. It is waited for here: the library would keep all threads from running meanwhile.
 
     Raises: psycopg.Error
     """
@@ -139,11 +140,17 @@ def _copied(connection: psycopg.pq.abc.PGconn, statement: str) -> bytearray:
     if started.status != psycopg.pq.ExecStatus.COPY_OUT:
         raise psycopg.errors.error_from_result(started)
     content = bytearray()
+    there = poll()
+    there.register(connection.socket, POLLIN)
     while True:
-        count, row = connection.get_copy_data(0)
+        count, row = connection.get_copy_data(1)
         if count < 0:
             break
-        content += row
+        if count:
+            content += row
+        else:
+            there.poll()
+            connection.consume_input()
     while (ended := connection.get_result()) is not None:
         if ended.status == psycopg.pq.ExecStatus.FATAL_ERROR:
             raise psycopg.errors.error_from_result(ended)
