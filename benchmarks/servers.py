@@ -1,7 +1,8 @@
 """The database servers that are measured, and how much CPU time they have had.
 
-They have the defaults of their packages, but for MariaDB's buffer pool: its default of 128 MiB is for the smallest of machines, and
-what does not fit is read again from the disk, past the operating system's cache, which PostgreSQL and SQLite use.
+They have the defaults of their packages, but for 2 GiB of memory for pages: the default of both, 128 MiB, is for the smallest of
+machines. What does not fit MariaDB reads again from the disk, past the operating system's cache; PostgreSQL asks that cache for it,
+which made a step of the join of ten million jobs half as long again.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from pathlib import Path
 
 from tests.servers import mariadb_server, postgres_server
 
+POSTGRESQL_OPTIONS = ("-c shared_buffers=2GB",)
 MARIADB_OPTIONS = ("--innodb-buffer-pool-size=2G",)
 NAMES = {"sqlite": "SQLite", "postgresql": "PostgreSQL", "mariadb": "MariaDB"}
 TICKS_A_SECOND = os.sysconf("SC_CLK_TCK")
@@ -35,7 +37,7 @@ class Running:
 def running(database: str) -> Iterator[Running]:
     """One of `NAMES`.  Raises: MissingServerError if it is not installed."""
     if database == "postgresql":
-        with postgres_server() as server:
+        with postgres_server(*POSTGRESQL_OPTIONS) as server:
             yield Running(server.url, server.folder / "data" / "postmaster.pid")
     elif database == "mariadb":
         with mariadb_server(*MARIADB_OPTIONS) as other:

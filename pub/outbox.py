@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import groupby
 from typing import Any, cast
 
@@ -86,9 +87,11 @@ class Published:
     left_out: Counter[str] = field(default_factory=Counter)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Batch:
-    """Usage records on their way into messages, in the order of their rows in the ledger, and what a format is to write.
+    """Usage records on their way into messages, in the order of their rows in the ledger.
+
+    `gathered` is what they are made of, by whoever asks for them: the thread that reads is to go on with the next.
 
     `missing`: steps and jobs of rows whose job record is not there. `ends_at`: the last row (step, job) that was looked at; None if
     they are some that were refused before.
@@ -96,9 +99,14 @@ class Batch:
 
     steps: Numbers
     jobs: Numbers
-    records: pa.RecordBatch
+    gathered: pa.RecordBatch
+    config: Config
     missing: tuple[Numbers, Numbers]
     ends_at: tuple[int, int] | None
+
+    @cached_property
+    def records(self) -> pa.RecordBatch:
+        return usage_records(self.gathered, self.config)
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +186,7 @@ class Outbox:
             gathered, steps, jobs = gathered.take(pa.array(order, INTEGER)), steps[order], jobs[order]
         is_missing = ~np.isin(sought[1], jobs)
         missing = sought[0][is_missing], sought[1][is_missing]
-        return Batch(steps, jobs, usage_records(gathered, self.config), missing, ends_at)
+        return Batch(steps, jobs, gathered, self.config, missing, ends_at)
 
     def store(self, connection: Connection, batch: Batch, done: Published, *, dry_run: bool = False) -> None:
         """Renders the records, and puts them into messages; what is refused is noted by itself.

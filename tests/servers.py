@@ -30,8 +30,8 @@ class PostgresServer:
     PostgreSQL refuses to run as root: then it runs as `postgres` (or `nobody`) in a folder that user owns and can enter.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._programs = _postgres_programs()
+    def __init__(self, folder: Path, *options: str) -> None:
+        self._programs, self._options = _postgres_programs(), options
         self.folder = folder
         self._user = _server_user(folder)
         self.port = free_port()
@@ -43,7 +43,7 @@ class PostgresServer:
 
     def start(self) -> None:
         """Returns when it takes connections."""
-        settings = f"-p {self.port} -k {self.folder} -c listen_addresses=127.0.0.1"
+        settings = " ".join((f"-p {self.port} -k {self.folder} -c listen_addresses=127.0.0.1", *self._options))
         self._control("-l", self.folder / "log", "-w", "-t", "60", "-o", settings, "start")
 
     def stop(self, mode: str = "immediate") -> None:
@@ -55,12 +55,12 @@ class PostgresServer:
 
 
 @contextmanager
-def postgres_server() -> Iterator[PostgresServer]:
-    """A running PostgreSQL that may be stopped, and started again."""
+def postgres_server(*options: str) -> Iterator[PostgresServer]:
+    """A running PostgreSQL that may be stopped, and started again; `options` of the server's command line."""
     _postgres_programs()
     folder = Path(tempfile.mkdtemp(prefix="batchacct-pg-", dir="/tmp"))
     try:
-        server = PostgresServer(folder)
+        server = PostgresServer(folder, *options)
         server.start()
         try:
             yield server
