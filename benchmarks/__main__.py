@@ -16,11 +16,11 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from batchacct import memory
-from benchmarks import apel, growth, loading, parse, parsers, publish, resident, stomp
+from benchmarks import apel, growth, loading, parse, parsers, processes, publish, resident, stomp
 from benchmarks.farm import Databases, Logs
 from benchmarks.figures import Figures
 
-STEPS = ("parse", "parsers", "load", "join", "publish", "stomp", "whole", "memory", "growth", "apel")
+STEPS = ("parse", "parsers", "load", "processes", "join", "publish", "stomp", "whole", "memory", "growth", "apel")
 
 
 def arguments() -> argparse.Namespace:
@@ -40,6 +40,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--memory-jobs", type=int, default=1_000_000, help="[1000000]")
     parser.add_argument("--growth", type=_sizes, default="10000,100000", help="jobs of each point [10000,100000]")
     parser.add_argument("--apel-jobs", type=int, default=50_000, help="jobs for the APEL client [50000]")
+    parser.add_argument("--processes", type=int, default=200_000, help="processes of a spool file [200000]")
     parser.add_argument("--json", type=Path, help="write the figures there, too")
     return parser.parse_args()
 
@@ -56,6 +57,7 @@ def run(options: argparse.Namespace, workdir: Path, figures: Figures) -> None:
             ({"parse"}, lambda: parse.measure(figures, logs(), workdir)),
             ({"parsers"}, lambda: parsers.measure(figures, options.parsers, workdir, options.parser_units, options.seed)),
             ({"load"}, lambda: loading.measure(figures, logs(), databases)),
+            ({"processes"}, lambda: processes.measure(figures, workdir, databases, options.processes, options.seed)),
             ({"join", "publish"}, lambda: publish.measure(figures, logs(), databases)),
             ({"stomp"}, lambda: stomp.measure(figures, workdir)),
             ({"whole"}, lambda: publish.measure_whole(figures, logs(), databases)),

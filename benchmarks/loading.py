@@ -12,11 +12,12 @@ import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import islice
+from pathlib import Path
 
 import psycopg
 import pyarrow as pa
 import pymysql
-from sqlalchemy import Float, LargeBinary, Text, make_url, select
+from sqlalchemy import Float, LargeBinary, Table, Text, make_url, select
 
 from batchacct.following import Position
 from batchacct.parsing import Parsed, registry
@@ -33,6 +34,21 @@ MOST_JOBS = 400_000
 """Of larger logs no more are loaded here: the rows of the reference are all held in memory."""
 
 
+@dataclass(frozen=True)
+class Load:
+    """What is loaded: the batches of a file, by their parser, into a table."""
+
+    parser: str
+    source: str
+    path: Path
+    table: Table
+    batches: list[Parsed]
+
+    @property
+    def rows(self) -> int:
+        return sum(parsed.records.num_rows for parsed in self.batches)
+
+
 @dataclass
 class _Loading:
     """One database: our way and the reference, each on fresh tables."""
@@ -40,10 +56,10 @@ class _Loading:
     kind: str
     databases: Databases
     logs: Logs
-    batches: list[Parsed]
+    what: Load
     prepared: list[bytes] | list[list[tuple[object, ...]]] | None = None
     commits: list[tuple[int, int]] = field(default_factory=list)
-    """The first and the last job id of each batch."""
+    """The first and the last id of each batch."""
 
     def ours_s(self) -> float:
         with self.databases.empty(self.kind, self.logs) as site:
@@ -52,20 +68,20 @@ class _Loading:
             with watch.running():
                 self._append_all(site.store)
             if self.prepared is None:
-                self.prepared = _PREPARED[self.kind](site.store, self.commits)
+                self.prepared = _PREPARED[self.kind](site.store, self.what.table, self.commits)
         return watch.elapsed_s
 
     def _append_all(self, store: Store) -> None:
-        parser = registry.parser("lsf")
-        position: Position | None = Position("lsf-master", str(self.logs.acct), 0, 0, self.logs.acct.stat().st_size)
-        head = tail = self.batches[0].records.column("native")[0].as_py()
+        what, parser = self.what, registry.parser(self.what.parser)
+        position: Position | None = Position(what.source, str(what.path), 0, 0, what.path.stat().st_size)
+        head = tail = what.batches[0].records.column("native")[0].as_py()
         next_id = 0
-        for parsed in self.batches:
+        for parsed in what.batches:
             assert position is not None
-            origin = Origin("lsf-master", "job", parser.label, str(self.logs.acct), position)
+            origin = Origin(what.source, what.table.name, parser.label, str(what.path), position)
             counts, position = append(store, origin, parsed, now(), position.moved(parsed.end_offset, head, tail))
             if counts.recorded != parsed.records.num_rows:
-                raise RuntimeError(f"of {parsed.records.num_rows} new jobs {counts.recorded} were recorded")
+                raise RuntimeError(f"of {parsed.records.num_rows} new rows {counts.recorded} were recorded")
             first = max(next_id, counts.load_id << ROWS_PER_LOAD_BITS)  # a load may take several batches
             next_id = first + counts.recorded
             self.commits.append((first, next_id - 1))
@@ -83,7 +99,7 @@ class _Loading:
     def _copy(self, url: str, watch: Stopwatch) -> None:
         with psycopg.connect(url.replace("+psycopg", "")) as connection, watch.running():
             for piece in self.prepared or ():
-                with connection.cursor() as cursor, cursor.copy("COPY job FROM STDIN (FORMAT csv)") as stream:
+                with connection.cursor() as cursor, cursor.copy(f"COPY {self.what.table.name} FROM STDIN (FORMAT csv)") as stream:
                     stream.write(piece)  # type: ignore[arg-type]
                 connection.commit()
 
@@ -100,14 +116,14 @@ class _Loading:
             cursor = connection.cursor()
             with watch.running():
                 for path in paths:
-                    cursor.execute(f"LOAD DATA LOCAL INFILE '{path}' INTO TABLE job {LINES}")
+                    cursor.execute(f"LOAD DATA LOCAL INFILE '{path}' INTO TABLE {self.what.table.name} {LINES}")
                     connection.commit()
 
     def _execute_many(self, url: str, watch: Stopwatch) -> None:
         connection = sqlite3.connect(make_url(url).database or "", isolation_level=None)
         for pragma in ("journal_mode=WAL", "synchronous=FULL", "temp_store=MEMORY", "cache_size=-65536"):
             connection.execute(f"PRAGMA {pragma}")
-        statement = f"INSERT INTO job VALUES ({', '.join('?' * len(job.columns))})"
+        statement = f"INSERT INTO {self.what.table.name} VALUES ({', '.join('?' * len(self.what.table.columns))})"
         with watch.running():
             for rows in self.prepared or ():
                 connection.execute("BEGIN IMMEDIATE")
@@ -118,19 +134,25 @@ class _Loading:
 
 def measure(figures: Figures, logs: Logs, databases: Databases) -> None:
     """Median of three on fresh tables, ours and the reference in turn."""
-    batches = _batches(logs)
-    jobs = sum(parsed.records.num_rows for parsed in batches)
-    if jobs < logs.jobs:
-        figures.note(f"of {logs.jobs:,} jobs the first {jobs:,} were loaded to compare, as all rows are held in memory for it")
+    load = Load("lsf", "lsf-master", logs.acct, job, _batches(logs))
+    if load.rows < logs.jobs:
+        figures.note(f"of {logs.jobs:,} jobs the first {load.rows:,} were loaded to compare, as all rows are held in memory for it")
+    measure_load(figures, logs, databases, load, "jobs")
+
+
+def measure_load(figures: Figures, logs: Logs, databases: Databases, what: Load, unit: str) -> None:
+    """The same of whatever rows; `logs` are those of the site's configuration."""
     against = {
         POSTGRESQL: "COPY of prepared bytes",
         MARIADB: "LOAD DATA of prepared bytes",
         SQLITE: "executemany of prepared tuples",
     }
     for kind in databases.kinds():
-        loading = _Loading(kind, databases, logs, batches)
+        loading = _Loading(kind, databases, logs, what)
         ours_s, reference_s = alternating(loading.ours_s, loading.reference_s)
-        figures.add(f"load, {kind}", jobs / ours_s, "jobs/s", jobs / reference_s, f"{against[kind]}, same table, rows and commits")
+        step = f"load {unit}, {kind}" if unit != "jobs" else f"load, {kind}"
+        compared = f"{against[kind]}, same table, rows and commits"
+        figures.add(step, what.rows / ours_s, f"{unit}/s", what.rows / reference_s, compared)
 
 
 def _batches(logs: Logs) -> list[Parsed]:
@@ -138,41 +160,41 @@ def _batches(logs: Logs) -> list[Parsed]:
     return list(islice(parsed_file(registry.parser("lsf"), logs.acct, 2), blocks))
 
 
-def _copied_out(store: Store, commits: list[tuple[int, int]]) -> list[bytes]:
+def _copied_out(store: Store, table: Table, commits: list[tuple[int, int]]) -> list[bytes]:
     """The rows of each batch as PostgreSQL itself writes them, bytes in its shorter spelling."""
     pieces = []
     with psycopg.connect(store.engine.url.set(drivername="postgresql").render_as_string(hide_password=False)) as connection:
         connection.execute("SET bytea_output = 'escape'")
         for first, last in commits:
-            rows = f"COPY (SELECT * FROM job WHERE id BETWEEN {first} AND {last} ORDER BY id) TO STDOUT (FORMAT csv)"
+            rows = f"COPY (SELECT * FROM {table.name} WHERE id BETWEEN {first} AND {last} ORDER BY id) TO STDOUT (FORMAT csv)"
             with connection.cursor() as cursor, cursor.copy(rows) as stream:
                 pieces.append(b"".join(bytes(piece) for piece in stream))
     return pieces
 
 
-def _lines(store: Store, commits: list[tuple[int, int]]) -> list[bytes]:
+def _lines(store: Store, table: Table, commits: list[tuple[int, int]]) -> list[bytes]:
     """The rows of each batch as MariaDB reads them."""
-    schema = pa.schema([(column.name, _ARROW.get(type(column.type), pa.int64())) for column in job.columns])
+    schema = pa.schema([(column.name, _ARROW.get(type(column.type), pa.int64())) for column in table.columns])
     pieces = []
     with store.reading() as connection:
         for first, last in commits:
-            rows = connection.execute(select(job).where(job.c.id.between(first, last)).order_by(job.c.id)).all()
+            rows = connection.execute(select(table).where(table.c.id.between(first, last)).order_by(table.c.id)).all()
             columns = zip(*rows, strict=True)
             arrays = [pa.array(values, field.type) for values, field in zip(columns, schema, strict=True)]
             pieces.append(bytes(as_lines(pa.RecordBatch.from_arrays(arrays, schema=schema))))
     return pieces
 
 
-def _selected(store: Store, commits: list[tuple[int, int]]) -> list[list[tuple[object, ...]]]:
+def _selected(store: Store, table: Table, commits: list[tuple[int, int]]) -> list[list[tuple[object, ...]]]:
     connection = sqlite3.connect(store.engine.url.database or "")
-    query = "SELECT * FROM job WHERE id BETWEEN ? AND ? ORDER BY id"
+    query = f"SELECT * FROM {table.name} WHERE id BETWEEN ? AND ? ORDER BY id"
     rows = [connection.execute(query, bounds).fetchall() for bounds in commits]
     connection.close()
     return rows
 
 
 _ARROW: dict[type, pa.DataType] = {Text: pa.string(), KeyText: pa.string(), LargeBinary: pa.binary(), Float: pa.float64()}
-_PREPARED: dict[str, Callable[[Store, list[tuple[int, int]]], list[bytes] | list[list[tuple[object, ...]]]]] = {
+_PREPARED: dict[str, Callable[[Store, Table, list[tuple[int, int]]], list[bytes] | list[list[tuple[object, ...]]]]] = {
     POSTGRESQL: _copied_out,
     MARIADB: _lines,
     SQLITE: _selected,
