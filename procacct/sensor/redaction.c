@@ -99,8 +99,9 @@ static bool is_long_hex(const char *text, size_t length) {
 }
 
 static bool has_token_prefix(const char *text, size_t length) {
+  const size_t option = length > 2 && text[0] == '-' ? 2 : 0;  /* a letter with its value behind it */
   for (const char *const *prefix = PREFIXES; *prefix; prefix++)
-    if (length >= PREFIXED_SHORTEST && strlen(*prefix) < length && starts_with(text, *prefix))
+    if (length >= PREFIXED_SHORTEST && (starts_with(text, *prefix) || starts_with(text + option, *prefix)))
       return true;
   return false;
 }

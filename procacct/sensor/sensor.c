@@ -24,6 +24,7 @@ extern const char *gnu_get_libc_version(void) __attribute__((weak));
 static struct {
   bool active;
   uint32_t pid;
+  uint32_t parent_pid;
   uint32_t weight;
   uint64_t start_ns;
   uint64_t dropped;
@@ -88,7 +89,7 @@ static void send_datagram(struct datagram *datagram, struct part objects) {
 
 static void fill_header(struct header *header) {
   header->pid = sensor.pid;
-  header->parent_pid = (uint32_t)SYSTEM_CALL(SYS_getppid, 0);
+  header->parent_pid = sensor.parent_pid;
   header->user_id = (uint32_t)getauxval(AT_UID);
   header->group_id = (uint32_t)getauxval(AT_GID);
   header->weight = sensor.weight;
@@ -183,6 +184,7 @@ static void at_start(char *const *arguments, char *const *environment) {
   if (sensor.weight == 0)
     return;
   sensor.pid = (uint32_t)SYSTEM_CALL(SYS_getpid, 0);
+  sensor.parent_pid = (uint32_t)SYSTEM_CALL(SYS_getppid, 0);
   fill_header(&datagram.header);
   sensor.start_ns = datagram.header.start_monotonic_ns = datagram.header.monotonic_ns;
   if (!is_drawn(sensor.weight))

@@ -9,6 +9,7 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from procacct.sensor import build
+from tests.procacct.sensor.harness import Harness
 from tests.procacct.sensor.sensed import Sensor, need_program
 
 
@@ -44,3 +45,11 @@ def programs(sensor_folder: Path) -> Path:
     folder.mkdir(exist_ok=True)
     folder.chmod(0o755)
     return folder
+
+
+@pytest.fixture(scope="session")
+def harness(sensor_folder: Path) -> Iterator[Harness]:
+    need_program("gcc")
+    made = Harness(sensor_folder)
+    yield made
+    made.close()
