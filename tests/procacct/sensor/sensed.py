@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import struct
 import subprocess
 import threading
@@ -12,6 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from socket import AF_UNIX, SO_PASSCRED, SOCK_DGRAM, SOL_SOCKET
+from socket import socket as Socket  # noqa: N812 - the class below has a property of that name
 from typing import NamedTuple
 
 import pytest
@@ -118,11 +119,11 @@ class Sensor:
             try:
                 yield self.received
             finally:
-                with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ending:
+                with Socket(AF_UNIX, SOCK_DGRAM) as ending:
                     ending.sendto(b"", str(self.socket))
                 reader.join()
 
-    def _take(self, taking: socket.socket) -> None:
+    def _take(self, taking: Socket) -> None:
         while True:
             data, ancillary, _, _ = taking.recvmsg(1 << 17, 256)
             if not data:
@@ -132,19 +133,19 @@ class Sensor:
 
 
 @contextmanager
-def bound(path: Path, queue: int) -> Iterator[socket.socket]:
+def bound(path: Path, queue: int) -> Iterator[Socket]:
     """A socket for datagrams with credentials; `queue` is how many may wait in it, which takes root where it is more than usual."""
     before = QUEUE.read_text(encoding="ascii")
     path.unlink(missing_ok=True)
     if is_root:
         QUEUE.write_text(str(queue), encoding="ascii")
     try:
-        taking = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        taking = Socket(AF_UNIX, SOCK_DGRAM)
     finally:
         if is_root:
             QUEUE.write_text(before, encoding="ascii")
     with taking:
-        taking.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+        taking.setsockopt(SOL_SOCKET, SO_PASSCRED, 1)
         taking.bind(str(path))
         path.chmod(0o777)
         yield taking

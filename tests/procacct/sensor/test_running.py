@@ -85,8 +85,8 @@ def test_the_library_is_built_where_it_is_nowhere(tmp_path: Path, monkeypatch: p
 
 
 def test_without_a_compiler_the_command_runs_and_it_is_said(sensor: Sensor, tmp_path: Path) -> None:
-    code = "import sys, pathlib; sys.argv[0] = 'acc_run'; from procacct.sensor import building; building.FOLDERS = (pathlib.Path('/none'),) * 2; "
-    code += "from procacct.running import run; run(['/bin/echo', 'ran'])"
+    code = "import sys, pathlib; from procacct.sensor import building; building.FOLDERS = (pathlib.Path('/none'),) * 2; "
+    code += "from procacct.running import run; sys.argv[0] = 'acc_run'; run(['/bin/echo', 'ran'])"
     env = {"PATH": "/nonexistent", "PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": str(tmp_path)}
     done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stdout) == (0, "ran\n")
