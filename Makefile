@@ -12,6 +12,8 @@ CLUSTER_PACKAGES = mariadb-server munge slurm-wlm slurmdbd
 SPARK_PACKAGES = openjdk-17-jre-headless
 # Brokers that messages are sent to.
 BROKER_PACKAGES = activemq rabbitmq-server
+# What the sensor is built with and held against: other C libraries, other word sizes.
+SENSOR_PACKAGES = gcc libc6-dev gcc-multilib musl-tools strace gdb perl
 # What judges the units; no systemd has to run.
 UNIT_PACKAGES = systemd
 # Tests of what looks at no time of day: not run again in the second time zone, and neither is MariaDB, whose sessions are in UTC.
@@ -83,6 +85,6 @@ $(VENV)/ready: setup.cfg pyproject.toml | $(VENV)/bin/python
 	@touch $@
 
 $(VENV)/ready-test: setup.cfg pyproject.toml tools/system-packages | $(VENV)/ready
-	@./tools/system-packages postgresql $(CLUSTER_PACKAGES) $(SPARK_PACKAGES) $(BROKER_PACKAGES) $(UNIT_PACKAGES)
+	@./tools/system-packages postgresql $(CLUSTER_PACKAGES) $(SPARK_PACKAGES) $(BROKER_PACKAGES) $(UNIT_PACKAGES) $(SENSOR_PACKAGES)
 	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[ams,http,postgres,mysql,oracle,smime,spark,stomp,test,dev]'
 	@touch $@

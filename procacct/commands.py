@@ -6,7 +6,9 @@ from importlib import import_module
 
 import click
 
-SUB_COMMANDS: dict[str, str] = {}
+SUB_COMMANDS: dict[str, str] = {
+    "sensor": "procacct.sensor.command:sensor",
+}
 """Name to `module:attribute`."""
 
 
