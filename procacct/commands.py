@@ -6,7 +6,9 @@ from importlib import import_module
 
 import click
 
-SUB_COMMANDS: dict[str, str] = {}
+SUB_COMMANDS: dict[str, str] = {
+    "report": "procacct.asking.accounting_report:report",
+}
 """Name to `module:attribute`."""
 
 
