@@ -1,8 +1,8 @@
 """What the 64 bytes of a process accounting record hold, in each of its four layouts and both byte orders.
 
 The layouts are those of `struct acct` and `struct acct_v3` in linux/acct.h, and of the kernels before 2.6 (version 0, without a
-version number). The low four bits of byte 1 are the version, the highest one says that the writer was big-endian; a file may
-hold several versions, since kernels change between boots.
+version number). Byte 1 is the version, but for its highest bit, which says that the writer was big-endian; a file may hold several
+versions, since kernels change between boots.
 
     version  written by                             differs in
     0        kernels to 2.4                         16-bit ids, no process id, always 100 ticks a second; never marked big-endian
@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 RECORD_BYTES = 64
 BIG_ENDIAN = 0x80
-VERSION_BITS = 0x0F
+VERSION_BITS = 0x7F
 WRITTEN_VERSIONS = (0, 1, 2, 3)
 
 FORKED = 0x01
