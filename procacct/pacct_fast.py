@@ -180,12 +180,11 @@ def _known(numbers: Ints) -> Column:
 
 
 def _flag(bits: Ints) -> Column:
-    return pa.array((bits != 0).astype(np.int64))
+    return pa.array((bits != 0).astype(np.int64), INTEGER)
 
 
 def _one_of(bits: Ints, unset: str, is_set: str) -> Column:
-    words: Column = pa.array([unset, is_set], TEXT)
-    return words.take(pa.array((bits != 0).astype(np.int64), INTEGER))
+    return _of_distinct([unset, is_set], bits != 0)
 
 
 def _instants(seconds: Ints) -> Column:
@@ -202,5 +201,11 @@ def _texts(names: npt.NDArray[np.uint8]) -> Column:
 
 def _terminals(devices: Ints) -> Column:
     distinct, which = np.unique(devices, return_inverse=True)
-    names = pa.array([terminal_name(device) for device in distinct.tolist()], TEXT)
-    return names.take(pa.array(which, INTEGER))
+    names = [terminal_name(device) for device in distinct.tolist()]
+    return _of_distinct(names, which)
+
+
+def _of_distinct(texts: list[str | None], which: npt.NDArray[Any]) -> Column:
+    places: npt.NDArray[np.int32] = which.astype(np.int32)
+    column: Column = pa.DictionaryArray.from_arrays(places, pa.array(texts, TEXT)).cast(TEXT)
+    return column

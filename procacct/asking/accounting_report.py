@@ -18,6 +18,7 @@ from procacct.asking.accounting_list import list_of_files, list_of_store, show_l
 from procacct.asking.accounting_question import SUMMED_BY, Groups, Question, read_groups
 from procacct.asking.accounting_shown import FORMATS, Answer, named_totals, notes_of_files, notes_of_store, show
 from procacct.asking.accounting_store import sums_of_store, who_told
+from procacct.asking.accounts import user_id_of
 
 NEEDS_STORE = {"job": "the batch job of a process", "group": "the group of a process"}
 
@@ -75,7 +76,8 @@ def report(
     question = Question(instant(first, now) if first else None, end_of(last, now) if last else None, users, commands, terminals)
     if question.begin is not None and question.end is not None and question.begin >= question.end:
         raise ConfigError(f"--to {last} lies before --from {first}: nothing can have ended between them")
-    _check_known(question)
+    if files:
+        _check_known(users)
     if groups_file is not None and (not files or as_list):
         raise ConfigError("--groups-file is for sums of FILES: the store knows the groups itself")
     if as_list and by is not None:
@@ -102,10 +104,9 @@ class _Asked:
     form: str
 
 
-def _check_known(question: Question) -> None:
-    """Raises: ConfigError for users nobody here knows: what is empty because of a slip is taken for an answer."""
-    unknown = [name for name in question.users if Question(users=(name,)).user_ids == []]
-    if unknown and unknown == list(question.users):
+def _check_known(users: tuple[str, ...]) -> None:
+    """Raises: ConfigError for users nobody here knows: the files have numbers, and an empty answer would be taken for one."""
+    if unknown := [name for name in users if user_id_of(name) is None]:
         raise ConfigError(f"--user {unknown[0]}: this host knows no such account; give its number")
 
 

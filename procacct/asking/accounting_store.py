@@ -10,11 +10,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, FromClause, Row, and_, case, func, null, or_, select
+from sqlalchemy import BigInteger, ColumnElement, Connection, FromClause, Row, and_, case, cast, func, null, or_, select
 
 from batchacct.store.tables import archived_month, process, process_group
 from procacct.asking.accounting_question import MOST, NO_GROUP, NO_JOB, SLACK_S, UNKNOWN, Question, like_any
 from procacct.asking.accounting_sums import COLUMNS, Key, Totals
+from procacct.asking.accounts import is_number
 from procacct.asking.one_source import counted_once, hosts_of_both, is_bsd, rows_left_out
 
 NS = 1_000_000_000
@@ -122,7 +123,9 @@ def _conditions(question: Question) -> list[ColumnElement[bool]]:
         counted_once(period),
     ]
     if question.users:
-        conditions.append(or_(process.c.user_name.in_(question.users), process.c.user_id.in_(question.user_ids)))
+        numbers = [int(user) for user in question.users if is_number(user)]
+        by_number = and_(process.c.user_name.is_(None), process.c.user_id.in_(question.user_ids))
+        conditions.append(or_(process.c.user_name.in_(question.users), process.c.user_id.in_(numbers), by_number))
     if question.terminals:
         conditions.append(process.c.terminal.in_(question.terminals))
     return conditions
@@ -134,7 +137,7 @@ def _asked(question: Question, by: str, keys: tuple[ColumnElement[Any], ...]) ->
     made: dict[str, ColumnElement[Any]] = {
         "forks": case((process.c.kind == "fork", of_it), else_=0),
         "killed": case((process.c.ended_by == "signal", of_it), else_=0),
-        "swaps": null(),
+        "swaps": cast(null(), BigInteger),
     }
     rows: FromClause = process.outerjoin(process_group, _is_member()) if by == "group" else process
     return (

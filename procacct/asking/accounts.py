@@ -6,6 +6,8 @@ import functools
 import grp
 import pwd
 
+MOST_DIGITS = 10
+
 
 @functools.cache
 def user_name(user_id: int) -> str:
@@ -25,9 +27,14 @@ def group_name(group_id: int) -> str:
         return str(group_id)
 
 
+def is_number(name: str) -> bool:
+    """Whether it is the number of an account, which has 32 bits."""
+    return name.isdecimal() and len(name) <= MOST_DIGITS
+
+
 def user_id_of(name: str) -> int | None:
     """The number of an account by its name, or by the number itself."""
-    if name.isdecimal():
+    if is_number(name):
         return int(name)
     try:
         return pwd.getpwnam(name).pw_uid

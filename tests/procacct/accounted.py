@@ -30,7 +30,7 @@ class Namespace:
         assert self._shell.stdout is not None
         self._shell.stdin.write(f"{script}\necho {_DONE}\n")
         self._shell.stdin.flush()
-        lines = []
+        lines: list[str] = []
         for line in self._shell.stdout:
             if line.strip() == _DONE:
                 return lines

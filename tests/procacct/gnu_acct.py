@@ -43,12 +43,11 @@ def dumped(text: str) -> list[Dumped]:
         fields = [field.rstrip() for field in line.rsplit("|", 14)]
         assert len(fields) == 15, line
         began = dt.datetime.strptime(fields[14], "%a %b %d %H:%M:%S %Y").replace(tzinfo=dt.UTC)
-        found.append(
-            Dumped(
-                fields[0], int(fields[1][1:]), *map(float, fields[2:5]), *map(int, fields[5:7]), float(fields[7]),
-                *map(int, fields[9:11]), fields[11].replace(" ", ""), int(fields[12]), fields[13], int(began.timestamp()),
-            )
-        )  # fmt: skip
+        user, system, elapsed = map(float, fields[2:5])
+        uid, gid, pid, parent, code = (int(fields[at]) for at in (5, 6, 9, 10, 12))
+        flags, terminal, at = fields[11].replace(" ", ""), fields[13], int(began.timestamp())
+        version, memory = int(fields[1][1:]), float(fields[7])
+        found.append(Dumped(fields[0], version, user, system, elapsed, uid, gid, memory, pid, parent, flags, code, terminal, at))
     return found
 
 

@@ -130,7 +130,7 @@ def test_the_process_that_switches_counts_once() -> None:
 
 
 def test_a_partial_record_is_no_kernel_thread_and_no_process_without_cpu() -> None:
-    nothing = {"status": 0, "user": 0, "system": 0, "memory": 0, "minor": 0, "major": 0}
+    nothing: Row = {"status": 0, "user": 0, "system": 0, "memory": 0, "minor": 0, "major": 0}
     assert parsed(v3(flags=0, **nothing)).skipped == {PARTIAL: 1}
     assert one(flags=1, **nothing)["memory_virtual_kib"] is None
     assert one(flags=0, **nothing | {"memory": 591})["cpu_user_s"] == 0
