@@ -241,6 +241,39 @@ def test_killed_at_any_point_it_goes_on(tmp_path: Path, sqlite_url: str) -> None
     assert len(keys) == 85 + 2, "of the last accton there is only the partial record"
 
 
+def batchacct(configuration: Path, *arguments: object) -> str:
+    """What a command says.  Raises: AssertionError if it fails."""
+    command = [sys.executable, "-c", "from batchacct.cli import main; main()", *map(str, arguments)]
+    environment = {**os.environ, "BATCHACCT_CONFIG": str(configuration)}
+    done = subprocess.run(command, env=environment, check=False, capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_backfilled_and_traced(tmp_path: Path, sqlite_url: str) -> None:
+    """Old files, compressed or not, are read once, whoever reads them; a record is found again by its place."""
+    configuration = tmp_path / "batchacct.toml"
+    configuration.write_text(CONFIGURATION.format(url=sqlite_url, folder=tmp_path))
+    store = Store(sqlite_url)
+    store.create()
+    path = tmp_path / "pacct"
+    path.write_bytes(b"".join(v3(pid=n) for n in range(1, 51)))
+    (tmp_path / "pacct.1.gz").write_bytes(gzip.compress(b"".join(v3(pid=n, big=True) for n in range(100, 150))))
+    batchacct(configuration, "backfill", "--source", "node01-acct", path, tmp_path / "pacct.1.gz")
+    with path.open("ab") as stream:
+        stream.write(v3(pid=51))
+    batchacct(configuration, "collect", "--once")
+    with store.reading() as connection:
+        found = connection.execute(select(process.c.pid, process.c.host)).all()
+    store.close()
+    assert sorted(pid for pid, _ in found) == [*range(1, 52), *range(100, 150)]
+    assert {host for _, host in found} == {"node01"}
+    assert "read bytes 0 to 3264" in batchacct(configuration, "trace", "unit", path, 64)
+    status = json.loads(batchacct(configuration, "status", "--json"))
+    (source,) = status["sources"]
+    assert (source["unread_bytes"], source["unfinished_bytes"]) == (0, 0)
+
+
 def test_parse_says_which_host(tmp_path: Path) -> None:
     (tmp_path / "pacct").write_bytes(v3(pid=5))
     command = [sys.executable, "-c", "from batchacct.cli import main; main()", "parse", "--parser", "pacct", "--host", "node07"]
