@@ -16,6 +16,8 @@ BROKER_PACKAGES = activemq rabbitmq-server
 SENSOR_PACKAGES = gcc libc6-dev gcc-multilib musl-tools strace gdb perl
 # What judges the units; no systemd has to run.
 UNIT_PACKAGES = systemd
+# An independent reader of process accounting.
+ACCOUNTING_PACKAGES = acct
 # Tests of what looks at no time of day: not run again in the second time zone, and neither is MariaDB, whose sessions are in UTC.
 NO_TIMES = archive/test_kill.py backfill benchmarks crash faults following oracle packaging pub/test_stomp.py store
 FUZZ ?= 1000000
@@ -85,6 +87,7 @@ $(VENV)/ready: setup.cfg pyproject.toml | $(VENV)/bin/python
 	@touch $@
 
 $(VENV)/ready-test: setup.cfg pyproject.toml tools/system-packages | $(VENV)/ready
-	@./tools/system-packages postgresql $(CLUSTER_PACKAGES) $(SPARK_PACKAGES) $(BROKER_PACKAGES) $(UNIT_PACKAGES) $(SENSOR_PACKAGES)
+	@./tools/system-packages postgresql $(CLUSTER_PACKAGES) $(SPARK_PACKAGES) $(BROKER_PACKAGES) $(UNIT_PACKAGES) $(SENSOR_PACKAGES) \
+		$(ACCOUNTING_PACKAGES)
 	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[ams,http,postgres,mysql,oracle,smime,spark,stomp,test,dev]'
 	@touch $@

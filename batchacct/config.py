@@ -26,6 +26,7 @@ from batchacct.connection import check_url, database_url, holds_password
 from batchacct.cron import CronText
 from batchacct.errors import ConfigError
 from batchacct.parsing import Source
+from batchacct.parsing.hosts import this_host
 from batchacct.sections import File as File  # noqa: PLC0414 - exported, as the next two are
 from batchacct.sections import Section as Section  # noqa: PLC0414
 from batchacct.sections import key as key  # noqa: PLC0414
@@ -124,6 +125,7 @@ class SourceKeys(Section):
     cluster: str | None = key("cluster whose jobs it tells of; may be left out where [ce] decides", None, sample=EXAMPLE_CLUSTER)
     site: str | None = key("site, where it is not the one above", None)
     zone: Zone = key("time zone of the host that writes it, for formats that do not say", "UTC")
+    host: str | None = key("host that writes it, for formats that do not say; default: the one this is run on", None)
     longest_silence: Duration | None = key(
         "silent for longer than this is a warning; default: twice the longest of eight weeks, and 2h", None
     )
@@ -316,7 +318,8 @@ class Config(Section):
         """What a parser is told of a source."""
         zone = zoneinfo.ZoneInfo(keys.zone)
         head = b"" if keys.header is None else keys.header.encode() + b"\n"
-        return Source(keys.name, keys.site or self.site, keys.cluster, zone, tuple(self.ce.items()), head)
+        host = keys.host or this_host()
+        return Source(keys.name, keys.site or self.site, keys.cluster, zone, tuple(self.ce.items()), head, host)
 
     def cluster_named(self, name: str) -> Cluster:
         return next((c for c in self.cluster if c.name == name), Cluster(name=name))

@@ -35,6 +35,7 @@ from batchacct.errors import BatchacctError, CheckpointError, ConfigError, Incom
 from batchacct.following import locate, skip
 from batchacct.parsing import Parser, Source
 from batchacct.parsing.compressed import is_compressed
+from batchacct.parsing.framing import unit_bytes
 from batchacct.parsing.reading import expand, open_stream, read_blocks
 from batchacct.store import Store, known_positions
 
@@ -222,7 +223,7 @@ def dry_run(store: Store, what: Log) -> None:
 
 
 def _dry_run_file(store: Store, what: Log, path: str) -> Iterator[int]:
-    position = locate(what.source.name, path, known_positions(store, what.source.name))
+    position = locate(what.source.name, path, known_positions(store, what.source.name), unit_bytes(what.parser.framing))
     with open_stream(path) as stream:
         skip(stream, position.offset)
         blocks = read_blocks(stream, what.parser.framing, offset=position.offset, final=is_compressed(path))

@@ -8,6 +8,7 @@ import click
 
 SUB_COMMANDS: dict[str, str] = {
     "sensor": "procacct.sensor.command:sensor",
+    "report": "procacct.asking.accounting_report:report",
 }
 """Name to `module:attribute`."""
 

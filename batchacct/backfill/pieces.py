@@ -14,14 +14,15 @@ import os
 import stat
 import zoneinfo
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from batchacct.errors import BatchacctError, SourceError
 from batchacct.following.opened import OpenFile
 from batchacct.parsing import Parser, Source, registry
 from batchacct.parsing.compressed import is_compressed
-from batchacct.parsing.framing import SplittableFraming, WholeFiles
+from batchacct.parsing.framing import SplittableFraming, WholeFiles, unit_bytes
+from batchacct.parsing.hosts import this_host
 from batchacct.parsing.reading import STANDARD_INPUT, Readable, expand, open_stream, reading_order, source_errors
 
 PIECE_BYTES = 64 << 20
@@ -46,12 +47,13 @@ class Told:
     zone: str = "UTC"
     ce_clusters: tuple[tuple[str, str], ...] = ()
     header: str | None = None
+    host: str = field(default_factory=this_host)
 
     def source(self, path: str, head: bytes) -> Source:
         """The source of a file that begins with `head`."""
         given = b"" if self.header is None else self.header.encode() + b"\n"
         zone = zoneinfo.ZoneInfo(self.zone)
-        return Source(self.name or shown(path), self.site, self.cluster, zone, self.ce_clusters, given or head)
+        return Source(self.name or shown(path), self.site, self.cluster, zone, self.ce_clusters, given or head, self.host)
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,8 +263,8 @@ def opened(piece: Piece) -> Iterator[tuple[Readable, bytes, int]]:
 
     Raises: SourceError, here or from the stream's `read`; MovedOnError from that if the file is changed meanwhile.
     """
-    path = piece.file.path
-    with source_errors(path), contextlib.closing(OpenFile(path)) as file:
+    path, length = piece.file.path, unit_bytes(parser_named(piece.parser).framing)
+    with source_errors(path), contextlib.closing(OpenFile(path, length)) as file:
         if file.place != piece.file.place or file.state.st_size < piece.file.size:
             raise SourceError(f"{path} was replaced or truncated while it was read: do it again")
         offset = max(piece.start, file.begin)

@@ -27,7 +27,7 @@ from batchacct.model import text_of
 from batchacct.parsing import Block, Parsed, Parser, Source
 from batchacct.parsing.adapters import GeneratorParser
 from batchacct.parsing.contract import UnitParser
-from batchacct.parsing.framing import WholeFiles
+from batchacct.parsing.framing import WholeFiles, unit_bytes
 from batchacct.parsing.reading import BLOCK_BYTES, UpToError, read_blocks, source_errors
 from batchacct.store import Counts, Origin, Store, append, known_positions, note_damage, note_offset, note_place
 
@@ -146,7 +146,8 @@ class _Loader:
     def file(self, piece: Piece) -> Iterator[int]:
         """Reads a file on from its position; yields how far that is.  Raises: StoreError, and what is wrong with the file."""
         path = piece.file.path
-        with source_errors(path), contextlib.closing(OpenFile(path)) as file:
+        length = unit_bytes(parser_named(piece.parser).framing)
+        with source_errors(path), contextlib.closing(OpenFile(path, length)) as file:
             found = locate_open(self._name, file, self._known)
             if found.likeness is Likeness.CHANGED:
                 self._done.problems.append(_contradicted(self._name, path, found.position))

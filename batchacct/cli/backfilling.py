@@ -21,6 +21,7 @@ from batchacct.clock import unix_now
 from batchacct.completing import Rule, rules_of
 from batchacct.config import Config, default_path, load_config
 from batchacct.errors import ConfigError, IncompleteError
+from batchacct.parsing.hosts import this_host
 
 COLUMNS = (
     "files",
@@ -47,6 +48,7 @@ COLUMNS = (
 @click.option("--cluster", help="Cluster the records get.  [default: default]")
 @click.option("--zone", help="Time zone of the host that wrote it, for formats that do not say.  [default: UTC]")
 @click.option("--header", help="Header line of files that have none, as their program would write it.")
+@click.option("--host", help="Host that wrote them, for formats that do not say.  [default: this one]")
 @click.option(
     "--to", type=click.Path(path_type=Path, file_okay=False), metavar="FOLDER", help="Write Parquet here.  [default: the store]"
 )
@@ -103,15 +105,16 @@ def _told(config: Config | None, source_name: str | None, parser_name: str | Non
         if parser_name is not None:
             parser_named(parser_name)
         return Told(
-            parser_name, given["name"], given["site"], given["cluster"] or "default", given["zone"] or "UTC", (), given["header"]
-        )
+            parser_name, given["name"], given["site"], given["cluster"] or "default", given["zone"] or "UTC", (), given["header"],
+            given["host"] or this_host(),
+        )  # fmt: skip
     if parser_name is not None or any(value is not None for value in given.values()):
         raise ConfigError("--source says all that is to be known of the files: leave out --parser, --name, --site, --cluster, "
-                          "--zone and --header")  # fmt: skip
+                          "--zone, --header and --host")  # fmt: skip
     assert config is not None
     (keys,) = chosen_sources(config, (source_name,))
     source = config.parser_source(keys)
-    return Told(keys.parser, keys.name, source.site, source.cluster, keys.zone, source.ce_clusters, keys.header)
+    return Told(keys.parser, keys.name, source.site, source.cluster, keys.zone, source.ce_clusters, keys.header, source.host)
 
 
 def _of_one_source(told: Told) -> Told:

@@ -25,6 +25,7 @@ from batchacct.errors import BatchacctError, ConfigError, IncompleteError
 from batchacct.model import RecordType
 from batchacct.parsing import Parsed, Parser, Source, registry
 from batchacct.parsing.contract import printable
+from batchacct.parsing.hosts import this_host
 from batchacct.parsing.reading import STANDARD_INPUT, Readable, UpToError, expand, open_stream, read_blocks
 from batchacct.store.keys import with_strange_rejected
 
@@ -40,6 +41,7 @@ Writer = Callable[[pa.RecordBatch], None]
 @click.option("--cluster", default="default", show_default=True, help="Cluster the records get.")
 @click.option("--zone", default="UTC", show_default=True, help="Time zone of the host that wrote it, for formats that do not say.")
 @click.option("--header", help="Header line of files that have none, as their program would write it.")
+@click.option("--host", help="Host that wrote it, for formats that do not say.  [default: this one]")
 def parse(files: tuple[str, ...], *, parser_name: str | None, output: str, to: Path | None, **told: str | None) -> None:
     """Parses files without a database.
 
@@ -76,9 +78,10 @@ def parse(files: tuple[str, ...], *, parser_name: str | None, output: str, to: P
         raise IncompleteError(f"{units} rejected, see above; every other one was parsed")
 
 
-def _source(*, site: str | None, cluster: str | None, zone: str | None, header: str | None) -> Source:
+def _source(*, site: str | None, cluster: str | None, zone: str | None, header: str | None, host: str | None) -> Source:
     """What the options say of the source of the files; its name is each file's.  Raises: ConfigError for an unknown zone."""
-    return Source("", site, cluster, checked_zone(zone), head=b"" if header is None else header.encode() + b"\n")
+    head = b"" if header is None else header.encode() + b"\n"
+    return Source("", site, cluster, checked_zone(zone), head=head, host=host or this_host())
 
 
 def checked_zone(zone: str | None) -> zoneinfo.ZoneInfo:

@@ -18,6 +18,7 @@ from batchacct.following import locate
 from batchacct.ledger import stories
 from batchacct.ledger.archived import with_archived
 from batchacct.model import text_of
+from batchacct.parsing import registry
 from batchacct.store import Store, known_positions
 from batchacct.store.tables import followed_file, message
 
@@ -74,17 +75,19 @@ def trace_unit(config: Config, path: str, offset: int) -> None:
     """
     with open_store(config) as store:
         with store.reading() as connection:
-            files = _followed_files(store, connection, path)
+            files = _followed_files(config, store, connection, path)
         name = text_of(os.fsencode(Path(path).absolute()))
         with with_archived(store, lambda wanted: wanted.of_unit(name, offset, files)) as (connection, months):
             _tell(stories.trace_unit(connection, name, offset, files), months)
 
 
-def _followed_files(store: Store, connection: Connection, path: str) -> list[int]:
+def _followed_files(config: Config, store: Store, connection: Connection, path: str) -> list[int]:
     """The followed files, of whichever source, that are at `path` now by their content; none if there is no such file."""
     found = []
+    parsers = {keys.name: keys.parser for keys in config.source}
     for source in connection.scalars(select(followed_file.c.source).distinct()).all():
         with contextlib.suppress(SourceError, CheckpointError):
-            position = locate(source, path, known_positions(store, source))
+            length = registry.unit_bytes_of(parsers.get(source, ""))
+            position = locate(source, path, known_positions(store, source), length)
             found += [] if position.id is None else [position.id]
     return found

@@ -35,7 +35,8 @@ from batchacct.following.files import (
 from batchacct.following.listing import Listing
 from batchacct.model import text_of
 from batchacct.parsing.compressed import UndecodableError
-from batchacct.parsing.framing import WholeFiles
+from batchacct.parsing.framing import WholeFiles, unit_bytes
+from batchacct.parsing.health import troubles
 from batchacct.parsing.reading import BLOCK_BYTES, UpToError, read_blocks, source_errors
 from batchacct.store import Origin, Store, append, known_positions, note_damage, note_offset, note_place
 
@@ -115,7 +116,7 @@ class Follower:
             if self._drain(done):
                 self._look_at(paths, done)
             done.errors += [error for _, _, error in self._failed.values()]
-            done.warnings += self._warned.values()
+            done.warnings += [*self._warned.values(), *troubles(self._parser, self._source, self._listing.there)]
             if whole and done.read_to_end:
                 self._account_for_losses(done)
             at_end = began if whole and done.read_to_end else None
@@ -194,7 +195,7 @@ class Follower:
             return
         try:
             with source_errors(path):
-                file = OpenFile(path)
+                file = OpenFile(path, unit_bytes(self._parser.framing))
         except SourceError as error:
             if stamp is None or not isinstance(error.__cause__, FileNotFoundError):
                 raise

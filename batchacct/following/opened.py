@@ -24,14 +24,16 @@ class OpenFile:
     """An open file; `begin` is where its content begins in the uncompressed stream, `head` up to HEAD_BYTES from there.
 
     Before the content there may be bytes that are NUL: the hole that a writer leaves which goes on at its old place in a file
-    truncated under it (logrotate's copytruncate, and a file not opened for appending). `is_cut`: the file is compressed, and of
-    its head no more can be decoded.
+    truncated under it (logrotate's copytruncate, and a file not opened for appending). Where units begin at multiples of
+    `unit_bytes`, so does the content: a unit may begin with NUL itself. `is_cut`: the file is compressed, and of its head no more
+    can be decoded.
     Raises: OSError where it cannot be opened; SourceError from whatever reads it.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, unit_bytes: int = 1) -> None:
         self.path = path
         self.is_cut = False
+        self._unit_bytes = unit_bytes
         # a pipe is opened without waiting for who writes into it, and refused then
         self._raw = open(path, "rb", buffering=0, opener=lambda p, flags: os.open(p, flags | os.O_NONBLOCK))  # noqa: SIM115
         try:
@@ -104,9 +106,11 @@ class OpenFile:
             begin += self._skip_hole(begin)
             piece = self._decodable(stream, _PIECE)
         if not piece:
-            return begin, b""
+            return begin - begin % self._unit_bytes, b""
         begin += len(piece) - len(content)
-        head = content[:HEAD_BYTES]
+        of_unit = begin % self._unit_bytes
+        begin -= of_unit
+        head = (bytes(of_unit) + content)[:HEAD_BYTES]
         return begin, head + self._decodable(stream, HEAD_BYTES - len(head))
 
     def _decodable(self, stream: Readable, count: int) -> bytes:

@@ -188,12 +188,12 @@ def _at(position: Position, file: OpenFile) -> Position:
     return replace(position, path=name, device=device, inode=inode, size=state.st_size, modified_at=int(state.st_mtime))
 
 
-def locate(source: str, path: str, known: Iterable[Position] | KnownPositions) -> Position:
-    """The position of the file at `path`: the known one whose content it has, or a new one at its beginning.
+def locate(source: str, path: str, known: Iterable[Position] | KnownPositions, unit_bytes: int = 1) -> Position:
+    """The position of the file at `path`: the known one whose content it has, or a new one at its beginning (see `OpenFile`).
 
     Raises: SourceError if it cannot be read; CheckpointError if it begins like a known file and then differs from it.
     """
-    with source_errors(path), contextlib.closing(OpenFile(path)) as file:
+    with source_errors(path), contextlib.closing(OpenFile(path, unit_bytes)) as file:
         found = locate_open(source, file, known if isinstance(known, KnownPositions) else KnownPositions(known))
     if found.likeness in (Likeness.KNOWN, Likeness.NEW, Likeness.PART, Likeness.MENDED):
         return found.position

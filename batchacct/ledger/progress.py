@@ -98,7 +98,7 @@ def _followed(keys: SourceKeys, state: Row[Any] | None, known: Sequence[Row[Any]
     old = old_siblings(keys.paths, max((k.modified_at for k in known), default=None))
     there = {p: s for p, s in stamps(keys.paths, old).items() if s is not None}
     by_place: Mapping[Place, Row[Any]] = {(k.device, k.inode): k for k in known}
-    positions = {path: _position(path, stamp, by_place.get(stamp.place)) for path, stamp in there.items()}
+    positions = {path: _position(keys, path, stamp, by_place.get(stamp.place)) for path, stamp in there.items()}
     left = {path: _unread(path, stamp, positions[path]) for path, stamp in there.items()}
     unread = [path for path, count in left.items() if count]
     unfinished = 0
@@ -117,11 +117,12 @@ def _followed(keys: SourceKeys, state: Row[Any] | None, known: Sequence[Row[Any]
     return _progress(keys, state, **values)
 
 
-def _position(path: str, stamp: Stamp, known: Row[Any] | None) -> Row[Any] | None:
+def _position(keys: SourceKeys, path: str, stamp: Stamp, known: Row[Any] | None) -> Row[Any] | None:
     """The position that is known of a file's place, if it is that of the file: the number of an inode is given again."""
     if known is None or has_compressed_name(path) or (known.size, known.modified_at) == (stamp.size, stamp.modified_at):
         return known
-    with contextlib.suppress(OSError, SourceError), contextlib.closing(OpenFile(path)) as file:
+    length = registry.unit_bytes_of(keys.parser)
+    with contextlib.suppress(OSError, SourceError), contextlib.closing(OpenFile(path, length)) as file:
         is_its = len(file.head) >= known.head_length and digest(file.head[: known.head_length]) == known.head_hash
         return known if is_its else None
     return known

@@ -268,7 +268,8 @@ class _Rereader:
     def _compared(self, rows: pa.RecordBatch, wanted: Sequence[int], parser: Parser, source: Source) -> _Outcome:
         some = rows.take(pa.array(wanted, pa.int64()))
         units = cast("list[bytes]", some.column("native").to_pylist())
-        again = read_again(parser, source, units, self._record_type)
+        offsets = cast("list[int]", some.column("source_offset").to_pylist())
+        again = read_again(parser, source, units, self._record_type, offsets)
         stored = some.take(pa.array(again.of, pa.int64()))
         outcome = _outcome(differences(stored, again.records, self._names), again.records, again.of.tolist())
         outcome.refused = dict(again.refused)

@@ -1,7 +1,7 @@
 """Raw units given to their parser again, many at once: what it makes of them now, as the tables have it.
 
 Units are put together as lines, which is how most formats have them. Where a framing sees other units in that, those it does not
-find again are read one by one.
+find again are read one by one. Units of one length are put together as they stood in their file, and read under their places in it.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 
 from batchacct.model import PART, RecordType
 from batchacct.parsing import Block, Parsed, Parser, Source
+from batchacct.parsing.framing import FixedFraming
 from batchacct.parsing.reading import BLOCK_BYTES
 from batchacct.store.append import as_stored
 
@@ -38,15 +39,19 @@ class ReadAgain:
     refused: Mapping[int, str] = field(default_factory=dict)
 
 
-def read_again(parser: Parser, source: Source, units: Sequence[bytes], record_type: RecordType) -> ReadAgain:
-    """Records of a type (or parts) that a parser makes of units."""
+def read_again(
+    parser: Parser, source: Source, units: Sequence[bytes], record_type: RecordType, offsets: Sequence[int] | None = None
+) -> ReadAgain:
+    """Records of a type (or parts) that a parser makes of units, which begin at `offsets` in their files."""
     if record_type not in (parser.record_type, PART):
         return ReadAgain(stored_form(record_type.empty()), np.empty(0, np.int64), dict.fromkeys(range(len(units)), NOTHING_MADE))
     batches: list[pa.RecordBatch] = []
     places: list[Numbers] = []
     refused: dict[int, str] = {}
-    for first, some in _together(units):
-        for batch, of, why in _read_some(parser, source, some, record_type):
+    has_places = offsets is not None and isinstance(parser.framing, FixedFraming)
+    for first, some in _runs(units, offsets) if has_places and offsets is not None else _together(units):
+        read = _read_run(parser, source, some, record_type, offsets[first]) if has_places and offsets is not None else None
+        for batch, of, why in [read] if read is not None else _read_some(parser, source, some, record_type):
             batches.append(batch)
             places.append(of + first)
             refused |= {place + first: reason for place, reason in why.items()}
@@ -71,6 +76,17 @@ def _together(units: Sequence[bytes]) -> Iterator[tuple[int, Sequence[bytes]]]:
             first, length = place, 0
         length += len(unit) + 1
     yield first, units[first:]
+
+
+def _runs(units: Sequence[bytes], offsets: Sequence[int]) -> Iterator[tuple[int, Sequence[bytes]]]:
+    """As `_together`, of units that follow on each other in a file."""
+    first = 0
+    for place in range(1, len(units)):
+        if offsets[place] != offsets[place - 1] + len(units[place - 1]):
+            yield first, units[first:place]
+            first = place
+    if units:
+        yield first, units[first:]
 
 
 _Made = tuple[pa.RecordBatch, Numbers, dict[int, str]]
@@ -101,6 +117,19 @@ def _read_some(parser: Parser, source: Source, units: Sequence[bytes], record_ty
         yield _read_one(parser, source, units[place], record_type, place)
 
 
+def _read_run(parser: Parser, source: Source, units: Sequence[bytes], record_type: RecordType, offset: int) -> _Made | None:
+    """What is made of units that stand at `offset`; None if the parser fails at them."""
+    try:
+        parsed = _parsed(parser, source, b"".join(units), offset)
+    except Exception:  # noqa: BLE001 - as above; read one by one, it is told of which
+        return None
+    starts = np.cumsum([offset, *(len(unit) for unit in units[:-1])], dtype=np.int64)
+    batch, of = _found_again(_made(parsed, record_type), starts, units)
+    refused = {int(at): reject.reason for reject in parsed.rejects if (at := _place_of(starts, reject.offset)) is not None}
+    left = set(range(len(units))) - set(of.tolist())
+    return batch, of, {place: refused.get(place, NOTHING_MADE)[:_WHY_BYTES] for place in left}
+
+
 def _read_one(parser: Parser, source: Source, unit: bytes, record_type: RecordType, place: int) -> _Made:
     try:
         parsed = _parsed(parser, source, unit)
@@ -116,8 +145,8 @@ def _none_of(record_type: RecordType, refused: dict[int, str]) -> _Made:
     return record_type.empty(), np.empty(0, np.int64), {place: reason[:_WHY_BYTES] for place, reason in refused.items()}
 
 
-def _parsed(parser: Parser, source: Source, data: bytes) -> Parsed:
-    return next(iter(parser.parse([Block(data, 0)], source)))
+def _parsed(parser: Parser, source: Source, data: bytes, offset: int = 0) -> Parsed:
+    return next(iter(parser.parse([Block(data, offset)], source)))
 
 
 def _made(parsed: Parsed, record_type: RecordType) -> pa.RecordBatch:

@@ -23,10 +23,10 @@ import pyarrow.compute as pc
 from batchacct.errors import ConfigError, RecordError
 from batchacct.model import PART, SOURCE_TYPES, Record, RecordType, content_hash, text_of
 from batchacct.parsing.framing import LINES, Framing
+from batchacct.parsing.hosts import this_host
 
 REJECT_BYTES_KEPT = 65_536
 """Of a unit longer than this a reject keeps the beginning; source, offset and length lead to the rest."""
-
 
 UNFORESEEN = (
     ArithmeticError, AssertionError, AttributeError, LookupError, OSError, RuntimeError, StopIteration, TypeError, ValueError,
@@ -37,7 +37,6 @@ UNFORESEEN = (
 A time out of range can be an OSError, JSON nested too deep is a RuntimeError, and a `next` without default a StopIteration.
 """
 
-
 Row = Mapping[str, object]
 """A stored row: column name to value."""
 
@@ -47,7 +46,7 @@ class Source:
     """What the configuration knows and the log does not: where a log comes from.
 
     `cluster` is None where only `ce_clusters` decides: patterns of CE ids (`ce01.example.org:8443/*`) to cluster, in order.
-    `zone` is that of the host which wrote the log; formats that state theirs (LSF, BLAH: UTC) do not look at it.
+    `zone` and `host` are those of the host which wrote the log; formats that state theirs (LSF, BLAH: UTC) do not look at them.
     `head` is the beginning of the very file that is read, wherever in it reading begins: a header line may stand there.
     """
 
@@ -57,6 +56,7 @@ class Source:
     zone: dt.tzinfo = dt.UTC
     ce_clusters: tuple[tuple[str, str], ...] = ()
     head: bytes = b""
+    host: str = field(default_factory=this_host)
 
     def cluster_of_ce(self, ce_id: str | None) -> str:
         """The cluster behind a computing element.  Raises: Reject where neither `[ce]` nor the source names one."""

@@ -43,6 +43,18 @@ class WholeFiles(Framing, Protocol):
     files_are_complete: bool
 
 
+@runtime_checkable
+class FixedFraming(Framing, Protocol):
+    """A framing of units of one length, which begin at multiples of it from the beginning of the file, whatever is in them."""
+
+    unit_bytes: int
+
+
+def unit_bytes(framing: Framing) -> int:
+    """At multiples of how many bytes from the beginning of a file units begin: of whatever number but for a `FixedFraming`."""
+    return framing.unit_bytes if isinstance(framing, FixedFraming) else 1
+
+
 class LineFraming:
     """A line is a unit; `\\n` ends it, a `\\r` before it is dropped, empty lines are none."""
 
@@ -61,6 +73,20 @@ class LineFraming:
 
     def split_after(self, data: bytes, after: int) -> int:
         return data.find(b"\n", after) + 1 or -1
+
+
+class BinaryFraming:
+    """Records of one length, without separators; what is left at the end of a file that will not grow is a unit, too."""
+
+    def __init__(self, unit_bytes: int) -> None:
+        self.unit_bytes = unit_bytes
+
+    def cut(self, data: bytes, *, final: bool) -> int:
+        return len(data) if final else len(data) // self.unit_bytes * self.unit_bytes
+
+    def spans(self, data: bytes) -> Iterator[tuple[int, int]]:
+        for start in range(0, len(data), self.unit_bytes):
+            yield start, min(start + self.unit_bytes, len(data))
 
 
 LINES = LineFraming()

@@ -16,7 +16,7 @@ from typing import Protocol, cast
 from batchacct.errors import SourceError
 from batchacct.parsing.compressed import MAGIC_BYTES, UndecodableError, decompressor
 from batchacct.parsing.contract import REJECT_BYTES_KEPT, Block
-from batchacct.parsing.framing import Framing, MarkedFraming
+from batchacct.parsing.framing import Framing, MarkedFraming, unit_bytes
 
 BLOCK_BYTES = 2 << 20
 """How much is read at a time: some thousand lines, one transaction's worth, small enough that memory stays flat."""
@@ -124,13 +124,21 @@ def read_blocks(
                 return
             yield block
             offset = block.end_offset
-        whole = framing.cut(buffer, final=ended and final)
+        whole = _cut(framing, buffer, offset, final=ended and final)
         if not whole and len(buffer) > LONGEST_UNIT_BYTES:
             whole = buffer.find(b"\n") + 1
         if whole:
             yield Block(buffer[:whole], offset)
             offset += whole
             buffer = buffer[whole:]
+
+
+def _cut(framing: Framing, buffer: bytes, offset: int, *, final: bool) -> int:
+    """As the framing has it, but that the rest of a unit which was taken unfinished once, and is read on, is a unit by itself."""
+    rest = -offset % unit_bytes(framing)
+    if not rest:
+        return framing.cut(buffer, final=final)
+    return min(rest, len(buffer)) if final or len(buffer) >= rest else 0
 
 
 def _unit_is_too_long(framing: Framing, buffer: bytes) -> bool:

@@ -12,6 +12,7 @@ from typing import cast
 from batchacct.errors import PluginError
 from batchacct.parsing.adapters import generator_parser
 from batchacct.parsing.contract import Parser, printable
+from batchacct.parsing.framing import unit_bytes
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +32,7 @@ def names(group: str) -> list[str]:
 
 def is_ours(group: str, name: str) -> bool:
     """Whether what is registered under `name` is of this program, and no plug-in."""
-    ours = ("batchacct.", "loccol.", "cecol.", "pub.")
+    ours = ("batchacct.", "loccol.", "cecol.", "procacct.", "pub.")
     return any(point.value.startswith(ours) for point in entry_points(group=group, name=name))
 
 
@@ -72,6 +73,14 @@ def parser(name: str) -> Parser:
         f"parser {name!r} is neither a UnitParser nor a generator of dictionaries (a function with `yield`): see "
         "docs/how-to/write-a-parser.md"
     )
+
+
+def unit_bytes_of(name: str) -> int:
+    """At multiples of how many bytes the units of a parser begin (see `framing.unit_bytes`); 1 where there is no such parser."""
+    try:
+        return unit_bytes(parser(name).framing)
+    except PluginError:
+        return 1
 
 
 def _named(name: str) -> object:
