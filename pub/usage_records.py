@@ -17,12 +17,12 @@ from batchacct.config import Cluster, Config
 from batchacct.config_mapping import LOCAL
 from batchacct.fqan import parse_fqan
 from batchacct.model import INTEGER, REAL, TEXT
+from batchacct.names import Names
 from batchacct.store.spans import Span
 from batchacct.store.tables import benchmark, identity, job, vo_mapping
 from batchacct.store.vos import IS_GRID_RULE
 from pub.formats.contract import ON_REQUEST, USAGE_RECORD
 from pub.formats.text import blanked, by_distinct, holds, joined, valid
-from pub.privacy import Names
 
 if TYPE_CHECKING:
     from pub.formats.text import Values
