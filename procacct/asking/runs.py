@@ -27,6 +27,7 @@ from batchacct.store.tables import job, process, seen_hour
 SLACK_S = 300
 """How long before its start or after its end a process of a run may have started, by the clock of the node."""
 
+EVERYWHERE = Period()
 _NEAR_S = 3 * SLACK_S
 _NO_INDEX = -1
 _OF_JOB = ("logged_at", "cluster", "join_id", "array_index", "lrms_job_id", "user_name", "start_at", "end_at", "cpu_duration_s")
@@ -42,7 +43,7 @@ class Runs:
 
     first: int | None = None
     last: int | None = None
-    period: Period = Period()
+    period: Period = EVERYWHERE
     which: ColumnElement[bool] | None = None
     more: Mapping[str, ColumnElement[Any]] = field(default_factory=dict)
 
@@ -72,7 +73,7 @@ class Runs:
         ).subquery("run")
 
     def _conditions(self) -> list[ColumnElement[bool]]:
-        found = [job.c.superseded_by.is_(None), job.c.start_at.is_not(None), job.c.end_at.is_not(None)]
+        found: list[ColumnElement[bool]] = [job.c.superseded_by.is_(None), job.c.start_at.is_not(None), job.c.end_at.is_not(None)]
         found.append(self.period.logged.has(job.c.logged_at))
         if self.first is not None:
             found.append(job.c.end_at >= self.first - _NEAR_S)
@@ -110,7 +111,7 @@ def where_runs_are(connection: Connection, first: int, last: int) -> Period:
     """Where in the database the runs are of processes that started from `first` to `last`.
 
     A run that had started by then was submitted by then, and how long jobs took from submission to the log is known for each hour.
-    (One of more than `LATE` whose record does not tell when it was submitted, and which was logged later than all those, is not looked for.)
+    One of more than `LATE` whose record does not tell when it was submitted is not looked for beyond that.
     """
     period = when_ended(connection, first - _NEAR_S, None, identities=True)
     if not has_partitions(connection) or period.logged is NEVER:
