@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,35 +9,13 @@ from pathlib import Path
 import click
 
 from batchacct.cli.common import open_store
+from batchacct.cli.dates import instant
 from batchacct.clock import unix_now
 from batchacct.config import default_path, load_config
 from batchacct.errors import ConfigError
 from cpuhours.figures import Figures, StoreFigures, files_of_jobs
-from cpuhours.query import DAY_S, GROUPS
+from cpuhours.query import GROUPS
 from cpuhours.report import FORMATS, Question, make_report, plot_report, show
-
-_STEP_S = {"d": DAY_S, "w": 7 * DAY_S}
-
-
-def instant(text: str, now: int) -> int:
-    """Unix seconds of `2026-11-01` or `2026-11` (the first midnight of it, UTC), Unix seconds, or `-30d`, `-2w` before today (UTC).
-
-    Raises: ConfigError for anything else.
-    """
-    if match := re.fullmatch(r"-(\d{1,5})([dw])", text):
-        return now // DAY_S * DAY_S - int(match[1]) * _STEP_S[match[2]]
-    if re.fullmatch(r"\d{9,10}", text):
-        return int(text)
-    if match := re.fullmatch(r"(\d{4})-(\d{2})(?:-(\d{2}))?", text):
-        try:
-            midnight = dt.datetime(int(match[1]), int(match[2]), int(match[3] or 1), tzinfo=dt.UTC)
-        except ValueError as error:
-            raise ConfigError(f"{text!r} is no date of the calendar: {error}") from error
-        return int(midnight.timestamp())
-    raise ConfigError(
-        f"{text!r} is no date: write a day (2026-11-01), a month (2026-11), Unix seconds (1793491200), "
-        "or so many days or weeks before today (-30d, -2w); all in UTC"
-    )
 
 
 @click.command()

@@ -6,7 +6,12 @@ from importlib import import_module
 
 import click
 
-SUB_COMMANDS: dict[str, str] = {}
+SUB_COMMANDS: dict[str, str] = {
+    "jobs": "procacct.asking.recall_command:jobs_command",
+    "programs": "procacct.asking.programs_command:programs_command",
+    "top": "procacct.asking.top_command:top_command",
+    "usage-records": "procacct.asking.usage_record_command:usage_records_command",
+}
 """Name to `module:attribute`."""
 
 

@@ -12,7 +12,8 @@ from click.testing import CliRunner, Result
 
 from batchacct.errors import BatchacctError, ConfigError, IncompleteError
 from batchacct.store import Store
-from cpuhours.command import instant, report
+from batchacct.cli.dates import instant
+from cpuhours.command import report
 from tests.cpuhours.farm import DAY, add_benchmark, at, give_benchmark, job_row, join, new_store
 
 NOW = at("2026-11-20 16:20")
