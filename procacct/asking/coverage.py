@@ -56,9 +56,10 @@ class Whole:
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """Events that were lost in a time that overlaps the period, and the hosts they were lost on."""
+    """Events lost in times that overlap the period, and on which hosts; `at_least`: of some losses nobody knows how many."""
 
     events: int
+    at_least: bool
     hosts: tuple[str, ...]
 
 
@@ -128,9 +129,10 @@ def lost(connection: Connection, asked: Asked) -> Lost:
         Span(asked.begin, None).has(process.c.logged_at),
         process.c.started_at < asked.end,
     )
-    asked_for = select(process.c.host, func.sum(process.c.lost_events)).where(*of_period).group_by(process.c.host)
-    hosts = {host: int(events or 0) for host, events in connection.execute(asked_for)}
-    return Lost(sum(hosts.values()), tuple(sorted(hosts)))
+    unknown = func.sum(case((process.c.lost_events.is_(None), 1), else_=0))
+    columns = (process.c.host, func.coalesce(func.sum(process.c.lost_events), 0), unknown)
+    hosts = connection.execute(select(*columns).where(*of_period).group_by(process.c.host).order_by(process.c.host)).all()
+    return Lost(sum(int(row[1]) for row in hosts), any(int(row[2]) for row in hosts), tuple(row[0] for row in hosts))
 
 
 def notes(connection: Connection, asked: Asked, runs: Runs) -> list[str]:
@@ -139,10 +141,7 @@ def notes(connection: Connection, asked: Asked, runs: Runs) -> list[str]:
     found = ["Processes that ended in the period (UTC) count as a whole; CPU time as the kernel measured it."]
     found += _coverage_notes(seen)
     if gaps.hosts:
-        found.append(
-            f"{counted(gaps.events, 'event')} of the kernel lost on {_hosts_text(gaps.hosts)} in this time: processes are missing, "
-            "and the figures of these hosts are too low."
-        )
+        found.append(f"{_lost_text(gaps)} in this time: processes are missing, and the figures of these hosts are too low.")
     if all_of_it.executions_without_record:
         found.append(
             f"{counted(all_of_it.executions_without_record, 'execution')} in jobs of which the batch system has told nothing yet: "
@@ -172,6 +171,13 @@ def _coverage_notes(seen: Coverage) -> list[str]:
     if seen.unknown_cpu_jobs:
         found.append(f"{counted(seen.unknown_cpu_jobs, 'job')} of these of unknown CPU time: not in the comparison.")
     return found
+
+
+def _lost_text(gaps: Lost) -> str:
+    on = f"lost on {_hosts_text(gaps.hosts)}"
+    if not gaps.events:
+        return f"Nobody knows how many events were {on}"
+    return f"{'At least ' if gaps.at_least else ''}{counted(gaps.events, 'event')} {on}"
 
 
 def counted(number: int, what: str) -> str:

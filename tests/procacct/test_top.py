@@ -40,7 +40,7 @@ ALL = Asked(T0, T0 + DAY)
 
 GEANT = json.dumps(["GCC/13.2", "Geant4/11.2"])
 BIN = "/usr/bin"
-TWO = "n2"
+BOB = {"user_name": "bob", "host": "n2"}
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def farm(store: Store) -> Store:
         a_process("1", T0 + 6, pid=101, program=f"{BIN}/env", command="env", **chain),
         a_process("1", T0 + 7, pid=101, cpu_user_s=1800.0, cpu_system_s=0.0, object_set="s1", modules=GEANT, elapsed_s=1800.0),
         a_process("1", T0 + 8, pid=102, program="/opt/g4/sim", modules=GEANT, object_set="s2", cpu_user_s=90.0, cpu_system_s=10.0),
-        a_process("2", T0 + 9, program="/opt/x/tool", signature="aaaa-1", processes=50, cpu_user_s=500.0, user_name="bob", host=TWO),
+        a_process("2", T0 + 9, program="/opt/x/tool", signature="aaaa-1", processes=50, cpu_user_s=500.0, **BOB),
         a_process("4", T0 + 10, program=f"{BIN}/bash", cpu_user_s=None, cpu_system_s=None, ended_by="unknown"),
         a_process(None, T0 + 11, program="/usr/sbin/cron", command="cron", user_name=None, user_id=7),
         a_process(None, T0 + 12, kind="gap", processes=0, lost_events=1234, ended_by="unknown", cpu_user_s=None, cpu_system_s=None),
@@ -189,7 +189,7 @@ def test_nothing_is_silent(farm: Store) -> None:
         "Processes that ended in the period (UTC) count as a whole; CPU time as the kernel measured it.",
         "Of 1.5 CPU h of the 3 jobs that ended in this time 45% is in processes seen.",
         "1 job of these without any process: nobody looked where they ran.",
-        "1,234 events of the kernel lost on n1 in this time: processes are missing, and the figures of these hosts are too low.",
+        "1,234 events lost on n1 in this time: processes are missing, and the figures of these hosts are too low.",
         "1 execution in jobs of which the batch system has told nothing yet: they run, or their log was not read.",
         "1 execution in no batch job.",
         "1 execution of unknown CPU time: not in the CPU hours.",
