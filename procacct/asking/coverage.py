@@ -93,7 +93,7 @@ def coverage(connection: Connection, asked: Asked) -> Coverage:
         func.sum(case((known, one.c.seen_cpu_s), else_=0)),
     )
     jobs, without, unknown, cpu_s, seen_s = connection.execute(select(*sums).select_from(one)).one()
-    return Coverage(int(jobs), int(without), int(unknown), int(cpu_s or 0), float(seen_s or 0))
+    return Coverage(int(jobs), int(without or 0), int(unknown or 0), int(cpu_s or 0), float(seen_s or 0))
 
 
 def _any_user(asked: Asked) -> Asked:

@@ -132,8 +132,8 @@ def _tree(rows: Sequence[Row[Any]]) -> Iterator[Program]:
     """Rows in the order of their starts as a tree: below a program are those its process started, and the one it went on to.
 
     A parent is the program that ran under the parent's pid, on that host and boot, when the child was forked. A process whose
-    parent is none of them (one of the batch system, or of another host) is a first one; so is what a node has summed up, whose
-    parents are many.
+    parent is none of them (one of the batch system, or of another host) is a first one; so is what a node has summed up, of
+    which no parent is told, and which is none.
     """
     children: dict[int | None, list[tuple[int, str]]] = {}
     latest: dict[tuple[str, str | None, int], int] = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
@@ -40,7 +41,7 @@ ALL = Asked(T0, T0 + DAY)
 
 GEANT = json.dumps(["GCC/13.2", "Geant4/11.2"])
 BIN = "/usr/bin"
-BOB = {"user_name": "bob", "host": "n2"}
+BOB: dict[str, Any] = {"user_name": "bob", "host": "n2"}
 
 
 @pytest.fixture
@@ -48,7 +49,7 @@ def farm(store: Store) -> Store:
     """Job 1 of atlas ran three programs, job 2 of cms one 50 times, in one row; job 3 has no process; job 4 is not recorded yet."""
     add(store, a_job("1", T0, T0 + HOUR), a_job("2", T0, T0 + HOUR, user_name="bob"), a_job("3", T0, T0 + HOUR))
     decide(store, {"1": "atlas", "2": "cms", "3": "atlas"})
-    chain = {"cpu_user_s": None, "cpu_system_s": None, "ended_by": "exec"}
+    chain: dict[str, Any] = {"cpu_user_s": None, "cpu_system_s": None, "ended_by": "exec"}
     add_processes(
         store,
         a_process("1", T0 + 5, pid=100, program=f"{BIN}/bash", command="bash", cpu_user_s=9.0, cpu_system_s=1.0, elapsed_s=100.0),
@@ -166,7 +167,7 @@ def test_a_group_has_its_members_while_they_are_in_it(farm: Store) -> None:
 
 
 def test_bsd_rows_of_a_host_count_only_where_the_daemon_has_none(farm: Store) -> None:
-    bsd = {"parser": "pacct/1", "boot_id": None, "program": None, "command": "acct"}
+    bsd: dict[str, Any] = {"parser": "pacct/1", "boot_id": None, "program": None, "command": "acct"}
     add_processes(farm, a_process(None, T0 + 20, **bsd), a_process(None, T0 + 21, host="n9", **bsd))
     assert by(farm, "program")["acct"] == (1, 0, 1, 1.0)
     assert "n9" in by(farm, "host")
@@ -202,6 +203,7 @@ def test_a_job_of_unknown_cpu_is_not_compared(store: Store) -> None:
     with store.reading() as connection:
         found = coverage(connection, ALL)
         assert coverage(connection, Asked(T0 - DAY, T0)) == Coverage(0, 0, 0, 0, 0.0)
+        assert coverage(connection, Asked(T0, T0 + DAY, ("cms",))) == Coverage(0, 0, 0, 0, 0.0)
     assert found == Coverage(2, 0, 1, 1800, 900.0)
     assert found.fraction == 0.5
 
