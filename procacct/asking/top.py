@@ -136,8 +136,13 @@ def _by_run(asked: Asked, run: Subquery, keys: Mapping[str, ColumnElement[Any]],
         .where(*asked.processes(), *asked.of_vo(run))
         .subquery("one")
     )
-    of = [one.c[name] for name in (*keys, "run_id", "job_without_record", "who")]
-    return select(*of, *(func.sum(one.c[name]).label(name) for name in _SUMS)).group_by(*of)
+    return _added(one, ("run_id", "job_without_record", *keys, "who"))
+
+
+def _added(rows: Subquery, by: Sequence[str]) -> Select[Any]:
+    """The sums by some columns; by numbers first, which a database that sorts the rows compares faster than texts."""
+    of = [rows.c[name] for name in by]
+    return select(*of, *(func.sum(rows.c[name]).label(name) for name in _SUMS)).group_by(*of)
 
 
 _SUMS = ("executions", "cpu_s", "elapsed_s", "cpu_unknown")
@@ -159,10 +164,24 @@ def _with_groups(asked: Asked, run: Subquery) -> FromClause:
 
 
 def _summed(by_run: Subquery) -> Select[Any]:
-    jobs = func.count(by_run.c.run_id.distinct()) + func.count(by_run.c.job_without_record.distinct())
-    sums = (func.sum(by_run.c[name]).label(name) for name in _SUMS)
-    users = func.count(by_run.c.who.distinct()).label("users")
-    return select(by_run.c.name, *sums, jobs.label("jobs"), users).group_by(by_run.c.name)
+    """The sums of each name, of rows of which there is one a name, run and user.
+
+    A run counts with the first of its users alone, and then a user's rows are one: so nothing has to be counted as distinct,
+    for which PostgreSQL would sort all the rows by their names.
+    """
+    of_run = [by_run.c[name] for name in ("run_id", "job_without_record", "name")]
+    is_first = func.row_number().over(partition_by=of_run, order_by=by_run.c.who) == 1
+    of_job = or_(by_run.c.run_id.is_not(None), by_run.c.job_without_record.is_not(None))
+    numbered = select(
+        by_run.c.name, by_run.c.who, *(by_run.c[name] for name in _SUMS), case((and_(is_first, of_job), 1), else_=0).label("jobs")
+    ).subquery("numbered")
+    by_user = (
+        select(numbered.c.name, numbered.c.who, *(func.sum(numbered.c[name]).label(name) for name in (*_SUMS, "jobs")))
+        .group_by(numbered.c.name, numbered.c.who)
+        .subquery("by_user")
+    )
+    sums = (func.sum(by_user.c[name]).label(name) for name in (*_SUMS, "jobs"))
+    return select(by_user.c.name, *sums, func.count(by_user.c.who).label("users")).group_by(by_user.c.name)
 
 
 def _by_library(asked: Asked, by_run: Subquery) -> Select[Any]:
@@ -177,9 +196,9 @@ def _by_library(asked: Asked, by_run: Subquery) -> Select[Any]:
     joined = (
         select(func.coalesce(sets.c.path, NO_LIBRARIES).label("name"), *(c for c in by_run.c if c.name != "object_set"))
         .select_from(by_run.outerjoin(sets, sets.c.object_set == by_run.c.object_set))
-        .subquery()
+        .subquery("joined")
     )
-    return _summed(joined)
+    return _summed(_added(joined, ("run_id", "job_without_record", "name", "who")).subquery("by_run"))
 
 
 def _rows(connection: Connection, query: Select[Any]) -> Iterator[TopRow]:
