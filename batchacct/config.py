@@ -20,6 +20,7 @@ from pydantic.fields import FieldInfo
 from sqlalchemy import make_url
 
 from batchacct.addresses import checked_address
+from batchacct.config_applications import Application
 from batchacct.config_errors import told_errors
 from batchacct.config_mapping import Benchmark, Person, Vo
 from batchacct.connection import check_url, database_url, holds_password
@@ -265,6 +266,7 @@ class Config(Section):
     join: Join = key("", Join())
     vo: Vo = key("", Vo())
     person: list[Person] = key("", [])
+    application: list[Application] = key("", [])
     publish: Publish = key("", Publish())
     destination: list[Destination] = key("", [])
     serve: Serve = key("", Serve())
@@ -296,6 +298,9 @@ class Config(Section):
         names = [name for p in self.person for name in (p.name, *p.also)]
         if twice := {n for n in names if names.count(n) > 1}:
             raise ValueError(f"[[person]]: {', '.join(sorted(twice))} stands twice")
+        names = [a.name for a in self.application]
+        if twice := {n for n in names if names.count(n) > 1}:
+            raise ValueError(f"[[application]]: {', '.join(sorted(twice))} stands twice")
         names = [d.name for d in self.destination]
         if twice := {n for n in names if names.count(n) > 1}:
             raise ValueError(f"two destinations have the name {', '.join(sorted(twice))}")

@@ -13,7 +13,7 @@ from pydantic.fields import FieldInfo
 from batchacct.config import EXAMPLE_CLUSTER, Config, is_duration
 from batchacct.config_errors import section_of
 
-_LISTS = ("source", "cluster", "benchmark", "person", "destination")
+_LISTS = ("source", "cluster", "benchmark", "person", "application", "destination")
 """Tables that stand more than once: `[[source]]`."""
 
 _EXAMPLES: tuple[Found, ...] = ({}, {"name": "ce01", "parser": "blah", "paths": ["/var/log/cream/accounting/blahp.log-*"]})
@@ -45,6 +45,7 @@ def sample(*, site: str | None = None, database: str | None = None, sources: Seq
         "join",
         "vo",
         "person",
+        "application",
         "publish",
         "destination",
         "serve",
@@ -62,8 +63,8 @@ def sample(*, site: str | None = None, database: str | None = None, sources: Seq
                 lines += _table("[[cluster]]", section, {"name": cluster})
         elif section is not None:
             table = _table(f"[[{name}]]" if name in _LISTS else f"[{name}]", section, given)
-            # a site's own configuration shall begin with no made-up number, and none with made-up people or receivers
-            invented = (name == "benchmark" and site is not None) or name in {"person", "destination"}
+            # a site's own configuration shall begin with no made-up number, and none with made-up people, programs or receivers
+            invented = (name == "benchmark" and site is not None) or name in {"person", "application", "destination"}
             lines += _commented(table) if invented else table
             if name == "vo":
                 for inner in _WITHIN_VO:

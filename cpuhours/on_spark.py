@@ -13,8 +13,9 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as sql
 
 from batchacct.errors import ConfigError
+from batchacct.ledger.whose import NOT_JOINED, UNKNOWN, WAITING
 from cpuhours.figures import files_of_jobs
-from cpuhours.query import DAY_S, GROUPS, NOT_JOINED, UNKNOWN, WAITING, Gaps, framed, gaps_between
+from cpuhours.query import DAY_S, GROUPS, Gaps, framed, gaps_between
 
 _COLUMNS = {"queue": "queue", "user": "user_name", "cluster": "cluster", "group": "group_name", "project": "project"}
 

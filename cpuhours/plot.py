@@ -28,7 +28,8 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 from batchacct.errors import ConfigError
-from cpuhours.query import DAY_S, NOT_JOINED
+from batchacct.ledger.whose import NOT_JOINED
+from cpuhours.query import DAY_S
 
 SUFFIXES = (".png", ".svg", ".pdf")
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442")

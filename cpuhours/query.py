@@ -5,8 +5,7 @@ it on its way to publishing: joined, local, waiting, excluded, or not looked at 
 ENDED, and days are UTC days, so that a job of thirty hours is in one day and no figure depends on the zone of the reader. Jobs
 whose CPU time is unknown are counted in `jobs` and told apart in `cpu_unknown_jobs`; they add to wall time, and nothing to CPU.
 
-The VO is the one that is published: that of the identity where the join found one, else what the VO map says of the account. A
-job that still waits for its identity is under `WAITING`, one the join has not looked at under `NOT_JOINED`.
+The VO is the one that is published, and the words for those that have none yet are those of `batchacct.ledger.whose`.
 
 Months in the archive are asked as the database is, and added up; of those that were purged nothing is counted.
 
@@ -27,20 +26,16 @@ from sqlalchemy import BigInteger, Column, ColumnElement, Executable, Select, an
 
 from batchacct.archive.holdings import archived, despite_archiving
 from batchacct.errors import ConfigError
+from batchacct.ledger.whose import NOT_JOINED, UNKNOWN, VO_OF_JOB, with_ledger
 from batchacct.model import JOB
 from batchacct.store import Store
-from batchacct.store.spans import IS_OF_IDENTITY_OF_MANY, IS_OF_JOB, Period, when_ended
-from batchacct.store.tables import benchmark, identity, job, usage, vo_mapping
-from batchacct.store.vos import VO
+from batchacct.store.spans import Period, when_ended
+from batchacct.store.tables import benchmark, job, usage
 
 Source = Store | Path
 """What is asked: a store with its archive, or a folder of Parquet files as back-filling and `db archive` write them."""
 
 DAY_S = 86_400
-NOT_JOINED = "(not joined yet)"
-WAITING = "(waiting for identity)"
-UNKNOWN = "(unknown)"
-
 SUMS = ("jobs", "cpu_unknown_jobs", "cpu_s", "wall_s", "core_s", "core_unknown_jobs")
 """Columns of every answer, integers: jobs; those with unknown CPU; CPU, wall and processors x wall in seconds; and the jobs that
 add nothing to the last because their processors or wall time are unknown."""
@@ -53,14 +48,8 @@ def _or_unknown(column: Column[Any]) -> ColumnElement[str]:
     return func.coalesce(column, UNKNOWN)
 
 
-_GROUP_VO = case(
-    (usage.c.job_id.is_(None), NOT_JOINED),
-    (usage.c.outcome == "waiting", WAITING),
-    else_=func.coalesce(VO, UNKNOWN),
-)
-
 GROUPS: Mapping[str, ColumnElement[Any]] = {
-    "vo": _GROUP_VO,
+    "vo": VO_OF_JOB,
     "day": job.c.end_at // DAY_S,
     "queue": _or_unknown(job.c.queue),
     "user": _or_unknown(job.c.user_name),
@@ -94,7 +83,7 @@ def usage_by(
         raise ConfigError(f"usage cannot be grouped by {', '.join(wrong)}: use one of {', '.join(GROUPS)}")
     conditions = _counted(begin, end)
     if vo:
-        conditions.append(_GROUP_VO.in_(vo))
+        conditions.append(VO_OF_JOB.in_(vo))
     levels = _LEVEL if normalise else ()
     rows = _rows(source, lambda period: _grouped(names, levels, conditions, period), begin, end, identities=True)
     return framed(rows, names, normalise)
@@ -158,12 +147,7 @@ def _grouped(names: Sequence[str], levels: Sequence[str], conditions: Sequence[C
             case((both, job.c.cpu_duration_s), else_=0).label("both_cpu_s"),
             case((both, core), else_=0).label("both_core_s"),
         )
-        .select_from(
-            job.outerjoin(usage, IS_OF_JOB)
-            .outerjoin(identity, and_(IS_OF_IDENTITY_OF_MANY, period.identities.has(identity.c.recorded_at)))
-            .outerjoin(vo_mapping, vo_mapping.c.id == usage.c.mapping_id)
-            .outerjoin(benchmark, benchmark.c.id == usage.c.benchmark_id)
-        )
+        .select_from(with_ledger(period).outerjoin(benchmark, benchmark.c.id == usage.c.benchmark_id))
         .where(*conditions, period.logged.has(job.c.logged_at))
         .subquery()
     )

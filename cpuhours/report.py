@@ -19,9 +19,10 @@ import pandas as pd
 from batchacct.cli.common import emit_table
 from batchacct.clock import shown
 from batchacct.errors import ConfigError, IncompleteError
+from batchacct.ledger.whose import NOT_JOINED
 from batchacct.store import Store
 from cpuhours.figures import Figures, StoreFigures
-from cpuhours.query import DAY_S, NOT_JOINED, Gaps, day_text, efficiency
+from cpuhours.query import DAY_S, Gaps, day_text, efficiency
 
 FORMATS = ("table", "csv", "json", "markdown")
 HOUR_S = 3600

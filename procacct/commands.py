@@ -9,6 +9,10 @@ import click
 SUB_COMMANDS: dict[str, str] = {
     "sensor": "procacct.sensor.command:sensor",
     "report": "procacct.asking.accounting_report:report",
+    "jobs": "procacct.asking.recall_command:jobs_command",
+    "programs": "procacct.asking.programs_command:programs_command",
+    "top": "procacct.asking.top_command:top_command",
+    "usage-records": "procacct.asking.usage_record_command:usage_records_command",
 }
 """Name to `module:attribute`."""
 

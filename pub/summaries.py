@@ -34,9 +34,10 @@ from batchacct.store.columns import SHORT_TEXT
 from batchacct.store.sent import GO_OUT, NOT_FOR_IT, REFUSED
 from batchacct.store.spans import DAY, IS_OF_JOB, LATE, when_ended
 from batchacct.store.tables import benchmark, identity, job, kept_back, usage
+from batchacct.store.vos import IS_MAPPED
 from pub.formats.apel import ALLOWED_AHEAD_S, FIELDS, checked
 from pub.formats.text import LARGEST_INTEGER, Sheet, by_distinct
-from pub.usage_records import GATHERED, IS_MAPPED, gathering, usage_records
+from pub.usage_records import GATHERED, gathering, usage_records
 
 MONTHS_AT_ONCE = 12
 """Of so many months the cells are asked for in one query."""

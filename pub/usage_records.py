@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from sqlalchemy import FromClause, Select, and_, case, false, func, or_, select, true
+from sqlalchemy import FromClause, Select, and_, case, false, func, select, true
 
 from batchacct.config import Cluster, Config
 from batchacct.config_mapping import LOCAL
 from batchacct.fqan import parse_fqan
 from batchacct.model import INTEGER, REAL, TEXT
+from batchacct.names import Names
 from batchacct.store.spans import Span
 from batchacct.store.tables import benchmark, identity, job, vo_mapping
-from batchacct.store.vos import IS_GRID_RULE
+from batchacct.store.vos import IS_MAPPED
 from pub.formats.contract import ON_REQUEST, USAGE_RECORD
 from pub.formats.text import blanked, by_distinct, holds, joined, valid
-from pub.privacy import Names
 
 if TYPE_CHECKING:
     from pub.formats.text import Values
@@ -39,10 +39,6 @@ _REALS = ("host_factor", "benchmark_value")
 
 GATHERED = pa.schema([(name, kind) for names, kind in ((_TEXTS, TEXT), (_INTEGERS, INTEGER), (_REALS, REAL)) for name in names])
 """What `gathering` selects, in this order, for every format."""
-
-
-IS_MAPPED = or_(and_(identity.c.vo.is_(None), identity.c.fqan.is_(None)), IS_GRID_RULE)
-"""Whether the VO of a job is that of its mapping, and so is the FQAN."""
 
 
 def gathered_for(wants: frozenset[str]) -> pa.Schema:

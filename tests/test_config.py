@@ -91,7 +91,8 @@ def test_commented_values_are_the_defaults(tmp_path: Path) -> None:
     assert everything.vo.rule[0].vo == "atlas"
     assert (everything.vo.issuer[0].vo, everything.person[0].also) == ("atlas", ["https://atlas-auth.cern.ch/7dee38a3"])
     assert everything.destination[0].name == "apel"
-    invented = {"vo": plain.vo, "person": plain.person, "destination": plain.destination}
+    assert everything.application[0].programs == ["/cvmfs/*/geant4/*", "/opt/geant4/bin/*"]
+    invented = {"vo": plain.vo, "person": plain.person, "application": plain.application, "destination": plain.destination}
     assert everything.model_copy(update=invented) == plain
     assert everything.vo.default == plain.vo.default
 

@@ -15,7 +15,7 @@ from batchacct.cli.common import NUMBER, config_option, open_store
 from batchacct.config import Config
 from batchacct.errors import CheckpointError, ConfigError, SourceError
 from batchacct.following import locate
-from batchacct.ledger import stories
+from batchacct.ledger import more_stories, stories
 from batchacct.ledger.archived import with_archived
 from batchacct.model import text_of
 from batchacct.parsing import registry
@@ -35,7 +35,7 @@ def why(config: Config, job_id: str) -> None:
         raise ConfigError(f"{job_id!r} is no job id: write one as `1234`, or `1234[5]` for an array element")
     typed = stories.JobId.of(job_id)
     with open_store(config) as store, with_archived(store, lambda wanted: wanted.of_job(typed)) as (connection, months):
-        _tell(stories.why(connection, typed), months)
+        _tell(stories.why(connection, typed, more_stories.registered()), months)
 
 
 def _tell(story: Iterable[str], months: Iterable[Archived]) -> None:

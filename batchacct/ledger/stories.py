@@ -13,6 +13,7 @@ from sqlalchemy import ColumnElement, Connection, Row, Table, and_, func, or_, s
 from batchacct.clock import shown
 from batchacct.errors import ConfigError
 from batchacct.ledger import processes
+from batchacct.ledger.more_stories import AskedJob, MoreOfJob, told_more
 from batchacct.model import JOB, RECORD_TYPES, whole_key
 from batchacct.store import sent
 from batchacct.store.spans import IS_OF_JOB, Span
@@ -64,11 +65,12 @@ class JobId:
         return cls(match[1], int(index) if index else None, text.strip())
 
 
-def why(connection: Connection, job_id: JobId) -> Iterator[str]:
-    """The story of every run of a job, line by line; of a job never seen, what was read instead."""
+def why(connection: Connection, job_id: JobId, more: Sequence[MoreOfJob] = ()) -> Iterator[str]:
+    """The story of every run of a job, line by line, and what others tell of it; of a job never seen, what was read instead."""
     runs = _runs(connection, job_id)
     for run in runs:
         yield from _run(connection, run)
+        yield from told_more(connection, more, AskedJob(run.join_id, run.array_index, run))
     identities = connection.execute(
         select(identity).where(identity.c.join_id == job_id.join_id).order_by(identity.c.recorded_at, identity.c.id)
     ).all()
@@ -85,7 +87,9 @@ def why(connection: Connection, job_id: JobId) -> Iterator[str]:
     for row in rejects:
         yield f"rejected: {row.path}, byte {row.source_offset}: {row.reason}"
         yield f"  {'replayed' if row.replayed_by else 'kept'} as reject {row.id}: see `batchacct rejects show {row.id}`"
-    if not (runs or identities or parts or rejects):
+    beside = [] if runs else list(told_more(connection, more, AskedJob(job_id.join_id, job_id.array_index, None)))
+    yield from beside
+    if not (runs or identities or parts or rejects or beside):
         yield from _never_seen(connection, job_id)
 
 
@@ -110,7 +114,6 @@ def _run(connection: Connection, run: Found) -> Iterator[str]:
     yield f"  wall {wall}, CPU {cpu}, processors {run.processors or '-'}, nodes {run.node_count or '-'}"
     yield f"  read from {_where(connection, run)}"
     yield from _pieces(connection, run)
-    yield from processes.of_run(connection, run)
     if run.superseded_by is not None:
         yield f"  replaced: the same run was logged again with other content (record {run.superseded_by})"
     messages = sent.messages_of(connection, run.id)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import ColumnElement, FromClause, case, func
+from sqlalchemy import ColumnElement, FromClause, and_, case, func, or_
 
 from batchacct.config_mapping import LOCAL
 from batchacct.store.tables import identity, vo_mapping
@@ -22,3 +22,5 @@ def vo_of(who: FromClause, mapping: FromClause) -> ColumnElement[Any]:
 
 IS_GRID_RULE = is_grid_rule(vo_mapping)
 VO = vo_of(identity, vo_mapping)
+IS_MAPPED = or_(and_(identity.c.vo.is_(None), identity.c.fqan.is_(None)), IS_GRID_RULE)
+"""Whether the VO of a job is that of its mapping, and so is the FQAN."""

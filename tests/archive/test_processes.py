@@ -108,7 +108,7 @@ def test_a_month_in_the_archive_takes_no_processes(site: Site) -> None:
 
 
 def test_stories_of_archived_bytes(site: Site) -> None:
-    """... are those of before; the job's own tells its programs while they are in their table."""
+    """... are those of before."""
     begin = len(line(0, MARCH + 2 * DAY))
     places = (("/processes.0", 0), ("/processes.0", begin + 5), ("/objects.1", 3), ("/groups.0", 0))
 
@@ -124,10 +124,6 @@ def test_stories_of_archived_bytes(site: Site) -> None:
     assert before[1][1].startswith("  process 1 on n1")
     assert before[2][1] == f"  object /home/{NAME}/lib/libx.so of set 5ba3, seen on n1 at 2025-04-03 00:00:00Z"
     assert before[3][1] == "  process 5 on n1 was in group 7 until 2025-03-03 00:00:00Z"
-    with site.store.reading() as connection:
-        why = list(stories.why(connection, stories.JobId.of("10")))
-    assert "  programs: 60 executions on 1 hosts" in "\n".join(why)
-    assert f"    /home/{NAME}/bin/run: 60 executions" in "\n".join(why)
     archive(site, JULY)
     assert [told(*place) for place in places] == before
 

@@ -8,6 +8,7 @@ import pytest
 from matplotlib.image import imread
 
 from batchacct.errors import ConfigError
+from batchacct.ledger.whose import NOT_JOINED
 from cpuhours.plot import (
     COLOURS,
     NOT_JOINED_COLOUR,
@@ -20,7 +21,6 @@ from cpuhours.plot import (
     plot_stack,
     top_of,
 )
-from cpuhours.query import NOT_JOINED
 from tests.cpuhours.farm import DAY, at
 
 WORDS = Words("CPU hours by VO", "SITE, 2026-11-01 to 2026-11-05", "CPU hours per day", "VO", ["UTC days.", "A note."])

@@ -11,8 +11,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from batchacct.errors import ConfigError
+from batchacct.ledger.whose import NOT_JOINED, UNKNOWN, WAITING
 from batchacct.store import Store
-from cpuhours.query import GROUPS, NOT_JOINED, UNKNOWN, WAITING, collection_gaps, ends, logged_span, series_2012, usage_by
+from cpuhours.query import GROUPS, collection_gaps, ends, logged_span, series_2012, usage_by
 from tests.cpuhours.farm import DAY, HOUR, add_benchmark, at, fill, give_benchmark, job_row, join, new_store, supersede
 
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from batchacct.cli.instants import instant
 from batchacct.errors import BatchacctError, ConfigError, IncompleteError
 from batchacct.store import Store
-from batchacct.cli.instants import instant
 from cpuhours.command import report
 from tests.cpuhours.farm import DAY, add_benchmark, at, give_benchmark, job_row, join, new_store
 

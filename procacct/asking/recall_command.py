@@ -1,0 +1,63 @@
+"""`batchacct procs jobs`: which jobs used a program or a library."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+import click
+
+from batchacct.cli.common import config_option, open_store
+from batchacct.clock import shown
+from batchacct.config import Config
+from procacct.asking.coverage import counted, notes
+from procacct.asking.options import asked_for, format_option, period_options
+from procacct.asking.printing import Answer, show
+from procacct.asking.recall import Sought, Use, uses
+from procacct.asking.runs import runs_of_processes
+
+COLUMNS = ("job", "cluster", "user", "VO", "host", "executions", "first start", "last start")
+
+
+@click.command("jobs")
+@click.option("--program", metavar="PATTERN", help="That ran this program: a path, or the name of a file, with * and ?.")
+@click.option("--library", metavar="PATTERN", help="That had this shared object loaded, likewise.")
+@click.option("--signature", metavar="UUID", help="Whose program, or an object it had loaded, bears this signature.")
+@click.option("--build-id", metavar="HEX", help="Whose program, or an object it had loaded, has this build id.")
+@period_options
+@format_option
+@config_option
+def jobs_command(
+    config: Config,
+    *,
+    program: str | None,
+    library: str | None,
+    signature: str | None,
+    build_id: str | None,
+    begin: str | None,
+    end: str | None,
+    vo: tuple[str, ...],
+    cluster: str | None,
+    user: str | None,
+    form: str,
+) -> None:
+    """Lists the jobs that used a program or library, and who used it outside jobs.
+
+    For recalls: which jobs, of whom, when. What is looked for by several options has to be true of one process. Libraries are known
+    of programs that ran with the sensor; the notes say how much of what ran was seen at all.
+    """
+    sought = Sought(program, library, signature, build_id)
+    with open_store(config) as store, store.reading() as connection:
+        asked = asked_for(connection, begin, end, vo=vo, cluster=cluster, user=user)
+        runs = runs_of_processes(connection, asked.logged)
+        found = list(uses(connection, asked, sought, runs))
+        told = notes(connection, asked, runs)
+    users, jobs = {one.user for one in found}, {(one.cluster, one.job, one.array_index, one.start_at) for one in found if one.job}
+    told.insert(0, f"{counted(len(jobs), 'job')} of {counted(len(users), 'user')} used it.")
+    title = f"What used {sought}{asked.who}, {shown(asked.begin)} to {shown(asked.end)}"
+    show(Answer(title, COLUMNS, [_for_people(one) for one in found], [asdict(one) for one in found], told), form)
+
+
+def _for_people(one: Use) -> tuple[str | int, ...]:
+    job = "-" if one.job is None else one.job if one.array_index is None else f"{one.job}[{one.array_index}]"
+    host = one.host if one.hosts == 1 else f"{one.host} and {one.hosts - 1} more"
+    return job, one.cluster, one.user, one.vo, host, one.executions, shown(one.first_at), shown(one.last_at)
