@@ -6,7 +6,10 @@ from importlib import import_module
 
 import click
 
-SUB_COMMANDS: dict[str, str] = {}
+SUB_COMMANDS: dict[str, str] = {
+    "show-signature": "procacct.signing_commands:show_signature",
+    "sign": "procacct.signing_commands:sign",
+}
 """Name to `module:attribute`."""
 
 

@@ -1,0 +1,83 @@
+"""What was signed: a line of JSON for each link, kept beside the programs and not in them, which bear only a UUID.
+
+The records stand in a folder (`/var/lib/batchacct/signatures`, mode 1777, if a site makes it; or what BATCHACCT_SIGNATURES
+names), in a file for each user and host, `UID-HOST.jsonl`; a single file can be named instead. A line:
+
+    v               1
+    uuid, build_id, sha256, size   of what was signed
+    path            where it was written
+    at              Unix time, s
+    made_by         ld | sign
+    linker, link_line              program and its arguments
+    compiler, compile_line         the program that called the linker (gcc, not its collect2), and its arguments
+    user, user_id, host, modules   LOADEDMODULES as a list
+
+Anyone may write into such a folder, so a file counts only if it belongs to the user whose number it is named by, and a line only
+if it says the same.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from procacct.linker import RECORDS, RECORDS_FOLDER
+
+LONGEST_LINE = 1 << 20
+
+Signed = dict[str, object]
+
+
+def configured_place(environment: Mapping[str, str]) -> Path | None:
+    """The folder or file for records; None where none is kept: no folder was made, and the variable is not set (or `no`)."""
+    named = environment.get(RECORDS)
+    if named is not None:
+        return None if named in ("", "no") else Path(named)
+    return RECORDS_FOLDER if RECORDS_FOLDER.is_dir() else None
+
+
+def add(place: Path, signed: Signed) -> Path:
+    """Appends one line, and returns the file.  Raises: OSError."""
+    path = place / f"{os.getuid()}-{os.uname().nodename}.jsonl" if place.is_dir() else place
+    line = json.dumps({"v": 1, **signed}, separators=(",", ":"), ensure_ascii=True).encode("ascii") + b"\n"
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    descriptor = os.open(path, flags, 0o644)
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(f"{path} is no regular file")
+        os.write(descriptor, line)
+    finally:
+        os.close(descriptor)
+    return path
+
+
+def records(place: Path) -> Iterator[Signed]:
+    """All records, file by file; lines that are none, or that belong to another user than they say, are passed over.
+
+    Raises: OSError.
+    """
+    for path in sorted(place.glob("*.jsonl")) if place.is_dir() else [place]:
+        owner = path.stat().st_uid
+        if place.is_dir() and path.name.partition("-")[0] != str(owner):
+            continue
+        with path.open("rb") as lines:
+            while line := lines.readline(LONGEST_LINE):
+                found = _record(line)
+                if found and (not place.is_dir() or found.get("user_id") == owner):
+                    yield found
+
+
+def records_of(place: Path, uuids: set[str], build_ids: set[str]) -> list[Signed]:
+    """The records with one of these UUIDs or build ids.  Raises: OSError."""
+    return [one for one in records(place) if one.get("uuid") in uuids or one.get("build_id") in build_ids]
+
+
+def _record(line: bytes) -> Signed | None:
+    try:
+        found = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) and found.get("v") == 1 and isinstance(found.get("uuid"), str) else None
