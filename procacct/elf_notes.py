@@ -107,13 +107,13 @@ def notes_of(content: Bytes) -> list[Note]:
 def walk(data: bytes, align: int, order: str) -> list[tuple[int, bytes, int, bytes]]:
     """(offset, name, type, descriptor) of each note of a segment or section; `order` as in `struct`.
 
-    mold puts notes padded to 4 into one segment aligned to 8. So where padding to 8 does not come out even, padding to 4 is tried.
+    mold puts notes padded to 4 into one segment aligned to 8. So where padding to 8 does not come out even, it is padding to 4.
     """
-    found, even = _walk(data, 8 if align == 8 else 4, order)
-    if not even and align == 8:
-        by_four, even = _walk(data, 4, order)
-        return by_four if even else found
-    return found
+    if align == 8:
+        found, even = _walk(data, 8, order)
+        if even:
+            return found
+    return _walk(data, 4, order)[0]
 
 
 def _walk(data: bytes, padding: int, order: str) -> tuple[list[tuple[int, bytes, int, bytes]], bool]:
@@ -153,22 +153,21 @@ def signatures(notes: Sequence[Note]) -> list[Signature]:
 
 
 def signature(notes: Sequence[Note]) -> Signature | None:
-    """The one that counts: the first that is in memory when the program runs, else the first."""
-    found = signatures(notes)
-    return next((one for one in found if one.allocatable), found[0] if found else None)
+    """The one that counts, as it does for the sensor: what is in memory before what is not, ours before OGRT's before XALT's."""
+    return min(signatures(notes), key=lambda one: (not one.allocatable, _RANKS[one.kind]), default=None)
 
 
 def _of_batchacct(note: Note) -> Signature | None:
-    if not _UUID.fullmatch(note.descriptor):
-        return None
-    return Signature("batchacct", 1, "BATCHACCT", note.descriptor.decode("ascii"), note.section, note.allocatable)
+    return _with_uuid("batchacct", 1, note.descriptor, note)
 
 
 def _of_ogrt(note: Note) -> Signature | None:
-    text = note.descriptor[1:].partition(b"\0")[0]
-    if not _UUID.fullmatch(text):
-        return None
-    return Signature("ogrt", note.descriptor[0], "OGRT", text.decode("ascii"), note.section, note.allocatable)
+    return _with_uuid("ogrt", note.descriptor[0], note.descriptor[1:], note) if note.descriptor else None
+
+
+def _with_uuid(kind: str, version: int, text: bytes, note: Note) -> Signature | None:
+    match = _UUID.match(text)
+    return Signature(kind, version, kind.upper(), match[0].decode("ascii"), note.section, note.allocatable) if match else None
 
 
 def _of_xalt(note: Note) -> Signature | None:
@@ -178,10 +177,10 @@ def _of_xalt(note: Note) -> Signature | None:
         if match:
             key, value = (part.decode("utf-8", "backslashreplace") for part in match.groups())
             details.setdefault(key, value.replace(_XALT_BLANK, " "))
-    uuid = details.pop("Build_UUID", "")
-    if not _UUID.fullmatch(uuid.encode("utf-8", "backslashreplace")):
+    uuid = _UUID.match(details.pop("Build_UUID", "").encode("utf-8", "backslashreplace"))
+    if not uuid:
         return None
-    return Signature("xalt", note.descriptor[0], "XALT", uuid, note.section, note.allocatable, details)
+    return Signature("xalt", note.descriptor[0], "XALT", uuid[0].decode("ascii"), note.section, note.allocatable, details)
 
 
 _READERS = {
@@ -189,6 +188,7 @@ _READERS = {
     (b"OGRT\0", 0x4F475254): _of_ogrt,
     (b"XALT\0", 0x746C6158): _of_xalt,
 }
+_RANKS = {"batchacct": 0, "ogrt": 1, "xalt": 2}
 
 
 def _padded(end: int, padding: int) -> int:

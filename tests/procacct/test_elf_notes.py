@@ -100,7 +100,7 @@ def test_every_word_size_and_byte_order(form: Form) -> None:
     assert build_id(notes) == "c0ffee"
     assert [s.kind for s in signatures(notes)] == ["ogrt", "batchacct"]
     found = signature(notes)
-    assert found and found.kind == "ogrt"
+    assert found and found.kind == "batchacct"
 
 
 @pytest.mark.parametrize("padding", [4, 8])

@@ -104,7 +104,9 @@ def test_properties_are_kept(folder: Path, tmp_path: Path, linker: str) -> None:
         pytest.skip(f"ld.{linker} is not installed")
     (tmp_path / "s.c").write_text("void _start(void) { for (;;) ; }\n")
     run("gcc", "-c", "-fcf-protection=full", "s.c", cwd=tmp_path)
-    options: list[str | Path] = ["-m", "elf_x86_64", *(["-z", "cet-report=error"] if linker == "bfd" else [])]
+    options = ["-m", "elf_x86_64"]
+    if linker == "bfd":
+        options += ["-z", "cet-report=error"]
     run(folder / f"ld.{linker}", *options, "--build-id", "s.o", "-o", "s", cwd=tmp_path)
     signature_of(tmp_path / "s")
     run(f"ld.{linker}", *options, "--build-id", "s.o", "-o", "plain", cwd=tmp_path)
