@@ -7,6 +7,7 @@ from importlib import import_module
 import click
 
 SUB_COMMANDS: dict[str, str] = {
+    "sensor": "procacct.sensor.command:sensor",
     "show-signature": "procacct.signing_commands:show_signature",
     "sign": "procacct.signing_commands:sign",
 }

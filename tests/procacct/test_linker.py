@@ -118,7 +118,7 @@ def test_properties_are_kept(folder: Path, tmp_path: Path, linker: str) -> None:
 def test_shared_objects(folder: Path, work: Path, linker: str) -> None:
     if shutil.which(f"ld.{linker}") is None:
         pytest.skip(f"ld.{linker} is not installed")
-    use = [f"-fuse-ld={linker}", "-Wl,--build-id", "-B", folder]
+    use: list[str | Path] = [f"-fuse-ld={linker}", "-Wl,--build-id", "-B", folder]
     run("gcc", "-shared", "-fPIC", "l.c", *use, "-o", "liba.so", cwd=work)
     (work / "u.c").write_text("int answer(void); int main(void) { return answer(); }\n")
     run("gcc", "u.c", *use, "-L.", "-la", "-Wl,-rpath,$ORIGIN", "-o", "u", cwd=work)
