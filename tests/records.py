@@ -56,6 +56,63 @@ def part(number: int, unit: bytes = b"a step", **columns: object) -> Record:
     }
 
 
+def process(number: int, unit: bytes = b"a program", **columns: object) -> Record:
+    return {
+        "record_key": f"node7/boot/{number}/{LOGGED_AT - 5}000000000/1",
+        "content_hash": content_hash(unit),
+        "cluster": "lsf1",
+        "host": "node7",
+        "boot_id": "boot",
+        "pid": number,
+        "kind": "program",
+        "started_at": LOGGED_AT - 5,
+        "logged_at": LOGGED_AT,
+        "ended_by": "exit",
+        "processes": 1,
+        "seen_by": '["connector","sensor"]',
+        "native": unit,
+        "source": "procs",
+        "source_offset": number,
+        "parser": "test/1",
+        **columns,
+    }
+
+
+def loaded_object(number: int, unit: bytes = b"a library", **columns: object) -> Record:
+    return {
+        "record_key": f"5ba3/{number}",
+        "content_hash": content_hash(unit),
+        "cluster": "lsf1",
+        "object_set": "5ba3",
+        "path": f"/usr/lib64/lib{number}.so.1",
+        "host": "node7",
+        "seen_at": LOGGED_AT,
+        "native": unit,
+        "source": "objects",
+        "source_offset": number,
+        "parser": "test/1",
+        **columns,
+    }
+
+
+def membership(number: int, unit: bytes = b"a membership", **columns: object) -> Record:
+    return {
+        "record_key": f"node7/boot/7/{number}/0",
+        "content_hash": content_hash(unit),
+        "cluster": "lsf1",
+        "host": "node7",
+        "boot_id": "boot",
+        "group_id": "7",
+        "pid": number,
+        "left_at": LOGGED_AT,
+        "native": unit,
+        "source": "groups",
+        "source_offset": number,
+        "parser": "test/1",
+        **columns,
+    }
+
+
 def parsed(
     records: Sequence[Record] = (),
     *,
@@ -85,4 +142,4 @@ def holdings(store: Store) -> dict[str, int]:
         }
 
 
-NOTHING = dict.fromkeys(("job", "identity", "part", "load", "reject", "followed_file"), 0)
+NOTHING = dict.fromkeys((*RECORD_TABLES, "load", "reject", "followed_file"), 0)

@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from batchacct.errors import ConfigError, RecordError
-from batchacct.model import IDENTITY, JOB, PART, Record, RecordType, content_hash, text_of
+from batchacct.model import PART, SOURCE_TYPES, Record, RecordType, content_hash, text_of
 from batchacct.parsing.framing import LINES, Framing
 
 REJECT_BYTES_KEPT = 65_536
@@ -224,7 +224,7 @@ class UnitParser:
 
     name: str
     record_type: RecordType
-    lrms: str
+    lrms: str | None
     version: int
     parse_unit: Callable[[bytes, Source], Outcome]
     doc: str
@@ -354,11 +354,10 @@ def unit_parser(
     """Decorator: makes a parser of the one function a site has to write; its docstring is the parser's page."""
 
     def make(parse_unit: Callable[[bytes, Source], Outcome]) -> UnitParser:
-        types = {"job": JOB, "identity": IDENTITY}
-        if record_type not in types:
-            raise ConfigError(f"parser {name}: record type {record_type!r} is neither job nor identity")
+        if record_type not in SOURCE_TYPES:
+            raise ConfigError(f"parser {name}: record type {record_type!r} is none of {', '.join(SOURCE_TYPES)}")
         doc = parse_unit.__doc__ or ""
-        return UnitParser(name, types[record_type], lrms, version, parse_unit, doc, framing, completion=completion)
+        return UnitParser(name, SOURCE_TYPES[record_type], lrms, version, parse_unit, doc, framing, completion=completion)
 
     return make
 

@@ -17,7 +17,8 @@ SOURCE_BYTES = 250
 LONGEST_BYTES = {
     **dict.fromkeys(("record_key", "join_id", "part_key", "lrms_job_id"), ID_BYTES),
     **dict.fromkeys(("cluster", "user_name", "group_name", "project", "token_issuer", "token_subject"), NAME_BYTES),
-    **dict.fromkeys(("family", "kind"), WORD_BYTES),
+    **dict.fromkeys(("family", "kind", "object_set", "signature"), WORD_BYTES),
+    **dict.fromkeys(("host", "boot_id", "group_id"), SOURCE_BYTES),
 }
 """Of the columns of a record that are in an index, or are looked up in one together: no real value comes near.
 
@@ -25,17 +26,27 @@ A row of an index has room for 2,704 bytes on PostgreSQL, and for 3,072 on Maria
 """
 
 
-LONG_TEXTS = frozenset(("exec_hosts", "resources", "job_name", "command", "fqans", "usage"))
+LONG_TEXTS = frozenset(
+    ("exec_hosts", "resources", "job_name", "command", "fqans", "usage", "job_claims", "arguments", "environment")
+)
 """Of the columns of a record those that nothing is ever compared with, grouped or ordered by."""
+
+_COMPARED = frozenset((("process", "command"),))
+"""Of record types and such columns those that are: there it is the kernel's name of a program, not a command line."""
 
 SHORT_BYTES = 4000
 SHORT_TEXT = Text().with_variant(VARCHAR(SHORT_BYTES), "oracle")
 """Text that is compared with something, grouped or ordered by: Oracle cannot do that with its type of any length."""
 
 
-def longest_of(column: str, database: str) -> int | None:
+def is_long(record_type: str, column: str) -> bool:
+    """Whether a text may be of a type of any length, which Oracle compares with nothing."""
+    return column in LONG_TEXTS and (record_type, column) not in _COMPARED
+
+
+def longest_of(record_type: str, column: str, database: str) -> int | None:
     """How many bytes a text of a record may have on a database; None: any number."""
-    short = SHORT_BYTES if database == "oracle" and column not in LONG_TEXTS else None
+    short = SHORT_BYTES if database == "oracle" and not is_long(record_type, column) else None
     return LONGEST_BYTES.get(column, short)
 
 

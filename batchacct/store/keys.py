@@ -51,7 +51,7 @@ def strange_rows(record_type: RecordType, batch: pa.RecordBatch, database: str =
     """Why some rows of a batch cannot be stored."""
     strange = _impossible(record_type, batch)
     for column in record_type.columns:
-        longest = longest_of(column.name, database) if column.type == TEXT else None
+        longest = longest_of(record_type.name, column.name, database) if column.type == TEXT else None
         if longest is None or not batch.num_rows:
             continue
         lengths = pc.binary_length(cast("pa.StringArray", batch.column(column.name)))

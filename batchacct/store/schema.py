@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from batchacct.store import tables
 from batchacct.store.dialects import Dialect
 from batchacct.store.migrations.steps import PROGRESS
 
-_VIEWS = {"job_readable": tables.job, "identity_readable": tables.identity}
+_VIEWS = {f"{name}_readable": table for name, table in tables.RECORD_TABLES.items() if table is not tables.part}
 _OURS = re.compile(r"\d{4}")
 
 
@@ -94,7 +94,7 @@ def upgrade(engine: Engine, dialect: Dialect, to: str = "head") -> None:
             PROGRESS.create(connection, checkfirst=True)
             connection.commit()
         command.upgrade(_config(connection=connection, dialect=dialect), to)
-        for statement in _views(connection, dialect):
+        for statement in _views(connection, dialect, inspect(connection).get_table_names()):
             connection.exec_driver_sql(statement)
         crash_point("migrate.before-commit")
         connection.commit()
@@ -113,13 +113,13 @@ def preview(connection: Connection, dialect: Dialect) -> Iterator[str]:
     config = _config(written, dialect=dialect, dialect_name=connection.dialect.name)
     command.upgrade(config, f"{found.version or 'base'}:head", sql=True)
     yield written.getvalue().strip()
-    yield from (f"{statement};" for statement in _views(connection, dialect))
+    yield from (f"{statement};" for statement in _views(connection, dialect, tables.RECORD_TABLES))
 
 
-def _views(connection: Connection, dialect: Dialect) -> Iterable[str]:
+def _views(connection: Connection, dialect: Dialect, of: Container[str]) -> Iterable[str]:
     """Views that show instants to people, made anew from the tables as they are now: new columns after those there were."""
     there = set(inspect(connection).get_view_names()) if dialect.replaces_views else set()
-    for name, table in _VIEWS.items():
+    for name, table in ((name, table) for name, table in _VIEWS.items() if table.name in of):
         known = [column["name"] for column in inspect(connection).get_columns(name)] if name in there else []
         columns = sorted(table.columns, key=lambda c: known.index(c.name) if c.name in known else len(known))
         query = select(*(_shown(column, dialect) for column in columns))

@@ -5,7 +5,7 @@ are one range of the primary key, and no sequence has to be asked for each row. 
 position of the next row, `loaded_at` when it last grew, and completing has looked at what is before `completed_to`. Its rows were
 logged (or recorded) from `first_row_at` to `last_row_at`, and its jobs ended from `first_end_at` to `last_end_at`.
 
-`job`, `identity` and `part` are partitioned by month, by the time that is in their keys, on every database but SQLite (see
+The tables of records are partitioned by month, by the time that is in their keys, on every database but SQLite (see
 `store.partitions`). Who knows that time asks for it, so that other months are not looked through: `usage.logged_at` is that of the
 job, `usage.identity_at` the `recorded_at` of the identity, and a load knows between which times its rows are.
 
@@ -50,9 +50,9 @@ import pyarrow as pa
 from sqlalchemy import BigInteger, Column, Float, Index, Integer, LargeBinary, MetaData, SmallInteger, Table, Text, UniqueConstraint
 from sqlalchemy.types import TypeEngine
 
-from batchacct.model import BYTES, IDENTITY, INSTANT, INTEGER, JOB, PART, REAL, TEXT, RecordType
+from batchacct.model import BYTES, IDENTITY, INSTANT, INTEGER, JOB, OBJECT, PART, PROCESS, PROCESS_GROUP, REAL, TEXT, RecordType
 from batchacct.model import Column as Field
-from batchacct.store.columns import LONG_TEXTS, LONGEST_BYTES, NAME_BYTES, SHORT_TEXT, SOURCE_BYTES, WORD_BYTES, BigKey, KeyText
+from batchacct.store.columns import LONGEST_BYTES, NAME_BYTES, SHORT_TEXT, SOURCE_BYTES, WORD_BYTES, BigKey, KeyText, is_long
 from batchacct.store.monthly import MonthlyKey
 
 ROWS_PER_LOAD_BITS = 20
@@ -74,14 +74,16 @@ _SQL_TYPES: dict[pa.DataType, TypeEngine[Any]] = {
 
 def record_columns(record_type: RecordType) -> list[Column[object]]:
     """The columns of a record type, in order; an instant is a BIGINT of Unix seconds on every database."""
-    return [Column(c.name, _sql_type(c), nullable=not c.required) for c in record_type.columns]
+    return [Column(c.name, _sql_type(record_type, c), nullable=not c.required) for c in record_type.columns]
 
 
-def _sql_type(column: Field) -> TypeEngine[Any]:
+def _sql_type(record_type: RecordType, column: Field) -> TypeEngine[Any]:
+    if column.type != TEXT:
+        return _SQL_TYPES[column.type]
     longest = LONGEST_BYTES.get(column.name)
     if longest is not None:
         return KeyText(longest)
-    return SHORT_TEXT if column.type == TEXT and column.name not in LONG_TEXTS else _SQL_TYPES[column.type]
+    return Text() if is_long(record_type.name, column.name) else SHORT_TEXT
 
 
 def _record_table(record_type: RecordType) -> Table:
@@ -101,14 +103,21 @@ def _record_table(record_type: RecordType) -> Table:
 job = _record_table(JOB)
 identity = _record_table(IDENTITY)
 part = _record_table(PART)
+process = _record_table(PROCESS)
+object_ = _record_table(OBJECT)
+process_group = _record_table(PROCESS_GROUP)
 Index("job_join", job.c.join_id)
 Index("identity_join", identity.c.join_id, identity.c.recorded_at)
 Index("part_whole", part.c.part_key)
 part.append_column(Column("used_at", BigInteger))
 _WAITS = part.c.used_at.is_(None) & part.c.superseded_by.is_(None)
 Index("part_waiting", part.c.family, part.c.kind, postgresql_where=_WAITS, sqlite_where=_WAITS)
+Index("process_join", process.c.join_id)
+Index("object_of_set", object_.c.object_set)
+Index("object_signature", object_.c.signature)
+Index("process_group_of", process_group.c.group_id)
 
-RECORD_TABLES: dict[str, Table] = {"job": job, "identity": identity, "part": part}
+RECORD_TABLES: dict[str, Table] = {t.name: t for t in (job, identity, part, process, object_, process_group)}
 
 load = Table(
     "load",

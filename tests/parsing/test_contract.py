@@ -138,7 +138,7 @@ def test_the_decorator_makes_a_parser_of_a_function() -> None:
     assert (words.name, words.label, words.record_type.name, words.lrms) == ("words", "words/3", "job", "Test")
     assert words.doc == "A word a line; some do what a careless parser does."
     assert not words.recognises(b"alpha\n")
-    with pytest.raises(ConfigError, match="record type 'part' is neither job nor identity"):
+    with pytest.raises(ConfigError, match="record type 'part' is none of job, identity, process, object, process_group"):
         unit_parser("x", "part", lrms="Test")(words.parse_unit)
 
 

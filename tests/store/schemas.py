@@ -13,14 +13,16 @@ from sqlalchemy import Connection, MetaData, Table, func, inspect, select
 
 from batchacct.demo.farm import write_logs
 from batchacct.model import RECORD_TYPES
-from batchacct.store import Store, append, schema
+from batchacct.store import Origin, Store, append, schema
 from batchacct.store.columns import hash_of
 from batchacct.store.sent import Numbers, packed_rows, unpacked_rows
 from batchacct.store.tables import RECORD_TABLES, metadata
 from tests.crash.site import END_AT, Site
-from tests.records import NOW, ORIGIN, job, parsed, part
+from tests.records import NOW, ORIGIN, job, loaded_object, membership, parsed, part, process
 
 Rows = dict[str, list[dict[str, Any]]]
+
+PROCESSES = {"process": process, "object": loaded_object, "process_group": membership}
 
 
 def differences(store: Store) -> list[object]:
@@ -80,6 +82,7 @@ def fill(store: Store, rows: Rows) -> None:
     with store.writing() as connection:
         there = set(inspect(connection).get_table_names())
         before = None if "destination" in there else ("setting", "step")
+        rows = rows if "process" in there else _without_processes(rows)
         for name, some in ((name, some) for name, some in rows.items() if name in there):
             table = Table(name, tables, autoload_with=connection)
             known = [{"message_id": sent.get(row.get("job_id")), **row} for row in some if before != (name, row.get("name"))]
@@ -96,8 +99,18 @@ def _members(rows: Rows) -> Iterator[tuple[int, Numbers, Numbers]]:
         yield row["id"], *unpacked_rows(row["id"], row["jobs"])
 
 
+def _without_processes(rows: Rows) -> Rows:
+    loads = [row for row in rows["load"] if row["record_type"] not in PROCESSES]
+    return {**rows, **{name: [] for name in PROCESSES}, "load": loads}
+
+
 def as_migrated(rows: Rows, version: str) -> Rows:
-    """What the rows are after a migration from that version, before 0005 of which the ledger knew no steps: 1 is what was sent."""
+    """What the rows are after a migration from that version, before 0005 of which the ledger knew no steps: 1 is what was sent.
+
+    Before 0007 there were no processes.
+    """
+    if version < "0007":
+        rows = _without_processes(rows)
     if version < "0002":
         texts = ("rules_hash", "user_name", "group_name", "project", "issuer", "subject")
         rows = {
@@ -129,6 +142,9 @@ def rows_of_a_site(folder: Path) -> Rows:
     append(site.store, ORIGIN, parsed(records, parts=[part(1, logged_at=NOW - 10), part(2, logged_at=NOW + 9_000_000)]), NOW)
     append(site.store, ORIGIN, parsed([job(1, unit=b"another", logged_at=NOW + 86_400)]), NOW)
     append(site.store, ORIGIN, parsed(parts=[part(3)]), NOW)
+    for name, made in PROCESSES.items():
+        of_type = RECORD_TYPES[name]
+        append(site.store, Origin(name, name, "test/1", "/spool"), parsed([made(1), made(2)], record_type=of_type), NOW)
     rows = everything(site.store)
     site.close()
     empty = {name for name, some in rows.items() if not some}
