@@ -23,8 +23,9 @@ TAKES_A_WORD = frozenset({
 """Options whose value is the next word; those with two dashes are known with one, too."""
 RELOCATABLE = frozenset({"-r", "-i", "-Ur", "--relocatable"})
 TELLS_ITS_INPUTS = frozenset({"-t", "--trace", "-M", "--print-map", "--verbose", "--reproduce"})
+BARE = frozenset({"-N", "--omagic", "-n", "--nmagic"})
 SCRIPTS = frozenset({"-T", "--script", "-c", "--mri-script", "--default-script", "-dT", "-flavor"})
-KNOWN = TAKES_A_WORD | RELOCATABLE | TELLS_ITS_INPUTS | SCRIPTS
+KNOWN = TAKES_A_WORD | RELOCATABLE | TELLS_ITS_INPUTS | SCRIPTS | BARE
 UNSIGNED_OUTPUTS = ("conftest", "conftest.*", "cmTC_*", "cmTryCompileExec*", "*.ko", "vmlinux*", ".tmp_vmlinux*")
 """What configure scripts, CMake's tests and the kernel's build link."""
 UNSIGNED_FOLDERS = ("meson-private", "CMakeTmp", "CMakeScratch", "config.tests")
@@ -70,6 +71,7 @@ def why_unsigned(line: LinkLine) -> str | None:
         "it is an object file again": bool(names & RELOCATABLE),
         "the linker tells its inputs, which would have one more": bool(names & TELLS_ITS_INPUTS),
         "a linker script decides where sections go": bool(names & SCRIPTS),
+        "it is to have no notes": bool(names & BARE) or line.value("--build-id") == "none",
         "it is no ELF file": not (line.value("--oformat") or "elf").startswith("elf"),
         "it is a test of a configure script, or a part of a kernel": any(
             fnmatch.fnmatchcase(output.name, p) for p in UNSIGNED_OUTPUTS

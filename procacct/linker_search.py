@@ -29,7 +29,7 @@ python={python}
 packages={packages}
 start='import os, sys
 try:
-    sys.path.insert(0, sys.argv[1])
+    sys.path.append(sys.argv[1])
     from procacct.linker import main
 except Exception:
     os.execve(sys.argv[2], sys.argv[2:], {{**os.environ, "BATCHACCT_LD": "off"}})
