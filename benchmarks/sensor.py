@@ -1,8 +1,8 @@
 """What the sensor costs an execution: `python -m benchmarks.sensor [--starts 2000] [--rounds 7] [--json FILE]`.
 
 A program in C starts a trivial one so often, one after the other; the ways of doing it take turns, round by round, and each figure
-is over the empty library of the same round. Medians, and the least and most of the rounds; by the clock, and of processor time, which
-other work on the machine disturbs less. As root it raises net.unix.max_dgram_qlen while it runs, as the daemon does.
+is over the empty library of the same round. Medians, and the least and most of the rounds; by the clock, and of processor time,
+which other work on the machine disturbs less. As root it raises net.unix.max_dgram_qlen while it runs, as the daemon does.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ WAYS = (NOTHING, EMPTY, OFF, NAPPING, WAKING, REDACTED, STOPPED, AWAY)
 
 
 class Cost(NamedTuple):
-    """Microseconds an execution by the clock: the median; over the empty library; the least and most rounds. And of processor time."""
+    """Microseconds an execution: the median; over the empty library; the least and most rounds; processor time over it."""
 
     way: str
     total_us: float
@@ -145,7 +145,8 @@ def main() -> None:
     began = time.monotonic()
     found = costs(given.starts, given.rounds)
     for cost in found:
-        over = f"{cost.added_us:+8.1f} over empty  ({cost.least_us:+.1f} .. {cost.most_us:+.1f}), of processor time {cost.added_cpu_us:+.1f}"
+        spread = f"({cost.least_us:+.1f} .. {cost.most_us:+.1f})"
+        over = f"{cost.added_us:+8.1f} over empty {spread}, of processor time {cost.added_cpu_us:+.1f}"
         print(f"{cost.way:36} {cost.total_us:8.1f} us  {over}")
     print(f"goal {GOAL_US}, limit {LIMIT_US} us over the empty library; {time.monotonic() - began:.0f} s", file=sys.stderr)
     if given.json:

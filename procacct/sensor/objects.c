@@ -4,12 +4,10 @@
  * segments of notes. Only what lies within a readable loaded segment of the same object is looked at.
  */
 #include "sensor.h"
+#include "system.h"
 
-#include <fcntl.h>
 #include <link.h>
 #include <string.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
 enum { NOTE_BUILD_ID = 3, NOTE_OURS = 0x42434154, NOTE_SENSOR = 0x42434155, NOTE_OGRT = 0x4F475254, NOTE_XALT = 0x746c6158 };
 enum { UUID_LENGTH = 36, OBJECT_PATH_MOST = 4096, AFTER_OBJECTS = 256 };
@@ -167,8 +165,8 @@ static void keep_of_program(struct objects *objects, const struct found *found) 
 static size_t add_folder(struct datagram *datagram) {
   unsigned char *at = datagram->bytes + datagram->used;
   size_t left = datagram->item_most - datagram->used;
-  long size = left > OBJECT_PATH_MOST ? syscall(SYS_getcwd, at, (size_t)OBJECT_PATH_MOST) : -1;
-  if (size < 2 || at[0] != '/')
+  long size = left > OBJECT_PATH_MOST ? SYSTEM_CALL(SYS_getcwd, at, (size_t)OBJECT_PATH_MOST) : -1;
+  if (size < 2 || size > OBJECT_PATH_MOST || at[0] != '/')
     return 0;
   at[size - 1] = '/';
   datagram->used += (size_t)size;

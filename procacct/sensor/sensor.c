@@ -4,6 +4,7 @@
  * act it does nothing at all: other C libraries, programs with privileges, BATCHACCT_SENSOR=0, a policy that says so.
  */
 #include "sensor.h"
+#include "system.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -12,10 +13,8 @@
 #include <sys/auxv.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
-#include <sys/syscall.h>
 #include <sys/un.h>
 #include <time.h>
-#include <unistd.h>
 
 enum { PROGRAM_MOST = 4096, OPT_OUT_MOST = 512 };
 
@@ -36,18 +35,19 @@ static atomic_flag ended = ATOMIC_FLAG_INIT;
 static char policy_bytes[POLICY_MOST];
 static unsigned char datagram_bytes[DATAGRAM_MOST] __attribute__((aligned(8)));
 
+/* By the kernel, and not by a library that may have been preloaded to tell another time. */
 static uint64_t now_ns(clockid_t clock) {
   struct timespec now = {0, 0};
-  clock_gettime(clock, &now);
+  SYSTEM_CALL(SYS_clock_gettime, clock, &now);
   return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
-/* A descriptor that is none of 0, 1 and 2: a program started with one of them closed expects to find it closed. */
+/* A descriptor, or an error of the kernel's, that is none of 0, 1 and 2: a program started with one of them closed expects to find it closed. */
 static int above_standard(int fd) {
   if (fd < 0 || fd > 2)
     return fd;
-  long moved = syscall(SYS_fcntl, fd, F_DUPFD_CLOEXEC, 3L);
-  syscall(SYS_close, fd);
+  long moved = SYSTEM_CALL(SYS_fcntl, fd, F_DUPFD_CLOEXEC, 3L);
+  SYSTEM_CALL(SYS_close, fd);
   return (int)moved;
 }
 
@@ -57,39 +57,38 @@ struct part {
   size_t end;
 };
 
-static bool send_bytes(const unsigned char *bytes, size_t length) {
+static long send_bytes(const unsigned char *bytes, size_t length) {
   struct sockaddr_un address;
   const struct span path = sensor.policy.socket;
   memset(&address, 0, sizeof address);
   address.sun_family = AF_UNIX;
   memcpy(address.sun_path, path.at, path.length);
-  int fd = above_standard((int)syscall(SYS_socket, AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  int fd = above_standard((int)SYSTEM_CALL(SYS_socket, AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
   if (fd < 0)
-    return false;
-  long sent = syscall(SYS_sendto, fd, bytes, length, MSG_DONTWAIT | MSG_NOSIGNAL, &address, (socklen_t)sizeof address);
-  syscall(SYS_close, fd);
-  return sent >= 0;
+    return fd;
+  long sent = SYSTEM_CALL(SYS_sendto, fd, bytes, length, MSG_DONTWAIT | MSG_NOSIGNAL, &address, (socklen_t)sizeof address);
+  SYSTEM_CALL(SYS_close, fd);
+  return sent;
 }
 
 /* `objects`: where its item is, of which a datagram that is too large for this machine is rid. */
 static void send_datagram(struct datagram *datagram, struct part objects) {
   datagram_end(datagram);
-  if (send_bytes(datagram->bytes, datagram->used))
-    return;
-  if (errno == EMSGSIZE && objects.end > objects.begin) {
+  long sent = send_bytes(datagram->bytes, datagram->used);
+  if (sent == -EMSGSIZE && objects.end > objects.begin) {
     memmove(datagram->bytes + objects.begin, datagram->bytes + objects.end, datagram->used - objects.end);
     datagram->used -= objects.end - objects.begin;
     datagram->header.flags |= FLAG_OBJECTS_CUT;
     datagram_end(datagram);
-    if (send_bytes(datagram->bytes, datagram->used))
-      return;
+    sent = send_bytes(datagram->bytes, datagram->used);
   }
-  sensor.dropped++;
+  if (sent < 0)
+    sensor.dropped++;
 }
 
 static void fill_header(struct header *header) {
   header->pid = sensor.pid;
-  header->parent_pid = (uint32_t)syscall(SYS_getppid);
+  header->parent_pid = (uint32_t)SYSTEM_CALL(SYS_getppid, 0);
   header->user_id = (uint32_t)getauxval(AT_UID);
   header->group_id = (uint32_t)getauxval(AT_GID);
   header->weight = sensor.weight;
@@ -102,7 +101,7 @@ static void fill_header(struct header *header) {
 static const char *add_program(struct datagram *datagram) {
   item_begin(datagram, TAG_PROGRAM, PROGRAM_MOST);
   char *at = (char *)datagram->bytes + datagram->used;
-  long length = syscall(SYS_readlinkat, AT_FDCWD, "/proc/self/exe", at, (size_t)PROGRAM_MOST - 1);
+  long length = SYSTEM_CALL(SYS_readlinkat, AT_FDCWD, "/proc/self/exe", at, (size_t)PROGRAM_MOST - 1);
   if (length <= 0) {  /* no /proc here: as it was given to execve */
     const char *given = (const char *)getauxval(AT_EXECFN);
     length = given ? (long)strnlen(given, PROGRAM_MOST - 1) : 0;
@@ -183,7 +182,7 @@ static void at_start(char *const *arguments, char *const *environment) {
   sensor.weight = policy_one_of(&sensor.policy, program, arguments);
   if (sensor.weight == 0)
     return;
-  sensor.pid = (uint32_t)syscall(SYS_getpid);
+  sensor.pid = (uint32_t)SYSTEM_CALL(SYS_getpid, 0);
   fill_header(&datagram.header);
   sensor.start_ns = datagram.header.start_monotonic_ns = datagram.header.monotonic_ns;
   if (!is_drawn(sensor.weight))
@@ -203,7 +202,7 @@ static void at_start(char *const *arguments, char *const *environment) {
 
 static void add_usage(struct datagram *datagram) {
   struct rusage usage;
-  if (syscall(SYS_getrusage, RUSAGE_SELF, &usage) != 0)
+  if (SYSTEM_CALL(SYS_getrusage, RUSAGE_SELF, &usage) != 0)
     return;
   const uint64_t values[9] = {
       (uint64_t)usage.ru_utime.tv_sec * 1000000u + (uint64_t)usage.ru_utime.tv_usec,
@@ -233,19 +232,15 @@ static void at_end(void) {
 __attribute__((constructor)) static void batchacct_sensor_start(int count, char **arguments, char **environment) {
   if (!gnu_get_libc_version)
     return;
-  const int error = errno;
   (void)count;
   if (!getauxval(AT_SECURE) && !is_off(environment) && !sensor.active)
     at_start(arguments, environment);
-  errno = error;
 }
 
 /* Not in a child that was forked and called no exec, and once, though several threads may call exit. */
 __attribute__((destructor)) static void batchacct_sensor_end(void) {
   if (!sensor.active || sensor.objects.seals_itself)
     return;
-  const int error = errno;
-  if ((uint32_t)syscall(SYS_getpid) == sensor.pid && !atomic_flag_test_and_set(&ended))
+  if ((uint32_t)SYSTEM_CALL(SYS_getpid, 0) == sensor.pid && !atomic_flag_test_and_set(&ended))
     at_end();
-  errno = error;
 }

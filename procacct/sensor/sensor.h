@@ -1,8 +1,8 @@
 /* The preload sensor: what its parts share.
  *
  * Rules for all of it: no allocation, no stdio, no name service, no locks of its own, no recursion, no large object on the stack (the
- * destructor runs on whichever thread calls exit). System calls go through syscall(2), which is no cancellation point; errno is saved
- * and restored by the constructor and the destructor. Every libc function in use exists in glibc 2.17 and in musl.
+ * destructor runs on whichever thread calls exit). System calls are made without libc (system.h), which leaves errno alone. Of libc
+ * only dl_iterate_phdr and getauxval are called, which glibc 2.17 has, and musl.
  */
 #ifndef BATCHACCT_SENSOR_H
 #define BATCHACCT_SENSOR_H

@@ -1,0 +1,1 @@
+"""The preload sensor: what it records, and that it hurts nothing."""
