@@ -9,7 +9,6 @@ from batchacct.record_type import (
     INTEGER,
     KEY,
     MOST_COUNTED,
-    MOST_CPU_S,
     MOST_KIB,
     ORIGIN,
     REAL,
@@ -24,6 +23,8 @@ ENDINGS = ("exit", "signal", "exec", "unknown")
 
 MOST_NS = 4_102_444_800 * 10**9 - 1
 """The last nanosecond of 2099: see `LAST_INSTANT`."""
+MOST_S = 10**11
+"""Of a row that stands for many: 300 years for each of ten."""
 MOST_BYTES = 2**62
 MOST_FAULTS = 2**62
 MOST_PID = 2**32 - 1
@@ -69,15 +70,15 @@ PROCESS = RecordType(
         Column("start_ns", INTEGER, "when it started, Unix time", "ns", most=MOST_NS),
         Column("end_ns", INTEGER, "when it ended, Unix time", "ns", most=MOST_NS),
         Column("logged_at", INSTANT, "when it ended; where that is not known, when that was found", required=True),
-        Column("elapsed_s", REAL, "from start to end", "s", most=MOST_CPU_S),
+        Column("elapsed_s", REAL, "from start to end", "s", most=MOST_S),
         Column(
             "cpu_user_s",
             REAL,
             "user CPU time of the whole process, with the last program of a chain of execs",
             "s",
-            most=MOST_CPU_S,
+            most=MOST_S,
         ),
-        Column("cpu_system_s", REAL, "system CPU time of the whole process, with the last program", "s", most=MOST_CPU_S),
+        Column("cpu_system_s", REAL, "system CPU time of the whole process, with the last program", "s", most=MOST_S),
         Column("program", TEXT, "path of the program, resolved"),
         Column("command", TEXT, "name the kernel has for it (comm)"),
         Column("arguments", TEXT, "arguments, as far as the site's policy allows, JSON list"),

@@ -18,25 +18,18 @@ Source of the format: this program's own daemon writes it (`procacct.node`), and
 
 from __future__ import annotations
 
+import functools
 import json
-import math
 import re
 from collections.abc import Callable
 from typing import NoReturn
 
-from batchacct.model import INSTANT, INTEGER, OBJECT, PROCESS, PROCESS_GROUP, REAL, Record, RecordType, text_of
-from batchacct.model_processes import ENDINGS, JOB_SOURCES, PROCESS_KINDS
-from batchacct.parsing import Outcome, Reject, Source, UnitParser
+from batchacct.model import OBJECT, PROCESS, PROCESS_GROUP, Record, RecordType
+from batchacct.parsing import Block, Outcome, Regular, Reject, Source, UnitParser
+from procacct import records_fast
+from procacct.record_values import ORIGIN, checks_of, shown
 
 VERSION = 1
-SEEN_BY = ("acct", "connector", "sensor", "taskstats", "proc")
-_ORIGIN = frozenset(("content_hash", "site", "native", "source", "source_offset", "parser"))
-_WORDS = {"kind": PROCESS_KINDS, "ended_by": ENDINGS, "job_from": JOB_SOURCES}
-_LISTS = ("arguments", "modules", "seen_by")
-_TEXTS_BY_NAME, _CLAIMS = "environment", "job_claims"
-_LEAST, _MOST = -(1 << 63), (1 << 63) - 1
-
-Check = Callable[[str, object], object]
 
 
 def parse_process(unit: bytes, source: Source) -> Outcome:
@@ -84,7 +77,7 @@ def _record(record_type: RecordType, unit: bytes, source: Source) -> Record:
     for key, value in found.items():
         check = checks.get(key)
         if check is None:
-            raise Reject(f"{_shown(key)}: it is no key of {record_type.name} records in version {VERSION}")
+            raise Reject(f"{shown(key)}: it is no key of {record_type.name} records in version {VERSION}")
         if value is not None and value != "":
             record[key] = check(key, value)
     for name in _REQUIRED[record_type.name]:
@@ -95,105 +88,9 @@ def _record(record_type: RecordType, unit: bytes, source: Source) -> Record:
     return record
 
 
-def _shown(key: str) -> str:
-    return text_of(key[:40].encode("utf-8", "backslashreplace"))
-
-
-def _valid(text: str) -> str:
-    """Text that every database keeps: bytes that were no UTF-8, lone surrogates and NUL as their escapes."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        try:
-            return text_of(text.encode("utf-8", "surrogateescape"))
-        except UnicodeEncodeError:
-            return text_of(text.encode("utf-8", "backslashreplace"))
-    return text.replace("\0", "\\x00")
-
-
-def _text(key: str, value: object) -> str:
-    if not isinstance(value, str):
-        raise Reject(f"{key}: a text is due")
-    return _valid(value)
-
-
-def _word(key: str, value: object) -> str:
-    if value not in _WORDS[key]:
-        raise Reject(f"{key}: one of {', '.join(_WORDS[key])} is due")
-    return str(value)
-
-
-def _integer(key: str, value: object) -> int:
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise Reject(f"{key}: a whole number is due")
-    if not _LEAST <= value <= _MOST:
-        raise Reject(f"{key}: it is no number of 64 bits")
-    return value
-
-
-def _real(key: str, value: object) -> float:
-    if not isinstance(value, int | float) or isinstance(value, bool):
-        raise Reject(f"{key}: a number is due")
-    try:
-        number = float(value)
-    except OverflowError:
-        number = math.inf
-    if not math.isfinite(number):
-        raise Reject(f"{key}: it is too large a number")
-    return number
-
-
-def _texts(key: str, value: object) -> str:
-    if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
-        raise Reject(f"{key}: a list of texts is due")
-    if key == "seen_by" and not (value and set(value) <= set(SEEN_BY)):
-        raise Reject(f"seen_by: a list of some of {', '.join(SEEN_BY)} is due")
-    return _dumped(value)
-
-
-def _texts_by_name(key: str, value: object) -> str:
-    if not isinstance(value, dict) or not all(isinstance(one, str) for one in value.values()):
-        raise Reject(f"{key}: an object of texts is due")
-    return _dumped(value)
-
-
-def _claims(key: str, value: object) -> str:
-    if not isinstance(value, dict):
-        raise Reject(f"{key}: an object is due")
-    return _dumped(value)
-
-
-def _dumped(value: object) -> str:
-    """JSON text without blanks; a NUL is an escape of JSON in it, and stays one."""
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        text = json.dumps(_mended(value), ensure_ascii=False, separators=(",", ":"))
-    return text
-
-
-def _mended(value: object) -> object:
-    """The same with valid text in it."""
-    if isinstance(value, str):
-        return _valid(value)
-    if isinstance(value, list):
-        return [_mended(one) for one in value]
-    if isinstance(value, dict):
-        return {_valid(name): _mended(one) for name, one in value.items()}
-    return value
-
-
-def _checks_of(record_type: RecordType) -> dict[str, Check]:
-    by_type: dict[object, Check] = {INTEGER: _integer, INSTANT: _integer, REAL: _real}
-    special: dict[str, Check] = {**dict.fromkeys(_WORDS, _word), **dict.fromkeys(_LISTS, _texts)}
-    special |= {_TEXTS_BY_NAME: _texts_by_name, _CLAIMS: _claims}
-    return {c.name: special.get(c.name) or by_type.get(c.type, _text) for c in record_type.columns if c.name not in _ORIGIN}
-
-
 _TYPES = (PROCESS, OBJECT, PROCESS_GROUP)
-_CHECKS = {t.name: _checks_of(t) for t in _TYPES}
-_REQUIRED = {t.name: tuple(c.name for c in t.columns if c.required and c.name not in _ORIGIN | {"cluster"}) for t in _TYPES}
+_CHECKS = {t.name: checks_of(t) for t in _TYPES}
+_REQUIRED = {t.name: tuple(c.name for c in t.columns if c.required and c.name not in ORIGIN | {"cluster"}) for t in _TYPES}
 
 _PROCESS = re.compile(rb'\A\{"v":1,[^\n]*"kind":"(?:program|fork|gap)"')
 _OBJECT = re.compile(rb'\A\{"v":1,[^\n]*"object_set":"[^\n]*"path":"')
@@ -206,8 +103,16 @@ def _parser(
     def recognise(found: bytes) -> bool:
         return head.match(found) is not None
 
+    fast_lane: Callable[[Block, Source, str], Regular] = functools.partial(records_fast.fast_lane, record_type)
     return UnitParser(
-        name=name, record_type=record_type, lrms=None, version=1, parse_unit=parse_unit, doc=__doc__ or "", recognise=recognise
+        name=name,
+        record_type=record_type,
+        lrms=None,
+        version=1,
+        parse_unit=parse_unit,
+        doc=__doc__ or "",
+        fast_lane=fast_lane,
+        recognise=recognise,
     )
 
 

@@ -7,6 +7,7 @@ the key of the hash is in the database, and who has both the key and a name can 
 from __future__ import annotations
 
 import hashlib
+import re
 import secrets
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -24,8 +25,14 @@ NAMES: Mapping[str, tuple[str, ...]] = {
     "job": ("user_name",),
     "identity": ("record_key", "dn", "token_subject", "local_user"),
     "part": ("record_key",),
+    "process": ("user_name",),
+    "object": (),
+    "process_group": ("group_name", "owner"),
 }
-"""Columns that get a pseudonym. The key of an identity, or of a part, may have a name in it; that of a job has ids and times."""
+"""Columns that get a pseudonym. The key of an identity, or of a part, may have a name in it; others have ids and times.
+
+What people call a group may be anybody's name; a rule that made it keeps its own in `made_by`.
+"""
 
 SAME: Mapping[str, tuple[str, tuple[str, ...]]] = {"job": ("user_name", ("group_name", "project"))}
 """A group (or project) of one person has that person's name: where it is the same as in that column, so is the pseudonym."""
@@ -34,8 +41,17 @@ DROPPED: Mapping[str, tuple[str, ...]] = {
     "job": ("user_id", "job_name", "command", "native"),
     "identity": ("fqans", "native"),
     "part": ("usage", "native"),
+    "process": ("user_id", "job_claims", "arguments", "environment", "terminal", "native"),
+    "object": ("native",),
+    "process_group": ("native",),
 }
 """Columns that become null. The primary FQAN stays (VO, group, role); all of a person's FQANs together tell who it is."""
+
+PATHS: Mapping[str, tuple[str, str | None]] = {"process": ("program", "user_name"), "object": ("path", None)}
+"""Columns with a path, and with the account whose it may be: names in it get the pseudonym, so that sums by program stay."""
+
+_HOMES = re.compile(r"^(?P<before>/(?:home|users|Users|afs/[^/]+/(?:user|u)/[^/]+|eos/user/[^/]+)/)(?P<name>[^/]+)")
+"""Where people keep their files: the next part of the path is an account."""
 
 Pseudonym = Callable[[str], str]
 
@@ -66,7 +82,8 @@ def _is_pseudonym(column: Column[Any]) -> ColumnElement[bool]:
 def personal_columns(record_type: RecordType) -> list[str]:
     """The columns that are read to take names out of a row."""
     _, same = SAME.get(record_type.name, ("", ()))
-    return [*NAMES[record_type.name], *same]
+    path = [name for name in PATHS.get(record_type.name, ())[:1] if name]
+    return [*NAMES[record_type.name], *same, *path]
 
 
 def anonymous_row(record_type: RecordType, row: Mapping[str, Any], pseudonym: Pseudonym) -> dict[str, Any]:
@@ -75,7 +92,17 @@ def anonymous_row(record_type: RecordType, row: Mapping[str, Any], pseudonym: Ps
     made |= {name: None if row[name] is None else pseudonym(row[name]) for name in NAMES[record_type.name]}
     of, same = SAME.get(record_type.name, ("", ()))
     made |= {name: made[of] if row[name] == row[of] else row[name] for name in same}
+    for path, of_account in [PATHS[record_type.name]] if record_type.name in PATHS else []:
+        made[path] = None if row[path] is None else _anonymous_path(row[path], row[of_account] if of_account else None, pseudonym)
     return made
+
+
+def _anonymous_path(path: str, account: str | None, pseudonym: Pseudonym) -> str:
+    """A path without the name of whose home it is in, nor that of an account."""
+    path = _HOMES.sub(lambda home: home["before"] + pseudonym(home["name"]), path)
+    if account is None or account.startswith(PREFIX):
+        return path
+    return "/".join(pseudonym(part) if part == account else part for part in path.split("/"))
 
 
 def anonymous_batch(record_type: RecordType, batch: pa.RecordBatch, pseudonym: Pseudonym) -> pa.RecordBatch:

@@ -112,7 +112,7 @@ def _of_message(connection: Connection, one: sent.Sent, month: int) -> int:
 
 def has_open_loads(connection: Connection, record_type: RecordType, month: int) -> bool:
     """Whether there are records of a month that came after the last join."""
-    return record_type is not PART and bool(connection.scalar(_of_open_loads(record_type.name, month)))
+    return record_type in (RECORD_TYPES["job"], IDENTITY) and bool(connection.scalar(_of_open_loads(record_type.name, month)))
 
 
 def _of_open_loads(record_type: str, month: int) -> Select[Any]:

@@ -26,6 +26,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from batchacct.archive import durations
+from batchacct.archive.durations import SECOND_US
 from batchacct.archive.months import month_name
 from batchacct.errors import ArchiveError
 from batchacct.model import INSTANT, INTEGER, RecordType
@@ -51,13 +53,27 @@ def archived_schema(record_type: RecordType, more: tuple[pa.Field[Any], ...] = (
 class Sums:
     """What a set of records comes to; two sets with equal sums are taken for the same.
 
-    `hash_sum` adds up the content hashes, each modulo 2^32 with the sign of the hash.
+    Wallclock and CPU are in microseconds (see `durations`); `hash_sum` adds up the content hashes, each modulo 2^32 with the sign
+    of the hash.
     """
 
     rows: int = 0
-    wall_s: int = 0
-    cpu_s: int = 0
+    wall_us: int = 0
+    cpu_us: int = 0
     hash_sum: int = 0
+
+    @property
+    def wall_s(self) -> int:
+        return self.wall_us // SECOND_US
+
+    @property
+    def cpu_s(self) -> int:
+        return self.cpu_us // SECOND_US
+
+    @property
+    def told(self) -> tuple[int, int, int, int]:
+        """As a manifest, and the books of the archive, have them: in whole seconds, rounded down."""
+        return self.rows, self.wall_s, self.cpu_s, self.hash_sum
 
     def __add__(self, other: Sums) -> Sums:
         return Sums(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(Sums)))
@@ -81,7 +97,7 @@ class Manifest:
 
     @property
     def sums(self) -> Sums:
-        return Sums(self.rows, self.wall_s, self.cpu_s, self.hash_sum)
+        return Sums(self.rows, self.wall_s * SECOND_US, self.cpu_s * SECOND_US, self.hash_sum)
 
 
 def month_folder(archive: Path, record_type: RecordType, month: int) -> Path:
@@ -89,12 +105,9 @@ def month_folder(archive: Path, record_type: RecordType, month: int) -> Path:
     return archive / record_type.name / f"month={month_name(month)}"
 
 
-def sums_of(batch: pa.RecordBatch) -> Sums:
+def sums_of(record_type: str, batch: pa.RecordBatch) -> Sums:
     """The sums of some records; what has no durations adds none."""
-    names = batch.schema.names
-    wall, cpu = (
-        int(pc.sum(batch.column(name)).as_py() or 0) if name in names else 0 for name in ("wall_duration_s", "cpu_duration_s")
-    )
+    wall, cpu = durations.of_batch(record_type, batch)
     hashes = batch.column("content_hash").to_numpy(zero_copy_only=False).astype(np.int64)
     return Sums(batch.num_rows, wall, cpu, int(np.fmod(hashes, 1 << HASH_BITS).sum()))
 
@@ -139,7 +152,7 @@ class MonthWriter:
         ordered = batch.select(self._schema.names).cast(self._schema)
         with _told(self._unfinished):
             self._writer.write_batch(ordered, row_group_size=ROWS_PER_GROUP)
-        self._sums += sums_of(ordered)
+        self._sums += sums_of(self._record_type.name, ordered)
         times = ordered.column(self._record_type.time_column).cast(pa.int64())
         self._times = [
             min([*self._times[:1], pc.min(times).as_py()]),
@@ -156,7 +169,7 @@ class MonthWriter:
             size, checksum = size_and_checksum(self._unfinished)
         first, last = self._times or (None, None)
         manifest = Manifest(
-            self._record_type.name, month_name(self._month), self._path.name, **asdict(self._sums),
+            self._record_type.name, month_name(self._month), self._path.name, *self._sums.told,
             first_at=first, last_at=last, bytes=size, sha256=checksum,
         )  # fmt: skip
         with _told(self._path):
@@ -224,14 +237,14 @@ def verify(file: Path, expected: Manifest, time_column: str) -> None:
     sums, times = Sums(), []
     try:
         with pq.ParquetFile(file, page_checksum_verification=True) as parquet:
-            names = [*("content_hash", time_column), *({"wall_duration_s", "cpu_duration_s"} & set(parquet.schema_arrow.names))]
+            names = ["content_hash", time_column, *durations.columns_of(expected.record_type)]
             for batch in parquet.iter_batches(ROWS_PER_GROUP, columns=names):
-                sums += sums_of(batch)
+                sums += sums_of(expected.record_type, batch)
                 at = batch.column(time_column).cast(INSTANT).cast(pa.int64())
                 times += [pc.min(at).as_py(), pc.max(at).as_py()]
     except (pa.ArrowException, OSError) as error:
         raise damaged(file, str(error).split("\n")[0]) from error
-    if (sums, min(times, default=None), max(times, default=None)) != (expected.sums, expected.first_at, expected.last_at):
+    if (sums.told, min(times, default=None), max(times, default=None)) != (expected.sums.told, expected.first_at, expected.last_at):
         raise damaged(file, f"its records come to {sums}, not {expected.sums}")
 
 

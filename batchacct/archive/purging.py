@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from sqlalchemy import ColumnElement, Connection, Table, and_, bindparam, case, delete, func, select, update
 
-from batchacct.archive import closing
+from batchacct.archive import closing, durations
 from batchacct.archive.anonymising import (
     PREFIX,
     Pseudonym,
@@ -24,6 +24,7 @@ from batchacct.archive.anonymising import (
     personal_columns,
     pseudonyms,
 )
+from batchacct.archive.durations import SECOND_US
 from batchacct.archive.holdings import Archived, archived, batches_of, recalled_ids, store_archived
 from batchacct.archive.layout import Manifest, damaged, verify
 from batchacct.archive.leftovers import locked, note_leftover, require, require_in_force, tidy, unless_overtaken
@@ -126,10 +127,10 @@ class _Purger:
             require(self.locks)
             require_in_force(connection, record_type, month.month, month)
             table = RECORD_TABLES[record_type.name]
-            durations = [func.sum(table.c[n]) for n in ("wall_duration_s", "cpu_duration_s") if n in table.c]
-            back = select(func.count(), func.sum(case((table.c.revision > 0, 1), else_=0)), *durations)
+            back = select(func.count(), func.sum(case((table.c.revision > 0, 1), else_=0)), *durations.of_table(table))
             row = connection.execute(back.where(table.c.id.in_(select(recalled.c.id).where(*mine)))).one()
-            of_back = [int(value or 0) for value in row] + [0] * (4 - len(row))
+            wall_us, cpu_us = durations.microseconds(table.name, *row[2:])
+            of_back = (int(row[0]), int(row[1] or 0), wall_us // SECOND_US, cpu_us // SECOND_US)
             of_file = (sums.rows, month.revisions, sums.wall_s, sums.cpu_s)
             gone = [old + whole - kept for old, whole, kept in zip(month.purged, of_file, of_back, strict=True)]
             connection.execute(delete(recalled).where(*mine))

@@ -24,7 +24,7 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from batchacct.archive.holdings import Archived, archived, dataset_of, recalled_ids
 from batchacct.archive.layout import countable_files, damaged
 from batchacct.archive.months import named_month
-from batchacct.model import IDENTITY, INSTANT, INTEGER, JOB, REAL, TEXT, RecordType
+from batchacct.model import INSTANT, INTEGER, JOB, REAL, TEXT, RecordType
 from batchacct.store.tables import benchmark, vo_mapping
 
 MEMORY = "256MB"
@@ -37,7 +37,6 @@ CREATE OR REPLACE TEMP VIEW usage AS SELECT id AS job_id, CAST(epoch(logged_at) 
   FROM kept WHERE outcome IS NOT NULL;
 CREATE OR REPLACE TEMP VIEW identity AS SELECT id, 0 AS recorded_at, vo FROM kept WHERE identity_id IS NOT NULL;
 """,
-    IDENTITY: "",
 }
 """An identity is known by its job there, and its VO is the job's: that of the identity, else of the mapping."""
 
@@ -131,8 +130,9 @@ def _own_views(record_type: RecordType, some_are_back: bool) -> str:
     columns += [
         f'CAST(epoch("{c.name}") AS BIGINT) AS "{c.name}"' if c.type == INSTANT else f'"{c.name}"' for c in record_type.columns
     ]
+    others = _VIEWS.get(record_type, "")
     kept = f"CREATE OR REPLACE TEMP VIEW kept AS SELECT * FROM file{without};"  # noqa: S608 - names of columns
-    return f"{kept} CREATE OR REPLACE TEMP VIEW {record_type.name} AS SELECT {', '.join(columns)} FROM kept;{_VIEWS[record_type]}"  # noqa: S608
+    return f"{kept} CREATE OR REPLACE TEMP VIEW {record_type.name} AS SELECT {', '.join(columns)} FROM kept;{others}"  # noqa: S608
 
 
 def _small_tables(connection: Connection) -> dict[str, pa.Table]:

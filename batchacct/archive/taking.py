@@ -21,7 +21,7 @@ from typing import Any
 import pyarrow as pa
 from sqlalchemy import ColumnElement, Connection, Select, case, delete, func, select, true
 
-from batchacct.archive import closing
+from batchacct.archive import closing, durations
 from batchacct.archive.holdings import (
     Archived,
     archived,
@@ -240,7 +240,7 @@ class Taker:
                     )
             for batch in _rows(connection, self._query(), schema):
                 writer.write(batch)
-                from_table += sums_of(batch)
+                from_table += sums_of(self.record_type.name, batch)
                 ledger.update(self._ledger_of(batch))
                 revisions += _revisions(batch)
             crash_point("archive.writing")
@@ -270,13 +270,14 @@ class Taker:
 
     def _table_sums(self, connection: Connection) -> tuple[Sums, int]:
         """What the rows that leave come to, as the database says, and how many of them are revisions."""
-        columns = RECORD_TABLES[self.record_type.name].c
-        durations = [func.sum(columns[name]) for name in ("wall_duration_s", "cpu_duration_s") if name in columns]
+        table = RECORD_TABLES[self.record_type.name]
+        columns = table.c
         hashes = func.sum(columns.content_hash % (1 << HASH_BITS))
         revised = func.sum(case((columns.revision > 0, 1), else_=0))
-        row = connection.execute(select(func.count(), revised, hashes, *durations).where(self.going)).one()
-        count, revisions, hash_sum, wall, cpu = (int(value or 0) for value in (*row, *([0] * (5 - len(row)))))
-        return Sums(count, wall, cpu, hash_sum), revisions
+        row = connection.execute(select(func.count(), revised, hashes, *durations.of_table(table)).where(self.going)).one()
+        count, revisions, hash_sum = (int(value or 0) for value in row[:3])
+        wall_us, cpu_us = durations.microseconds(table.name, *row[3:])
+        return Sums(count, wall_us, cpu_us, hash_sum), revisions
 
     def _ledger_of(self, batch: pa.RecordBatch) -> Ledger:
         if self.record_type is not JOB:

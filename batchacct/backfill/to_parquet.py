@@ -36,7 +36,7 @@ from batchacct.backfill.staging import (
 )
 from batchacct.backfill.wholes import WholesResult, WholesTask, complete_bucket, stored_wholes
 from batchacct.errors import ConfigError, PluginError
-from batchacct.model import IDENTITY, JOB, PART, RecordType
+from batchacct.model import PART, RECORD_TYPES, RecordType
 from batchacct.parsing import Completion, registry
 from batchacct.parsing.reading import BLOCK_BYTES
 
@@ -91,7 +91,7 @@ class _Run:
             if decided.books.run == run:
                 return decided.books
         results = self._parse(tasks)
-        there = {t.name: self._folder.ours(t) for t in (JOB, IDENTITY, PART)}
+        there = {t.name: self._folder.ours(t) for t in RECORD_TYPES.values()}
         name = _digest([keys, [r.problems for r in results], there, asdict(self._sizes)])
         made_in = self._folder.generation(name)
         wholes = self._complete(results, there, made_in)
@@ -163,7 +163,7 @@ class _Run:
     ) -> list[Merged]:  # fmt: skip
         """What came of each bucket of each month that something new is of."""
         tasks: list[MergeTask] = []
-        for record_type in (JOB, IDENTITY, PART):
+        for record_type in RECORD_TYPES.values():
             rows = _rows_by_month(results, wholes, record_type)
             self._refuse_foreign(record_type, rows)
             for month, count in sorted(rows.items()):

@@ -108,6 +108,8 @@ class Wanted:
             return {row["id"]}
         if record_type is PART:
             return self._of_part(row)
+        if record_type is not IDENTITY:
+            return set()
         ids = {found["id"] for found in self._seek(JOB, one_of("join_id", [row["join_id"]]))}
         ids |= self._live(JOB, job.c.join_id == row["join_id"])
         joined: set[int] = set()
@@ -181,7 +183,8 @@ class Wanted:
         return rows
 
     def _months(self, record_type: RecordType, where: pc.Expression, more: Sequence[str]) -> list[tuple[Archived, list[Found]]]:
-        names = [*_ORIGIN, "join_id", *(["part_key", "record_type"] if record_type is PART else []), *more]
+        known = {"join_id", "part_key", "record_type"} & record_type.names
+        names = [*_ORIGIN, *sorted(known), *more]
         return find(self._connection, record_type, where, names)
 
 

@@ -23,10 +23,11 @@ from batchacct.ledger.missing import missing, replaced_by_none, unfitting, wrong
 from batchacct.ledger.outgoing import read_outgoing
 from batchacct.ledger.reading_rows import Reader
 from batchacct.ledger.rereading import Reread, reread
-from batchacct.model import IDENTITY, JOB, RECORD_TYPES
+from batchacct.model import JOB, RECORD_TYPES, SOURCE_TYPES
 from batchacct.store.sent import GO_OUT
 from batchacct.store.spans import ANYTIME, IS_OF_IDENTITY_OF_MANY, IS_OF_JOB, Span, when_logged
 from batchacct.store.tables import (
+    RECORD_TABLES,
     identity,
     job,
     load,
@@ -230,19 +231,21 @@ def _sources(connection: Connection, cells: Sequence[_Cell], since: int, until: 
             cell.first_at if first is None else min(first, cell.first_at),
             cell.last_at if last is None else max(last, cell.last_at),
         )
-    replaced_ones = func.sum(case((identity.c.superseded_by.is_not(None), 1), else_=0))
-    at = identity.c.recorded_at
-    of_period = select(identity.c.source, func.count(), replaced_ones, func.min(at), func.max(at))
-    of_period = of_period.where(at.between(since, until - 1)).group_by(identity.c.source)
-    rows = [*connection.execute(of_period), *archived_rows(connection, of_period, IDENTITY, first=since, last=until - 1)]
-    for source, told, newer, begin, end in rows:
-        count, replaced, first, last = records.get((source, "identity"), (0, 0, None, None))
-        records[source, "identity"] = (
-            count + told,
-            replaced + int(newer),
-            begin if first is None else min(first, begin),
-            end if last is None else max(last, end),
-        )
+    for record_type in (one for one in SOURCE_TYPES.values() if one is not JOB):
+        of_type = RECORD_TABLES[record_type.name].c
+        replaced_ones = func.sum(case((of_type.superseded_by.is_not(None), 1), else_=0))
+        at = of_type[record_type.time_column]
+        of_period = select(of_type.source, func.count(), replaced_ones, func.min(at), func.max(at))
+        of_period = of_period.where(at.between(since, until - 1)).group_by(of_type.source)
+        rows = [*connection.execute(of_period), *archived_rows(connection, of_period, record_type, first=since, last=until - 1)]
+        for source, told, newer, begin, end in rows:
+            count, replaced, first, last = records.get((source, record_type.name), (0, 0, None, None))
+            records[source, record_type.name] = (
+                count + told,
+                replaced + int(newer),
+                begin if first is None else min(first, begin),
+                end if last is None else max(last, end),
+            )
     return [
         SourceAudit(name, kind, *told, unread.get((name, kind), 0), states[name].lost_bytes if name in states else 0)
         for (name, kind), told in sorted(records.items())

@@ -27,7 +27,7 @@ from batchacct.ledger.reading_rows import LoadRead, Reader, has_several_headers,
 from batchacct.ledger.remaking import made_again
 from batchacct.ledger.telling import difference, name_of, place_of
 from batchacct.ledger.units import Differences, any_of, differences, read_again, stored_form
-from batchacct.model import IDENTITY, JOB, PART, RecordType, content_hash
+from batchacct.model import IDENTITY, JOB, PROCESS, PROCESS_GROUP, RECORD_TYPES, RecordType, content_hash
 from batchacct.parsing import Parser, Source, registry
 from batchacct.parsing.adapters import GeneratorParser
 from batchacct.store.spans import Span
@@ -58,7 +58,7 @@ class Reread:
 
 
 def reread(connection: Connection, readers: Mapping[str, Reader], since: int, until: int) -> Reread:
-    """The jobs and parts that were logged from `since` to before `until`, and the identities of then and of those jobs.
+    """The records that were logged from `since` to before `until`, and the identities of then and of those jobs.
 
     Raises: ArchiveError if a file of the archive is missing or damaged.
     """
@@ -67,7 +67,8 @@ def reread(connection: Connection, readers: Mapping[str, Reader], since: int, un
     recorded = select(func.min(usage.c.identity_at), func.max(usage.c.identity_at)).where(period.has(usage.c.logged_at))
     first, last = connection.execute(recorded).one()
     identities = Span(min(since, first or since), max(until - 1, last or 0))
-    for record_type, span in ((JOB, period), (IDENTITY, identities), (PART, period)):
+    for record_type in RECORD_TYPES.values():
+        span = identities if record_type is IDENTITY else period
         one = _Rereader(connection, readers, record_type, found)
         for rows in pages(connection, record_type, span):
             one.page(rows)
@@ -175,7 +176,7 @@ class _Rereader:
 
     def _named_people(self, rows: pa.RecordBatch) -> list[bool]:
         """The rows with a name of a person in them that is no pseudonym."""
-        name = {JOB: "user_name", IDENTITY: "dn"}.get(self._record_type)
+        name = {JOB: "user_name", IDENTITY: "dn", PROCESS: "user_name", PROCESS_GROUP: "owner"}.get(self._record_type)
         if name is None:
             return [False] * rows.num_rows
         return [value is not None and not value.startswith(PREFIX) for value in rows.column(name).to_pylist()]

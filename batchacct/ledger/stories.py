@@ -12,10 +12,12 @@ from sqlalchemy import ColumnElement, Connection, Row, Table, and_, func, or_, s
 
 from batchacct.clock import shown
 from batchacct.errors import ConfigError
+from batchacct.ledger import processes
 from batchacct.model import JOB, RECORD_TYPES, whole_key
 from batchacct.store import sent
 from batchacct.store.spans import IS_OF_JOB, Span
 from batchacct.store.tables import (
+    RECORD_TABLES,
     ROWS_PER_LOAD_BITS,
     benchmark,
     followed_file,
@@ -108,6 +110,7 @@ def _run(connection: Connection, run: Found) -> Iterator[str]:
     yield f"  wall {wall}, CPU {cpu}, processors {run.processors or '-'}, nodes {run.node_count or '-'}"
     yield f"  read from {_where(connection, run)}"
     yield from _pieces(connection, run)
+    yield from processes.of_run(connection, run)
     if run.superseded_by is not None:
         yield f"  replaced: the same run was logged again with other content (record {run.superseded_by})"
     messages = sent.messages_of(connection, run.id)
@@ -332,7 +335,7 @@ def loads_at(connection: Connection, path: str, offset: int, files: Collection[i
 
 
 def _unit_in_load(connection: Connection, row: Found, offset: int) -> Iterator[str]:
-    record = row_at(connection, job if row.record_type == "job" else identity, row, offset)
+    record = row_at(connection, RECORD_TABLES[row.record_type], row, offset)
     bad = connection.execute(
         select(reject).where(
             reject.c.source == row.source,
@@ -350,6 +353,8 @@ def _unit_in_load(connection: Connection, row: Found, offset: int) -> Iterator[s
         yield f"  no record of this load: skipped, or known already from an earlier load ({row.skip_reasons or 'nothing skipped'})"
     elif row.record_type == "job":
         yield from _run(connection, record)
+    elif row.record_type != "identity":
+        yield from processes.told(row.record_type, record)
     else:
         yield f"  identity for job {record.lrms_job_id}: {_who(record)} at {shown(record.recorded_at)}"
         joined = select(job).join(usage, IS_OF_JOB)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from batchacct.clock import shown
-from batchacct.model import INSTANT, LAST_INSTANT, PART, Column, RecordType, text_of
+from batchacct.model import INSTANT, LAST_INSTANT, OBJECT, PART, PROCESS, PROCESS_GROUP, Column, RecordType, text_of
 
 LONGEST = 200
 
@@ -14,6 +14,8 @@ def name_of(record_type: RecordType, row: Mapping[str, object]) -> str:
     """`job 1234[5] (record 1048577)`, as a person looks for it."""
     if record_type is PART:
         return f"part {row['kind']} of {row['part_key']} (record {row['id']})"
+    if record_type in (PROCESS, OBJECT, PROCESS_GROUP):
+        return f"{record_type.name} {row['record_key']} (record {row['id']})"
     index = "" if row["array_index"] is None else f"[{row['array_index']}]"
     of = "" if record_type.name == "job" else f"{record_type.name} of "
     return f"{of}job {row['lrms_job_id']}{index} (record {row['id']})"

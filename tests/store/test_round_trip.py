@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import select, text
 
-from batchacct.model import BYTES, IDENTITY, INSTANT, INTEGER, JOB, LAST_INSTANT, REAL, TEXT, Column, Record, RecordType
+from batchacct.model import BYTES, IDENTITY, INSTANT, INTEGER, JOB, LAST_INSTANT, PROCESS, REAL, TEXT, Column, Record, RecordType
 from batchacct.store import Store, append
 from batchacct.store.append import Origin
 from batchacct.store.tables import RECORD_TABLES
@@ -66,6 +66,12 @@ few = settings(
 @given(records=records_of(JOB), staged=st.booleans())
 def test_odd_values_of_a_job_survive(store: Store, records: list[Record], staged: bool) -> None:
     check_round_trip(store, JOB, records, staged=staged)
+
+
+@few
+@given(records=records_of(PROCESS), staged=st.booleans())
+def test_odd_values_of_a_process_survive(store: Store, records: list[Record], staged: bool) -> None:
+    check_round_trip(store, PROCESS, records, staged=staged)
 
 
 @few
