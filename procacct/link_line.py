@@ -26,8 +26,8 @@ TELLS_ITS_INPUTS = frozenset({"-t", "--trace", "-M", "--print-map", "--verbose",
 BARE = frozenset({"-N", "--omagic", "-n", "--nmagic"})
 SCRIPTS = frozenset({"-T", "--script", "-c", "--mri-script", "--default-script", "-dT", "-flavor"})
 KNOWN = TAKES_A_WORD | RELOCATABLE | TELLS_ITS_INPUTS | SCRIPTS | BARE
-UNSIGNED_OUTPUTS = ("conftest", "conftest.*", "cmTC_*", "cmTryCompileExec*", "*.ko", "vmlinux*", ".tmp_vmlinux*")
-"""What configure scripts, CMake's tests and the kernel's build link."""
+UNSIGNED_OUTPUTS = ("conftest", "conftest.*", "_configtest*", "cmTC_*", "cmTryCompileExec*", "*.ko", "vmlinux*", ".tmp_vmlinux*")
+"""What configure scripts, setuptools, CMake's tests and the kernel's build link."""
 UNSIGNED_FOLDERS = ("meson-private", "CMakeTmp", "CMakeScratch", "config.tests")
 MOST_RESPONSE_FILES = 100
 

@@ -15,6 +15,7 @@ import pytest
 
 from procacct.elf_notes import build_id, notes_of_file, signatures
 from procacct.link_line import read_link_line, why_unsigned
+from procacct.registry import records
 from tests.procacct.signing import ROOT, install, needs, run
 
 pytestmark = needs("gcc", "ld", "readelf", "strip")
@@ -177,7 +178,7 @@ def test_what_is_never_signed(folder: Path, work: Path) -> None:
     run("gcc", "-c", "l.c", "p.c", cwd=work)
     run("gcc", "-B", folder, "-r", "-nostdlib", "l.o", "p.o", "-o", "both.o", cwd=work)
     assert signatures(notes_of_file(work / "both.o")) == []
-    for name in ("conftest", "cmTC_4f2a1", "module.ko"):
+    for name in ("conftest", "_configtest", "cmTC_4f2a1", "module.ko"):
         run("gcc", "-B", folder, "p.o", "-o", name, cwd=work)
         assert signatures(notes_of_file(work / name)) == []
     for off in ("off", "no", "0"):
@@ -364,11 +365,11 @@ def test_lists_of_dependencies_do_not_name_our_object(folder: Path, work: Path, 
 
 def test_record(folder: Path, work: Path) -> None:
     """Everything about the link stands in the record, and nothing of it in the program."""
-    records = work / "records"
-    records.mkdir()
-    environment = {"BATCHACCT_SIGNATURES": str(records), "LOADEDMODULES": "gcc/12.2.0:openmpi/4.1.5"}
+    place = work / "records"
+    place.mkdir()
+    environment = {"BATCHACCT_SIGNATURES": str(place), "LOADEDMODULES": "gcc/12.2.0:openmpi/4.1.5"}
     run("gcc", "-B", folder, "p.c", "-o", "p", cwd=work, environment=environment)
-    (file,) = records.iterdir()
+    (file,) = place.iterdir()
     (line,) = file.read_bytes().splitlines()
     record = json.loads(line)
     assert record["uuid"] == signature_of(work / "p")
@@ -385,6 +386,17 @@ def test_record(folder: Path, work: Path) -> None:
     content = (work / "p").read_bytes()
     assert b"openmpi" not in content
     assert str(work).encode() not in content
+
+
+def test_records_of_links_at_the_same_time(folder: Path, work: Path) -> None:
+    """As `make -j` does it: each is a line of its own."""
+    (work / "records").mkdir()
+    run("gcc", "-c", "p.c", cwd=work)
+    environment = {**os.environ, "BATCHACCT_SIGNATURES": str(work / "records")}
+    links = [subprocess.Popen(["gcc", "-B", folder, "p.o", "-o", f"p{n}"], cwd=work, env=environment) for n in range(6)]
+    assert [link.wait() for link in links] == [0] * 6
+    found = {str(one["path"]): one["uuid"] for one in records(work / "records")}
+    assert found == {str(work / f"p{n}"): signature_of(work / f"p{n}", build_id_expected=False) for n in range(6)}
 
 
 def test_no_record_where_it_cannot_be_kept(folder: Path, work: Path) -> None:
