@@ -42,8 +42,9 @@ off | no | 0) ;;
     fi
     ;;
 esac
-name=${{0##*/}}
+name=${{BATCHACCT_LD_REAL:-${{0##*/}}}}
 [ "$name" = {own} ] && name=ld
+case $name in */*) exec "$name" "$@" ;; esac
 IFS=:
 set -f
 for folder in ${{COMPILER_PATH-}} ${{PATH-}} {last}; do

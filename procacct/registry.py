@@ -12,6 +12,8 @@ names), in a file for each user and host, `UID-HOST.jsonl`; a single file can be
     compiler, compile_line         the program that called the linker (gcc, not its collect2), and its arguments
     user, user_id, host, modules   LOADEDMODULES as a list
 
+A file of XALT's link records (`link.*.json`, a line each) can be named instead, too: `made_by` is then xalt, and there is a `sha1`.
+
 Anyone may write into such a folder, so a file counts only if it belongs to the user whose number it is named by, and a line only
 if it says the same.
 """
@@ -80,4 +82,25 @@ def _record(line: bytes) -> Signed | None:
         found = json.loads(line)
     except (ValueError, RecursionError):
         return None
-    return found if isinstance(found, dict) and found.get("v") == 1 and isinstance(found.get("uuid"), str) else None
+    if not isinstance(found, dict):
+        return None
+    if isinstance(found.get("resultT"), dict):
+        return _of_xalt(found["resultT"], found.get("link_line"))
+    return found if found.get("v") == 1 and isinstance(found.get("uuid"), str) else None
+
+
+def _of_xalt(result: dict[str, object], link_line: object) -> Signed | None:
+    """A link record of XALT 3 by our names; its `link_line` is that of the compiler."""
+    if not isinstance(result.get("uuid"), str):
+        return None
+    named = {key: result[name] for key, name in _NAMES_OF_XALT.items() if isinstance(result.get(name), str)}
+    try:
+        at = {"at": int(float(str(result.get("build_epoch"))))}
+    except (ValueError, OverflowError):
+        at = {}
+    return {"v": 1, "made_by": "xalt", **named, **at, **({"compile_line": link_line} if isinstance(link_line, list) else {})}
+
+
+_NAMES_OF_XALT = {
+    "uuid": "uuid", "path": "exec_path", "sha1": "hash_id", "compiler": "link_path", "user": "build_user", "host": "build_host",
+}  # fmt: skip

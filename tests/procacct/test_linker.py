@@ -315,6 +315,16 @@ def test_a_broken_installation_links_all_the_same(folder: Path, work: Path, brok
     assert len(signatures(notes_of_file(work / "p"))) == (broken == "home")
 
 
+@pytest.mark.parametrize("named", ["/usr/bin/ld.gold", "ld.gold"])
+def test_a_linker_that_is_named(folder: Path, work: Path, named: str) -> None:
+    """Signing or not, it is the one that links."""
+    if shutil.which("ld.gold") is None:
+        pytest.skip("ld.gold is not installed")
+    for off in ({}, {"BATCHACCT_LD": "off"}):
+        done = run(folder / "ld", "--version", environment={"BATCHACCT_LD_REAL": named, **off})
+        assert done.stdout.startswith("GNU gold")
+
+
 def test_wrappers_that_find_each_other(folder: Path, work: Path) -> None:
     """Two installations in PATH, and another wrapper that takes the next `ld` of PATH: each link ends, and is signed once."""
     second = work / "second"

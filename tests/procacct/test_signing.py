@@ -173,6 +173,19 @@ def test_show_signature_of_xalt(work: Path) -> None:
     assert shown["signatures"][0]["details"]["Build_User"] == "alice"
 
 
+def test_link_records_of_xalt(work: Path) -> None:
+    """Lead from the UUID in a program to what XALT recorded when it was linked."""
+    link = Path(__file__).parents[1] / "samples" / "xalt" / "link.json"
+    (found,) = records_of(link, {"01a1f98c-555b-7147-bb57-58bdf3043a47"}, set())
+    assert found == {
+        "v": 1, "made_by": "xalt", "uuid": "01a1f98c-555b-7147-bb57-58bdf3043a47", "path": "/home/alice/src/hello",
+        "sha1": "851adf2ab37aadd285680a52648dacad3ee16197", "compiler": "/usr/bin/x86_64-linux-gnu-gcc-12", "user": "alice",
+        "host": "node042.example.org", "at": 1795188086, "compile_line": ["gcc", "-O2", "-o", "hello", "hello.c"],
+    }  # fmt: skip
+    (work / "odd").write_text('{"resultT":{"uuid":"u","build_epoch":"1e999"}}\n{"resultT":{}}\n{"resultT":[]}\n7\n')
+    assert list(records(work / "odd")) == [{"v": 1, "made_by": "xalt", "uuid": "u"}]
+
+
 def test_records_of_others_are_not_believed(work: Path) -> None:
     """In a folder where all may write, a file counts by its owner, and lines that are none are passed over."""
     folder = work / "records"
