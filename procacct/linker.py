@@ -83,7 +83,11 @@ def _become(real: str, arguments: Sequence[str]) -> NoReturn:
     """The plain linker, in our place, with the signals as they were."""
     for number in (signal.SIGPIPE, signal.SIGXFSZ):
         signal.signal(number, signal.SIG_DFL)
-    os.execve(real, [real, *arguments], {**os.environ, linker_search.ACTIVE: "1"})  # noqa: S606
+    try:
+        os.execve(real, [real, *arguments], {**os.environ, linker_search.ACTIVE: "1"})  # noqa: S606
+    except OSError as error:
+        sys.stderr.write(f"batchacct-ld: {real}: {error.strerror}: set BATCHACCT_LD_REAL\n")
+        os._exit(126)
 
 
 def _sign(real: str, arguments: Sequence[str]) -> int | None:

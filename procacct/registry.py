@@ -25,6 +25,7 @@ import os
 import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import IO
 
 from procacct.linker import RECORDS, RECORDS_FOLDER
 
@@ -57,19 +58,30 @@ def add(place: Path, signed: Signed) -> Path:
 
 
 def records(place: Path) -> Iterator[Signed]:
-    """All records, file by file; lines that are none, or that belong to another user than they say, are passed over.
+    """All records, file by file; what is none, may not be read, or belongs to another user than it says, is passed over.
 
     Raises: OSError.
     """
-    for path in sorted(place.glob("*.jsonl")) if place.is_dir() else [place]:
-        owner = path.stat().st_uid
-        if place.is_dir() and path.name.partition("-")[0] != str(owner):
+    if not place.is_dir():
+        with place.open("rb") as lines:
+            yield from _records_in(lines)
+        return
+    for path in sorted(place.glob("*.jsonl")):
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        except OSError:
             continue
-        with path.open("rb") as lines:
-            while line := lines.readline(LONGEST_LINE):
-                found = _record(line)
-                if found and (not place.is_dir() or found.get("user_id") == owner):
-                    yield found
+        with os.fdopen(descriptor, "rb") as lines:
+            found = os.fstat(descriptor)
+            if stat.S_ISREG(found.st_mode) and path.name.partition("-")[0] == str(found.st_uid):
+                yield from (one for one in _records_in(lines) if one.get("user_id") == found.st_uid)
+
+
+def _records_in(lines: IO[bytes]) -> Iterator[Signed]:
+    while line := lines.readline(LONGEST_LINE):
+        found = _record(line)
+        if found:
+            yield found
 
 
 def records_of(place: Path, uuids: set[str], build_ids: set[str]) -> list[Signed]:

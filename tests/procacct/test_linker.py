@@ -425,5 +425,7 @@ def test_links_for_what_is_installed(folder: Path) -> None:
 
 
 def test_an_absent_linker_is_told(folder: Path, tmp_path: Path) -> None:
-    done = run(folder / "ld", "x.o", environment={"BATCHACCT_LD_REAL": "ld.absent"}, status=127)
-    assert "BATCHACCT_LD_REAL" in done.stderr
+    for named, status in (("ld.absent", 127), (str(tmp_path / "ld"), 126)):
+        done = run(folder / "ld", "x.o", environment={"BATCHACCT_LD_REAL": named}, status=status)
+        assert done.stderr.startswith("batchacct-ld: ")
+        assert done.stderr.endswith(": set BATCHACCT_LD_REAL\n")

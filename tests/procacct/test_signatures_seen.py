@@ -47,7 +47,7 @@ class Listening:
 
 @pytest.fixture(scope="module")
 def listening(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Listening]:
-    if os.geteuid():
+    if os.geteuid() and not os.environ.get("BATCHACCT_REQUIRE_SERVICES"):
         pytest.skip("the sensor believes only a policy that is root's")
     found = Listening(tmp_path_factory.mktemp("sensor"))
     yield found

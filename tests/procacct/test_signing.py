@@ -194,6 +194,8 @@ def test_records_of_others_are_not_believed(work: Path) -> None:
     with own.open("a") as lines:
         lines.write('{"v":1,"uuid":"\n[]\n{"v":1,"uuid":"u","user_id":12345}\n')
     shutil.copy(own, folder / "12345-host.jsonl")
+    (folder / f"{os.getuid()}-link.jsonl").symlink_to(own)
+    os.mkfifo(folder / f"{os.getuid()}-pipe.jsonl")
     assert [one["uuid"] for one in records(folder)] == [UUID]
 
 
