@@ -13,6 +13,8 @@ SUB_COMMANDS: dict[str, str] = {
     "programs": "procacct.asking.programs_command:programs_command",
     "top": "procacct.asking.top_command:top_command",
     "usage-records": "procacct.asking.usage_record_command:usage_records_command",
+    "show-signature": "procacct.signing_commands:show_signature",
+    "sign": "procacct.signing_commands:sign",
 }
 """Name to `module:attribute`."""
 

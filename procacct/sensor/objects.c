@@ -93,8 +93,28 @@ static void take(struct found *found, const struct note *note) {
   }
 }
 
+/* Whether names that end with NUL, and descriptors, padded so, fill the segment to its end. */
+static bool comes_out_even(const unsigned char *at, size_t size, size_t mask) {
+  while (size >= 12) {
+    uint32_t head[3];
+    memcpy(head, at, sizeof head);
+    if (head[0] == 0 || head[0] > size - 12 || at[12 + head[0] - 1] != 0)
+      return false;
+    size_t descriptor = (12 + head[0] + mask) & ~mask;
+    if (descriptor > size || head[1] > size - descriptor)
+      return false;
+    size_t end = (descriptor + head[1] + mask) & ~mask;
+    if (end >= size)
+      return true;
+    at += end;
+    size -= end;
+  }
+  return size == 0;
+}
+
+/* The linker mold puts notes padded to 4 into one segment aligned to 8. */
 static void walk_notes(struct found *found, const unsigned char *at, size_t size, size_t align) {
-  const size_t mask = align == 8 ? 7 : 3;
+  const size_t mask = align == 8 && comes_out_even(at, size, 7) ? 7 : 3;
   while (size >= 12) {
     uint32_t head[3];
     memcpy(head, at, sizeof head);

@@ -20,6 +20,7 @@ from batchacct.parsing.reading import open_stream, read_blocks
 
 SAMPLES = Path(__file__).parents[1] / "samples"
 RECOGNISED: dict[str, tuple[str, ...]] = {
+    "app-accounting": ("app-accounting/*.yaml",),
     "arc-db": ("arc/feed.jsonl",),
     "arc-joblog": ("arc/gm-jobs.log.*",),
     "blah": ("blah/*.log*", "blah/grid-jobmap.*", "blah/blah-*"),
@@ -37,6 +38,7 @@ RECOGNISED: dict[str, tuple[str, ...]] = {
     "htcondor-json": ("htcondor/*.json",),
     "lcmaps": ("gram/lcas_lcmaps.log", "gram/lcmaps.*", "gram/messages.*", "globus-site/messages"),
     "lsf": ("lsf/*.acct",),
+    "ogrt": ("ogrt/*.bin", "ogrt/*.jsonl"),
     "pacct": ("pacct/*.bin",),
     "pbs": ("pbs/*.log", "pbs/*.bz2", "globus-site/pbs-*"),
     "procs": ("procs/processes.jsonl",),
@@ -49,6 +51,7 @@ RECOGNISED: dict[str, tuple[str, ...]] = {
     "slurm-jobcomp-json": ("slurm-jobcomp/*.jsonl",),
     "slurm-json": ("slurm-json/*.json",),
     "voms-accounting": ("gram/ngs-voms-accounting-*", "globus-site/voms.log"),
+    "xalt": ("xalt/run_*.json", "xalt/*.txt"),
 }
 """By parser: the samples (patterns below tests/samples) that are its own; all others are no parser's."""
 UNGUESSED = {"htcondor-ce": "htcondor", "htcondor-ce-json": "htcondor-json", "htcondor-perjob": "htcondor"}
