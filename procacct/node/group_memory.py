@@ -1,0 +1,116 @@
+"""What survives the daemon: the state of the groups, and the job file, memberships that ended.
+
+`groups.json` is one JSON object, written beside itself, synced and renamed, then its folder synced: it is the old one or the new
+one, whole. Keys: format, boot_id, host, saved_ns, next (number of the next group), groups, members, gaps. What happened after
+`saved_ns` is not in it: whoever reads it looks at /proc, and notes the gap.
+
+`members.tsv` has a line for each membership that lasted to the end of its process: group, pid, start and end in Unix seconds, user
+id of the group's owner. It is flushed before the state is written, so that after a crash a line can be there twice, and is never
+missing. At half its bound it becomes `members.old.tsv`, in place of the former one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+from collections.abc import Iterator
+from io import BufferedReader
+from pathlib import Path
+from typing import Any
+
+from batchacct.errors import ConfigError
+
+log = logging.getLogger(__name__)
+
+FORMAT = 1
+STATE = "groups.json"
+ENDED = "members.tsv"
+OLDER = "members.old.tsv"
+LONGEST_LINE = 200
+
+
+class GroupMemory:
+    """The two files in a folder that belongs to the daemon alone."""
+
+    def __init__(self, folder: Path, most_bytes: int = 64 << 20) -> None:
+        """Raises: ConfigError if the folder cannot be made or written to."""
+        self.folder = folder
+        self._most_bytes = most_bytes
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._ended = (folder / ENDED).open("ab")
+        except OSError as error:
+            raise ConfigError(
+                f"{error.filename or folder} cannot be written: {error.strerror}. Groups of processes are kept there: let the user "
+                "that runs procacctd write to it, or set another folder"
+            ) from error
+
+    def load(self) -> dict[str, Any] | None:
+        """The state that was written last; None if there is none, or none that can be read (it is put aside then, and told)."""
+        path = self.folder / STATE
+        try:
+            state = json.loads(path.read_bytes())
+            if isinstance(state, dict) and state.get("format") == FORMAT:
+                return state
+            reason = "is of another release"
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            reason = f"cannot be read: {error}"
+        aside = path.with_suffix(".unreadable")
+        log.warning("%s %s. Groups made by hand before are lost; the file is kept as %s", path, reason, aside)
+        with contextlib.suppress(OSError):
+            path.replace(aside)
+        return None
+
+    def save(self, state: dict[str, Any]) -> None:
+        """Puts the state in place of the former one.  Raises: OSError, and the former one stays."""
+        self._ended.flush()
+        path = self.folder / STATE
+        temporary = path.with_suffix(".new")
+        with temporary.open("wb") as file:
+            file.write(json.dumps({"format": FORMAT, **state}, separators=(",", ":")).encode())
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        folder = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+    def note_ended(self, group_id: str, pid: int, start_s: int, end_s: int, user_id: int) -> None:
+        """Adds a line to the job file, in time.  Raises: OSError."""
+        self._ended.write(f"{group_id}\t{pid}\t{start_s}\t{end_s}\t{user_id}\n".encode())
+        if self._ended.tell() > self._most_bytes // 2:
+            self._ended.close()
+            (self.folder / ENDED).replace(self.folder / OLDER)
+            self._ended = (self.folder / ENDED).open("ab")
+
+    def ended(self, user_id: int | None = None) -> Iterator[bytes]:
+        """Lines of the job file so far, without the owner: of groups of one user, or all.
+
+        The files are opened at once, and read as they were then, whatever becomes of them meanwhile.
+        """
+        with contextlib.suppress(OSError):
+            self._ended.flush()
+        files = []
+        for name in (OLDER, ENDED):
+            with contextlib.suppress(FileNotFoundError):
+                file = (self.folder / name).open("rb")
+                files.append((file, os.fstat(file.fileno()).st_size))
+        owner = None if user_id is None else str(user_id).encode()
+        return (line for file, size in files for line in _lines(file, size, owner))
+
+    def close(self) -> None:
+        self._ended.close()
+
+
+def _lines(file: BufferedReader, size: int, owner: bytes | None) -> Iterator[bytes]:
+    with file:
+        while file.tell() < size and (line := file.readline(LONGEST_LINE)):
+            fields = line.rstrip(b"\n").split(b"\t")
+            if line.endswith(b"\n") and len(fields) == 5 and owner in (None, fields[4]):
+                yield b"\t".join(fields[:4]) + b"\n"
