@@ -1,0 +1,144 @@
+"""What survives the daemon: the processes that run, and how far it had heard and written when it was last seen alive.
+
+`open.json`: one JSON object, written beside itself and renamed, so that it is the old one or the new one, whole. It is written
+every few seconds: what a killed daemon wrote into the spool after that is read again from there, so that no row is written twice.
+`alive.json`: the time, and the last sequence number of each CPU, written in place each second: from these a restart tells how
+long nobody listened, and how many events came meanwhile.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from batchacct.errors import ConfigError
+from procacct.node.batch_jobs import NOTHING, BatchJob, Found
+from procacct.node.processes import Belonging, Process
+
+log = logging.getLogger(__name__)
+
+FORMAT = 1
+OPEN, ALIVE = "open.json", "alive.json"
+ALIVE_BYTES = 8192
+
+_PLAIN = (
+    "pid", "parent_pid", "fork_mono", "fork_ns", "start_mono", "start_ns", "seen", "n", "executed", "is_kernel", "user_id",
+    "group_id", "program", "command", "terminal", "threads", "live_threads", "leader_status", "start_ticks", "owns_job",
+    "weight",
+)  # fmt: skip
+
+
+@dataclass(slots=True)
+class Saved:
+    """What an earlier daemon left. Times are Unix ns."""
+
+    boot_id: str
+    position: tuple[int, int]
+    processes: list[Process]
+    alive_ns: int
+    last_seen: dict[int, int] = field(default_factory=dict)
+    was_stopped: bool = False
+
+
+class State:
+    """The two files.  Raises: ConfigError if the folder cannot be made or written to."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._alive = os.open(folder / ALIVE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise ConfigError(
+                f"the state folder {folder} cannot be written: {error.strerror}. Let the user that runs procacctd write there, "
+                "or set another state"
+            ) from error
+        self.unsaved: str | None = None
+
+    def load(self) -> Saved | None:
+        """None if there is nothing that could be used."""
+        try:
+            kept = json.loads((self.folder / OPEN).read_bytes())
+            if kept["format"] != FORMAT:
+                return None
+            saved = Saved(kept["boot_id"], tuple(kept["position"]), [_process(one) for one in kept["processes"]], kept["saved_ns"])
+            saved.was_stopped = kept["stopped"]
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            log.warning("%s cannot be used, and is given up: %s. What runs is looked at anew", self.folder / OPEN, error)
+            return None
+        with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
+            alive = json.loads(os.pread(self._alive, ALIVE_BYTES, 0))
+            if alive["boot_id"] == saved.boot_id:
+                saved.alive_ns = max(alive["at_ns"], saved.alive_ns)
+                saved.last_seen = {int(cpu): int(seq) for cpu, seq in alive["seqs"].items()}
+        return saved
+
+    def save(
+        self, boot_id: str, position: tuple[int, int], processes: Iterable[Process], now_ns: int, *, stopped: bool = False
+    ) -> None:
+        """Writes what runs; a fault is told once, and tried again the next time."""
+        kept = {
+            "format": FORMAT,
+            "boot_id": boot_id,
+            "saved_ns": now_ns,
+            "stopped": stopped,
+            "position": position,
+            "processes": [_kept(one) for one in processes],
+        }
+        temporary = self.folder / f".{OPEN}"
+        try:
+            with temporary.open("wb") as stream:
+                stream.write(json.dumps(kept, separators=(",", ":")).encode())
+                if stopped:
+                    stream.flush()
+                    os.fsync(stream.fileno())
+            temporary.replace(self.folder / OPEN)
+        except OSError as error:
+            if self.unsaved is None:
+                log.warning(
+                    "the state cannot be written to %s: %s. A restart would not know what runs", self.folder, error.strerror
+                )
+            self.unsaved = error.strerror or str(error)
+        else:
+            self.unsaved = None
+
+    def alive(self, boot_id: str, now_ns: int, last_seen: dict[int, int]) -> None:
+        """Notes that it lives, and what it has heard."""
+        text = json.dumps({"boot_id": boot_id, "at_ns": now_ns, "seqs": last_seen}).encode()
+        with suppress(OSError):
+            os.pwrite(self._alive, text.ljust(ALIVE_BYTES), 0)
+
+    def close(self) -> None:
+        os.close(self._alive)
+
+
+def _kept(process: Process) -> dict[str, Any]:
+    kept = {name: getattr(process, name) for name in _PLAIN}
+    found = process.belonging.resolved()
+    kept["identity"] = process.identity
+    kept["arguments"] = process.arguments
+    kept["job"] = None if found.job is None else [asdict(found.job), found.job_from, found.claims]
+    return kept
+
+
+def _process(kept: dict[str, Any]) -> Process:
+    process = Process(kept["pid"], kept["parent_pid"], kept["fork_mono"], kept["fork_ns"], kept["seen"])
+    for name in _PLAIN:
+        setattr(process, name, kept[name])
+    process.identity = None if kept["identity"] is None else (kept["identity"][0], kept["identity"][1])
+    process.arguments = None if kept["arguments"] is None else tuple(kept["arguments"])
+    process.belonging = Belonging(None)
+    found = NOTHING
+    if kept["job"] is not None:
+        job, job_from, claims = kept["job"]
+        found = Found(BatchJob(**job), job_from, tuple((source, said) for source, said in claims))
+    process.belonging.found = found
+    return process
