@@ -10,14 +10,13 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
 from batchacct import __version__
-from batchacct.cli.common import emit_table
 from batchacct.errors import BatchacctError, BusyError, ConfigError, IncompleteError
 from procacct.node import group_processes as proc
 from procacct.node.control import SOCKET
@@ -87,7 +86,7 @@ def list_(path: Path, as_json: bool) -> None:
 
     def show(told: dict[str, Any]) -> None:
         rows = [(*(one[k] or "" for k in ("id", "name", "made_by", "owner")), *_numbers(one)) for one in told["groups"]]
-        emit_table("Groups", columns, rows)
+        _echo_table("Groups", columns, rows)
 
     _tell(ask(path, "list"), as_json, show)
 
@@ -102,14 +101,14 @@ def show(path: Path, group: str, as_json: bool) -> None:
     def show_members(told: dict[str, Any]) -> None:
         rows = [
             (
-                one["pid"],
+                str(one["pid"]),
                 _time(one["start_ns"]),
                 _time(one["joined_ns"]),
                 "parent" if one["inherited"] else told["group"]["made_by"],
             )
             for one in told["members"]
         ]
-        emit_table(f"Group {told['group']['id']} {told['group']['name'] or ''}", ("pid", "started", "joined", "by"), rows)
+        _echo_table(f"Group {told['group']['id']} {told['group']['name'] or ''}", ("pid", "started", "joined", "by"), rows)
         _echo_gaps([gap for gap in told["gaps"] if gap[1] >= told["group"]["made_at"] * proc.SECOND_NS])
 
     _tell(ask(path, "show", group=group), as_json, show_members)
@@ -213,6 +212,14 @@ def _tell(told: dict[str, Any], as_json: bool, show_it: Callable[[dict[str, Any]
         click.echo(f"jobmng: {warning}", err=True)
 
 
+def _echo_table(title: str, columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
+    """As the tables of `batchacct`, without its imports: this command is called in scripts, a hundred times."""
+    click.echo(title)
+    widths = [max(map(len, column)) for column in zip(columns, *rows, strict=True)]
+    for row in (columns, *rows):
+        click.echo("  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
 def _echo_done(told: dict[str, Any], key: str) -> None:
     what = "" if told[key] is None else f" {len(told[key])} of its processes:"
     click.echo(f"group {told['group']['id']}:{what} {key}")
@@ -223,8 +230,8 @@ def _echo_gaps(gaps: list[list[int]]) -> None:
         click.echo(f"Between {_time(first)} and {_time(last)} events are missing: processes of then may be in no group.")
 
 
-def _numbers(group: dict[str, Any]) -> tuple[str, int, int]:
-    return _time(group["made_at"] * proc.SECOND_NS), group["processes"], group["processes_ever"]
+def _numbers(group: dict[str, Any]) -> tuple[str, str, str]:
+    return _time(group["made_at"] * proc.SECOND_NS), str(group["processes"]), str(group["processes_ever"])
 
 
 def _time(at_ns: int) -> str:

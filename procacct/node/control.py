@@ -16,7 +16,7 @@ import socket
 import stat
 import struct
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -47,10 +47,11 @@ class Caller:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """The line of the answer, and lines after it where `head` says so."""
+    """The line of the answer, and lines after it where `head` says so; `close` is called in the end, however far they were read."""
 
     head: dict[str, Any]
-    lines: Iterator[bytes] = field(default_factory=lambda: iter(()))
+    lines: Iterable[bytes] = ()
+    close: Callable[[], None] = lambda: None
 
 
 def refusal(reason: str) -> Reply:
@@ -76,6 +77,7 @@ class _Connection:
     asked: bytearray = field(default_factory=bytearray)
     answer: memoryview = field(default_factory=lambda: memoryview(b""))
     lines: Iterator[bytes] | None = None
+    close: Callable[[], None] = lambda: None
 
 
 class ControlServer:
@@ -161,7 +163,8 @@ class ControlServer:
             return refusal("the daemon failed at it: its log says how")
 
     def _start_answer(self, connection: _Connection, reply: Reply) -> None:
-        connection.answer, connection.lines = memoryview(json.dumps(reply.head).encode() + b"\n"), reply.lines
+        connection.answer = memoryview(json.dumps(reply.head).encode() + b"\n")
+        connection.lines, connection.close = iter(reply.lines), reply.close
         self._selector.modify(connection.socket, selectors.EVENT_WRITE, connection)
         connection.until = time.monotonic() + self._limits.answer_s
         self._serve(connection)
@@ -186,6 +189,7 @@ class ControlServer:
         with contextlib.suppress(KeyError, ValueError):
             self._selector.unregister(connection.socket)
         connection.socket.close()
+        connection.close()
 
 
 def _listening(path: Path) -> socket.socket:

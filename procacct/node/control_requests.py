@@ -106,7 +106,8 @@ class Requests:
         return Reply({"ok": True, "group": _told(group), "members": members, "gaps": self._groups.gaps})
 
     def _dump(self, _request: dict[str, Any], caller: Caller) -> Reply:
-        return Reply({"ok": True, "lines": True}, self._groups.job_file(None if caller.is_root else caller.user_id))
+        file = self._groups.job_file(None if caller.is_root else caller.user_id)
+        return Reply({"ok": True, "lines": True}, file, file.close)
 
     def _end(self, _request: dict[str, Any], caller: Caller) -> Reply:
         if not caller.is_root:

@@ -89,28 +89,34 @@ class GroupMemory:
             (self.folder / ENDED).replace(self.folder / OLDER)
             self._ended = (self.folder / ENDED).open("ab")
 
-    def ended(self, user_id: int | None = None) -> Iterator[bytes]:
-        """Lines of the job file so far, without the owner: of groups of one user, or all.
-
-        The files are opened at once, and read as they were then, whatever becomes of them meanwhile.
-        """
+    def ended(self, user_id: int | None = None) -> EndedLines:
+        """Lines of the job file so far, without the owner: of groups of one user, or all."""
         with contextlib.suppress(OSError):
             self._ended.flush()
-        files = []
-        for name in (OLDER, ENDED):
-            with contextlib.suppress(FileNotFoundError):
-                file = (self.folder / name).open("rb")
-                files.append((file, os.fstat(file.fileno()).st_size))
-        owner = None if user_id is None else str(user_id).encode()
-        return (line for file, size in files for line in _lines(file, size, owner))
+        return EndedLines([self.folder / OLDER, self.folder / ENDED], user_id)
 
     def close(self) -> None:
         self._ended.close()
 
 
-def _lines(file: BufferedReader, size: int, owner: bytes | None) -> Iterator[bytes]:
-    with file:
-        while file.tell() < size and (line := file.readline(LONGEST_LINE)):
-            fields = line.rstrip(b"\n").split(b"\t")
-            if line.endswith(b"\n") and len(fields) == 5 and owner in (None, fields[4]):
-                yield b"\t".join(fields[:4]) + b"\n"
+class EndedLines:
+    """The files are opened at once, and read as they were then, whatever becomes of them meanwhile; to be closed."""
+
+    def __init__(self, paths: list[Path], user_id: int | None) -> None:
+        self._owner = None if user_id is None else str(user_id).encode()
+        self._files: list[tuple[BufferedReader, int]] = []
+        for path in paths:
+            with contextlib.suppress(FileNotFoundError):
+                file = path.open("rb")
+                self._files.append((file, os.fstat(file.fileno()).st_size))
+
+    def __iter__(self) -> Iterator[bytes]:
+        for file, size in self._files:
+            while file.tell() < size and (line := file.readline(LONGEST_LINE)):
+                fields = line.rstrip(b"\n").split(b"\t")
+                if line.endswith(b"\n") and len(fields) == 5 and self._owner in (None, fields[4]):
+                    yield b"\t".join(fields[:4]) + b"\n"
+
+    def close(self) -> None:
+        for file, _ in self._files:
+            file.close()

@@ -86,9 +86,10 @@ class Memberships:
         return membership
 
     def inherit(self, parent: Member, child: Member, joined_ns: int) -> None:
-        """The child joins all groups of its parent."""
+        """The child joins all groups of its parent, as far as it is not in them."""
         for one in parent.memberships:
-            self.join(child, one.group, joined_ns, inherited=True)
+            if child.pid not in one.group.pids:
+                self.join(child, one.group, joined_ns, inherited=True)
 
     def leave(self, member: Member, group: Group, at_ns: int) -> None:
         """The process is no more in the group, though it lives."""

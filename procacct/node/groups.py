@@ -13,10 +13,11 @@ import logging
 import pwd
 import time
 from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 from typing import Any
 
 from procacct.node import group_processes as proc
-from procacct.node.group_memory import GroupMemory
+from procacct.node.group_memory import EndedLines, GroupMemory
 from procacct.node.group_model import BY_HAND, SECOND_NS, Group, Member, Membership, Memberships, Record
 from procacct.node.group_rules import GroupRule, Rule, ready
 
@@ -29,6 +30,24 @@ SLACK_NS = 2 * proc.TICK_NS
 """A start that /proc tells, in clock ticks, can be so much before the time of its fork."""
 STEP_NS = 2 * SECOND_NS
 """Where only the wall clock tells whether a process is the one that was known: that may have been set by so much."""
+
+
+class JobFile:
+    """Lines of the job file: group, pid, start and end (seconds, `-` of what runs), tabs between.
+
+    Who left a group by hand is not in it: what such a process used cannot be divided. The start is that of the process, not when
+    it joined: by it a record of BSD accounting is found.
+    """
+
+    def __init__(self, head: list[bytes], ended: EndedLines | None, running: list[bytes]) -> None:
+        self._head, self._ended, self._running = head, ended, running
+
+    def __iter__(self) -> Iterator[bytes]:
+        return chain(self._head, self._ended or (), self._running)
+
+    def close(self) -> None:
+        if self._ended is not None:
+            self._ended.close()
 
 
 class Groups(Memberships):
@@ -61,12 +80,17 @@ class Groups(Memberships):
         self._changed, self._saved_ns = False, 0
 
     def on_fork(self, parent_pid: int, child_pid: int, at_ns: int) -> None:
-        """A process was made: it joins the groups of its parent."""
-        if child_pid in self.of:
-            self._gone(child_pid, None, at_ns)  # the end of the former one was lost
+        """A process was made: it joins the groups of its parent.
+
+        It may be a member already: somebody put it into a group before this was told. Else the end of the former one was lost.
+        """
+        child = self.of.get(child_pid)
+        if child is not None and abs(child.start_ns - at_ns) > SLACK_NS:
+            self._gone(child_pid, None, at_ns)
+            child = None
         parent = self.of.get(parent_pid)
         if parent is not None:
-            self.inherit(parent, Member(child_pid, at_ns), at_ns)
+            self.inherit(parent, child or Member(child_pid, at_ns), at_ns)
             self._changed = True
 
     def on_exec(self, pid: int, program: str | None, at_ns: int, facts: proc.Facts | None = None) -> None:
@@ -126,12 +150,8 @@ class Groups(Memberships):
         self.by_id.pop(group.id, None)
         self._changed = True
 
-    def job_file(self, user_id: int | None = None) -> Iterator[bytes]:
-        """Lines of the job file: group, pid, start and end (seconds, `-` of what runs), tabs between; of a user's groups, or all.
-
-        Who left a group by hand is not in it: what such a process used cannot be divided. The start is that of the process, not
-        when it joined: by it a record of BSD accounting is found.
-        """
+    def job_file(self, user_id: int | None = None) -> JobFile:
+        """The job file of a user's groups, or of all; to be closed."""
         seen = [group for group in self.by_id.values() if user_id in (None, group.user_id)]
         head = [f"# group {one.id} {one.name or '-'} made by {one.made_by}, of {one.owner}\n".encode() for one in seen]
         running = [
@@ -139,8 +159,7 @@ class Groups(Memberships):
             for group in seen
             for member, _ in self.members_of(group)
         ]
-        ended = self._memory.ended(user_id) if self._memory else iter(())
-        return (line for part in (head, ended, running) for line in part)
+        return JobFile(head, self._memory.ended(user_id) if self._memory else None, running)
 
     def begin(self, now_ns: int) -> None:
         """Takes up what was written before, then looks at what runs.  Call it once events are listened to."""
