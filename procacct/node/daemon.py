@@ -98,6 +98,7 @@ class Daemon:
         saved = self.state.load()
         connector = self.sources.connector
         if saved is not None:
+            self.spool.owe(saved.untold, saved.alive_ns)
             written = self.spool.written_since(saved.boot_id, saved.position)
             if saved.boot_id == self._boot:
                 self._down_since_ns = saved.alive_ns
@@ -151,6 +152,7 @@ class Daemon:
         now_mono = self.clocks.take()
         to_real_ns = self.clocks.to_real_ns
         connector, taskstats, tree = self.sources.connector, self.sources.taskstats, self.tree
+        tree.waiting.now_ns = now_mono
         events, all_read = connector.drain() if connector is not None else ([], True)
         if taskstats is not None:
             tasks, all_ends = taskstats.drain()
@@ -257,7 +259,7 @@ class Daemon:
     def _save(self, now_ns: int, *, stopped: bool = False) -> None:
         began = time.monotonic_ns()
         self.spool.flush(now_ns)
-        self.state.save(self._boot, self.spool.position, self.tree.processes.values(), now_ns, stopped=stopped)
+        self.state.save(self._boot, self.spool, self.tree.processes.values(), now_ns, stopped=stopped)
         took_ns = time.monotonic_ns() - began
         if self._timers:
             self._save_timer.every_ns = max(SAVE_EVERY_NS, SAVE_SHARE * took_ns)

@@ -179,6 +179,11 @@ class Spool:
         self.untold += rows
         self.untold_since_ns = since_ns if self.untold_since_ns is None else min(since_ns, self.untold_since_ns)
 
+    def owe(self, rows: int, since_ns: int) -> None:
+        """So many rows were given up by an earlier daemon, and no gap row tells yet."""
+        if rows:
+            self._drop(rows, since_ns)
+
     def take_untold(self) -> tuple[int, int] | None:
         """How many rows were given up since the last call, and since when (Unix ns); None for none."""
         if not self.untold or self.untold_since_ns is None:
@@ -246,9 +251,13 @@ class Spool:
         file.handle, file.path, file.dirty = None, None, False
 
     def close(self) -> None:
-        """Writes what waits, and puts it on the disk."""
+        """Writes what waits, and puts it on the disk; what cannot be written is given up."""
+        now_ns = time.time_ns()
         self._retry_at_ns = 0
-        self.flush(time.time_ns())
+        self.flush(now_ns)
+        if left := self.backlog_rows:
+            log.warning("%d rows are lost, as the spool cannot be written: %s", left, self.folder)
+            self._drop(left, now_ns)
         for file in self._files.values():
             self._close(file)
 

@@ -20,6 +20,7 @@ from typing import Any
 from batchacct.errors import ConfigError
 from procacct.node.batch_jobs import NOTHING, BatchJob, Found
 from procacct.node.processes import Belonging, Process
+from procacct.node.spool import Spool
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +44,8 @@ class Saved:
     processes: list[Process]
     alive_ns: int
     last_seen: dict[int, int] = field(default_factory=dict)
-    was_stopped: bool = False
+    untold: int = 0
+    """Rows that were given up, of which no gap row tells."""
 
 
 class State:
@@ -68,7 +70,7 @@ class State:
             if kept["format"] != FORMAT:
                 return None
             saved = Saved(kept["boot_id"], tuple(kept["position"]), [_process(one) for one in kept["processes"]], kept["saved_ns"])
-            saved.was_stopped = kept["stopped"]
+            saved.untold = kept["untold"]
         except FileNotFoundError:
             return None
         except (OSError, ValueError, KeyError, TypeError) as error:
@@ -81,16 +83,14 @@ class State:
                 saved.last_seen = {int(cpu): int(seq) for cpu, seq in alive["seqs"].items()}
         return saved
 
-    def save(
-        self, boot_id: str, position: tuple[int, int], processes: Iterable[Process], now_ns: int, *, stopped: bool = False
-    ) -> None:
-        """Writes what runs; a fault is told once, and tried again the next time."""
+    def save(self, boot_id: str, spool: Spool, processes: Iterable[Process], now_ns: int, *, stopped: bool = False) -> None:
+        """Writes what runs, and how far the spool is; a fault is told once, and tried again the next time."""
         kept = {
             "format": FORMAT,
             "boot_id": boot_id,
             "saved_ns": now_ns,
-            "stopped": stopped,
-            "position": position,
+            "position": spool.position,
+            "untold": spool.untold,
             "processes": [_kept(one) for one in processes],
         }
         temporary = self.folder / f".{OPEN}"

@@ -33,7 +33,7 @@ class Status:
         return {
             "running_s": round(time.monotonic() - self._begun, 3),
             "own_cpu_s": round(used.ru_utime + used.ru_stime, 3),
-            "own_memory_kib": used.ru_maxrss,
+            "own_memory_kib": _most_memory_kib(),
             "lag_s": self.lag_ns / SECOND_NS,
             "hears_events": connector is not None,
             "hears_taskstats": taskstats is not None,
@@ -68,6 +68,12 @@ class Status:
             "spool_failing": spool.failing,
             "state_unsaved": one.state.unsaved,
         }
+
+
+def _most_memory_kib() -> int:
+    """The most this process ever had resident: not `ru_maxrss`, which begins with that of the process it was forked from."""
+    status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines()
+    return next((int(line.split()[1]) for line in status if line.startswith("VmHWM:")), 0)
 
 
 class Prometheus:

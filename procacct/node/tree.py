@@ -203,7 +203,7 @@ class Tree:
             belonging = process.belonging
             if process.owns_job and belonging.found is None:
                 belonging.settle(None, self._looking.job_told(start))
-            elif process.owns_job and not belonging.environment:
+            elif process.owns_job and (not belonging.environment or belonging.job is None):
                 belonging.add_environment(self._looking.job_told(start))
         if end is not None:
             process.told_end = end
@@ -229,11 +229,11 @@ class Tree:
             self._groups.on_exec(process.pid, process.program, process.start_ns)
         self._to_look_at.clear()
         for pid in self.waiting.pids_told:
-            process = self.processes.get(pid)
-            if process is not None:
-                self._attach(process, now_mono)
+            running = self.processes.get(pid)
+            if running is not None:
+                self._attach(running, now_mono)
         if all_read:
-            tasks, told = self.waiting.next_round()
+            tasks, told = self.waiting.too_old()
             for task in tasks:
                 self._orphan_task(task)
             self._orphans_told(told)

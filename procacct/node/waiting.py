@@ -15,11 +15,10 @@ from procacct.node.told import END, START, Told
 
 Kept = TypeVar("Kept")
 
-ROUNDS = 3
-"""A leftover of so many rounds, in which all events that there were have been read, belongs to lost ones."""
+KEPT_NS = 30_000_000_000
+"""What was told so long ago, while all events there were have been read, belongs to lost ones. A task's memory is given back between
+its message and the event of its end, which takes seconds where it had much."""
 SLACK_US = 20_000
-KEPT_US = 30_000_000
-"""A task ends at most so long before its process's end is told: memory is given back in between."""
 
 
 class Waiting:
@@ -28,10 +27,11 @@ class Waiting:
     def __init__(self) -> None:
         self._tasks: dict[int, deque[tuple[int, Task]]] = {}
         self._told: dict[int, deque[tuple[int, Told]]] = {}
-        self._round = 0
+        self.now_ns = 0
+        """The time of the round (CLOCK_MONOTONIC), set by whoever makes it."""
 
     def add_tasks(self, tasks: list[Task]) -> None:
-        waiting, now = self._tasks, self._round
+        waiting, now = self._tasks, self.now_ns
         for task in tasks:
             queue = waiting.get(task.pid)
             if queue is None:
@@ -41,7 +41,7 @@ class Waiting:
 
     def add_told(self, messages: list[Told]) -> None:
         for message in messages:
-            self._told.setdefault(message.pid, deque()).append((self._round, message))
+            self._told.setdefault(message.pid, deque()).append((self.now_ns, message))
 
     def task(self, pid: int, lifetime_us: int | None) -> Task | None:
         """The ended task of this pid; `lifetime_us` is how long it lived, if known: one that lived longer is another."""
@@ -51,7 +51,7 @@ class Waiting:
         found = None
         while queue and found is None:
             task = queue.popleft()[1]
-            if lifetime_us is None or task.elapsed_us - SLACK_US <= lifetime_us <= task.elapsed_us + KEPT_US:
+            if lifetime_us is None or task.elapsed_us - SLACK_US <= lifetime_us <= task.elapsed_us + KEPT_NS // 1000:
                 found = task
         if not queue:
             del self._tasks[pid]
@@ -76,19 +76,18 @@ class Waiting:
     def pids_told(self) -> list[int]:
         return list(self._told)
 
-    def next_round(self) -> tuple[list[Task], list[Told]]:
-        """After all events were read: what waits for too long, which is given up here."""
-        self._round += 1
-        old = self._round - ROUNDS
-        return _older(self._tasks, old), _older(self._told, old)
+    def too_old(self) -> tuple[list[Task], list[Told]]:
+        """What has waited too long, which is given up here. To be called when all events were read."""
+        old_ns = self.now_ns - KEPT_NS
+        return _older(self._tasks, old_ns), _older(self._told, old_ns)
 
 
-def _older(waiting: dict[int, deque[tuple[int, Kept]]], round_: int) -> list[Kept]:
-    """What came in this round or before."""
+def _older(waiting: dict[int, deque[tuple[int, Kept]]], old_ns: int) -> list[Kept]:
+    """What came then or before."""
     found: list[Kept] = []
-    for pid in [pid for pid, queue in waiting.items() if queue[0][0] <= round_]:
+    for pid in [pid for pid, queue in waiting.items() if queue[0][0] <= old_ns]:
         queue = waiting[pid]
-        while queue and queue[0][0] <= round_:
+        while queue and queue[0][0] <= old_ns:
             found.append(queue.popleft()[1])
         if not queue:
             del waiting[pid]

@@ -1,0 +1,387 @@
+"""A daemon on this kernel, and workloads that know what they do: its rows say the same."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import secrets
+import shutil
+import socket
+import struct
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from procacct import datagrams
+from procacct.sensor.building import build
+from procacct.node.config import NodeConfig, load_node_config, sample
+from tests.procacct.node_daemon import ROOT, Node, Row, need_kernel, running
+
+C_THREADS = r"""
+#include <pthread.h>
+#include <unistd.h>
+static void *stay(void *arg) { (void)arg; usleep(300000); return 0; }
+int main(void) {
+  pthread_t one, two;
+  pthread_create(&one, 0, stay, 0); pthread_create(&two, 0, stay, 0);
+  pthread_exit(0);
+}
+"""
+C_EXEC_IN_THREAD = r"""
+#include <pthread.h>
+#include <unistd.h>
+static void *run(void *arg) { (void)arg; execl("/bin/sleep", "sleep", "0.2", (char *)0); return 0; }
+int main(void) { pthread_t one; pthread_create(&one, 0, run, 0); pthread_join(one, 0); return 1; }
+"""
+
+
+@pytest.fixture(scope="module")
+def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
+    need_kernel()
+    with running(tmp_path_factory.mktemp("node"), 'arguments = "all"') as node:
+        yield node
+        assert node.stop() == 0
+        assert "Traceback" not in node.errors()
+
+
+def compiled(folder: Path, source: str) -> Path:
+    if shutil.which("cc") is None:
+        pytest.skip("there is no C compiler")
+    (folder / "it.c").write_text(source, encoding="ascii")
+    subprocess.run(["cc", "-pthread", "-o", folder / "it", folder / "it.c"], check=True)
+    return folder / "it"
+
+
+def told(node: Node, *pids: int) -> list[Row]:
+    node.settle()
+    return node.rows_of(*pids)
+
+
+def one(node: Node, pid: int) -> Row:
+    (row,) = told(node, pid)
+    return row
+
+
+def spawn(*command: str | Path, **more: object) -> int:
+    """Runs it to its end; its pid."""
+    process = subprocess.Popen(list(command), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **more)  # type: ignore[call-overload]
+    process.wait()
+    return int(process.pid)
+
+
+def test_a_program_is_a_row(node: Node) -> None:
+    before = time.time()
+    pid = spawn("/bin/sh", "-c", "sleep 0.3; exit 7")
+    row = one(node, pid)
+    assert (row["kind"], row["ended_by"], row["exit_code"]) == ("program", "exit", 7)
+    assert (row["program"], row["command"]) == (str(Path("/bin/sh").resolve()), "sh")
+    assert row["arguments"] == ["/bin/sh", "-c", "sleep 0.3; exit 7"]
+    assert (row["parent_pid"], row["user_id"], row["user_name"]) == (os.getpid(), os.getuid(), "root")
+    assert before - 0.1 <= row["start_ns"] / 1e9 <= row["end_ns"] / 1e9 <= time.time() + 0.1
+    assert 0.3 <= row["elapsed_s"] < 5
+    assert row["record_key"].startswith(f"node1/{Path('/proc/sys/kernel/random/boot_id').read_text().strip()}/{pid}/")
+    assert row["seen_by"] == ["connector", "taskstats", "proc"]
+    assert row["memory_real_kib"] > 100
+
+
+def test_cpu_memory_and_writing_are_accounted_for(node: Node, tmp_path: Path) -> None:
+    script = "import sys,time,os\nx=bytearray(80<<20)\nt=time.process_time()\nwhile time.process_time()<t+0.5: pass\nf=open(sys.argv[1],'wb')\nf.write(bytes(3<<20)); f.flush(); os.fsync(f.fileno())"
+    process = subprocess.Popen([sys.executable, "-S", "-c", script, str(tmp_path / "file")])
+    _, _, used = os.wait4(process.pid, 0)
+    process.returncode = 0
+    row = one(node, process.pid)
+    assert row["cpu_user_s"] + row["cpu_system_s"] == pytest.approx(used.ru_utime + used.ru_stime, abs=0.02)
+    assert 80 << 10 < row["memory_real_kib"] < 110 << 10, "ru_maxrss would begin with that of this process"
+    assert (row["minor_faults"], row["major_faults"]) == (pytest.approx(used.ru_minflt, abs=50), used.ru_majflt)
+
+
+def test_each_process_of_a_pipeline(node: Node) -> None:
+    pid = spawn("/bin/sh", "-c", "/bin/cat /etc/passwd | /bin/cat | /usr/bin/wc -l; /bin/true; (exit 4)")
+    told(node, pid)
+    children = [row for row in node.rows() if row.get("parent_pid") == pid]
+    names = Counter(row["command"] for row in children if row["kind"] == "program")
+    assert names == {"cat": 2, "wc": 1, "true": 1}
+    (fork,) = [row for row in children if row["kind"] == "fork"]
+    assert (fork["command"], fork["program"], fork["exit_code"]) == ("sh", str(Path("/bin/sh").resolve()), 4)
+
+
+def test_a_chain_of_executions(node: Node) -> None:
+    pid = spawn("/bin/sh", "-c", "exec /usr/bin/env X=1 /bin/sh -c 'exec sleep 0.2'")
+    rows = told(node, pid)
+    assert [row["record_key"].rpartition("/")[2] for row in rows] == ["1", "2", "3", "4"]
+    assert rows[-1]["command"] == "sleep"
+    assert [row["ended_by"] for row in rows] == ["exec", "exec", "exec", "exit"]
+    assert [row["start_ns"] for row in rows][1:] == [row["end_ns"] for row in rows][:-1]
+    assert ["cpu_user_s" in row for row in rows] == [False, False, False, True]
+    assert rows[-1]["arguments"] == ["sleep", "0.2"]
+
+
+@pytest.mark.parametrize(("number", "name"), [(9, "KILL"), (11, "SEGV"), (15, "TERM")])
+def test_a_signal_ends_it(node: Node, number: int, name: str) -> None:
+    row = one(node, spawn("/bin/sh", "-c", f"ulimit -c 0; kill -{name} $$"))
+    assert (row["ended_by"], row["exit_signal"], row["core_dumped"], "exit_code" in row) == ("signal", number, 0, False)
+
+
+def test_threads_are_counted_and_the_leader_may_end_first(node: Node, tmp_path: Path) -> None:
+    row = one(node, spawn(compiled(tmp_path, C_THREADS)))
+    assert (row["threads"], row["ended_by"], row["exit_code"]) == (3, "exit", 0)
+    assert row["elapsed_s"] >= 0.3
+
+
+def test_a_thread_may_execute(node: Node, tmp_path: Path) -> None:
+    rows = told(node, spawn(compiled(tmp_path, C_EXEC_IN_THREAD)))
+    assert [(row["command"], row["ended_by"]) for row in rows] == [("it", "exec"), ("sleep", "exit")]
+    assert rows[1]["elapsed_s"] >= 0.2
+
+
+def test_forks_without_execution_and_a_daemon_that_leaves(node: Node) -> None:
+    script = "import os,sys,time\nif os.fork()==0:\n os.setsid()\n p=os.fork()\n if p: print(os.getpid(),p,flush=True); os._exit(3)\n time.sleep(0.4); os._exit(5)\ntime.sleep(0.2)"
+    done = subprocess.run([sys.executable, "-S", "-c", script], capture_output=True, text=True, check=True)
+    middle, left = map(int, done.stdout.split())
+    time.sleep(0.5)
+    first, second = one(node, middle), one(node, left)
+    assert (first["kind"], first["exit_code"], second["kind"], second["exit_code"]) == ("fork", 3, "fork", 5)
+    assert (second["parent_pid"], second["command"]) == (middle, first["command"])
+    assert second["elapsed_s"] >= 0.4
+
+
+def test_another_user(node: Node) -> None:
+    row = one(node, spawn("/bin/sleep", "0.1", user=65_534, group=65_534))
+    assert (row["user_id"], row["group_id"], row["user_name"]) == (65_534, 65_534, "nobody")
+
+
+def test_a_storm_of_forks_is_complete(node: Node, tmp_path: Path) -> None:
+    storm = compiled(tmp_path, (ROOT / "benchmarks/fork_storm.c").read_text(encoding="ascii"))
+    process = subprocess.Popen([storm, "3000", "1"], stdout=subprocess.PIPE, text=True)
+    forked = int(process.communicate()[0].split()[0])
+    told(node, process.pid)
+    rows = [row for row in node.rows() if row.get("parent_pid") == process.pid]
+    assert len(rows) == forked > 500
+    assert len({row["record_key"] for row in rows}) == forked
+    assert {row["kind"] for row in rows} == {"fork"}
+    status = node.status()
+    assert (status["lost_events"], status["event_overruns"], status["rows_dropped"]) == (0, 0, 0)
+
+
+def test_a_batch_job_by_its_cgroup(node: Node) -> None:
+    number = str(secrets.randbelow(10**8) + 10**8)
+    folder = Path(f"/sys/fs/cgroup/freezer/slurm/uid_0/job_{number}/step_3")
+    try:
+        folder.mkdir(parents=True)
+    except OSError as error:
+        pytest.skip(f"no cgroup can be made here: {error}")
+    script = f"import os\nopen('{folder}/cgroup.procs','w').write(str(os.getpid()))\nos.environ.update(SLURM_JOB_ID='{number}',SLURM_ARRAY_JOB_ID='77',SLURM_ARRAY_TASK_ID='5')\nos.execv('/bin/sh',['sh','-c','sleep 0.3; /bin/true; (exit 1); SLURM_JOB_ID=1 /bin/sh -c \"sleep 0.2\"'])"
+    try:
+        pid = spawn(sys.executable, "-S", "-c", script)
+        rows = [row for row in told(node, pid) if row["command"] == "sh"]
+        children = [row for row in node.rows() if row.get("parent_pid") == pid]
+    finally:
+        time.sleep(0.1)
+        for one_folder in (folder, folder.parent, folder.parents[1], folder.parents[2]):
+            with suppress(OSError):
+                one_folder.rmdir()
+    (row,) = rows
+    assert [row.get(name) for name in ("lrms", "lrms_job_id", "join_id", "array_index", "step_id")] == ["Slurm", "77", "77", 5, "3"]
+    assert (row["job_from"], "job_claims" in row) == ("cgroup", False)
+    assert len(children) == 4
+    assert {(child["join_id"], child["array_index"], child["step_id"]) for child in children} == {("77", 5, "3")}
+
+
+def message(kind: int, start_ns: int, items: dict[int, bytes], pid: int) -> bytes:
+    body = b"".join(struct.pack("=HHI", tag, 0, len(value)) + value + bytes(-len(value) % 4) for tag, value in items.items())
+    now_ns = time.monotonic_ns()
+    head = (datagrams.MAGIC, 1, kind, 0, 64 + len(body), pid, 1, 0, 0, 1, time.time_ns(), now_ns, start_ns or now_ns, 0)
+    return datagrams.HEADER.pack(*head) + body
+
+
+SENDER = """
+import socket, sys
+one = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+one.connect(sys.argv[1])
+for line in sys.stdin:
+    one.send(bytes.fromhex(line))
+"""
+
+
+def test_what_a_sensor_sends_is_in_the_row_and_nobody_speaks_for_others(node: Node) -> None:
+    process = subprocess.Popen([sys.executable, "-S", "-c", SENDER, str(node.folder / "sensor")], stdin=subprocess.PIPE)
+    time.sleep(0.3)
+    start_ns = time.monotonic_ns()
+    objects = b"".join(struct.pack("=HBB", len(path), 2, 0) + path + b"\x12\x34" for path in (b"/lib/libfun.so", b"/lib/libc.so.6"))
+    usage = struct.pack("=9Q", 10, 20, 30, 40, 50, 60, 70, 80, 90)
+    start = {
+        1: b"/forged/path",
+        4: objects,
+        5: b"\xaa\xbb",
+        6: b"uuid",
+        8: b"SLURM_JOB_ID=5511\0PMI_RANK=2\0PMI_SIZE=4\0",
+        9: b"gcc/12:mpi/4",
+        3: b"OMP_NUM_THREADS=4\0",
+    }
+    messages = [message(1, start_ns, start, pid=1), message(2, start_ns, {7: usage}, pid=1), b"nonsense"]
+    before = node.status()
+    process.communicate("\n".join(one.hex() for one in messages).encode() + b"\n")
+    row = one(node, process.pid)
+    assert row["program"] == str(Path(sys.executable).resolve()), "the kernel's word"
+    assert (row["build_id"], row["signature"], row["modules"]) == ("aabb", "uuid", ["gcc/12", "mpi/4"])
+    assert (row["environment"], row["mpi_rank"], row["mpi_size"]) == ({"OMP_NUM_THREADS": "4"}, 2, 4)
+    assert (row["join_id"], row["job_from"]) == ("5511", "environment")
+    assert row["minor_faults"] > 100, "taskstats' word, not the sensor's"
+    assert row["seen_by"] == ["connector", "sensor", "taskstats", "proc"]
+    told_objects = [one["path"] for one in node.rows("objects") if one["object_set"] == row["object_set"]]
+    assert told_objects == ["/lib/libc.so.6", "/lib/libfun.so"]
+    after = node.status()
+    assert after["sensor_unreadable"] == before["sensor_unreadable"] + 1
+    assert after["sensor_other_pid"] == before["sensor_other_pid"] + 2
+    assert not node.rows_of(1)
+
+
+@pytest.fixture(scope="module")
+def sensor(node: Node, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    if shutil.which("cc") is None or shutil.which("make") is None:
+        pytest.skip("the sensor cannot be built here")
+    return build(tmp_path_factory.mktemp("sensor"), policy=node.folder / "policy", socket=node.folder / "sensor")
+
+
+def test_the_sensor_itself_names_what_is_too_short_to_be_looked_at(node: Node, sensor: Path) -> None:
+    environment = {"PATH": "/usr/bin:/bin", "LD_PRELOAD": str(sensor), "SLURM_JOB_ID": "88", "SLURM_STEP_ID": "1"}
+    pid = spawn("/bin/sh", "-c", "exec /usr/bin/env Y=1 /bin/sh -c 'exec /bin/true'", env=environment)
+    rows = told(node, pid)
+    named = [Path(name).resolve() for name in ("/bin/sh", "/usr/bin/env", "/bin/sh", "/bin/true")]
+    assert [Path(row["program"]) for row in rows] == named
+    assert [row["ended_by"] for row in rows] == ["exec", "exec", "exec", "exit"]
+    assert {row["join_id"] for row in rows} == {"88"}
+    assert rows[3]["arguments"] == ["/bin/true"]
+    assert all("sensor" in row["seen_by"] and row["object_set"] for row in rows)
+    objects = {row["path"] for row in node.rows("objects") if row["object_set"] == rows[3]["object_set"]}
+    assert any("libc.so" in path for path in objects)
+
+
+def test_a_build_with_the_sensor_loses_nothing(node: Node, sensor: Path) -> None:
+    environment = {"PATH": "/usr/bin:/bin", "LD_PRELOAD": str(sensor), "PBS_JOBID": "1234.srv"}
+    before = node.status()
+    top = spawn("/bin/sh", "-c", "for i in $(seq 200); do /bin/true; done; exit 0", env=environment)
+    told(node, top)
+    rows = [row for row in node.rows() if row.get("parent_pid") == top and row["command"] == "true"]
+    assert len(rows) == 200
+    assert sum("sensor" in row["seen_by"] for row in rows) + node.status()["sensor_unsent"] - before["sensor_unsent"] == 200
+    assert {row["join_id"] for row in rows} == {"1234"}
+    assert {row["program"] for row in rows} == {str(Path("/bin/true").resolve())}
+
+
+def test_a_flood_of_nonsense_harms_nobody(node: Node) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as one_socket:
+        one_socket.connect(str(node.folder / "sensor"))
+        one_socket.setblocking(False)
+        for number in range(3000):
+            with suppress(BlockingIOError):
+                one_socket.send(os.urandom(number % 2000) if number % 2 else message(1, 0, {4: os.urandom(100)}, number))
+    row = one(node, spawn("/bin/sh", "-c", "exit 3"))
+    assert row["exit_code"] == 3
+
+
+def test_the_same_as_the_kernels_accounting_says(node: Node, tmp_path: Path) -> None:
+    """Process by process, against acct(2) of the same kernel."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    file = tmp_path / "pacct"
+    file.touch()
+    with Path("/tmp/batchacct-acct.lock").open("w", encoding="ascii") as lock:
+        import fcntl
+
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if libc.acct(os.fsencode(file)):
+            pytest.skip(f"acct(2): {os.strerror(ctypes.get_errno())}")
+        try:
+            script = "for i in 1 2 3 4 5; do /bin/true; /bin/false; (exit 9); /bin/sh -c 'kill -TERM $$'; /bin/echo hello | /bin/cat >/dev/null; done; exec /bin/sleep 0.1"
+            top = spawn("/bin/sh", "-c", script)
+            time.sleep(0.1)
+        finally:
+            libc.acct(None)
+    told(node, top)
+    rows = {
+        row["pid"]: row for row in node.rows() if row["ended_by"] != "exec" and (row.get("parent_pid") == top or row["pid"] == top)
+    }
+    raw = file.read_bytes()
+    records = [struct.unpack("=BBHIIIIIIfHHHHHHHH16s", raw[at : at + 64]) for at in range(0, len(raw) - 63, 64)]
+    acct = {record[6]: record for record in records if record[6] in rows}
+    assert len(rows) == 1 + 5 * 6
+    assert acct.keys() == rows.keys()
+    for pid, row in rows.items():
+        flag, _, _, status, user_id, group_id, _, parent_pid, began, elapsed, *_, comm = acct[pid]
+        assert row["command"] == comm.partition(b"\0")[0].decode()
+        assert row["kind"] == ("fork" if flag & 1 else "program")
+        assert (row.get("exit_signal", 0), row.get("exit_code", 0)) == (status & 0x7F, status >> 8)
+        assert (row["user_id"], row["group_id"], row["parent_pid"]) == (user_id, group_id, parent_pid)
+        fork_ns = int(row["record_key"].split("/")[3])
+        assert abs(fork_ns / 1e9 - began) < 1.5
+        assert abs((row["end_ns"] - fork_ns) / 1e9 - elapsed / 100) < 0.5
+
+
+def test_its_status_and_its_own_cost(node: Node) -> None:
+    status = node.status()
+    assert status["hears_events"] and status["hears_taskstats"]
+    assert (
+        status["processes_started"] >= status["programs_executed"] - status["starts_unknown"] > 0 or status["programs_executed"] > 0
+    )
+    assert status["own_memory_kib"] < 200_000
+    assert status["rows_written"] > 100
+
+
+def test_policy_is_written_for_the_sensors(node: Node) -> None:
+    assert (node.folder / "policy").read_text(encoding="ascii").startswith("batchacct-policy 1\n")
+    assert "arguments\tall" in (node.folder / "policy").read_text(encoding="ascii")
+
+
+def test_without_events_there_are_rows_of_what_sensors_say(tmp_path: Path) -> None:
+    with running(tmp_path, 'events = {use = "no"}\ntaskstats = {use = "no"}') as node:
+        process = subprocess.Popen([sys.executable, "-S", "-c", SENDER, str(node.folder / "sensor")], stdin=subprocess.PIPE)
+        killed = subprocess.Popen([sys.executable, "-S", "-c", SENDER, str(node.folder / "sensor")], stdin=subprocess.PIPE)
+        time.sleep(0.3)
+        start_ns = time.monotonic_ns()
+        second_ns = start_ns + 50_000_000
+        usage = struct.pack("=9Q", 10, 20, 30, 40, 50, 60, 70, 80, 90)
+        assert killed.stdin is not None
+        killed.stdin.write(message(1, start_ns, {1: b"/k", 8: b"PBS_JOBID=8.srv\0"}, pid=1).hex().encode() + b"\n")
+        killed.stdin.flush()
+        time.sleep(0.2)
+        killed.kill()
+        killed.wait()
+        killed.stdin.close()
+        messages = [message(1, start_ns, {1: b"/a"}, 1), message(1, second_ns, {1: b"/b"}, 1), message(2, second_ns, {7: usage}, 1)]
+        process.communicate("\n".join(one.hex() for one in messages).encode() + b"\n")
+        time.sleep(2.5)
+        rows = node.rows_of(process.pid)
+        assert [row["ended_by"] for row in rows] == ["exec", "exit"]
+        assert (rows[1]["minor_faults"], rows[1]["user_id"], "exit_code" in rows[1]) == (40, os.getuid(), False)
+        (gone,) = node.rows_of(killed.pid)
+        assert (gone["ended_by"], gone["join_id"], "end_ns" in gone) == ("unknown", "8", False)
+        assert node.stop() == 0
+
+
+def test_the_sample_is_a_configuration_and_shows_every_key(tmp_path: Path) -> None:
+    path = tmp_path / "procacctd.toml"
+    path.write_text(sample(), encoding="utf-8")
+    assert load_node_config(path) == NodeConfig()
+    lines = []
+    for line in sample().splitlines():
+        assignment = line.removeprefix("# ")
+        is_key = line.startswith(("# ", "[")) and (" = " in assignment or line.startswith("# [["))
+        empty = assignment.endswith(' = ""')
+        lines.append(assignment if is_key and not empty and "; " not in assignment.partition("=")[0] else line)
+    path.write_text("\n".join(lines), encoding="utf-8")
+    shown = load_node_config(path)
+    assert shown.host == "node042.example.org"
+    assert shown.sensor.rule[0].action == "skip"
+
+
+def test_json_of_a_row_is_one_line(node: Node) -> None:
+    row = one(node, spawn("/bin/sh", "-c", "sleep 0.3; exit", "a\nb", "\xff\t"))
+    assert row["arguments"] == ["/bin/sh", "-c", "sleep 0.3; exit", "a\nb", "\xff\t"]
+    assert json.dumps(row)
