@@ -25,12 +25,12 @@ from procacct.node.groups import Groups
 from procacct.node.looking import Looking
 from procacct.node.losses import OVERFLOW, UNSENT, USAGE_LOST, Losses
 from procacct.node.objects import ObjectSets
-from procacct.node.proc_files import boot_id
+from procacct.node.proc_files import boot_id, forks_since_boot
 from procacct.node.rescan import Rescan, rows_of_another_boot
 from procacct.node.rows import VERSION, Row, Rows
 from procacct.node.sources import Sources, write_policy
 from procacct.node.spool import GROUPS, OBJECTS, PROCESSES, Spool
-from procacct.node.state import State
+from procacct.node.state import Saved, State
 from procacct.node.status import Prometheus, Status
 from procacct.node.tree import Tree
 from procacct.node.users import UserNames
@@ -38,11 +38,9 @@ from procacct.node.users import UserNames
 log = logging.getLogger(__name__)
 
 LONGEST_SLEEP_S = 1.0
-SAVE_EVERY_NS = 10 * SECOND_NS
-SAVE_SHARE = 200
-"""The state is written so much more seldom than writing it takes: at most half a hundredth of the time."""
-SETTLED_NS = SECOND_NS
-"""After a start what came meanwhile is counted for so long, before a gap row tells."""
+SAVE_EVERY_NS = 2 * SECOND_NS
+SAVE_SHARE = 400
+"""The state is written so much more seldom than writing it takes: at most a quarter of a hundredth of the time."""
 
 
 class Daemon:
@@ -86,8 +84,6 @@ class Daemon:
             raise
         self._prometheus = None if config.prometheus_file is None else Prometheus(config.prometheus_file, self.status)
         self._boot = boot
-        self._down_since_ns: int | None = None
-        self._begun_ns = now_ns
         self._to_rescan = False
         self._timers: list[_Timer] = []
 
@@ -101,9 +97,9 @@ class Daemon:
             self.spool.owe(saved.untold, saved.alive_ns)
             written = self.spool.written_since(saved.boot_id, saved.position)
             if saved.boot_id == self._boot:
-                self._down_since_ns = saved.alive_ns
                 if connector is not None:
                     connector.go_on_from(saved.last_seen)
+                    connector.hear_each_cpu()
                     self.rescan.take_up(saved.processes, written, now_ns)
             else:
                 rows = Rows(self.rows.host, saved.boot_id, UserNames().name_of, self._config.cluster)
@@ -112,6 +108,9 @@ class Daemon:
         if connector is not None and not self.tree.processes:
             self.rescan.look_around(now_ns)
         self.groups.begin(now_ns)
+        self.round()
+        if saved is not None and saved.boot_id == self._boot:
+            self._tell_down(saved, now_ns)
         self.out.groups(self.groups.take_records())
         self._save(now_ns)
         self._timers = self._made_timers(now_ns)
@@ -119,6 +118,16 @@ class Daemon:
             "%s: %d processes run; process events %s, taskstats %s", self.rows.host, len(self.tree.processes),
             "heard" if connector else "not heard", "heard" if self.sources.taskstats else "not heard",
         )  # fmt: skip
+
+    def _tell_down(self, saved: Saved, now_ns: int) -> None:
+        """A gap row of the time in which no daemon ran. Some kernels count events also while nobody listens, all count forks: what is
+        more was lost at least."""
+        lost = 0 if self.sources.connector is None else self.sources.connector.lost
+        self.losses.forgive(OVERFLOW, lost)
+        forks = forks_since_boot()
+        if forks is not None and saved.forks is not None:
+            lost = max(lost, forks - saved.forks)
+        self.spool.add(PROCESSES, self.losses.down(saved.alive_ns, now_ns, lost or None))
 
     def run(self, signals: Signals, notifier: Notifier) -> None:
         """Until it is told to end."""
@@ -231,12 +240,6 @@ class Daemon:
         connector, taskstats = self.sources.connector, self.sources.taskstats
         found: list[Row | None] = []
         lost = 0 if connector is None else connector.lost
-        if self._down_since_ns is not None:
-            if now_ns - self._begun_ns < SETTLED_NS:
-                return
-            found.append(self.losses.down(self._down_since_ns, self._begun_ns, lost or None))
-            self.losses.forgive(OVERFLOW, lost)
-            self._down_since_ns = None
         before = self.losses.gaps
         since_ns = self.losses.clean_ns(OVERFLOW)
         found.append(self.losses.note(OVERFLOW, lost, now_ns))

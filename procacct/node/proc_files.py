@@ -199,6 +199,14 @@ def boot_id() -> str:
     return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
 
 
+def forks_since_boot() -> int | None:
+    """How many processes and threads were ever made: `processes` of /proc/stat (proc_stat(5)); None if it does not say."""
+    for line in _read("/proc/stat").split(b"\n"):
+        if line.startswith(b"processes "):
+            return int(line.split()[1])
+    return None
+
+
 def _read(path: str) -> bytes:
     try:
         handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)

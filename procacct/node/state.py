@@ -8,6 +8,7 @@ long nobody listened, and how many events came meanwhile.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import logging
 import os
@@ -17,8 +18,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from batchacct.errors import ConfigError
+from batchacct.errors import BusyError, ConfigError
 from procacct.node.batch_jobs import NOTHING, BatchJob, Found
+from procacct.node.proc_files import forks_since_boot
 from procacct.node.processes import Belonging, Process
 from procacct.node.spool import Spool
 
@@ -44,12 +46,13 @@ class Saved:
     processes: list[Process]
     alive_ns: int
     last_seen: dict[int, int] = field(default_factory=dict)
+    forks: int | None = None
     untold: int = 0
     """Rows that were given up, of which no gap row tells."""
 
 
 class State:
-    """The two files.  Raises: ConfigError if the folder cannot be made or written to."""
+    """The two files.  Raises: BusyError if another daemon has them, ConfigError if the folder cannot be made or written to."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -61,6 +64,11 @@ class State:
                 f"the state folder {folder} cannot be written: {error.strerror}. Let the user that runs procacctd write there, "
                 "or set another state"
             ) from error
+        try:
+            fcntl.flock(self._alive, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            os.close(self._alive)
+            raise BusyError(f"a daemon uses the state folder {folder} already: stop it first (`jobmng stop`)") from error
         self.unsaved: str | None = None
 
     def load(self) -> Saved | None:
@@ -80,6 +88,7 @@ class State:
             alive = json.loads(os.pread(self._alive, ALIVE_BYTES, 0))
             if alive["boot_id"] == saved.boot_id:
                 saved.alive_ns = max(alive["at_ns"], saved.alive_ns)
+                saved.forks = alive["forks"]
                 saved.last_seen = {int(cpu): int(seq) for cpu, seq in alive["seqs"].items()}
         return saved
 
@@ -112,7 +121,7 @@ class State:
 
     def alive(self, boot_id: str, now_ns: int, last_seen: dict[int, int]) -> None:
         """Notes that it lives, and what it has heard."""
-        text = json.dumps({"boot_id": boot_id, "at_ns": now_ns, "seqs": last_seen}).encode()
+        text = json.dumps({"boot_id": boot_id, "at_ns": now_ns, "forks": forks_since_boot(), "seqs": last_seen}).encode()
         with suppress(OSError):
             os.pwrite(self._alive, text.ljust(ALIVE_BYTES), 0)
 

@@ -1,0 +1,205 @@
+"""A daemon that is stopped, killed, or too slow: nothing is written twice, and what was lost is said."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from batchacct.errors import BusyError
+from procacct.node.losses import DOWN, OVERFLOW
+from tests.procacct.node_daemon import ROOT, Node, need_kernel, running, wait_for
+
+SMALL = "events = {buffer_bytes = 65536}\ntaskstats = {buffer_bytes = 65536}"
+
+
+@pytest.fixture(autouse=True)
+def _kernel() -> None:
+    need_kernel()
+
+
+@contextmanager
+def sleeping(seconds: str, count: int = 1) -> Iterator[list[subprocess.Popen[bytes]]]:
+    processes = [subprocess.Popen(["/bin/sleep", seconds]) for _ in range(count)]
+    try:
+        yield processes
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+
+
+def run(count: int) -> list[int]:
+    pids = []
+    for _ in range(count):
+        process = subprocess.Popen(["/bin/true"])
+        process.wait()
+        pids.append(process.pid)
+    return pids
+
+
+def demand_each_once(node: Node) -> None:
+    keys = Counter(row["record_key"] for row in node.rows())
+    assert not [key for key, count in keys.items() if count > 1]
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+def test_what_runs_over_a_restart_is_one_row_and_the_time_between_is_a_gap(tmp_path: Path, how: signal.Signals) -> None:
+    with running(tmp_path) as node, sleeping("60", 3) as (ends_before, ends_between, ends_after):
+        time.sleep(0.3)
+        early = run(20)
+        ends_before.kill()
+        ends_before.wait()
+        time.sleep(3.0)  # the state is written every other second
+        status = node.stop(how)
+        assert status == (0 if how == signal.SIGTERM else -signal.SIGKILL)
+        between = run(30)
+        ends_between.kill()
+        ends_between.wait()
+        node.start()
+        late = run(10)
+        ends_after.kill()
+        ends_after.wait()
+        node.settle()
+        demand_each_once(node)
+        assert len(node.rows_of(*early, *late)) == 30
+        assert not node.rows_of(*between)
+        (first,) = node.rows_of(ends_before.pid)
+        (second,) = node.rows_of(ends_between.pid)
+        (third,) = node.rows_of(ends_after.pid)
+        assert (first["exit_signal"], third["exit_signal"]) == (9, 9)
+        assert (second["ended_by"], "end_ns" in second, "exit_signal" in second) == ("unknown", False, False)
+        assert third["elapsed_s"] > 3
+        assert third["program"] == first["program"]
+        (gap,) = node.gaps(DOWN)
+        assert gap["lost_events"] >= 30, "the forks at least"
+        assert gap["start_ns"] < second["logged_at"] * 10**9 + 10**9
+        assert gap["processes"] == 0
+
+
+def test_a_process_that_changed_its_program_while_nobody_listened(tmp_path: Path) -> None:
+    with running(tmp_path) as node:
+        process = subprocess.Popen(["/bin/sh", "-c", "read line; exec sleep 30"], stdin=subprocess.PIPE)
+        assert process.stdin is not None
+        node.settle()
+        node.stop()
+        process.stdin.write(b"go\n")
+        process.stdin.close()
+        wait_for(lambda: Path(f"/proc/{process.pid}/comm").read_text(encoding="ascii") == "sleep\n", "the other program")
+        node.start()
+        process.kill()
+        process.wait()
+        node.settle()
+        shell, sleep = node.rows_of(process.pid)
+        assert (shell["ended_by"], "end_ns" in shell, shell["command"]) == ("exec", False, "sh")
+        assert (sleep["ended_by"], sleep["command"], sleep["exit_signal"]) == ("signal", "sleep", 9)
+        demand_each_once(node)
+
+
+def test_killed_again_and_again_under_load(tmp_path: Path) -> None:
+    pids: list[int] = []
+    with running(tmp_path) as node, sleeping("60", 5) as sleepers:
+        for _ in range(4):
+            pids += run(50)
+            node.stop(signal.SIGKILL)
+            torn = sorted((tmp_path / "spool").glob("processes-*"))[-1]
+            with torn.open("ab") as stream:
+                stream.write(b'{"v":1,"record_key":"torn')
+            node.start()
+        for process in sleepers:
+            process.kill()
+            process.wait()
+        node.settle()
+        demand_each_once(node)
+        rows = node.rows_of(*[process.pid for process in sleepers])
+        assert sorted(row["pid"] for row in rows) == sorted(process.pid for process in sleepers)
+        assert {row["exit_signal"] for row in rows} == {9}
+        told = len(node.rows_of(*pids))
+        assert told == 200 or node.gaps(DOWN), "those of the last moments may be lost, and a gap says so"
+        assert told >= 100
+
+
+def test_another_boot_ends_all_that_ran(tmp_path: Path) -> None:
+    with running(tmp_path) as node, sleeping("60") as (process,):
+        node.settle()
+        node.stop()
+        state = tmp_path / "state/open.json"
+        kept = json.loads(state.read_bytes())
+        here, kept["boot_id"] = kept["boot_id"], "00000000-1111-2222-3333-444444444444"
+        state.write_text(json.dumps(kept), encoding="ascii")
+        node.start()
+        node.settle()
+        rows = [row for row in node.rows_of(process.pid) if row["boot_id"] != here]
+        assert [(row["ended_by"], row["command"]) for row in rows] == [("unknown", "sleep")]
+        assert rows[0]["record_key"].split("/")[1] == kept["boot_id"]
+        assert not node.gaps(DOWN)
+        process.kill()
+        process.wait()
+        node.settle()
+        (now,) = [row for row in node.rows_of(process.pid) if row["boot_id"] == here]
+        assert now["exit_signal"] == 9
+
+
+def test_a_state_that_is_damaged_is_given_up(tmp_path: Path) -> None:
+    with running(tmp_path) as node:
+        node.stop()
+        for damage in (b"", b"{", b'{"format":1}', b"[]", b'{"format":1,"boot_id":1,"processes":[{}]}'):
+            (tmp_path / "state/open.json").write_bytes(damage)
+            (tmp_path / "state/alive.json").write_bytes(damage)
+            node.start()
+            assert node.stop() == 0
+        assert node.errors().count("is given up") == 5
+
+
+def test_lost_events_are_counted_and_told_and_what_runs_is_looked_at(tmp_path: Path) -> None:
+    """The daemon is stopped in the midst of a storm, with a buffer for some hundred events."""
+    with running(tmp_path, SMALL) as node, sleeping("60", 2) as (ends_unseen, stays):
+        time.sleep(0.5)
+        node.send(signal.SIGSTOP)
+        run(400)
+        ends_unseen.kill()
+        ends_unseen.wait()
+        late = subprocess.Popen(["/bin/sleep", "60"])
+        node.send(signal.SIGCONT)
+        wait_for(lambda: bool(node.gaps(OVERFLOW)), "the gap")
+        time.sleep(3.0)
+        late.kill()
+        late.wait()
+        stays.kill()
+        stays.wait()
+        node.settle()
+        status = node.status()
+        assert status["lost_events"] > 500
+        assert status["event_overruns"] >= 1
+        assert sum(row["lost_events"] for row in node.gaps(OVERFLOW)) == status["lost_events"]
+        (unseen,) = node.rows_of(ends_unseen.pid)
+        assert unseen["ended_by"] == "unknown" or unseen["exit_signal"] == 9
+        (seen,) = node.rows_of(stays.pid)
+        assert seen["exit_signal"] == 9
+        (known,) = node.rows_of(late.pid)
+        assert (known["exit_signal"], known["command"]) == (9, "sleep")
+        assert status["ends_unknown"] + status["starts_unknown"] > 0
+        demand_each_once(node)
+        assert node.stop() == 0
+
+
+@pytest.mark.parametrize("shared", ["state", "sensor", "control"])
+def test_a_second_daemon_does_not_start(tmp_path: Path, shared: str) -> None:
+    with running(tmp_path / "first") as node:
+        second = Node(tmp_path / "second")
+        text = second.config.read_text(encoding="utf-8")
+        second.config.write_text(text.replace(f"{second.folder}/{shared}", f"{node.folder}/{shared}"), encoding="utf-8")
+        command = [sys.executable, "-m", "procacct.node.command", "--config", str(second.config)]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=30)
+        assert done.returncode == BusyError.exit_code
+        assert "jobmng stop" in done.stderr
+        assert node.status()["ok"]
+        node.settle()
