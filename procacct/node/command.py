@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import logging
-import os
 import sys
 from pathlib import Path
 
 import click
 
 from batchacct import __version__
-from batchacct.errors import BatchacctError
+from batchacct.errors import BatchacctError, IncompleteError
 from batchacct.notify import Notifier
 from batchacct.signals import Signals
 from procacct.node.config import DEFAULT_PATH, NodeConfig, load_node_config, sample
 from procacct.node.daemon import Daemon
-from procacct.node.sources import demand_initial_namespaces
+from procacct.node.installation import checks
 
 
 @click.command()
@@ -36,8 +35,7 @@ def procacctd(config: Path, check: bool, sample_config: bool, verbose: bool) -> 
     )
     keys = load_node_config(config)
     if check:
-        for line in told_of(keys):
-            click.echo(line)
+        tell_checks(keys)
         return
     with Signals() as signals:
         daemon = Daemon(keys)
@@ -48,22 +46,21 @@ def procacctd(config: Path, check: bool, sample_config: bool, verbose: bool) -> 
             daemon.end()
 
 
-def told_of(keys: NodeConfig) -> list[str]:
-    """What `--check` says of a configuration that can be read.  Raises: ConfigError for a policy that cannot be written down."""
+def tell_checks(keys: NodeConfig) -> None:
+    """Tries everything, and prints what came of it.
+
+    Raises: ConfigError for a policy that cannot be written down, IncompleteError if something that is needed does not work.
+    """
     keys.sensor_policy.text()
-    told = [f"rows of host {keys.host_name} go to {keys.spool.path}"]
-    try:
-        demand_initial_namespaces()
-    except OSError as error:
-        told.append(f"the kernel's events and taskstats cannot be had here: {error.strerror or error}")
-    else:
-        told.append("the kernel's events and taskstats can be asked for here")
-    folders = (keys.spool.path, keys.state, keys.sensor.socket.parent, keys.sensor.policy.parent, keys.control.socket.parent)
-    for folder in dict.fromkeys(folders):
-        there = next(one for one in (folder, *folder.parents) if one.exists())
-        if not os.access(there, os.W_OK | os.X_OK):
-            told.append(f"{folder} cannot be written by this user")
-    return told
+    click.echo(f"rows are of host {keys.host_name}")
+    folders = (keys.spool.path, keys.state, keys.sensor.policy.parent)
+    found = checks(folders, (keys.sensor.socket, keys.control.socket))
+    for one in found:
+        click.echo(f"{'ok     ' if one.works else 'MISSING' if one.needed else 'without'} {one.name}: {one.told}")
+    is_needed = {"process events": keys.events.use == "yes", "taskstats": keys.taskstats.use == "yes"}
+    missing = [one.name for one in found if not one.works and is_needed.get(one.name, one.needed)]
+    if missing:
+        raise IncompleteError(f"{', '.join(missing)}: see above; without it procacctd does not start, or is of little use")
 
 
 def main() -> None:

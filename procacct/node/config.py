@@ -153,7 +153,9 @@ def load_node_config(path: Path) -> NodeConfig:
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"configuration {path} cannot be read: {error}") from error
     try:
-        return NodeConfig.model_validate(tomllib.loads(text))
+        values = tomllib.loads(text)
+        values.pop("ship", None)  # is `procacct ship`'s, which checks it
+        return NodeConfig.model_validate(values)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"configuration {path} is no TOML: {error}") from error
     except ValidationError as error:

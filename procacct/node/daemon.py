@@ -75,7 +75,7 @@ class Daemon:
             self.tree = Tree(self.rows, self.looking, self.groups, self.out, hears_ends=self.sources.taskstats is not None)
             self.rescan = Rescan(self.tree, self.rows, self.looking)
             self.alone = Alone(self.tree, self.looking) if self.sources.connector is None else None
-            self.losses = Losses(self.rows, self.spool, now_ns)
+            self.losses = Losses(self.rows, self.spool, now_ns, self.sources.heard)
             self.status = Status(self)
             requests = Requests(self.groups, stop=self.stop, more_status=self.status.as_dict)
             self.control = ControlServer(config.control.socket, requests.answer)
@@ -95,6 +95,8 @@ class Daemon:
         connector = self.sources.connector
         if saved is not None:
             self.spool.owe(saved.untold, saved.alive_ns)
+            if saved.boot_id == self._boot:
+                self.spool.number_from(saved.numbers)
             written = self.spool.written_since(saved.boot_id, saved.position)
             if saved.boot_id == self._boot:
                 if connector is not None:
@@ -127,7 +129,7 @@ class Daemon:
         forks = forks_since_boot()
         if forks is not None and saved.forks is not None:
             lost = max(lost, forks - saved.forks)
-        self.spool.add(PROCESSES, self.losses.down(saved.alive_ns, now_ns, lost or None))
+        self.spool.add(PROCESSES, self.losses.down(saved.alive_ns, now_ns, lost))
 
     def run(self, signals: Signals, notifier: Notifier) -> None:
         """Until it is told to end."""

@@ -17,7 +17,7 @@ SPOOL_FULL = "the spool was full or could not be written"
 
 @dataclass(slots=True)
 class _Source:
-    seen_by: str | None
+    seen_by: str
     reason: str
     told: int = 0
     clean_ns: int = 0
@@ -27,8 +27,9 @@ class _Source:
 class Losses:
     """Counts only grow; what they grew by since the last row is in the next one."""
 
-    def __init__(self, rows: Rows, spool: Spool, now_ns: int) -> None:
-        self._rows, self._spool = rows, spool
+    def __init__(self, rows: Rows, spool: Spool, now_ns: int, heard: list[str]) -> None:
+        """`heard`: the sources that there are, of which rows that the spool lost were."""
+        self._rows, self._spool, self._heard = rows, spool, heard
         self.gaps = 0
         self._sources = {
             reason: _Source(seen_by, reason, clean_ns=now_ns)
@@ -51,21 +52,21 @@ class Losses:
             return None
         if now_ns - source.last_ns < TELL_EVERY_NS:
             return None
-        row = self._row(source.reason, source.seen_by, source.clean_ns, now_ns, count - source.told)
+        row = self._row(source.reason, [source.seen_by], source.clean_ns, now_ns, count - source.told)
         source.told, source.last_ns, source.clean_ns = count, now_ns, now_ns
         return row
 
-    def down(self, from_ns: int, now_ns: int, lost: int | None) -> Row:
+    def down(self, from_ns: int, now_ns: int, lost: int) -> Row:
         """Nobody listened between these times."""
-        return self._row(DOWN, "connector", from_ns, now_ns, lost)
+        return self._row(DOWN, self._heard, from_ns, now_ns, lost)
 
     def of_spool(self, now_ns: int) -> Row | None:
         """Rows that were given up, if the spool takes rows again."""
         if self._spool.failing is not None or (told := self._spool.take_untold()) is None:
             return None
         rows, since_ns = told
-        return self._row(SPOOL_FULL, None, min(since_ns, now_ns), now_ns, rows)
+        return self._row(SPOOL_FULL, self._heard, min(since_ns, now_ns), now_ns, rows)
 
-    def _row(self, reason: str, seen_by: str | None, from_ns: int, until_ns: int, lost: int | None) -> Row:
+    def _row(self, reason: str, seen_by: list[str], from_ns: int, until_ns: int, lost: int) -> Row:
         self.gaps += 1
-        return self._rows.gap(reason, [seen_by] if seen_by else [], from_ns, until_ns, lost)
+        return self._rows.gap(reason, seen_by, from_ns, until_ns, lost)

@@ -8,7 +8,7 @@ from typing import Any
 
 from procacct.node.batch_jobs import PARENT, BatchJob, mpi_of
 from procacct.node.clocks import SECOND_NS
-from procacct.node.processes import SEEN_BY, SENSOR, TASKSTATS, Ended, Process
+from procacct.node.processes import CONNECTOR, SEEN_BY, SENSOR, TASKSTATS, Ended, Process
 from procacct.node.taskstats import Usage
 from procacct.node.told import BLOCK_BYTES, Told
 
@@ -68,11 +68,11 @@ class Rows:
             _add_usage(row, process)
         row["threads"] = process.threads
         row["processes"] = process.weight
-        row["seen_by"] = SEEN_BY[process.seen]
+        row["seen_by"] = SEEN_BY[process.seen or CONNECTOR]
         return row
 
-    def gap(self, reason: str, seen_by: list[str], from_ns: int, until_ns: int, lost: int | None) -> Row:
-        """That something is missing between two times: so many of what the source tells; None if nobody knows how many."""
+    def gap(self, reason: str, seen_by: list[str], from_ns: int, until_ns: int, lost: int) -> Row:
+        """That something is missing between two times: so many of what the sources tell, at least."""
         self._gaps += 1
         row: Row = {
             "v": VERSION,
@@ -89,10 +89,9 @@ class Rows:
             "elapsed_s": (until_ns - from_ns) / SECOND_NS,
             "ended_by": "unknown",
             "processes": 0,
+            "lost_events": lost,
             "seen_by": seen_by,
         }
-        if lost is not None:
-            row["lost_events"] = lost
         return row
 
 

@@ -43,6 +43,12 @@ class Sources:
             self.close()
             raise
 
+    @property
+    def heard(self) -> list[str]:
+        """Their names, as rows have them."""
+        there = {"connector": self.connector, "sensor": self.sensors, "taskstats": self.taskstats}
+        return [name for name, source in there.items() if source is not None]
+
     def close(self) -> None:
         for source in (self.connector, self.taskstats, self.sensors):
             if source is not None:

@@ -83,7 +83,12 @@ class Spool:
                 "or set another [spool] path"
             ) from error
         self._mend()
-        self._numbers = {kind: max((number for _, number in self._of_boot(kind)), default=0) for kind in KINDS}
+        self.numbers: dict[str, int] = {kind: max((number for _, number in self._of_boot(kind)), default=0) for kind in KINDS}
+
+    def number_from(self, numbers: dict[str, int]) -> None:
+        """Goes on after these, of an earlier daemon in this boot, whose files may be shipped and gone: a name is not used twice."""
+        for kind in KINDS:
+            self.numbers[kind] = max(self.numbers[kind], numbers.get(kind, 0))
 
     def add(self, kind: str, row: Row) -> None:
         """Takes a row in; `flush` writes it."""
@@ -121,10 +126,10 @@ class Spool:
                 self.failing = None
 
     def _open(self, file: _File, now_ns: int) -> None:
-        number = self._numbers[file.kind] + 1
+        number = self.numbers[file.kind] + 1
         path = self.folder / f"{file.kind}-{self._boot}-{number:06d}{SUFFIX}"
         file.handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o640)
-        self._numbers[file.kind] = number
+        self.numbers[file.kind] = number
         file.path, file.size, file.opened_ns = path, 0, now_ns
         self._make_room(now_ns)
 
@@ -269,7 +274,7 @@ class Spool:
     def position(self) -> tuple[int, int]:
         """Number of the file of processes, and the bytes in it: what was written after this is after it."""
         file = self._files[PROCESSES]
-        return self._numbers[PROCESSES], file.size if file.handle is not None else 0
+        return self.numbers[PROCESSES], file.size if file.handle is not None else 0
 
     def written_since(self, boot_id: str, position: tuple[int, int]) -> dict[str, Written]:
         """The rows of processes of a boot that were written after a position, by their keys."""

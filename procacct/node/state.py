@@ -47,6 +47,8 @@ class Saved:
     alive_ns: int
     last_seen: dict[int, int] = field(default_factory=dict)
     forks: int | None = None
+    numbers: dict[str, int] = field(default_factory=dict)
+    """Of the last spool file of each kind."""
     untold: int = 0
     """Rows that were given up, of which no gap row tells."""
 
@@ -78,7 +80,7 @@ class State:
             if kept["format"] != FORMAT:
                 return None
             saved = Saved(kept["boot_id"], tuple(kept["position"]), [_process(one) for one in kept["processes"]], kept["saved_ns"])
-            saved.untold = kept["untold"]
+            saved.untold, saved.numbers = kept["untold"], kept["numbers"]
         except FileNotFoundError:
             return None
         except (OSError, ValueError, KeyError, TypeError) as error:
@@ -99,6 +101,7 @@ class State:
             "boot_id": boot_id,
             "saved_ns": now_ns,
             "position": spool.position,
+            "numbers": spool.numbers,
             "untold": spool.untold,
             "processes": [_kept(one) for one in processes],
         }

@@ -108,6 +108,7 @@ class Tree:
             self.close(process, Ended("exec", at_ns, at_ns, is_last=False), at_mono)
         self.executed += 1
         process.execute(at_mono, at_ns)
+        process.seen |= CONNECTOR
         self._to_look_at[pid] = process
 
     def _found_late(self, pid: int, parent_pid: int | None, at_mono: int) -> Process:
@@ -167,6 +168,8 @@ class Tree:
     def end(self, process: Process, status: int | None, at_mono: int) -> None:
         """A process ended, with this wait status if anybody knows."""
         at_ns = at_mono + self._clocks.to_real_ns
+        if status is not None:
+            process.seen |= CONNECTOR
         self.close(process, Ended("exit", at_ns, at_ns, status), at_mono)
         self._forget(process, at_ns)
 

@@ -15,10 +15,12 @@ from typing import Any
 
 import pytest
 
+from batchacct.parsing import Block, Source
 from procacct.node import control_client
 from procacct.node.connector import Connector
 from procacct.node.sources import demand_initial_namespaces
 from procacct.node.taskstats import Taskstats
+from procacct.records import GROUPS, OBJECTS, PROCESSES
 from tests.servers import REQUIRED
 
 ROOT = Path(__file__).parents[2]
@@ -48,7 +50,7 @@ class Node:
         self.config = folder / "procacctd.toml"
         self.config.write_text(
             f'host = "node1"\nstate = "{folder}/state"\n{extra}\n'
-            + f'[control]\nsocket = "{folder}/control"\n'
+            f'[control]\nsocket = "{folder}/control"\n'
             + ("" if "[spool]" in extra else f'[spool]\npath = "{folder}/spool"\n')
             + ("" if "[sensor]" in extra else f'[sensor]\nsocket = "{folder}/sensor"\npolicy = "{folder}/policy"\n'),
             encoding="utf-8",
@@ -106,6 +108,13 @@ class Node:
             lines = path.read_bytes().split(b"\n")
             found += [json.loads(line) for line in lines[:-1]]
         return found
+
+    def demand_readable(self) -> None:
+        """Every line is a record of the parsers of the spool."""
+        for kind, parser in (("processes", PROCESSES), ("objects", OBJECTS), ("groups", GROUPS)):
+            for path in (self.folder / "spool").glob(f"{kind}-*.jsonl"):
+                for parsed in parser.parse([Block(path.read_bytes(), 0)], Source("spool", "SITE", "cluster1")):
+                    assert not parsed.rejects, (path, parsed.rejects[0])
 
     def rows_of(self, *pids: int) -> list[Row]:
         return [row for row in self.rows() if row["pid"] in pids]

@@ -28,7 +28,7 @@ def expected(key: str) -> tuple[str | None, str | None, str | None]:
     if task := re.match(r"(\d+) task (\d+)", key):
         return f"{task[1]}.{task[2]}", None, None
     step = re.match(r"(\d+) step (\w+)", key)
-    return (step[1], step[2], None) if step else (key.split(" ")[0], None, None)
+    return (step[1], step[2], None) if step else (key.split(" ", maxsplit=1)[0], None, None)
 
 
 @pytest.mark.parametrize("row", LINES, ids=[f"{row['batch']}-{number}" for number, row in enumerate(LINES)])

@@ -20,8 +20,8 @@ from pathlib import Path
 import pytest
 
 from procacct import datagrams
-from procacct.sensor.building import build
 from procacct.node.config import NodeConfig, load_node_config, sample
+from procacct.sensor.building import build
 from tests.procacct.node_daemon import ROOT, Node, Row, need_kernel, running
 
 C_THREADS = r"""
@@ -48,6 +48,7 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
     with running(tmp_path_factory.mktemp("node"), 'arguments = "all"') as node:
         yield node
         assert node.stop() == 0
+        node.demand_readable()
         assert "Traceback" not in node.errors()
 
 

@@ -47,6 +47,7 @@ def run(count: int) -> list[int]:
 
 
 def demand_each_once(node: Node) -> None:
+    node.demand_readable()
     keys = Counter(row["record_key"] for row in node.rows())
     assert not [key for key, count in keys.items() if count > 1]
 

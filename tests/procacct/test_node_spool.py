@@ -73,7 +73,7 @@ def test_a_start_begins_a_new_file_and_cuts_off_what_is_torn(tmp_path: Path) -> 
 
 def test_beyond_the_bound_the_oldest_goes_and_a_gap_tells_how_many(tmp_path: Path) -> None:
     spool = made(tmp_path, most=40_000)
-    losses = Losses(Rows("n", BOOT, lambda _: None), spool, NOW)
+    losses = Losses(Rows("n", BOOT, lambda _: None), spool, NOW, ["connector"])
     for number in range(3000):
         spool.add(PROCESSES, row(number))
         spool.flush(NOW)
@@ -165,6 +165,19 @@ def test_what_does_not_fit_into_memory_either_is_counted(tmp_path: Path) -> None
     spool.close()
     assert len(keys(tmp_path / "spool")) == rows - spool.dropped
     assert spool.take_untold() == (spool.dropped, NOW)
+
+
+def test_a_name_is_not_used_twice_also_where_files_are_shipped_and_gone(tmp_path: Path) -> None:
+    spool = made(tmp_path)
+    spool.add(PROCESSES, row(1))
+    spool.close()
+    for path in tmp_path.iterdir():
+        path.unlink()
+    again = made(tmp_path)
+    again.number_from(spool.numbers)
+    again.add(PROCESSES, row(2))
+    again.close()
+    assert [path.name for path in tmp_path.iterdir()] == ["processes-0123abcd-000002.jsonl"]
 
 
 def test_rows_after_a_position_are_found_again(tmp_path: Path) -> None:
