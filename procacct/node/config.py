@@ -99,7 +99,7 @@ class NodeConfig(Section):
 
     host: str | None = key("name of this host in the rows; default: its own", None, sample="node042.example.org")
     cluster: str | None = key("cluster of the jobs; default: that of the source that collects", None, sample="lsf1")
-    state: File = key("folder for what has to survive a restart", Path("/var/lib/batchacct/procacct"))
+    state: File = key("folder for what has to survive a restart", Path("/var/lib/procacctd"))
     outside_jobs: bool = key("whether programs outside any batch job become rows", True)
     arguments: Literal["none", "program", "redacted", "all"] = key(
         "of command lines: nothing; program and script; all but secrets (as the sensor redacts them; else program and script); all",

@@ -143,7 +143,7 @@ class Connector:
             self._losses.last.setdefault(cpu, seq)
 
     def hear_each_cpu(self) -> None:
-        """Makes an event on each CPU this process may run on, so that the numbers of all are known: it gives itself its own name."""
+        """Makes an event on each CPU it may run on, so that the numbers of all are known: it gives itself its own name."""
         allowed = os.sched_getaffinity(0)
         with open("/proc/self/comm", "rb+", buffering=0) as own:  # noqa: PTH123 - unbuffered, and of this very thread
             name = own.read()

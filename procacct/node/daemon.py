@@ -122,8 +122,10 @@ class Daemon:
         )  # fmt: skip
 
     def _tell_down(self, saved: Saved, now_ns: int) -> None:
-        """A gap row of the time in which no daemon ran. Some kernels count events also while nobody listens, all count forks: what is
-        more was lost at least."""
+        """A gap row of the time in which no daemon ran.
+
+        Some kernels count events also while nobody listens, all count forks: the larger number was lost at least.
+        """
         lost = 0 if self.sources.connector is None else self.sources.connector.lost
         self.losses.forgive(OVERFLOW, lost)
         forks = forks_since_boot()

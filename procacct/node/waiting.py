@@ -16,8 +16,8 @@ from procacct.node.told import END, START, Told
 Kept = TypeVar("Kept")
 
 KEPT_NS = 30_000_000_000
-"""What was told so long ago, while all events there were have been read, belongs to lost ones. A task's memory is given back between
-its message and the event of its end, which takes seconds where it had much."""
+"""What was told so long ago, while all events there were have been read, belongs to lost ones. A task's memory is given back
+between its message and the event of its end, which takes seconds where it had much."""
 SLACK_US = 20_000
 
 

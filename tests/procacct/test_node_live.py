@@ -41,6 +41,42 @@ static void *run(void *arg) { (void)arg; execl("/bin/sleep", "sleep", "0.2", (ch
 int main(void) { pthread_t one; pthread_create(&one, 0, run, 0); pthread_join(one, 0); return 1; }
 """
 
+BUSY = """
+import os, sys, time
+held = bytearray(80 << 20)
+until = time.process_time() + 0.5
+while time.process_time() < until:
+    pass
+with open(sys.argv[1], "wb") as file:
+    file.write(bytes(3 << 20))
+    file.flush()
+    os.fsync(file.fileno())
+"""
+LEAVING = """
+import os, time
+if os.fork() == 0:
+    os.setsid()
+    child = os.fork()
+    if child:
+        print(os.getpid(), child, flush=True)
+        os._exit(3)
+    time.sleep(0.4)
+    os._exit(5)
+time.sleep(0.2)
+"""
+MOVING = """
+import os, sys
+open(sys.argv[1] + "/cgroup.procs", "w").write(str(os.getpid()))
+os.environ.update(SLURM_JOB_ID=sys.argv[2], SLURM_ARRAY_JOB_ID="77", SLURM_ARRAY_TASK_ID="5")
+os.execv("/bin/sh", ["sh", "-c", "sleep 0.3; /bin/true; (exit 1); SLURM_JOB_ID=1 /bin/sh -c 'sleep 0.2'"])
+"""
+MIXED = """
+for i in 1 2 3 4 5; do
+    /bin/true; /bin/false; (exit 9); /bin/sh -c 'kill -TERM $$'; /bin/echo hello | /bin/cat >/dev/null
+done
+exec /bin/sleep 0.1
+"""
+
 
 @pytest.fixture(scope="module")
 def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
@@ -93,8 +129,7 @@ def test_a_program_is_a_row(node: Node) -> None:
 
 
 def test_cpu_memory_and_writing_are_accounted_for(node: Node, tmp_path: Path) -> None:
-    script = "import sys,time,os\nx=bytearray(80<<20)\nt=time.process_time()\nwhile time.process_time()<t+0.5: pass\nf=open(sys.argv[1],'wb')\nf.write(bytes(3<<20)); f.flush(); os.fsync(f.fileno())"
-    process = subprocess.Popen([sys.executable, "-S", "-c", script, str(tmp_path / "file")])
+    process = subprocess.Popen([sys.executable, "-S", "-c", BUSY, str(tmp_path / "file")])
     _, _, used = os.wait4(process.pid, 0)
     process.returncode = 0
     row = one(node, process.pid)
@@ -143,8 +178,7 @@ def test_a_thread_may_execute(node: Node, tmp_path: Path) -> None:
 
 
 def test_forks_without_execution_and_a_daemon_that_leaves(node: Node) -> None:
-    script = "import os,sys,time\nif os.fork()==0:\n os.setsid()\n p=os.fork()\n if p: print(os.getpid(),p,flush=True); os._exit(3)\n time.sleep(0.4); os._exit(5)\ntime.sleep(0.2)"
-    done = subprocess.run([sys.executable, "-S", "-c", script], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-S", "-c", LEAVING], capture_output=True, text=True, check=True)
     middle, left = map(int, done.stdout.split())
     time.sleep(0.5)
     first, second = one(node, middle), one(node, left)
@@ -178,9 +212,8 @@ def test_a_batch_job_by_its_cgroup(node: Node) -> None:
         folder.mkdir(parents=True)
     except OSError as error:
         pytest.skip(f"no cgroup can be made here: {error}")
-    script = f"import os\nopen('{folder}/cgroup.procs','w').write(str(os.getpid()))\nos.environ.update(SLURM_JOB_ID='{number}',SLURM_ARRAY_JOB_ID='77',SLURM_ARRAY_TASK_ID='5')\nos.execv('/bin/sh',['sh','-c','sleep 0.3; /bin/true; (exit 1); SLURM_JOB_ID=1 /bin/sh -c \"sleep 0.2\"'])"
     try:
-        pid = spawn(sys.executable, "-S", "-c", script)
+        pid = spawn(sys.executable, "-S", "-c", MOVING, str(folder), number)
         rows = [row for row in told(node, pid) if row["command"] == "sh"]
         children = [row for row in node.rows() if row.get("parent_pid") == pid]
     finally:
@@ -300,8 +333,7 @@ def test_the_same_as_the_kernels_accounting_says(node: Node, tmp_path: Path) -> 
         if libc.acct(os.fsencode(file)):
             pytest.skip(f"acct(2): {os.strerror(ctypes.get_errno())}")
         try:
-            script = "for i in 1 2 3 4 5; do /bin/true; /bin/false; (exit 9); /bin/sh -c 'kill -TERM $$'; /bin/echo hello | /bin/cat >/dev/null; done; exec /bin/sleep 0.1"
-            top = spawn("/bin/sh", "-c", script)
+            top = spawn("/bin/sh", "-c", MIXED)
             time.sleep(0.1)
         finally:
             libc.acct(None)

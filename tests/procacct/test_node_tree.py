@@ -1,4 +1,7 @@
-"""Events to rows: what each order of forks, executions, threads and ends comes to. The events are made here; processes are none of this host."""
+"""Events to rows: what each order of forks, executions, threads and ends comes to.
+
+The events are made here, of processes that no host has.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +21,7 @@ from procacct.node.tree import Tree
 
 P = 5_000_000
 """Beyond the largest pid there is."""
+S = 1_000_000_000
 BASE_NS = time.monotonic_ns()
 
 
@@ -34,7 +38,7 @@ class Out:
 
 def made() -> tuple[Tree, Out]:
     out = Out()
-    rows = Rows("n", "boot", lambda user_id: {0: "root"}.get(user_id))
+    rows = Rows("n", "boot", {0: "root"}.get)
     return Tree(rows, Looking(Clocks(), "all"), NoGroups(), out, hears_ends=False), out
 
 
@@ -56,13 +60,10 @@ def shape(out: Out) -> list[tuple[Any, ...]]:
     found = []
     for row in out.rows:
         number = int(row["record_key"].rpartition("/")[2])
-        end = row.get("end_ns")
-        close = lambda ns: None if ns is None else round((ns - offset) / 1e9)  # noqa: E731
-        found.append((row["pid"] - P, number, row["kind"], row["ended_by"], close(row["start_ns"]), close(end)))
+        start_ns, end_ns = row["start_ns"] - offset, row.get("end_ns")
+        end = None if end_ns is None else round((end_ns - offset) / S)
+        found.append((row["pid"] - P, number, row["kind"], row["ended_by"], round(start_ns / S), end))
     return found
-
-
-S = 1_000_000_000
 
 
 def test_a_chain_of_executions_is_a_row_each() -> None:
