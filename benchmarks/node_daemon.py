@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from procacct.node import control_client
+from procacct.sensor.building import build
 
 ROOT = Path(__file__).parents[1]
 CONFIG = """host = "bench"
@@ -82,6 +83,7 @@ def main() -> None:
     parser.add_argument("--rate", type=int, default=5000, help="forks a second; 0: as many as can be [5000]")
     parser.add_argument("--seconds", type=float, default=10.0, help="of the storm, and of idling [10]")
     parser.add_argument("--program", help="what the children execute [nothing]")
+    parser.add_argument("--sensor", action="store_true", help="with the sensor in the program")
     parser.add_argument("--taskstats", choices=("yes", "no"), default="yes", help="[yes]")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="batchacct-bench-") as name:
@@ -98,21 +100,29 @@ def main() -> None:
 def measure(daemon: Running, storm: Path, options: argparse.Namespace) -> None:
     time.sleep(2)
     before, began = daemon.cpu_s(), time.monotonic()
+    others = daemon.status()["processes_started"]
     time.sleep(options.seconds)
+    others = (daemon.status()["processes_started"] - others) / options.seconds
     idle = (daemon.cpu_s() - before) / (time.monotonic() - began)
-    before, began = daemon.cpu_s(), time.monotonic()
     command = [str(storm), str(options.rate), str(options.seconds), *([options.program] if options.program else [])]
-    running = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    environment = dict(os.environ)
+    if options.sensor:
+        environment["LD_PRELOAD"] = str(build(daemon.folder, policy=daemon.folder / "policy", socket=daemon.folder / "sensor"))
+    before, began = daemon.cpu_s(), time.monotonic()
+    running = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
     told, _ = running.communicate()
     time.sleep(1.0)
     used = daemon.cpu_s() - before
     forked, took_s = int(told.split()[0]), float(told.split()[1])
     status = daemon.status()
     daemon.stop()
-    print(f"idle: {100 * idle:.2f} % of a core (with what else ran on the host)")
+    print(f"idle: {100 * idle:.2f} % of a core, with {others:.0f} processes a second of others on the host")
     print(f"storm: {forked} forks in {took_s:.1f} s, {forked / took_s:.0f}/s; rows of them: {daemon.rows_of(running.pid)}")
     print(f"daemon: {used:.2f} s of CPU, {100 * used / took_s:.1f} % of a core, {1e6 * used / forked:.0f} us a process")
     shown = (
+        "sensor_messages",
+        "sensor_unsent",
+        "sensor_refused",
         "lost_events",
         "event_overruns",
         "taskstats_overruns",

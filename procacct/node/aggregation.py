@@ -64,6 +64,11 @@ class Aggregation:
         self._rates[job] = at, count, was_above
         return was_above or count > self._above
 
+    @property
+    def pending(self) -> dict[str, int]:
+        """How many executions wait in each sum, by the key its row will have."""
+        return {"sum/" + total["record_key"]: total["processes"] for total in self._sums.values()}
+
     def flush(self) -> None:
         """All sums become rows."""
         sums, self._sums = self._sums, {}

@@ -109,17 +109,19 @@ def mpi_of(variables: Mapping[str, str]) -> tuple[int | None, int | None]:
 
 
 def read_ad(path: str, owner: int | None) -> str | None:
-    """The job's ad: a regular file that belongs to the job's user, to root or to condor's own; None for anything else.
+    """The job's ad: a plain file that belongs to the job's user, or that everybody may read; None for anything else.
 
     The path is the user's word, so nothing is opened that could block, and nothing of another user is read.
     """
     try:
+        if not stat.S_ISREG(os.lstat(path).st_mode):
+            return None
         handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_NOCTTY)
     except (OSError, ValueError):
         return None
     try:
         about = os.fstat(handle)
-        if not stat.S_ISREG(about.st_mode) or (about.st_uid not in (0, owner) and about.st_mode & 0o004 == 0):
+        if not stat.S_ISREG(about.st_mode) or not (about.st_uid == owner or about.st_mode & stat.S_IROTH):
             return None
         return os.read(handle, MOST_AD_BYTES).decode("utf-8", "backslashreplace")
     except OSError:

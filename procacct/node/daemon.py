@@ -94,10 +94,11 @@ class Daemon:
         saved = self.state.load()
         connector = self.sources.connector
         if saved is not None:
-            self.spool.owe(saved.untold, saved.alive_ns)
             if saved.boot_id == self._boot:
                 self.spool.number_from(saved.numbers)
             written = self.spool.written_since(saved.boot_id, saved.position)
+            lost_sums = sum(count for key, count in saved.sums.items() if key not in written)
+            self.spool.owe(saved.untold + lost_sums, saved.alive_ns)
             if saved.boot_id == self._boot:
                 if connector is not None:
                     connector.go_on_from(saved.last_seen)
@@ -266,7 +267,7 @@ class Daemon:
     def _save(self, now_ns: int, *, stopped: bool = False) -> None:
         began = time.monotonic_ns()
         self.spool.flush(now_ns)
-        self.state.save(self._boot, self.spool, self.tree.processes.values(), now_ns, stopped=stopped)
+        self.state.save(self._boot, self.spool, self.tree.processes.values(), now_ns, self.sums.pending, stopped=stopped)
         took_ns = time.monotonic_ns() - began
         if self._timers:
             self._save_timer.every_ns = max(SAVE_EVERY_NS, SAVE_SHARE * took_ns)

@@ -7,6 +7,7 @@ receives it.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 from procacct.datagrams import (
@@ -63,7 +64,7 @@ class Reader:
         if abs(shift) > CLOCK_APART_NS:
             at_ns, start_ns = at_ns + shift, start_ns + shift
         told = Told(kind, pid, user_id, group_id, start_ns, at_ns, max(weight, 1))
-        if not self._items(data, told):
+        if at_ns > time.monotonic_ns() + CLOCK_APART_NS or not self._items(data, told):
             return None
         self.other_pids += own_pid != pid
         self.unsent += min(unsent, 1 << 20)

@@ -112,7 +112,7 @@ class Rescan:
 def rows_of_another_boot(rows: Rows, saved: list[Process], written: dict[str, Written], now_ns: int) -> list[Row]:
     """Of processes that ran when the host went down: they ended, nobody knows how. `rows` are those of that boot."""
     found = [process for process in saved if not process.is_kernel and not _has_ended(rows, process, written)]
-    return [rows.process(process, Ended("unknown", None, now_ns)) for process in found]
+    return [rows.process(process, Ended("unknown", None, now_ns), process.start_mono) for process in found]
 
 
 def _has_ended(rows: Rows, process: Process, written: dict[str, Written]) -> bool:

@@ -31,8 +31,8 @@ class Rows:
     def key(self, process: Process) -> str:
         return f"{self.host}/{self.boot_id}/{process.pid}/{process.fork_ns}/{process.n}"
 
-    def process(self, process: Process, ended: Ended) -> Row:
-        """The program that a process ran until now."""
+    def process(self, process: Process, ended: Ended, at_mono: int) -> Row:
+        """The program that a process ran until `at_mono` (CLOCK_MONOTONIC): its time is right also where the clock was set."""
         row: Row = {"v": VERSION, "record_key": self.key(process)}
         if self._cluster is not None:
             row["cluster"] = self._cluster
@@ -57,7 +57,7 @@ class Rows:
         row["started_at"], row["start_ns"] = process.start_ns // SECOND_NS, process.start_ns
         if end_ns is not None:
             row["end_ns"] = end_ns = max(end_ns, process.start_ns)
-            row["elapsed_s"] = (end_ns - process.start_ns) / SECOND_NS
+            row["elapsed_s"] = max(at_mono - process.start_mono, 0) / SECOND_NS
         row["logged_at"] = max(ended.found_ns if end_ns is None else end_ns, process.start_ns) // SECOND_NS
         row["ended_by"] = ended.by
         if ended.status is not None:

@@ -51,6 +51,8 @@ class Saved:
     """Of the last spool file of each kind."""
     untold: int = 0
     """Rows that were given up, of which no gap row tells."""
+    sums: dict[str, int] = field(default_factory=dict)
+    """Executions in sums that were not written, by the keys of their rows."""
 
 
 class State:
@@ -80,7 +82,7 @@ class State:
             if kept["format"] != FORMAT:
                 return None
             saved = Saved(kept["boot_id"], tuple(kept["position"]), [_process(one) for one in kept["processes"]], kept["saved_ns"])
-            saved.untold, saved.numbers = kept["untold"], kept["numbers"]
+            saved.untold, saved.numbers, saved.sums = kept["untold"], kept["numbers"], kept["sums"]
         except FileNotFoundError:
             return None
         except (OSError, ValueError, KeyError, TypeError) as error:
@@ -94,7 +96,9 @@ class State:
                 saved.last_seen = {int(cpu): int(seq) for cpu, seq in alive["seqs"].items()}
         return saved
 
-    def save(self, boot_id: str, spool: Spool, processes: Iterable[Process], now_ns: int, *, stopped: bool = False) -> None:
+    def save(
+        self, boot_id: str, spool: Spool, processes: Iterable[Process], now_ns: int, sums: dict[str, int], *, stopped: bool
+    ) -> None:
         """Writes what runs, and how far the spool is; a fault is told once, and tried again the next time."""
         kept = {
             "format": FORMAT,
@@ -103,6 +107,7 @@ class State:
             "position": spool.position,
             "numbers": spool.numbers,
             "untold": spool.untold,
+            "sums": sums,
             "processes": [_kept(one) for one in processes],
         }
         temporary = self.folder / f".{OPEN}"

@@ -56,6 +56,7 @@ class Status:
             "sensor_unreadable": sources.sensors.unreadable,
             "sensor_unsent": sources.reader.unsent,
             "sensor_other_pid": sources.reader.other_pids,
+            "sensor_refused": tree.waiting.refused,
             "sensor_cut": sources.reader.cut,
             "object_sets": one.objects.sets,
             "object_sets_untold": one.objects.untold,

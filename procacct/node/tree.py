@@ -68,15 +68,7 @@ class Tree:
     def _fork(self, parent_pid: int, pid: int, at_mono: int) -> None:
         at_ns = at_mono + self._clocks.to_real_ns
         before = self.processes.get(pid)
-        if before is not None:
-            if (
-                before.start_ticks is not None
-                and before.n <= 1
-                and not before.seen & CONNECTOR
-                and self._is_its_fork(before, at_mono)
-            ):
-                before.seen |= CONNECTOR
-                return
+        if before is not None and not self._is_its_fork(before, at_mono):
             self.lose(before, at_ns)
         self.started += 1
         process = Process(pid, parent_pid, at_mono, at_ns, CONNECTOR)
@@ -88,8 +80,10 @@ class Tree:
         self._groups.on_fork(parent_pid, pid, at_ns)
 
     def _is_its_fork(self, process: Process, at_mono: int) -> bool:
+        """Whether it was found in /proc before its fork was read: then all its events are still to come, and it begins anew."""
         first, last = self._clocks.ticks(at_mono)
-        return process.start_ticks is not None and first <= process.start_ticks <= last
+        is_found = process.start_ticks is not None and not process.seen & CONNECTOR
+        return is_found and process.start_ticks is not None and first <= process.start_ticks <= last
 
     def _thread(self, tgid: int) -> None:
         self.threads += 1
@@ -103,6 +97,9 @@ class Tree:
         process = self.processes.get(pid)
         if process is None:
             process = self._found_late(pid, None, at_mono)
+        if process.executed and not process.seen & CONNECTOR and at_mono <= process.read_mono:
+            process.start_mono, process.start_ns, process.seen = at_mono, at_ns, process.seen | CONNECTOR
+            return  # it was found in /proc after this execution
         process.doubt(at_mono)
         if process.executed:
             self.close(process, Ended("exec", at_ns, at_ns, is_last=False), at_mono)
@@ -193,7 +190,7 @@ class Tree:
             told = process.told
             process.belonging.settle(None, None if told is None else self._looking.job_told(told))
         if not process.is_kernel:
-            self._out.process(self._rows.process(process, ended))
+            self._out.process(self._rows.process(process, ended, at_mono))
 
     def _attach(self, process: Process, until_mono: int) -> None:
         """What the sensor said of the program that a process runs."""
@@ -250,11 +247,12 @@ class Tree:
         if task.tgid not in (None, task.pid):
             return
         self.orphans += 1
-        now_ns = self._clocks.take() + self._clocks.to_real_ns
-        lost = Process(task.pid, task.parent_pid, 0, now_ns, 0)
+        now_mono = self._clocks.take()
+        now_ns = now_mono + self._clocks.to_real_ns
+        lost = Process(task.pid, task.parent_pid, now_mono, now_ns, 0)
         _date_by(lost, task)
         self._use(lost, task)
-        self._out.process(self._rows.process(lost, Ended("exit", now_ns, now_ns, task.status)))
+        self._out.process(self._rows.process(lost, Ended("exit", now_ns, now_ns, task.status), now_mono))
 
     def _orphans_told(self, messages: list[Told]) -> None:
         """Sensors' messages of processes whose events were lost: what they said is all there is of them."""
@@ -272,7 +270,7 @@ class Tree:
             at_ns = None if end is None else end.at_ns + self._clocks.to_real_ns
             process.belonging.settle(None, self._looking.job_told(process.told))
             ended = Ended("unknown" if end is None else "exit", at_ns, process.start_ns if at_ns is None else at_ns)
-            self._out.process(self._rows.process(process, ended))
+            self._out.process(self._rows.process(process, ended, process.start_mono if end is None else end.at_ns))
 
     def _of_told(self, message: Told) -> Process:
         start_ns = message.start_ns + self._clocks.to_real_ns

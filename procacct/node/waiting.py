@@ -21,12 +21,18 @@ between its message and the event of its end, which takes seconds where it had m
 SLACK_US = 20_000
 
 
+MOST_TOLD, MOST_TOLD_OF_ONE = 50_000, 64
+"""Messages that wait, of all and of one process: more are somebody's play, and are given up."""
+
+
 class Waiting:
     """By pid, in the order they came."""
 
     def __init__(self) -> None:
         self._tasks: dict[int, deque[tuple[int, Task]]] = {}
         self._told: dict[int, deque[tuple[int, Told]]] = {}
+        self._told_count = 0
+        self.refused = 0
         self.now_ns = 0
         """The time of the round (CLOCK_MONOTONIC), set by whoever makes it."""
 
@@ -41,7 +47,12 @@ class Waiting:
 
     def add_told(self, messages: list[Told]) -> None:
         for message in messages:
-            self._told.setdefault(message.pid, deque()).append((self.now_ns, message))
+            queue = self._told.get(message.pid, ())
+            if len(queue) < MOST_TOLD_OF_ONE and self._told_count < MOST_TOLD:
+                self._told.setdefault(message.pid, deque()).append((self.now_ns, message))
+                self._told_count += 1
+            else:
+                self.refused += 1
 
     def task(self, pid: int, lifetime_us: int | None) -> Task | None:
         """The ended task of this pid; `lifetime_us` is how long it lived, if known: one that lived longer is another."""
@@ -63,6 +74,7 @@ class Waiting:
         start = end = None
         while queue and queue[0][1].start_ns <= end_mono:
             message = queue.popleft()[1]
+            self._told_count -= 1
             if message.start_ns >= start_mono:
                 if message.kind == START:
                     start = start or message
@@ -79,7 +91,9 @@ class Waiting:
     def too_old(self) -> tuple[list[Task], list[Told]]:
         """What has waited too long, which is given up here. To be called when all events were read."""
         old_ns = self.now_ns - KEPT_NS
-        return _older(self._tasks, old_ns), _older(self._told, old_ns)
+        told = _older(self._told, old_ns)
+        self._told_count -= len(told)
+        return _older(self._tasks, old_ns), told
 
 
 def _older(waiting: dict[int, deque[tuple[int, Kept]]], old_ns: int) -> list[Kept]:

@@ -13,11 +13,12 @@ from procacct.node.clocks import Clocks
 from procacct.node.connector import EXEC, EXIT, FORK, UID, Event
 from procacct.node.group_hooks import NoGroups
 from procacct.node.looking import Looking
-from procacct.node.processes import Belonging
+from procacct.node.processes import PROC, Belonging, Process
 from procacct.node.rows import Rows
 from procacct.node.taskstats import Task
 from procacct.node.told import END, START, Told
 from procacct.node.tree import Tree
+from procacct.node.waiting import MOST_TOLD_OF_ONE
 
 P = 5_000_000
 """Beyond the largest pid there is."""
@@ -200,6 +201,49 @@ def test_a_task_that_lived_longer_than_its_process_is_anothers() -> None:
     tree.waiting.add_tasks([task(2, elapsed_us=60_000_000), task(2, elapsed_us=1_000_000)])
     tree.events([fork(1, 2, 0), exit_(2, 1 * S)])
     assert out.rows[0]["minor_faults"] == 1_000_000 % 97
+
+
+def test_who_was_found_before_its_events_were_read_begins_anew() -> None:
+    """A process found in /proc whose fork and execution wait to be read: both are told once."""
+    tree, out = made()
+    at = Clocks()
+    for pid, events in ((2, [fork(1, 2, 0), exec_(2, 1)]), (3, [exec_(3, 1)])):
+        found = Process(P + pid, P + 1, BASE_NS, BASE_NS + at.to_real_ns, PROC)
+        found.start_ticks, found.executed, found.n, found.read_mono = at.ticks(BASE_NS)[0] + 1, True, 1, BASE_NS + 100
+        found.program = "/found"
+        tree.processes[P + pid] = found
+        tree.events([*events, exit_(pid, 2 * S)])
+    assert shape(out) == [(2, 1, "program", "exit", 0, 2), (3, 1, "program", "exit", 0, 2)]
+    assert out.rows[1]["program"] == "/found"
+    assert (tree.ends_unknown, tree.starts_unknown) == (0, 0)
+
+
+def test_what_proc_said_after_an_execution_is_not_said_of_the_program_before() -> None:
+    tree, out = made()
+    tree.events([fork(1, 2, 0), exec_(2, 1 * S)])
+    process = tree.processes[P + 2]
+    process.seen, process.program, process.read_mono = process.seen | PROC, "/second", BASE_NS + 3 * S
+    tree.events([exec_(2, 2 * S), exit_(2, 4 * S)])
+    assert "program" not in out.rows[0]
+
+
+def test_time_is_right_though_the_clock_was_set_back() -> None:
+    tree, out = made()
+    tree.events([fork(1, 2, 0)])
+    tree._clocks.to_real_ns -= 3600 * S
+    tree.events([exit_(2, 5 * S)])
+    assert (out.rows[0]["elapsed_s"], out.rows[0]["end_ns"] >= out.rows[0]["start_ns"]) == (5.0, True)
+
+
+def test_who_floods_is_bounded_and_counted() -> None:
+    tree, _ = made()
+    for number in range(MOST_TOLD_OF_ONE + 10):
+        tree.waiting.add_told([told(2, START, number, "/a")])
+    assert tree.waiting.refused == 10
+    tree.waiting.now_ns = BASE_NS + 31 * S
+    tree.settle(BASE_NS + 31 * S, all_read=True)
+    tree.waiting.add_told([told(2, START, 1, "/a")])
+    assert tree.waiting.refused == 10
 
 
 def test_a_belonging_without_anything_is_no_job() -> None:
