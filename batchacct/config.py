@@ -7,7 +7,6 @@ From the fields come validation (every error at once, an unknown key with the ne
 from __future__ import annotations
 
 import os
-import re
 import stat
 import string
 import tomllib
@@ -15,7 +14,7 @@ import zoneinfo
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, ValidationError, model_validator
+from pydantic import AfterValidator, BeforeValidator, PrivateAttr, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 from sqlalchemy import make_url
 
@@ -28,8 +27,10 @@ from batchacct.cron import CronText
 from batchacct.errors import ConfigError
 from batchacct.parsing import Source
 from batchacct.parsing.hosts import this_host
-from batchacct.sections import File as File  # noqa: PLC0414 - exported, as the next two are
+from batchacct.sections import Duration as Duration  # noqa: PLC0414 - exported, as the next three are
+from batchacct.sections import File as File  # noqa: PLC0414
 from batchacct.sections import Section as Section  # noqa: PLC0414
+from batchacct.sections import as_seconds
 from batchacct.sections import key as key  # noqa: PLC0414
 
 DEFAULT_PATH = Path("/etc/batchacct/batchacct.toml")
@@ -37,16 +38,6 @@ PATH_VARIABLE = "BATCHACCT_CONFIG"
 EXAMPLE_CLUSTER = "lsf1"
 MAIN = "main"
 """The destination of a configuration that lists none."""
-
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
-
-
-def _seconds(value: object) -> object:
-    if isinstance(value, str) and (match := re.fullmatch(r"\s*(\d+)\s*([smhdw])\s*", value)):
-        return int(match[1]) * _UNITS[match[2]]
-    if isinstance(value, str):
-        raise ValueError('a duration is a number and one of s, m, h, d, w, such as "36h"')
-    return value
 
 
 def _known_zone(name: str) -> str:
@@ -84,8 +75,6 @@ def _template(must: str, *may: str) -> AfterValidator:
     return AfterValidator(check)
 
 
-Duration = Annotated[int, BeforeValidator(_seconds), Field(ge=0, le=36_525 * 86_400)]
-"""Seconds, or a text such as "36h"; at most a century."""
 Zone = Annotated[str, AfterValidator(_known_zone)]
 
 
@@ -360,7 +349,7 @@ def load_config(path: Path) -> Config:
 
 def is_duration(field: FieldInfo) -> bool:
     """Whether the number of a key is one of seconds, which may be written as `36h`."""
-    return any(isinstance(one, BeforeValidator) and one.func is _seconds for one in field.metadata)
+    return any(isinstance(one, BeforeValidator) and one.func is as_seconds for one in field.metadata)
 
 
 def masked(config: Config) -> dict[str, Any]:

@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 File = Annotated[Path, Field(strict=False)]
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+
+
+def as_seconds(value: object) -> object:
+    """`36h` as seconds; what is no text as it is.  Raises: ValueError for another text."""
+    if isinstance(value, str) and (match := re.fullmatch(r"\s*(\d+)\s*([smhdw])\s*", value)):
+        return int(match[1]) * _UNITS[match[2]]
+    if isinstance(value, str):
+        raise ValueError('a duration is a number and one of s, m, h, d, w, such as "36h"')
+    return value
+
+
+Duration = Annotated[int, BeforeValidator(as_seconds), Field(ge=0, le=36_525 * 86_400)]
+"""Seconds, or a text such as "36h"; at most a century."""
 
 
 class Section(BaseModel):

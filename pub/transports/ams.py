@@ -24,15 +24,15 @@ from typing import Any, ClassVar
 
 from pydantic import model_validator
 
+from batchacct.brokers.pipeline import Ended, Refused, Taken
 from batchacct.config import File, Section
 from batchacct.config import key as option
 from batchacct.connection import secret_line
 from batchacct.errors import ConfigError
+from batchacct.tls import Tls, TlsFiles
 from pub.signing import Signer, SigningOptions, envelope_of
 from pub.transports.contract import Message, Receipt, Refusal, unfit
 from pub.transports.http import GRACE_S, Answer, WaitOptions, failed, one_by_one, request_options, settled, too_large, within
-from pub.transports.pipeline import Ended, Refused, Taken
-from pub.transports.tls import Tls, TlsFiles
 
 try:
     import requests

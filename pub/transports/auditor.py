@@ -22,11 +22,11 @@ from collections.abc import Iterable, Iterator
 from typing import Any, ClassVar
 from urllib.parse import quote
 
+from batchacct.brokers.pipeline import Ended, Refused, Taken
 from batchacct.config import Section
 from batchacct.config import key as option
 from pub.transports.contract import Message, Receipt, Refusal
 from pub.transports.http import Answer, Client, Url, WaitOptions, one_by_one, settled, too_large
-from pub.transports.pipeline import Ended, Refused, Taken
 
 HEADERS = {"Content-Type": "application/json"}
 _EXISTS = re.compile(r"record.?exists", re.IGNORECASE)

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
+from batchacct.brokers.pipeline import Receipt as Receipt  # noqa: PLC0414 - exported, as the next one is
+from batchacct.brokers.pipeline import Refusal as Refusal  # noqa: PLC0414
 from batchacct.config import Section
 
 SSM_GRANULARITY_S = 60
@@ -27,22 +29,6 @@ class Message:
         """
         minute = self.created_at - self.created_at % SSM_GRANULARITY_S
         return f"{minute:08x}/{self.created_at:08x}{self.id % 16**6:06x}"
-
-
-@dataclass(frozen=True, slots=True)
-class Receipt:
-    """The receiver has the message of that number; `receipt` is by what it can be found there."""
-
-    message_id: int
-    receipt: str
-
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """The receiver will not take the message of that number, for a reason that is the message's own; others may go on."""
-
-    message_id: int
-    reason: str
 
 
 class Envelope(Protocol):

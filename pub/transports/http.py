@@ -1,7 +1,7 @@
 """What transports to receivers by HTTPS have in common: a client with deadlines, what answers mean, one exchange a message.
 
 Each message is a request of its own. The next one goes when the answer is there; what is done about failures is the pipeline's
-affair (`pub.transports.pipeline`), to which an answer says one of these things:
+affair (`batchacct.brokers.pipeline`), to which an answer says one of these things:
 
 | answer | said of |
 |---|---|
@@ -31,11 +31,11 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator
 
+from batchacct.brokers.pipeline import Ended, Pipeline, Refused, Taken
 from batchacct.config import Duration, Section
 from batchacct.config import key as option
+from batchacct.tls import Tls, TlsFiles, complaint, greet
 from pub.transports.contract import Message, Receipt, Refusal
-from pub.transports.pipeline import Ended, Pipeline, Refused, Taken
-from pub.transports.tls import Tls, TlsFiles, complaint, greet
 
 try:
     import requests

@@ -18,11 +18,11 @@ import json
 from collections.abc import Iterable, Iterator
 from typing import ClassVar
 
+from batchacct.brokers.pipeline import Ended, Refused, Taken
 from batchacct.config import Section
 from batchacct.config import key as option
 from pub.transports.contract import Message, Receipt, Refusal
 from pub.transports.http import Client, Url, WaitOptions, one_by_one, settled, too_large
-from pub.transports.pipeline import Ended, Refused, Taken
 
 try:
     from lxml import etree

@@ -12,11 +12,12 @@ import pytest
 from pydantic import ValidationError
 from sqlalchemy import func, select
 
+from batchacct.brokers import pipeline
 from batchacct.errors import ConfigError, PublishError
 from batchacct.store import Store
 from batchacct.store.tables import message as message_table
 from pub.command import publish_once
-from pub.transports import http, pipeline
+from pub.transports import http
 from pub.transports.ams import Ams, AmsOptions
 from pub.transports.contract import Message, Receipt, Refusal
 from tests.apel_reader import read_message

@@ -19,22 +19,23 @@ from lxml import etree
 from pydantic import ValidationError
 from sqlalchemy import select
 
+from batchacct.brokers import pipeline
 from batchacct.config import Section
 from batchacct.errors import ConfigError, IncompleteError, PublishError
 from batchacct.store import Store
 from batchacct.store.tables import message as message_table
+from batchacct.tls import Tls, TlsFiles
 from pub.command import publish_once
 from pub.formats.auditor import AUDITOR
 from pub.formats.car import CAR_12
 from pub.formats.contract import USAGE_RECORD, Format
 from pub.formats.usage_record_xml import UR_10, URWG_11
-from pub.transports import http, pipeline
+from pub.transports import http
 from pub.transports.auditor import Auditor, AuditorOptions
 from pub.transports.contract import Message, Receipt, Refusal, Transport
 from pub.transports.http import Answer
 from pub.transports.rus import Rus, RusOptions
 from pub.transports.sgas import Sgas, SgasOptions
-from pub.transports.tls import Tls, TlsFiles
 from tests.pub.site import Site, a_job
 from tests.pub.test_formats_xml import JOB
 from tests.servers import free_port

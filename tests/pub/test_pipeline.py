@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from batchacct.brokers import pipeline
+from batchacct.brokers.pipeline import MOST_ASIDE, Ended, Pipeline, Refused, Taken
 from batchacct.errors import PublishError
-from pub.transports import pipeline
 from pub.transports.contract import Message, Receipt, Refusal
-from pub.transports.pipeline import MOST_ASIDE, Ended, Pipeline, Refused, Taken
 
 WINDOW = 4
 
@@ -117,7 +117,7 @@ def test_every_message_is_taken_or_refused_or_waits(
 
 def test_a_receiver_that_never_answers_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
     times: Iterator[float] = iter(range(1000))
-    monkeypatch.setattr("pub.transports.pipeline.time.monotonic", lambda: next(times))
+    monkeypatch.setattr("batchacct.brokers.pipeline.time.monotonic", lambda: next(times))
     with pytest.raises(PublishError, match=r"nobody is there|was closed"):
         list(Pipeline(Receiver(1, set(), 2.0), messages(3), WINDOW, 10).outcomes())
 

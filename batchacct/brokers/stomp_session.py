@@ -16,14 +16,14 @@ import socket
 import ssl
 import struct
 import threading
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 from typing import Any, Literal
 
-from pub.transports.contract import Message
-from pub.transports.pipeline import Ended, Taken
-from pub.transports.tls import TlsFiles, complaint, greet
+from batchacct.brokers.pipeline import Ended, Taken
+from batchacct.tls import TlsFiles, complaint, greet
 
 try:
     import stomp
@@ -51,9 +51,20 @@ class Login:
 
 
 @dataclass(frozen=True, slots=True)
+class Delivery:
+    """A message that came; `acknowledge` is told its `ack`."""
+
+    ack: str
+    headers: Mapping[str, str]
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class _Event:
-    kind: Literal["connected", "receipt", "error", "lost"]
+    kind: Literal["connected", "receipt", "message", "error", "lost"]
     told: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes = b""
 
 
 class _Listener(stomp.ConnectionListener):  # type: ignore[misc]
@@ -69,8 +80,13 @@ class _Listener(stomp.ConnectionListener):  # type: ignore[misc]
     def on_receipt(self, frame: Any) -> None:
         self.events.put(_Event("receipt", str(frame.headers.get("receipt-id"))))
 
+    def on_message(self, frame: Any) -> None:
+        headers = {str(name): str(value) for name, value in frame.headers.items()}
+        self.events.put(_Event("message", headers.get("ack", ""), headers, frame.body or b""))
+
     def on_error(self, frame: Any) -> None:
-        words = " ".join(f"{frame.headers.get('message', '')} {frame.body or ''}".split())
+        body = (frame.body or b"").decode("utf-8", "replace")
+        words = " ".join(f"{frame.headers.get('message', '')} {body}".split())
         self.end("error", words[:LONGEST_TEXT] or "an ERROR without a text")
 
     def on_disconnected(self) -> None:
@@ -88,17 +104,16 @@ class _Listener(stomp.ConnectionListener):  # type: ignore[misc]
 class Session:
     """A connection that stands, until an `Ended`."""
 
-    def __init__(self, host: str, port: int, destination: str, login: Login) -> None:
+    def __init__(self, host: str, port: int, login: Login) -> None:
         """Connects.  Raises: Ended."""
         self.receiver = f"{host}:{port}"
         self._address = (host, port)
-        self._destination = destination
         self._login = login
         self._listener = _Listener()
         beat_ms = login.heart_beat_s * 1000
         self._connection = stomp.Connection12(
             [self._address], try_loopback_connect=False, reconnect_attempts_max=1, timeout=login.timeout_s, keepalive=True,
-            heartbeats=(beat_ms, beat_ms), vhost=login.vhost,
+            heartbeats=(beat_ms, beat_ms), vhost=login.vhost, auto_decode=False,
         )  # fmt: skip
         self._connection.set_listener("batchacct", self._listener)
         if login.tls is not None:
@@ -115,13 +130,10 @@ class Session:
         """Whether its end was not heard of yet."""
         return not self._listener.has_ended
 
-    def send(self, message: Message) -> None:
-        """Sends without waiting for the receipt, which is called as the message is. Where that fails, `answer` tells."""
-        headers = {"receipt": message.name, "empa-id": message.name, "persistent": "true"}
-        try:
-            self._connection.send(self._destination, message.payload, content_type="text/plain", headers=headers)
-        except (StompException, OSError) as error:
-            self._listener.end("lost", f"a message could not be sent: {_words(error)}")
+    def put(self, destination: str, name: str, body: bytes, content_type: str, headers: Mapping[str, str]) -> None:
+        """Sends a persistent message without waiting for its receipt, which is called `name`. Where that fails, `answer` tells."""
+        all_headers = {"receipt": name, "persistent": "true", **headers}
+        self._do("a message", lambda: self._connection.send(destination, body, content_type=content_type, headers=all_headers))
 
     def answer(self) -> Taken:
         """Waits for the next receipt.  Raises: Ended, once all that came before the end are told."""
@@ -131,6 +143,30 @@ class Session:
         if event.kind == "lost":
             raise self._ended(event.told)
         return Taken(event.told, f"{self.receiver} {event.told}")
+
+    def subscribe(self, destination: str, prefetch: int) -> None:
+        """Asks for what is in a queue: so many messages at most that were not acknowledged, each by itself.
+
+        The limit is `activemq.prefetchSize` to ActiveMQ, `prefetch-count` to RabbitMQ; neither minds the other's.
+        """
+        headers = {"activemq.prefetchSize": str(prefetch), "prefetch-count": str(prefetch)}
+        self._do("SUBSCRIBE", lambda: self._connection.subscribe(destination, id="1", ack="client-individual", headers=headers))
+
+    def received(self, within_s: float) -> Delivery | None:
+        """The next message of what was subscribed to; None if there is none in this time.  Raises: Ended."""
+        try:
+            event = self._listener.events.get(timeout=within_s)
+        except Empty:
+            return None
+        if event.kind == "error":
+            raise self._ended(f"ERROR: {event.told}", is_answer=True)
+        if event.kind == "lost":
+            raise self._ended(event.told)
+        return Delivery(event.told, event.headers, event.body) if event.kind == "message" else None
+
+    def acknowledge(self, delivery: Delivery) -> None:
+        """The broker may forget it. Where that fails, `received` tells, and the message comes again."""
+        self._do("ACK", lambda: self._connection.ack(delivery.ack))
 
     def close(self) -> None:
         """Says goodbye, if there is somebody to say it to, and waits a little for the answer."""
@@ -148,6 +184,12 @@ class Session:
         stopping = threading.Thread(target=self._stop, name="stomp-stop", daemon=True)
         stopping.start()
         stopping.join(CLOSE_S)
+
+    def _do(self, what: str, send: Callable[[], None]) -> None:
+        try:
+            send()
+        except (StompException, OSError) as error:
+            self._listener.end("lost", f"{what} could not be sent: {_words(error)}")
 
     def _stop(self) -> None:
         with suppress(StompException, OSError):

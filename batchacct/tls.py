@@ -12,9 +12,9 @@ from pathlib import Path
 
 from pydantic import model_validator
 
-from batchacct.config import File, Section
-from batchacct.config import key as option
 from batchacct.errors import ConfigError
+from batchacct.sections import File, Section
+from batchacct.sections import key as option
 
 _NO_TLS = frozenset({"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST", "UNKNOWN_PROTOCOL"})
 

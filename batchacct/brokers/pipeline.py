@@ -20,10 +20,9 @@ import time
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
 from batchacct.errors import PublishError
-from pub.transports.contract import Message, Receipt, Refusal
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +31,35 @@ ALONE = 3
 MOST_ASIDE = 5
 """With so many set aside one after the other, or as many as the window holds, it is the receiver that is in trouble."""
 LONGEST_PAUSE_S = 10.0
+
+
+class Sendable(Protocol):
+    """What a pipeline carries: it has a number, and a name that is the same on every attempt and no other's."""
+
+    @property
+    def id(self) -> int: ...
+    @property
+    def name(self) -> str: ...
+
+
+MessageT = TypeVar("MessageT", bound=Sendable)
+_SentT_contra = TypeVar("_SentT_contra", bound=Sendable, contravariant=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """The receiver has the message of that number; `receipt` is by what it can be found there."""
+
+    message_id: int
+    receipt: str
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """The receiver will not take the message of that number, for a reason that is the message's own; others may go on."""
+
+    message_id: int
+    reason: str
 
 
 class Ended(Exception):  # noqa: N818 - not always an error
@@ -64,7 +92,7 @@ class Refused:
     reason: str
 
 
-class Link(Protocol):
+class Link(Protocol[_SentT_contra]):
     """One connection to a receiver."""
 
     @property
@@ -75,7 +103,7 @@ class Link(Protocol):
     def stands(self) -> bool:
         """Whether its end was not heard of yet."""
 
-    def send(self, message: Message) -> None:
+    def send(self, message: _SentT_contra) -> None:
         """Sends without waiting. Where that fails, it stands no more, and `answer` tells."""
 
     def answer(self) -> Taken | Refused:
@@ -85,28 +113,28 @@ class Link(Protocol):
         """
 
 
-class Links(Protocol):
+class Links(Protocol[_SentT_contra]):
     """Where connections come from."""
 
-    def current(self) -> Link:
+    def current(self) -> Link[_SentT_contra]:
         """The connection there is, if it stands, or a new one.  Raises: Ended where none can be made."""
 
     def drop(self, *, is_answer: bool) -> None:
         """The current connection is of no use any more; where the receiver did not answer, another may be better."""
 
 
-class Pipeline:
+class Pipeline(Generic[MessageT]):
     """One run of messages through connections."""
 
-    def __init__(self, links: Links, messages: Iterable[Message], window: int, patience_s: float) -> None:
+    def __init__(self, links: Links[MessageT], messages: Iterable[MessageT], window: int, patience_s: float) -> None:
         self._links = links
-        self._link: Link | None = None
+        self._link: Link[MessageT] | None = None
         self._source = iter(messages)
         self._window = window
         self._patience_s = patience_s
         self._hindrance: PublishError | None = None
-        self._waiting: deque[Message] = deque()
-        self._flying: dict[str, Message] = {}
+        self._waiting: deque[MessageT] = deque()
+        self._flying: dict[str, MessageT] = {}
         self._answers: dict[str, Taken | Refused] = {}
         self._suspects: set[int] = set()
         self._strikes: Counter[int] = Counter()
@@ -202,7 +230,7 @@ class Pipeline:
         if not end.is_answer:
             _pause(min(0.25 * 2**self._ends, LONGEST_PAUSE_S, left_s))
 
-    def _strike(self, message: Message, end: Ended) -> None:
+    def _strike(self, message: MessageT, end: Ended) -> None:
         self._strikes[message.id] += 1
         if self._strikes[message.id] >= ALONE:
             self._waiting.popleft()

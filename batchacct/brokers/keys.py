@@ -1,0 +1,40 @@
+"""The keys of the configuration that say how a broker is reached."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import AfterValidator
+
+from batchacct.addresses import host_and_port
+from batchacct.sections import Duration, File, Section, key
+from batchacct.tls import Tls
+
+
+def _broker(value: str) -> str:
+    host_and_port(value)
+    return value
+
+
+class BrokerKeys(Section):
+    """STOMP 1.2 to a queue of a broker, or of several that stand in for each other."""
+
+    brokers: list[Annotated[str, AfterValidator(_broker)]] = key(
+        "brokers as host:port; the first that answers is used, the next when it fails",
+        sample=["mq1.example.org:61614"],
+        min_length=1,
+    )
+    destination: str = key("queue", sample="/queue/global.accounting.cpu.central", pattern=r"^/queue/[^/\s]+$")
+    vhost: str = key("virtual host, of RabbitMQ; ActiveMQ takes no notice", "/")
+    login: str | None = key("user, for a broker that asks for one", None)
+    passcode_file: File | None = key("file with the password in its first line; not readable for everybody", None)
+    tls: Tls | None = key("TLS; without it passwords and messages can be read on their way", None)
+    timeout: Duration = key("longest wait for a connection, for sending a message, for the next receipt", 30, ge=1, le=3600)
+    heart_beat: Duration = key("time between heart-beats; 0 for none", 10, le=3600)
+
+
+class SendingKeys(BrokerKeys):
+    """STOMP 1.2 to a queue of a broker, each message persistent and with a receipt."""
+
+    window: int = key("messages sent ahead of their receipts", 50, ge=1, le=1000)
+    retry_for: Duration = key("connections that fail are made again for so long; then the run ends", 60)
