@@ -19,6 +19,7 @@ from pydantic.fields import FieldInfo
 from sqlalchemy import make_url
 
 from batchacct.addresses import checked_address
+from batchacct.brokers.keys import Receive
 from batchacct.config_applications import Application
 from batchacct.config_errors import told_errors
 from batchacct.config_mapping import Benchmark, Person, Vo
@@ -259,6 +260,7 @@ class Config(Section):
     publish: Publish = key("", Publish())
     destination: list[Destination] = key("", [])
     serve: Serve = key("", Serve())
+    receive: Receive | None = key("", None)
     archive: Archive = key("", Archive())
     retention: Retention = key("", Retention())
     _file: Path | None = PrivateAttr(None)

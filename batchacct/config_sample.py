@@ -49,6 +49,7 @@ def sample(*, site: str | None = None, database: str | None = None, sources: Seq
         "publish",
         "destination",
         "serve",
+        "receive",
         "archive",
         "retention",
     ):
@@ -64,7 +65,8 @@ def sample(*, site: str | None = None, database: str | None = None, sources: Seq
         elif section is not None:
             table = _table(f"[[{name}]]" if name in _LISTS else f"[{name}]", section, given)
             # a site's own configuration shall begin with no made-up number, and none with made-up people, programs or receivers
-            invented = (name == "benchmark" and site is not None) or name in {"person", "application", "destination"}
+            made_up = {"person", "application", "destination", "receive"}
+            invented = (name == "benchmark" and site is not None) or name in made_up
             lines += _commented(table) if invented else table
             if name == "vo":
                 for inner in _WITHIN_VO:

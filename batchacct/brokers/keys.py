@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 from pydantic import AfterValidator
@@ -38,3 +39,28 @@ class SendingKeys(BrokerKeys):
 
     window: int = key("messages sent ahead of their receipts", 50, ge=1, le=1000)
     retry_for: Duration = key("connections that fail are made again for so long; then the run ends", 60)
+
+
+class Receive(BrokerKeys):
+    """What `procacct receive` on the central host takes of what `procacct ship` sends from the nodes, and where it puts it."""
+
+    brokers: list[Annotated[str, AfterValidator(_broker)]] = key(
+        "brokers as host:port, all of them: what nodes sent to one while another was away is there",
+        sample=["mq1.example.org:61614"],
+        min_length=1,
+    )
+    destination: str = key("queue", "/queue/batchacct.processes", pattern=r"^/queue/[^/\s]+$")
+    heart_beat: Duration = key("time between heart-beats", 10, ge=1, le=3600)
+    folder: File = key(
+        "spool files of the nodes are HOST/FILE in it; the paths of sources name them", Path("/var/lib/batchacct/processes")
+    )
+    hosts: list[str] = key("nodes (with * and ?) that may send", ["*"], sample=["*.example.org"], min_length=1)
+    sender_header: str | None = key(
+        "header by which the broker vouches for the user who sent: JMSXUserID of ActiveMQ, user-id of RabbitMQ; default: unasked",
+        None,
+    )
+    sender: str = key(
+        "what that header says of a node (with * and ?): {host} is its name, {short} that up to the first dot", "{host}"
+    )
+    prefetch: int = key("messages taken ahead of those that are on the disk, of each broker", 100, ge=1, le=10_000)
+    ahead_bytes: int = key("of a node, kept on disk until what stands before it has come", 1 << 30, ge=1 << 20)

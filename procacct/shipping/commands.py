@@ -1,0 +1,115 @@
+"""`procacct`: the ways of process records from the nodes to a central host."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import click
+
+from batchacct import __version__
+from batchacct.brokers.keys import Receive
+from batchacct.cli.common import config_option, emit_table, open_store
+from batchacct.config import Config
+from batchacct.errors import BatchacctError, ConfigError, IncompleteError, PluginError
+from batchacct.notify import Notifier
+from batchacct.scripts import start_logging
+from batchacct.signals import Signals
+from procacct.shipping.config import DEFAULT_PATH, load_ship
+from procacct.shipping.locking import held
+from procacct.shipping.spool import Spool, boot8
+
+IDLE_S = 5.0
+DAY_S = 86_400
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+@click.version_option(__version__)
+def group() -> None:
+    """Process records on their way from the nodes to a central host: each node ships, the central host receives."""
+
+
+@group.command()
+@click.option("--config", "path", type=click.Path(path_type=Path), default=DEFAULT_PATH, show_default=True, help="The node's.")
+@click.option("--once", is_flag=True, help="Send what is there and end, rather than follow the spool.")
+def ship(path: Path, once: bool) -> None:
+    """Sends the spool of this node to a broker, as [ship] says; in the foreground until SIGTERM."""
+    from procacct.shipping.shipper import Shipper, broker_links, ship_until_told  # noqa: PLC0415 - needs stomp.py
+
+    start_logging("procacct ship")
+    keys = load_ship(path)
+    with held(keys.state, "procacct ship"), closing(Shipper(keys, Spool(keys.spool, boot8()), broker_links(keys))) as shipper:
+        if once:
+            if (refused := shipper.round(everything=True).refused) > 0:
+                raise IncompleteError(f"the broker does not take {refused} of the messages: the log says why")
+            return
+        with Signals() as signals:
+            ship_until_told(shipper, signals, Notifier.from_environment())
+
+
+@group.command()
+@click.option("--once", is_flag=True, help="Take what is there and end, once nothing more has come for some seconds.")
+@config_option
+def receive(config: Config, once: bool) -> None:
+    """Takes what the nodes sent, as [receive] says, and mirrors their spools; in the foreground until SIGTERM."""
+    from procacct.shipping.receiver import Receiver  # noqa: PLC0415 - needs stomp.py
+
+    start_logging("procacct receive")
+    keys = _receive_keys(config)
+    with held(keys.folder / ".lock", "procacct receive"), Signals() as signals:
+        receiver = Receiver(keys)
+        receiver.run(signals, Notifier.from_environment(), idle_s=IDLE_S if once else None)
+    if once and receiver.counts["refused"]:
+        raise IncompleteError(
+            f"{receiver.counts['refused']} messages are refused: {keys.folder}/.refused has them, the log says why"
+        )
+
+
+@group.command()
+@click.option("--days", type=click.IntRange(min=1), default=14, show_default=True, help="Not written to for so long.")
+@click.option("--dry-run", is_flag=True, help="Show what would be taken away.")
+@config_option
+def tidy(config: Config, days: int, dry_run: bool) -> None:
+    """Takes files of nodes away that are in the database to their end, and old."""
+    from procacct.shipping.tidy import old_files, take_away  # noqa: PLC0415 - needs the store
+
+    keys = _receive_keys(config)
+    with open_store(config) as store:
+        found = list(old_files(keys.folder, store, days * DAY_S))
+    done = [one for one in found if one.is_collected]
+    if not dry_run:
+        for one in done:
+            take_away(one)
+    rows = [
+        ("would be taken away" if dry_run else "taken away", len(done), sum(one.size for one in done)),
+        ("stay: not in the database to their end", len(found) - len(done), sum(one.size for one in found if not one.is_collected)),
+    ]
+    emit_table(f"Files older than {days} days", ("what", "files", "bytes"), rows)
+
+
+def _receive_keys(config: Config) -> Receive:
+    if config.receive is None:
+        raise ConfigError(f"configuration {config.file} has no table [receive]: it says where nodes' records come from")
+    return config.receive
+
+
+def main() -> None:
+    """Entry point of `procacct`: 0 only if all of it worked; else the error's own status, and the error on standard error."""
+    try:
+        group.main(prog_name="procacct", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except click.Abort:
+        sys.exit(130)
+    except ModuleNotFoundError as error:
+        click.echo(f"procacct: {error}", err=True)
+        sys.exit(PluginError.exit_code)
+    except BatchacctError as error:
+        click.echo(f"procacct: {error.message}", err=True)
+        sys.exit(error.exit_code)
+
+
+if __name__ == "__main__":
+    main()

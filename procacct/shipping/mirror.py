@@ -1,0 +1,183 @@
+"""The spools of all nodes on the central host: FOLDER/HOST/FILE, byte for byte, each byte written once.
+
+A file's length says what is there of it. A range that stands at its end is appended; of one that is there already the bytes are
+compared, and nothing is written. One that is ahead of the end is kept beside it (`HOST/.ahead/FILE@OFFSET`) until what is missing
+has come: of several brokers one may be away with earlier ranges for hours. How much may be kept so for a host is bounded. Nothing
+is acknowledged before `sync` has brought it to the disk.
+"""
+
+from __future__ import annotations
+
+import enum
+import logging
+import os
+from pathlib import Path
+
+from batchacct.crashpoints import crash_point
+from procacct.shipping.ahead import Ahead
+from procacct.shipping.durable import FILE_MODE, FOLDER_MODE, sync_folder, write_all
+from procacct.shipping.ranges import Range, SpoolName, Unusable
+
+log = logging.getLogger(__name__)
+
+_BLOCK = 1 << 16
+
+REMOVED = ".removed"
+"""FOLDER/HOST/.removed/FILE holds the length that a file had when `procacct tidy` took it away."""
+
+Key = tuple[str, SpoolName]
+
+
+class Outcome(enum.Enum):
+    """What became of a range."""
+
+    WRITTEN = "written"
+    KNOWN = "known"
+    AHEAD = "ahead"
+
+
+class Mirror:
+    """The folder; used by one process at a time."""
+
+    def __init__(self, folder: Path, ahead_bytes: int) -> None:
+        """`ahead_bytes`: of one host, kept until what is missing has come.  Raises: OSError."""
+        self.folder = folder
+        folder.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
+        self.ahead = Ahead(folder, ahead_bytes)
+        self._open: dict[Key, int] = {}
+        self._written: set[Key] = set()
+        self._checked: set[Key] = set()
+        self._new_in: set[Path] = set()
+
+    def take(self, one: Range) -> Outcome:
+        """Puts a range where it belongs; on the disk it is after the next `sync`.
+
+        Raises: Unusable for one that contradicts what is there, `ahead.Full`, OSError.
+        """
+        key = (one.host, one.file)
+        if key not in self._open and (length := self._removed_length(key)) is not None:
+            if one.end <= length:
+                return Outcome.KNOWN
+            raise Unusable(f"{one.file} was taken away as finished at byte {length}, and goes on after that")
+        descriptor = self._opened(key, may_make=one.offset == 0)
+        size = 0 if descriptor is None else os.fstat(descriptor).st_size
+        if descriptor is None or one.offset > size:
+            self.ahead.keep(one)
+            return Outcome.AHEAD
+        if not self._append(key, descriptor, size, one):
+            return Outcome.KNOWN
+        self._follow_up(key, descriptor)
+        return Outcome.WRITTEN
+
+    def sync(self) -> None:
+        """All that was taken is on the disk.  Raises: OSError."""
+        crash_point("receive.written")
+        for key in self._written:
+            os.fsync(self._open[key])
+        for folder in self._new_in:
+            sync_folder(folder)
+        self._new_in.clear()
+        crash_point("receive.synced")
+        self.ahead.sync()
+        self.close()
+
+    def abandon(self) -> None:
+        """Lets go of what was taken and not synced, and is not acknowledged therefore."""
+        try:
+            self.sync()
+        except OSError:
+            self.ahead.keep_used()
+            self.close()
+
+    def close(self) -> None:
+        """Lets go of open files."""
+        self._written.clear()
+        for descriptor in self._open.values():
+            os.close(descriptor)
+        self._open.clear()
+
+    def sizes(self) -> dict[Key, int]:
+        """How much there is of each file that something is ahead of."""
+        return {key: self._size(key) for key in self.ahead.waiting()}
+
+    def _size(self, key: Key) -> int:
+        try:
+            return self._path(key).stat().st_size
+        except FileNotFoundError:
+            return 0
+
+    def _path(self, key: Key) -> Path:
+        return self.folder / key[0] / str(key[1])
+
+    def _removed_length(self, key: Key) -> int | None:
+        try:
+            return int((self.folder / key[0] / REMOVED / str(key[1])).read_text(encoding="ascii"))
+        except FileNotFoundError:
+            return None
+
+    def _opened(self, key: Key, *, may_make: bool) -> int | None:
+        """The file, open until the next `sync`; None if it is not there and may not be made."""
+        if key in self._open:
+            return self._open[key]
+        path = self._path(key)
+        flags = os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+        try:
+            descriptor = os.open(path, flags)
+        except FileNotFoundError:
+            if not may_make:
+                return None
+            if not path.parent.is_dir():
+                path.parent.mkdir(mode=FOLDER_MODE)
+                self._new_in.add(self.folder)
+            descriptor = os.open(path, flags | os.O_CREAT, FILE_MODE)
+            self._new_in.add(path.parent)
+        self._open[key] = descriptor
+        if key not in self._checked:
+            _cut_zeros(descriptor, path)
+            self._checked.add(key)
+        return descriptor
+
+    def _append(self, key: Key, descriptor: int, size: int, one: Range) -> bool:
+        """Whether anything of the range was not there yet.  Raises: Unusable where what is there is something else."""
+        there = _read_at(descriptor, one.offset, min(size, one.end) - one.offset)
+        if there != one.content[: len(there)]:
+            at = one.offset + next(n for n, (a, b) in enumerate(zip(there, one.content, strict=False)) if a != b)
+            raise Unusable(f"{one.file} has other bytes at {at} than came before. Have two nodes the name {one.host}?")
+        if len(there) == len(one.content):
+            self._written.add(key)  # a process that was killed may have written it, and not synced it
+            return False
+        write_all(descriptor, one.content[len(there) :])
+        self._written.add(key)
+        return True
+
+    def _follow_up(self, key: Key, descriptor: int) -> None:
+        """Appends what was ahead and fits now; where it contradicts what is there, it is dropped, and told."""
+        while (one := self.ahead.fitting(key, size := os.fstat(descriptor).st_size)) is not None:
+            try:
+                self._append(key, descriptor, size, one)
+            except Unusable as unusable:
+                log.error("host=%s: what was kept ahead is dropped: %s", one.host, unusable.reason)  # noqa: TRY400
+            self.ahead.used(one)
+
+
+def _read_at(descriptor: int, offset: int, count: int) -> bytes:
+    parts: list[bytes] = []
+    while count > 0 and (part := os.pread(descriptor, count, offset)):
+        parts.append(part)
+        offset, count = offset + len(part), count - len(part)
+    return b"".join(parts)
+
+
+def _cut_zeros(descriptor: int, path: Path) -> None:
+    """After a power failure a file may end in zeros that nobody wrote; lines of JSON have none, and what was there comes again."""
+    size = os.fstat(descriptor).st_size
+    end = size
+    while end:
+        block = os.pread(descriptor, min(_BLOCK, end), max(0, end - _BLOCK))
+        kept = len(block.rstrip(b"\0"))
+        end -= len(block) - kept
+        if kept:
+            break
+    if end < size:
+        log.warning("%s ended in %d zero bytes, as after a power failure: they are cut off", path, size - end)
+        os.ftruncate(descriptor, end)

@@ -1,0 +1,171 @@
+"""The mirror of spool files: byte for byte, each once, whatever order ranges come in, however often, and whenever it is killed."""
+
+from __future__ import annotations
+
+import random
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from procacct.shipping.ahead import Full
+from procacct.shipping.mirror import Mirror, Outcome
+from procacct.shipping.ranges import Range, SpoolName, Unusable
+from tests.procacct.spools import line, mirrored
+
+NAME = SpoolName("processes", "0a1b2c3d", 1)
+ROOM = 10_000_000
+
+
+def whole(host: str, rows: int = 200) -> bytes:
+    return b"".join(line(host, n) for n in range(rows))
+
+
+def cut(content: bytes, numbers: random.Random, host: str = "n1", name: SpoolName = NAME) -> list[Range]:
+    """Ranges of whole lines, of any number of them, that are all of it."""
+    lines, ranges, at = content.splitlines(keepends=True), [], 0
+    while lines:
+        some = b"".join(lines[: (count := numbers.randrange(1, 12))])
+        ranges.append(Range(host, name, at, some, len(ranges) + 1))
+        lines, at = lines[count:], at + len(some)
+    return ranges
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_any_order_any_cut_any_repetition(tmp_path: Path, seed: int) -> None:
+    """Two nodes with the same file names, cut in two ways each, shuffled, with repetitions, a new process now and then."""
+    numbers = random.Random(seed)
+    contents = {host: whole(host) for host in ("n1", "n2.example.org")}
+    ranges = [one for host, content in contents.items() for _ in range(2) for one in cut(content, numbers, host)]
+    ranges += numbers.sample(ranges, 20)
+    numbers.shuffle(ranges)
+    mirror = Mirror(tmp_path / "m", ROOM)
+    for one in ranges:
+        mirror.take(one)
+        if numbers.random() < 0.3:
+            mirror.sync()
+        if numbers.random() < 0.1:
+            mirror.sync()
+            mirror = Mirror(tmp_path / "m", ROOM)
+    mirror.sync()
+    for host, content in contents.items():
+        assert mirrored(tmp_path / "m", host) == {str(NAME): content}
+    assert mirror.ahead.waiting() == {}
+    assert list((tmp_path / "m").glob("*/.ahead/*")) == []
+
+
+def test_what_is_known_is_not_written(tmp_path: Path) -> None:
+    mirror = Mirror(tmp_path, ROOM)
+    one = Range("n1", NAME, 0, line("n1", 1), 1)
+    assert mirror.take(one) is Outcome.WRITTEN
+    mirror.sync()
+    before = (tmp_path / "n1" / str(NAME)).stat().st_mtime_ns
+    assert mirror.take(one) is Outcome.KNOWN
+    mirror.sync()
+    assert (tmp_path / "n1" / str(NAME)).stat().st_mtime_ns == before
+
+
+def test_half_a_range_from_a_process_that_was_killed(tmp_path: Path) -> None:
+    content = whole("n1", 20)
+    (tmp_path / "n1").mkdir()
+    (tmp_path / "n1" / str(NAME)).write_bytes(content[:777])
+    mirror = Mirror(tmp_path, ROOM)
+    assert mirror.take(Range("n1", NAME, 0, content, 1)) is Outcome.WRITTEN
+    mirror.sync()
+    assert mirrored(tmp_path, "n1") == {str(NAME): content}
+
+
+def test_zeros_that_a_power_failure_left(tmp_path: Path) -> None:
+    content = whole("n1", 20)
+    (tmp_path / "n1").mkdir()
+    (tmp_path / "n1" / str(NAME)).write_bytes(content[:777] + bytes(200_000))
+    mirror = Mirror(tmp_path, ROOM)
+    mirror.take(Range("n1", NAME, 0, content, 1))
+    mirror.sync()
+    assert mirrored(tmp_path, "n1") == {str(NAME): content}
+
+
+def test_other_bytes_than_before_are_refused(tmp_path: Path) -> None:
+    """At the same place, in what overlaps, and nothing is changed by it."""
+    mirror = Mirror(tmp_path, ROOM)
+    mine, other = whole("n1", 5), whole("n2", 5)
+    mirror.take(Range("n1", NAME, 0, mine, 1))
+    for offset, content in ((0, other), (10, mine[11:] + b"more\n")):
+        with pytest.raises(Unusable, match=r"other bytes at \d+ than came before. Have two nodes the name n1"):
+            mirror.take(Range("n1", NAME, offset, content, 2))
+    mirror.sync()
+    assert mirrored(tmp_path, "n1") == {str(NAME): mine}
+
+
+def test_what_is_kept_ahead_is_bounded_for_each_host(tmp_path: Path) -> None:
+    mirror = Mirror(tmp_path, 10_000)
+    for offset in (5_000, 20_000):
+        assert mirror.take(Range("n1", NAME, offset, b"x" * 5_000, 1)) is Outcome.AHEAD
+    assert mirror.take(Range("n1", NAME, 5_000, b"x" * 4_000, 1)) is Outcome.AHEAD, "it has it already"
+    with pytest.raises(Full):
+        mirror.take(Range("n1", NAME, 40_000, b"x", 1))
+    assert mirror.take(Range("n2", NAME, 40_000, b"x" * 5_000, 1)) is Outcome.AHEAD
+    mirror.sync()
+    again = Mirror(tmp_path, 10_000)
+    assert again.ahead.waiting() == {("n1", NAME): (5_000, 10_000), ("n2", NAME): (40_000, 5_000)}
+    with pytest.raises(Full):
+        again.take(Range("n1", NAME, 40_000, b"x", 1))
+    assert again.take(Range("n1", NAME, 0, b"x" * 5_000, 1)) is Outcome.WRITTEN
+    again.sync()
+    assert (tmp_path / "n1" / str(NAME)).stat().st_size == 10_000
+    assert again.ahead.waiting()["n1", NAME] == (20_000, 5_000)
+
+
+def test_a_file_that_was_taken_away_is_known(tmp_path: Path) -> None:
+    (tmp_path / "n1/.removed").mkdir(parents=True)
+    (tmp_path / "n1/.removed" / str(NAME)).write_text("1000")
+    mirror = Mirror(tmp_path, ROOM)
+    assert mirror.take(Range("n1", NAME, 400, b"x" * 600, 1)) is Outcome.KNOWN
+    with pytest.raises(Unusable, match="goes on after that"):
+        mirror.take(Range("n1", NAME, 1000, b"x", 1))
+    assert mirrored(tmp_path, "n1") == {}
+
+
+def test_no_link_is_followed(tmp_path: Path) -> None:
+    (tmp_path / "m/n1").mkdir(parents=True)
+    (tmp_path / "secret").write_text("")
+    (tmp_path / "m/n1" / str(NAME)).symlink_to(tmp_path / "secret")
+    with pytest.raises(OSError, match="symbolic links"):
+        Mirror(tmp_path / "m", ROOM).take(Range("n1", NAME, 0, b"x\n", 1))
+    assert (tmp_path / "secret").read_text() == ""
+
+
+@contextmanager
+def files_at_most(size: int) -> Iterator[None]:
+    """As on a disk that is full at that size."""
+    import signal
+
+    before, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+
+
+def test_a_disk_that_is_full(tmp_path: Path) -> None:
+    """As much as went is right, and the rest is written when there is room; descriptors are not left open."""
+    content = whole("n1", 100)
+    mirror = Mirror(tmp_path, ROOM)
+    half = len(content) // 2
+    open_before = len(list(Path("/proc/self/fd").iterdir()))
+    with files_at_most(half + 100):
+        mirror.take(Range("n1", NAME, 0, content[:half], 1))
+        mirror.sync()
+        for one in (Range("n1", NAME, half, content[half:], 2), Range("n1", NAME, len(content), b"x" * half * 2, 3)):
+            with pytest.raises(OSError, match="too large"):
+                mirror.take(one)
+        mirror.abandon()
+    assert len(list(Path("/proc/self/fd").iterdir())) == open_before
+    assert content.startswith((tmp_path / "n1" / str(NAME)).read_bytes())
+    mirror.take(Range("n1", NAME, half, content[half:], 2))
+    mirror.sync()
+    assert mirrored(tmp_path, "n1") == {str(NAME): content}
