@@ -19,7 +19,7 @@ from batchacct.errors import SourceError
 from batchacct.notify import Notifier
 from batchacct.signals import END, Signals
 from procacct.shipping.ahead import Full
-from procacct.shipping.consumers import Consumers
+from procacct.shipping.consumers import Consumers, Taken
 from procacct.shipping.mirror import Mirror
 from procacct.shipping.ranges import Range, Unusable, unpacked
 from procacct.shipping.refused import Refused
@@ -28,6 +28,8 @@ log = logging.getLogger(__name__)
 
 PAUSE_S = 30.0
 """So long after what was put back it is asked for again."""
+DEFER_S = 10.0
+"""So long what may not be kept ahead waits in memory for what else comes; there are no more than were asked for ahead."""
 TELL_S = 600.0
 """What is waited for is told so often."""
 MOST_AT_ONCE = 500
@@ -58,6 +60,8 @@ class Receiver:
                 f"{error.filename or keys.folder}: {error.strerror or error}: [receive] folder cannot be used"
             ) from error
         self._consumers = Consumers(keys)
+        self._deferred: list[Taken] = []
+        self._came_at = time.monotonic()
         self._pause_s = 0.0
 
     def run(self, signals: Signals, notifier: Notifier, *, idle_s: float | None = None) -> None:
@@ -95,26 +99,55 @@ class Receiver:
         return False
 
     def _turn(self) -> bool:
-        """Takes what has come, and acknowledges it; whether anything had."""
-        batch = self._consumers.taken(within_s=0.5, at_most=MOST_AT_ONCE)
+        """Takes what has come, and acknowledges it; whether that went well, and anything had come."""
+        new = self._consumers.taken(within_s=0.5, at_most=MOST_AT_ONCE)
+        batch = [*new, *self._deferred] if new else []
         try:
-            for one in batch:
-                self._take(one.delivery)
-            self._mirror.sync()
+            done = self._taken(batch) if batch else []
+            if self._deferred and time.monotonic() - self._came_at > DEFER_S:
+                raise self._too_much_ahead()  # noqa: TRY301 - put back as others are
         except (OSError, PutBack) as error:
             told = f"{error.filename or self._keys.folder}: {error.strerror}" if isinstance(error, OSError) else error.reason
             self._pause_s = error.pause_s if isinstance(error, PutBack) else PAUSE_S
             log.error("%s; messages go back to their brokers, and are taken again in %.0f s", told, self._pause_s)  # noqa: TRY400
-            self._consumers.stop()
-            self._mirror.abandon()
-            return True
-        for one in batch:
+            self._put_back(len(batch) or len(self._deferred))
+            return False
+        for one in done:
             one.session.acknowledge(one.delivery)
             crash_point("receive.acknowledged")
-        return bool(batch)
+        return bool(new)
+
+    def _taken(self, batch: list[Taken]) -> list[Taken]:
+        """Those that are on the disk now; others are deferred: what they wait for may come after them.  Raises: PutBack, OSError."""
+        self._came_at = time.monotonic()
+        self._deferred = []
+        done: list[Taken] = []
+        for one in batch:
+            try:
+                self._take(one.delivery)
+            except Full:
+                self._deferred.append(one)
+            else:
+                done.append(one)
+        self._mirror.sync()
+        return done
+
+    def _too_much_ahead(self) -> PutBack:
+        host = self._deferred[0].delivery.headers.get("host")
+        return PutBack(
+            f"host={host}: more than ahead_bytes ({self._keys.ahead_bytes}) would wait for what stands before it. "
+            "Is a broker away that has it?",
+            pause_s=PAUSE_S,
+        )
+
+    def _put_back(self, count: int) -> None:
+        self._consumers.stop()
+        self._deferred = []
+        self._mirror.abandon()
+        self.counts["put back"] += count
 
     def _take(self, delivery: Delivery) -> None:
-        """Raises: PutBack, OSError."""
+        """Raises: PutBack, Full, OSError."""
         try:
             one = unpacked(delivery.headers, delivery.body)
             self._require_sender(one, delivery)
@@ -124,14 +157,7 @@ class Receiver:
                 raise PutBack(
                     f"a message of {delivery.headers.get('host')} is damaged: {unusable.reason}", pause_s=1.0
                 ) from unusable
-            self._refused.put(delivery.headers, delivery.body, unusable.reason)
-            self.counts["refused"] += 1
-        except Full as full:
-            raise PutBack(
-                f"host={one.host}: more than ahead_bytes ({self._keys.ahead_bytes}) would wait for what stands before it. "
-                "Is a broker away that has it?",
-                pause_s=PAUSE_S,
-            ) from full
+            self.counts["refused"] += self._refused.put(delivery.headers, delivery.body, unusable.reason)
         else:
             self.counts[outcome.value] += 1
             self.counts["bytes"] += len(one.content)
@@ -155,7 +181,7 @@ class Receiver:
 
     def tell(self, notifier: Notifier) -> None:
         """What came, and what is waited for, in the log and to systemd."""
-        text = " ".join(f"{name}={count}" for name, count in sorted(self.counts.items())) or "nothing came"
+        text = " ".join(f"{name.replace(' ', '_')}={count}" for name, count in sorted(self.counts.items())) or "nothing came"
         log.info("received: %s", text)
         notifier.status(text)
         waiting, sizes = self._mirror.ahead.waiting(), self._mirror.sizes()

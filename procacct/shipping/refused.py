@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
-import time
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -28,24 +28,21 @@ class Refused:
         sizes = [path.stat().st_size for path in self._folder.glob("*")] if self._folder.is_dir() else []
         self._files, self._bytes = len(sizes), sum(sizes)
 
-    @property
-    def count(self) -> int:
-        """Since this process began."""
-        return self._counts.total()
-
-    def put(self, headers: Mapping[str, str], body: bytes, reason: str) -> None:
-        """Keeps it.  Raises: OSError."""
+    def put(self, headers: Mapping[str, str], body: bytes, reason: str) -> bool:
+        """Keeps it; whether it was not there yet, as one is that a broker gives once more.  Raises: OSError."""
         told = {name: value[:1000] for name, value in sorted(headers.items())}
+        path = self._folder / _digest(told, body)
+        if path.exists():
+            return False
         content = json.dumps({"reason": reason, "headers": told}).encode() + b"\n" + body
-        has_room = self._files < MOST_FILES and self._bytes + len(content) <= MOST_BYTES
         kept_as = "is not kept, as that folder is full"
-        if has_room:
+        if self._files < MOST_FILES and self._bytes + len(content) <= MOST_BYTES:
             self._folder.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
-            path = self._folder / f"{time.time_ns()}-{self._files}"
             replace_file(path, content)
             self._files, self._bytes = self._files + 1, self._bytes + len(content)
             kept_as = f"is kept as {path}"
         self._tell(headers.get("host", "")[:100], reason, kept_as)
+        return True
 
     def _tell(self, host: str, reason: str, kept_as: str) -> None:
         """The first of a host, the second, the fourth, the eighth: one that sends nothing else does not fill the log."""
@@ -53,3 +50,9 @@ class Refused:
         count = self._counts[host]
         if count & (count - 1) == 0:
             log.error("host=%r: a message is refused, and %s (%d of this host by now): %s", host, kept_as, count, reason)
+
+
+def _digest(headers: Mapping[str, str], body: bytes) -> str:
+    """The same for the same message, whatever the broker adds to its headers."""
+    of_range = "\0".join(headers.get(name, "") for name in ("host", "file", "offset", "sha256"))
+    return hashlib.sha256(of_range.encode() + b"\0" + body).hexdigest()[:40]

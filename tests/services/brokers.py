@@ -105,7 +105,8 @@ class ActiveMq(Broker):
 <beans xmlns="http://www.springframework.org/schema/beans" xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance"
   xsi:schemaLocation="http://www.springframework.org/schema/beans http://www.springframework.org/schema/beans/spring-beans.xsd
   http://activemq.apache.org/schema/core http://activemq.apache.org/schema/core/activemq-core.xsd">
- <broker xmlns="http://activemq.apache.org/schema/core" brokerName="test" dataDirectory="{self.folder}/data" useJmx="false">
+ <broker xmlns="http://activemq.apache.org/schema/core" brokerName="test" dataDirectory="{self.folder}/data" useJmx="false"
+  populateJMSXUserID="true">
   <persistenceAdapter><kahaDB directory="{self.folder}/data/kahadb" {self.journal}/></persistenceAdapter>
   {self.limits}
   <plugins>
