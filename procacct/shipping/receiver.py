@@ -105,7 +105,7 @@ class Receiver:
         try:
             done = self._taken(batch) if batch else []
             if self._deferred and time.monotonic() - self._came_at > DEFER_S:
-                raise self._too_much_ahead()  # noqa: TRY301 - put back as others are
+                raise self._too_much_ahead()
         except (OSError, PutBack) as error:
             told = f"{error.filename or self._keys.folder}: {error.strerror}" if isinstance(error, OSError) else error.reason
             self._pause_s = error.pause_s if isinstance(error, PutBack) else PAUSE_S
@@ -118,7 +118,7 @@ class Receiver:
         return bool(new)
 
     def _taken(self, batch: list[Taken]) -> list[Taken]:
-        """Those that are on the disk now; others are deferred: what they wait for may come after them.  Raises: PutBack, OSError."""
+        """Those that are on the disk now; others are deferred: what they wait for may come later.  Raises: PutBack, OSError."""
         self._came_at = time.monotonic()
         self._deferred = []
         done: list[Taken] = []
