@@ -20,6 +20,7 @@ from batchacct.errors import ConfigError
 from batchacct.sections import File, Section, key
 from procacct import policy
 from procacct.node.group_rules import GroupRule
+from procacct.shipping.config import Ship
 
 DEFAULT_PATH = Path("/etc/batchacct/procacctd.toml")
 MIB = 1 << 20
@@ -32,7 +33,7 @@ class SpoolKeys(Section):
     rotate_bytes: int = key("a file is followed by the next one at this size", 16 * MIB, ge=4096)
     rotate_s: int = key("... or at this age, seconds", 3600, ge=1)
     most_bytes: int = key("all files together; beyond it the oldest goes, and a gap row tells of it", 1024 * MIB, ge=8192)
-    keep_s: int = key("files older than this go quietly, seconds; 0: never", 7 * 86_400, ge=0)
+    keep_s: int = key("files older than this go quietly, seconds; 0, or with [ship]: never", 7 * 86_400, ge=0)
     sync_s: float = key("what was written is put on the disk this often, seconds", 5.0, ge=0.1)
 
     @model_validator(mode="after")
@@ -119,6 +120,7 @@ class NodeConfig(Section):
     sensor: SensorKeys = key("", SensorKeys())
     control: ControlKeys = key("", ControlKeys())
     group: list[GroupRule] = key("", [])
+    ship: Ship | None = key("", None)
 
     @property
     def sensor_policy(self) -> policy.Policy:
@@ -139,6 +141,11 @@ class NodeConfig(Section):
     @property
     def host_name(self) -> str:
         return self.host or socket.gethostname()
+
+    @property
+    def spool_keep_s(self) -> int:
+        """Where lines are shipped no file goes because of its age: it is deleted once the broker has it."""
+        return self.spool.keep_s if self.ship is None else 0
 
 
 def load_node_config(path: Path) -> NodeConfig:
@@ -175,7 +182,8 @@ def _tables(section: type[BaseModel], above: str) -> Iterator[str]:
         inner = _section(field.annotation)
         if inner is not None:
             is_list = get_origin(field.annotation) is list
-            title = f"# [[{above}{name}]]" if is_list else f"[{above}{name}]"
+            title = f"[[{above}{name}]]" if is_list else f"[{above}{name}]"
+            title = f"# {title}" if is_list or field.annotation is not inner else title
             yield from ("", f"# {(inner.__doc__ or '').strip().splitlines()[0]}", title, *_keys(inner))
             yield from _tables(inner, f"{above}{name}.")
 
@@ -191,7 +199,8 @@ def _keys(section: type[BaseModel]) -> Iterator[str]:
 
 
 def _section(annotation: object) -> type[Section] | None:
-    inner = get_args(annotation)[0] if get_origin(annotation) is list else annotation
+    """That of a table, of a list of tables, or of a table that may be missing."""
+    inner = (get_args(annotation) or (annotation,))[0]
     return inner if isinstance(inner, type) and issubclass(inner, Section) else None
 
 

@@ -60,7 +60,7 @@ class Daemon:
             rotate_bytes=spool.rotate_bytes,
             rotate_s=spool.rotate_s,
             most_bytes=spool.most_bytes,
-            keep_s=spool.keep_s,
+            keep_s=config.spool_keep_s,
         )
         self.state = State(config.state)
         self.objects = ObjectSets(config.host_name, lambda row: self.spool.add(OBJECTS, row), lambda: int(time.time()))

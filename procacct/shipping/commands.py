@@ -16,7 +16,7 @@ from batchacct.errors import BatchacctError, ConfigError, IncompleteError, Plugi
 from batchacct.notify import Notifier
 from batchacct.scripts import start_logging
 from batchacct.signals import Signals
-from procacct.shipping.config import DEFAULT_PATH, load_ship
+from procacct.node.config import DEFAULT_PATH, load_node_config
 from procacct.shipping.locking import held
 from procacct.shipping.spool import Spool, boot8
 
@@ -38,8 +38,11 @@ def ship(path: Path, once: bool) -> None:
     from procacct.shipping.shipper import Shipper, broker_links, ship_until_told  # noqa: PLC0415 - needs stomp.py
 
     start_logging("procacct ship")
-    keys = load_ship(path)
-    with held(keys.state, "procacct ship"), closing(Shipper(keys, Spool(keys.spool, boot8()), broker_links(keys))) as shipper:
+    config = load_node_config(path)
+    if (keys := config.ship) is None:
+        raise ConfigError(f"configuration {path} has no table [ship]: it says which broker lines are sent to")
+    spool = Spool(config.spool.path, boot8())
+    with held(keys.state, "procacct ship"), closing(Shipper(keys, config.host_name, spool, broker_links(keys))) as shipper:
         if once:
             if (refused := shipper.round(everything=True).refused) > 0:
                 raise IncompleteError(f"the broker does not take {refused} of the messages: the log says why")

@@ -17,11 +17,11 @@ from batchacct.brokers.links import Brokers
 from batchacct.brokers.pipeline import Links, Pipeline, Refusal
 from batchacct.brokers.stomp_session import Login, Session
 from batchacct.crashpoints import crash_point
-from batchacct.errors import BatchacctError, PublishError, SourceError
+from batchacct.errors import BatchacctError, ConfigError, PublishError, SourceError
 from batchacct.notify import Notifier
 from batchacct.signals import END, Signals
 from procacct.shipping.config import Ship
-from procacct.shipping.ranges import CONTENT_TYPE, Range, SpoolName
+from procacct.shipping.ranges import CONTENT_TYPE, Range, SpoolName, is_host_name
 from procacct.shipping.sent_state import SentState
 from procacct.shipping.spool import Cursor, Replaced, Spool, TooLong
 
@@ -69,14 +69,18 @@ class Sent:
 class Shipper:
     """One spool to one queue."""
 
-    def __init__(self, keys: Ship, spool: Spool, links: ClosingLinks, clock: Callable[[], float] = time.monotonic) -> None:
-        """Raises: ConfigError, SourceError."""
+    def __init__(
+        self, keys: Ship, node: str, spool: Spool, links: ClosingLinks, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """`node`: what the host is called.  Raises: ConfigError, SourceError."""
         self._keys = keys
-        self._node = keys.node
+        self._node = keys.host or node
+        if not is_host_name(self._node):
+            raise ConfigError(f"this host is called {self._node!r}, which is no host name: set host in [ship]")
         self._spool = spool
         self._links = links
         self._clock = clock
-        self._state = _opened_state(keys)
+        self._state = _opened_state(keys, spool.boot)
         self._flying: dict[int, tuple[Range, Cursor]] = {}
         self._waiting_since: dict[SpoolName, float] = {}
         self._stuck: set[SpoolName] = set()
@@ -95,7 +99,7 @@ class Shipper:
             try:
                 names = self._spool.names()
                 self._finished = self._spool.finished(names)
-                self._forget_gone(names)
+                self._state.meet(names)
                 pipeline = Pipeline(
                     self._links, self._ranges(names, everything=everything), self._keys.window, self._keys.retry_for
                 )
@@ -117,7 +121,7 @@ class Shipper:
 
     def _ranges(self, names: list[SpoolName], *, everything: bool) -> Iterator[Range]:
         for name in names:
-            cursor = self._state.files.get(name, Cursor())
+            cursor = self._state.files[name]
             while name not in self._stuck:
                 found = self._next_range(name, cursor, everything=everything)
                 if found is None:
@@ -133,7 +137,7 @@ class Shipper:
             read = self._spool.read(name, cursor, self._keys.message_bytes, is_finished=is_finished)
         except Replaced:
             log.error("%s was cut short or replaced: it is sent anew from its beginning, under a name of its own", name)  # noqa: TRY400
-            self._state.files[name] = cursor = Cursor(again=cursor.again + 1)
+            cursor = self._state.replaced(name)
             read = self._spool.read(name, cursor, self._keys.message_bytes, is_finished=is_finished)
         except TooLong:
             log.error("%s has a line at byte %d that is too long to be sent: take it out of the spool", name, cursor.offset)  # noqa: TRY400
@@ -161,7 +165,7 @@ class Shipper:
             self._stuck.add(name)
             sent.refused += 1
             return
-        at = self._state.files.get(name, Cursor())
+        at = self._state.files[name]
         if (at.offset, at.again) == (one.offset, behind.again):
             self._state.files[name] = behind
         sent.ranges += 1
@@ -170,10 +174,6 @@ class Shipper:
         if self._clock() - self._saved_at >= SAVE_S:
             self._state.save()
             self._saved_at = self._clock()
-
-    def _forget_gone(self, names: list[SpoolName]) -> None:
-        for name in set(self._state.files) - set(names):
-            del self._state.files[name]
 
     def _remove_confirmed(self, sent: Sent) -> None:
         for name in sorted(self._finished):
@@ -185,9 +185,9 @@ class Shipper:
         self._state.save()
 
 
-def _opened_state(keys: Ship) -> SentState:
+def _opened_state(keys: Ship, boot: str) -> SentState:
     try:
-        return SentState(keys.state)
+        return SentState(keys.state, boot)
     except OSError as error:
         raise SourceError(f"state file {keys.state} cannot be used: {error.strerror or error}") from error
 

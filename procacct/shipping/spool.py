@@ -63,7 +63,7 @@ class Spool:
 
     def __init__(self, folder: Path, boot: str) -> None:
         self.folder = folder
-        self._boot = boot
+        self.boot = boot
 
     def names(self) -> list[SpoolName]:
         """All there are, in their order.  Raises: OSError."""
@@ -73,7 +73,7 @@ class Spool:
     def finished(self, names: list[SpoolName]) -> set[SpoolName]:
         """Those that nobody writes to any more."""
         last = {(name.kind, name.boot): name for name in names}
-        return {name for name in names if name.boot != self._boot or last[name.kind, name.boot] != name}
+        return {name for name in names if name.boot != self.boot or last[name.kind, name.boot] != name}
 
     def read(self, name: SpoolName, cursor: Cursor, at_most: int, *, is_finished: bool) -> Reading:
         """Whole lines from the cursor on, at least one if there is one.

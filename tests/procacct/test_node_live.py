@@ -405,7 +405,7 @@ def test_the_sample_is_a_configuration_and_shows_every_key(tmp_path: Path) -> No
     lines = []
     for line in sample().splitlines():
         assignment = line.removeprefix("# ")
-        is_key = line.startswith(("# ", "[")) and (" = " in assignment or line.startswith("# [["))
+        is_key = line.startswith(("# ", "[")) and (" = " in assignment or line.startswith("# ["))
         empty = assignment.endswith(' = ""')
         lines.append(assignment if is_key and not empty and "; " not in assignment.partition("=")[0] else line)
     path.write_text("\n".join(lines), encoding="utf-8")

@@ -65,18 +65,33 @@ def test_cut_short_or_replaced(tmp_path: Path, content: bytes) -> None:
 class TestState:
     def test_there_and_back(self, tmp_path: Path) -> None:
         path = tmp_path / "state.json"
-        state = SentState(path)
+        state = SentState(path, BOOT)
         state.seq = 9
         state.files = {NAME: Cursor(40, "ab" * 16, 2), SpoolName("groups", LATER_BOOT, 3): Cursor()}
         state.save()
-        again = SentState(path)
+        again = SentState(path, BOOT)
         assert (again.seq, again.files) == (9, state.files)
         assert [one.name for one in tmp_path.iterdir()] == ["state.json"]
+
+    def test_a_number_that_comes_again_is_another_file(self, tmp_path: Path) -> None:
+        """As where a daemon is started anew once all files are gone."""
+        state = SentState(tmp_path / "state.json", BOOT)
+        first, second = NAME, SpoolName("processes", BOOT, 2)
+        groups = SpoolName("groups", BOOT, 1)
+        state.meet([first, second])
+        assert set(state.files.values()) == {Cursor()}
+        state.meet([second, groups])
+        assert set(state.files) == {second, groups}
+        state.meet([])
+        state.save()
+        state = SentState(tmp_path / "state.json", BOOT)
+        state.meet([first, second, groups])
+        assert state.files == dict.fromkeys([first, second, groups], Cursor(again=2))
 
     @pytest.mark.parametrize("text", [b"", b"{", b"[]", b'{"version": 2}', b'{"version": 1, "seq": 1, "files": {"x": 1}}', b"\xff"])
     def test_an_unreadable_one_is_put_aside(self, tmp_path: Path, text: bytes) -> None:
         path = tmp_path / "state.json"
         path.write_bytes(text)
-        state = SentState(path)
+        state = SentState(path, BOOT)
         assert (state.files, state.seq) == ({}, 0)
         assert (tmp_path / "state.json.unreadable").read_bytes() == text

@@ -42,7 +42,7 @@ class Node:
 
     def shipper(self, **others: Any) -> Shipper:
         keys = Ship.model_validate(self.keys | others)
-        return Shipper(keys, Spool(keys.spool, boot8()), broker_links(keys))
+        return Shipper(keys, self.spool.host, Spool(self.spool.folder, boot8()), broker_links(keys))
 
 
 @dataclass
@@ -69,12 +69,15 @@ class Way:
         """A node of that name, with an empty spool of this boot."""
         folder = self.folder / host
         keys = {
-            "brokers": self.brokers, "destination": self.queue, "host": host, "spool": str(folder / "spool"),
-            "state": str(folder / "sent.json"), "message_bytes": 8000, "wait": 0, **self.login(), **others,
+            "brokers": self.brokers, "destination": self.queue, "state": str(folder / "sent.json"), "message_bytes": 8000,
+            "wait": 0, **self.login(), **others,
         }  # fmt: skip
         spool = NodeSpool(folder / "spool", host, boot=boot8())
         config = folder / "procacctd.toml"
-        config.write_text("".join(f"ship.{name} = {json.dumps(value)}\n" for name, value in keys.items()))
+        config.write_text(
+            f'host = "{host}"\nspool.path = "{folder}/spool"\n'
+            + "".join(f"ship.{name} = {json.dumps(value)}\n" for name, value in keys.items())
+        )
         self.nodes[host] = Node(spool, keys, config)
         return self.nodes[host]
 
