@@ -17,7 +17,8 @@ _LISTS = ("source", "cluster", "benchmark", "person", "application", "destinatio
 """Tables that stand more than once: `[[source]]`."""
 
 _EXAMPLES: tuple[Found, ...] = ({}, {"name": "ce01", "parser": "blah", "paths": ["/var/log/cream/accounting/blahp.log-*"]})
-_WITHIN_VO = ("rule", "issuer")
+_WITHIN = {"vo": ("[[vo.rule]]", "[[vo.issuer]]"), "receive": ("[receive.tls]",)}
+"""Tables that stand in others."""
 
 Found = dict[str, object]
 """Keys of a source, and their values."""
@@ -68,10 +69,15 @@ def sample(*, site: str | None = None, database: str | None = None, sources: Seq
             made_up = {"person", "application", "destination", "receive"}
             invented = (name == "benchmark" and site is not None) or name in made_up
             lines += _commented(table) if invented else table
-            if name == "vo":
-                for inner in _WITHIN_VO:
-                    lines += _commented(_table(f"[[vo.{inner}]]", section_of(section, inner), {}))
+            for title in _WITHIN.get(name, ()):
+                lines += _commented(_table(title, _inner(section, title), {}))
     return "\n".join(lines) + "\n"
+
+
+def _inner(section: type[BaseModel], title: str) -> type[BaseModel]:
+    found = section_of(section, title.strip("[]").rpartition(".")[2])
+    assert found is not None, title
+    return found
 
 
 def _table(title: str, section: type[BaseModel] | None, given: dict[str, object]) -> list[str]:
@@ -154,9 +160,8 @@ def reference() -> str:
         section = section_of(Config, name)
         if section is not None:
             lines += _reference_table(f"[[{name}]]" if name in _LISTS else f"[{name}]", section)
-            if name == "vo":
-                for inner in _WITHIN_VO:
-                    lines += _reference_table(f"[[vo.{inner}]]", section_of(section, inner) or section)
+            for title in _WITHIN.get(name, ()):
+                lines += _reference_table(title, _inner(section, title))
     return "\n".join(lines)
 
 

@@ -7,14 +7,14 @@ from importlib import import_module
 import click
 
 SUB_COMMANDS: dict[str, str] = {
-    "sensor": "procacct.sensor.command:sensor",
-    "report": "procacct.asking.accounting_report:report",
     "jobs": "procacct.asking.recall_command:jobs_command",
     "programs": "procacct.asking.programs_command:programs_command",
-    "top": "procacct.asking.top_command:top_command",
-    "usage-records": "procacct.asking.usage_record_command:usage_records_command",
+    "report": "procacct.asking.accounting_report:report",
+    "sensor": "procacct.sensor.command:sensor",
     "show-signature": "procacct.signing_commands:show_signature",
     "sign": "procacct.signing_commands:sign",
+    "top": "procacct.asking.top_command:top_command",
+    "usage-records": "procacct.asking.usage_record_command:usage_records_command",
 }
 """Name to `module:attribute`."""
 

@@ -36,7 +36,7 @@ _json_option = click.option("--json", "as_json", is_flag=True, help="As JSON.")
 @_records_option
 @_json_option
 def sign(files: tuple[Path, ...], wanted: str | None, records: Path | None, *, as_json: bool) -> None:
-    """Signs programs, shared objects and object files that exist already.
+    """Signs programs and libraries that exist.
 
     An object file gets a note that everything linked from it bears in memory. A program or shared object gets one in the file
     alone, as it cannot be added to what is loaded: running programs are recognised by their build id, with the help of the
@@ -67,7 +67,9 @@ def sign(files: tuple[Path, ...], wanted: str | None, records: Path | None, *, a
 @_json_option
 @click.option("--ogrt-status", is_flag=True, help="End with the number of signatures, as `ogrt --show-signature` does.")
 def show_signature(files: tuple[Path, ...], records: Path | None, *, with_record: bool, as_json: bool, ogrt_status: bool) -> None:
-    """Shows the signatures of programs and libraries (batchacct, OGRT, XALT), and their build ids.
+    """Shows signatures of programs and libraries.
+
+    They are of batchacct, OGRT or XALT, and beside them build ids.
 
     Ends with 13 if a file cannot be read or bears no signature.
     """

@@ -92,7 +92,15 @@ def test_commented_values_are_the_defaults(tmp_path: Path) -> None:
     assert (everything.vo.issuer[0].vo, everything.person[0].also) == ("atlas", ["https://atlas-auth.cern.ch/7dee38a3"])
     assert everything.destination[0].name == "apel"
     assert everything.application[0].programs == ["/cvmfs/*/geant4/*", "/opt/geant4/bin/*"]
-    invented = {"vo": plain.vo, "person": plain.person, "application": plain.application, "destination": plain.destination}
+    assert everything.receive is not None
+    assert everything.receive.brokers == ["mq1.example.org:61614"]
+    invented = {
+        "receive": plain.receive,
+        "vo": plain.vo,
+        "person": plain.person,
+        "application": plain.application,
+        "destination": plain.destination,
+    }
     assert everything.model_copy(update=invented) == plain
     assert everything.vo.default == plain.vo.default
 

@@ -28,7 +28,7 @@ NEEDS_STORE = {"job": "the batch job of a process", "group": "the group of a pro
 @click.option("--by", type=click.Choice(list(SUMMED_BY)), help="What to sum by.  [default: user; with --groups-file: group]")
 @click.option("--list", "as_list", is_flag=True, help="Each process by itself, the last first, in place of sums.")
 @click.option("--from", "first", metavar="DATE", help="Processes that ended from here on.  [default: the first one]")
-@click.option("--to", "last", metavar="DATE", help="... and until here; a day or month is included.  [default: the last one]")
+@click.option("--to", "last", metavar="DATE", help="Until here; a day or month is included.  [default: the last one]")
 @click.option("--user", "users", multiple=True, help="Only of this account, a name or number; may be repeated.")
 @click.option("--command", "commands", multiple=True, help="Only of this command, a pattern with * and ?; may be repeated.")
 @click.option("--terminal", "terminals", multiple=True, help="Only at this terminal, such as pts/0; may be repeated.")
@@ -65,7 +65,9 @@ def report(
     form: str,
     config_path: Path | None,
 ) -> None:
-    """Sums what processes used, by account, command, group of processes, batch job and more, or lists them.
+    """Sums what processes used, or lists them.
+
+    Sums are by account, command, group of processes, batch job and more.
 
     FILES are those of BSD process accounting, rotated and compressed ones too; no database is needed for them. Without FILES the
     processes in the store are told of; where the node daemon has told of a host in the period, what BSD accounting told of it

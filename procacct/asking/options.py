@@ -19,7 +19,7 @@ C = TypeVar("C", bound=Callable[..., Any])
 
 _OPTIONS = (
     click.option("--from", "begin", metavar="DATE", help="Processes that ended from here on.  [default: the first one]"),
-    click.option("--to", "end", metavar="DATE", help="... and until here; a day or month is included.  [default: the last one]"),
+    click.option("--to", "end", metavar="DATE", help="Until here; a day or month is included.  [default: the last one]"),
     click.option("--vo", multiple=True, help="Only of jobs of this VO; may be repeated."),
     click.option("--cluster", help="Only of this cluster."),
     click.option("--user", help="Only of this local account."),

@@ -40,7 +40,7 @@ def jobs_command(
     user: str | None,
     form: str,
 ) -> None:
-    """Lists the jobs that used a program or library, and who used it outside jobs.
+    """Lists the jobs that used a program or library.
 
     For recalls: which jobs, of whom, when. What is looked for by several options has to be true of one process. Libraries are known
     of programs that ran with the sensor; the notes say how much of what ran was seen at all.

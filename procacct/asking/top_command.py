@@ -21,7 +21,9 @@ COLUMNS = ("executions", "jobs", "users", "CPU h", "elapsed h")
 
 
 @click.command("top")
-@click.option("--by", type=click.Choice(BY), default="program", show_default=True, help="What to sum by.")
+@click.option(
+    "--by", type=click.Choice(BY), metavar="WHAT", default="program", show_default=True, help=f"What to sum by: {', '.join(BY)}."
+)
 @period_options
 @click.option("--sort", type=click.Choice(SORTS), default="cpu", show_default=True, help="The most of what comes first.")
 @click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, help="So many rows at most.")
@@ -40,7 +42,9 @@ def top_command(
     limit: int,
     form: str,
 ) -> None:
-    """Sums what ran inside the jobs, by program, library, user and so on.
+    """Sums what ran inside the jobs.
+
+    By program, application, library, user and so on.
 
     A process counts as a whole when it ended. VO and job are those of the run that it started in; by libraries, modules and groups
     rows overlap, and do not add up. Applications are those of [[application]], else the names of the programs' files. A DATE is

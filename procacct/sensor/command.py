@@ -19,7 +19,9 @@ from procacct.sensor.building import build, library, preload_path
     "--socket", type=click.Path(dir_okay=False, path_type=Path), help="Build with another socket for the built-in policy."
 )
 def sensor(folder: Path | None, bits: str | None, policy: Path | None, socket: Path | None) -> None:
-    """Print what LD_PRELOAD is to name for programs to be recorded.
+    """Prints what LD_PRELOAD is to name.
+
+    With it, programs are recorded.
 
     The library is of one ABI. Where programs of both 32 and 64 bits run, build one for each, put them into the folders that $LIB
     stands for (ld.so(8)), and give LD_PRELOAD one path with $LIB in it.
