@@ -20,12 +20,14 @@ from batchacct.collector import collect_once
 from batchacct.config import Config
 from batchacct.errors import ConfigError, StoreError
 from batchacct.metrics import metrics_text, serve
-from batchacct.store import Store
+from batchacct.model import PROCESS
+from batchacct.store import Origin, Store, append
 from tests.archive.farms import archive
-from tests.archive.test_purge import APRIL, JULY, purge, site_of
+from tests.archive.test_purge import APRIL, JULY, MARCH, purge, site_of
 from tests.cli.runner import batchacct
 from tests.cli.site import NOW, Site, blah, lsf
 from tests.pub.site import BASE
+from tests.records import parsed, process
 
 Samples = dict[tuple[str, str], float]
 """(name, value of its label) to value."""
@@ -90,21 +92,24 @@ def test_every_figure(store: Store, config: Config, tmp_path: Path, monkeypatch:
 
 
 def test_what_of_the_policy_is_not_done(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two months, of three jobs and an identity each: one is to be in the archive by now, and one past it."""
+    """Two months, of three jobs and an identity each, and a process: one is to be in the archive by now, and one past it."""
     monkeypatch.setenv("BATCHACCT_NOW", str(JULY))
     policy = {"archive_for": "80d", "personal_data": "30d"}
     at = site_of(store, tmp_path, **policy)
+    ran = parsed([process(1, logged_at=MARCH + 60, started_at=MARCH)], record_type=PROCESS)
+    append(store, Origin("procs", "process", "test/1", "/spool"), ran, MARCH + 70)
 
     def due() -> dict[str, float]:
         found = samples(metrics_text(store, at.config))
         return {name or kind: found[kind, name] for kind, name in found if "archive" in kind or "retention" in kind}
 
     to_archive, to_delete, to_name = "jobs to archive", "records in files to delete", "records to take names out of"
+    processes = "processes to archive"
     months, last = "batchacct_archive_months_due", "batchacct_archive_last_month_timestamp_seconds"
-    assert due() == {months: 2, to_archive: 6, to_delete: 0, to_name: 8}
+    assert due() == {months: 2, to_archive: 6, processes: 1, to_delete: 0, to_name: 9}
     archive(at, JULY)
-    done = {months: 0, to_archive: 0, last: APRIL}
-    assert due() == done | {to_delete: 4, to_name: 4}
+    done = {months: 0, to_archive: 0, processes: 0, last: APRIL}
+    assert due() == done | {to_delete: 5, to_name: 4}
     purge(at)
     assert due() == done | {to_delete: 0, to_name: 0}
     at.configure(archive={"path": tmp_path / "archive"}, retention={"keep": 0})

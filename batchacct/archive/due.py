@@ -10,7 +10,7 @@ from sqlalchemy import Connection, func, select
 from batchacct.archive import closing
 from batchacct.archive.holdings import Archived, archived
 from batchacct.config import Config
-from batchacct.model import JOB, RECORD_TYPES, RecordType
+from batchacct.model import JOB, OBJECT, PROCESS, PROCESS_GROUP, RECORD_TYPES, RecordType
 from batchacct.store.tables import RECORD_TABLES
 
 
@@ -32,6 +32,10 @@ def read_due(connection: Connection, config: Config, now: int) -> Due:
     limit = closing.closed_limit(now, policy.keep)
     months = closing.month_with_records(connection, limit, [JOB])
     overdue = {"jobs to archive": _records_of(connection, JOB, months)}
+    overdue["processes to archive"] = sum(
+        _records_of(connection, kind, closing.month_with_records(connection, limit, [kind]))
+        for kind in (PROCESS, OBJECT, PROCESS_GROUP)
+    )
     there = [one for record_type in RECORD_TYPES.values() for one in archived(connection, record_type)]
     kept_from = 0
     if policy.archive_for is not None:
