@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 
 from batchacct.archive.layout import ROWS_PER_GROUP, MonthWriter, archived_schema
 from batchacct.backfill.keys import Hashes, Ints, in_bucket, key_hashes
-from batchacct.backfill.staging import FILE, HIGH, LOW, PATH, Staged
+from batchacct.backfill.staging import FILE, HIGH, LOW, Staged, path_field
 from batchacct.crashpoints import crash_point
 from batchacct.model import RECORD_TYPES, RecordType
 
@@ -49,7 +49,7 @@ class From:
             at = batch.schema.get_field_index(FILE)
             path = pa.array(self.paths, pa.string()).take(batch.column(at))
             columns = [*batch.columns[:at], path, *batch.columns[at + 1 :]]
-            names = [*batch.schema.names[:at], PATH.name, *batch.schema.names[at + 1 :]]
+            names = [*batch.schema.names[:at], path_field(batch.schema.names[:at]).name, *batch.schema.names[at + 1 :]]
             yield pa.RecordBatch.from_arrays(columns, names)
 
 
@@ -137,7 +137,7 @@ def merge_bucket(task: MergeTask) -> Merged:
     found = resolve(hashes, content, revisions)
     is_new = np.ones(len(content), np.bool_)
     is_new[: len(revisions)] = False
-    schema = archived_schema(record_type, (PATH,))
+    schema = archived_schema(record_type, (path_field(record_type.names),))
     with MonthWriter(Path(task.folder), record_type, task.month, task.name, schema) as writer:
         pending: list[pa.RecordBatch] = []
         at = rows = 0
@@ -202,14 +202,15 @@ def _numbers(batch: pa.RecordBatch, name: str) -> Ints:
 
 def _rows_of(task: MergeTask, record_type: RecordType) -> Iterator[pa.RecordBatch]:
     """The same rows in the same order, with all their columns and their path."""
+    names = [*record_type.schema.names, path_field(record_type.names).name]
     for file in task.there:
         for batch in parquet_batches(file):
             high = key_hashes(record_type, batch)[:, 0]
-            yield _chosen(batch.select([*record_type.schema.names, PATH.name]), high, task)
+            yield _chosen(batch.select(names), high, task)
     for source in task.new:
         for batch in source.rows():
             high = cast("Hashes", batch.column(HIGH).to_numpy(zero_copy_only=False))
-            yield _chosen(batch.select([*record_type.schema.names, PATH.name]), high, task)
+            yield _chosen(batch.select(names), high, task)
 
 
 def _chosen(batch: pa.RecordBatch, high: Hashes, task: MergeTask) -> pa.RecordBatch:

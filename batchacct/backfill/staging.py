@@ -47,6 +47,8 @@ PENDING_BYTES = 12 << 20
 HIGH, LOW, WHOLE, FILE = "_high", "_low", "_whole", "_file"
 PATH = pa.field("path", pa.string())
 """The file a record was read from: a column more than the archive has of what was in a database."""
+OTHER_PATH = pa.field("read_from", pa.string())
+"""The same, of records that have a column of that name themselves: the path of a loaded object."""
 _HASHES = [pa.field(HIGH, pa.uint64()), pa.field(LOW, pa.uint64())]
 _WRITE = pa.ipc.IpcWriteOptions(compression="lz4")
 
@@ -192,6 +194,11 @@ class Written:
 
 
 _numbers = itertools.count()
+
+
+def path_field(columns: Container[str]) -> pa.Field[Any]:
+    """What the path is called beside some columns of records."""
+    return OTHER_PATH if PATH.name in columns else PATH
 
 
 def family_view(family: str, record_type: RecordType) -> str:

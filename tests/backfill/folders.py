@@ -19,7 +19,7 @@ from batchacct.backfill.folder import BOOKS, Books
 from batchacct.backfill.pieces import Told, shown
 from batchacct.backfill.to_parquet import Sizes, backfill_to_parquet
 from batchacct.completing import complete_parts, rules_of
-from batchacct.model import IDENTITY, JOB, PART, RECORD_TYPES
+from batchacct.model import RECORD_TYPES
 from batchacct.parsing import registry
 from batchacct.parsing.reading import open_stream, read_blocks
 from batchacct.store import Origin, Store, append
@@ -31,7 +31,7 @@ SMALL = Sizes(piece_bytes=40_000, block_bytes=9000, pending_bytes=40_000, bucket
 """So small that some thousand lines are in several pieces, batches and buckets."""
 
 Key = tuple[str, ...]
-HOW_MADE = ("content_hash", "path", "id", "superseded_by", "used_at")
+HOW_MADE = ("content_hash", "path", "read_from", "id", "superseded_by", "used_at")
 """What differs between a folder and a database, or between copies of one log."""
 
 
@@ -47,11 +47,11 @@ def backfill(
 def check_folder(folder: Path, books: Books) -> None:
     assert books.balance, books
     assert sorted(p.name for p in (folder / ".backfill").iterdir()) == ["lock"]
-    for record_type in (JOB, IDENTITY, PART):
+    for record_type in RECORD_TYPES.values():
         for file, manifest in finished_files(folder, record_type):
             verify(file, manifest, record_type.time_column)
     every = set(folder.rglob("*.parquet"))
-    assert every == {file for t in (JOB, IDENTITY, PART) for file, _ in finished_files(folder, t)}
+    assert every == {file for t in RECORD_TYPES.values() for file, _ in finished_files(folder, t)}
     (book,) = (p for p in (folder / BOOKS).glob("*.json") if json.loads(p.read_text())["name"] == books.name)
     assert json.loads(book.read_text())["units"] == books.units
     assert len(rejects_in(folder, books)) == books.rejected
