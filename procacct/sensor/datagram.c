@@ -34,7 +34,8 @@ void item_begin(struct datagram *datagram, enum tag tag, size_t most) {
 bool item_add(struct datagram *datagram, const void *bytes, size_t length) {
   if (datagram->used > datagram->item_most || length > datagram->item_most - datagram->used)
     return false;
-  memcpy(datagram->bytes + datagram->used, bytes, length);
+  if (length)
+    memcpy(datagram->bytes + datagram->used, bytes, length);
   datagram->used += length;
   return true;
 }
