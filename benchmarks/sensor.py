@@ -1,8 +1,8 @@
 """What the sensor costs an execution: `python -m benchmarks.sensor [--starts 2000] [--rounds 7] [--json FILE]`.
 
 A program in C starts a trivial one so often, one after the other; the ways of doing it take turns, round by round, and each figure
-is over the empty library of the same round. Medians, and the least and most of the rounds: by the clock; of processor time; and of the
-execution that a tenth are quicker than. Other work on the machine disturbs the latter two less. As root it raises
+is over the empty library of the same round. Medians, and the least and most of the rounds: by the clock; of processor time; and of
+the execution that a tenth are quicker than. Other work on the machine disturbs the latter two less. As root it raises
 net.unix.max_dgram_qlen while it runs, as the daemon does.
 """
 
@@ -35,7 +35,7 @@ WAYS = (NOTHING, EMPTY, OFF, NAPPING, WAKING, REDACTED, STOPPED, AWAY)
 
 
 class Cost(NamedTuple):
-    """Microseconds an execution: the median; over the empty library, with the least and most rounds; and otherwise measured over it."""
+    """Microseconds an execution: the median; over the empty library, with the least and most rounds; otherwise measured."""
 
     way: str
     total_us: float
