@@ -88,6 +88,11 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
         assert "Traceback" not in node.errors()
 
 
+@pytest.fixture(autouse=True)
+def _begin(node: Node) -> None:
+    node.since_ns = time.time_ns()
+
+
 def compiled(folder: Path, source: str) -> Path:
     if shutil.which("cc") is None:
         pytest.skip("there is no C compiler")

@@ -10,10 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from batchacct.parsing import Block, Source
 from procacct.node.aggregation import Aggregation
 from procacct.node.losses import Losses
 from procacct.node.rows import Row, Rows
 from procacct.node.spool import BACKLOG_BYTES, GROUPS, OBJECTS, PROCESSES, Spool
+from procacct.records import PROCESSES as PARSER
 
 BOOT = "0123abcd-0000-0000-0000-000000000000"
 NOW = time.time_ns()
@@ -219,6 +221,22 @@ def test_sums_add_up_exactly_to_the_executions() -> None:
     assert len({one["record_key"] for one in out}) == len(out)
     assert sum(one["processes"] for one in out if one["command"] == "b") == 33_334
     assert sum(one["processes"] for one in out if one["exit_code"] == 1) == 50_000
+    lines = b"".join(json.dumps(one).encode() + b"\n" for one in out)
+    parsed = list(PARSER.parse([Block(lines, 0)], Source("spool", "SITE", "cluster1")))
+    assert not any(one.rejects for one in parsed)
+    assert sum(sum(one.records.column("processes").to_pylist()) for one in parsed) == 100_000
+
+
+def test_sums_that_a_kill_would_lose_are_known() -> None:
+    out: list[Row] = []
+    sums = Aggregation(1, out.append)
+    for number in range(10):
+        sums.add(execution(number))
+    pending = sums.pending
+    assert sum(pending.values()) + len(out) == 10
+    sums.flush()
+    assert pending.keys() <= {one["record_key"] for one in out}
+    assert sums.pending == {}
 
 
 def test_below_the_rate_each_execution_is_a_row() -> None:
