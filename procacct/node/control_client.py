@@ -20,7 +20,7 @@ TIMEOUT_S = 30.0
 class RefusedError(Permanent, BatchacctError):
     """The daemon was asked, and does not do it; the message is its own."""
 
-    exit_code = 30
+    exit_code = 32
 
 
 class NoDaemonError(Transient, BatchacctError):

@@ -136,11 +136,16 @@ class Process:
             self.user_id, self.group_id = facts.user_id, facts.group_id
 
     def doubt(self, until_mono: int) -> None:
-        """Forgets what /proc said, if that was read after `until_mono`, when it executed another program: it may be of that one."""
-        if self.seen & PROC and self.read_mono >= until_mono and self.executed:
+        """Forgets what /proc said, if that was read after or just before `until_mono`, when it executed another program: it may
+        be of that one, as an execution is told at its end (fs/exec.c), and has changed the program before.
+        """
+        if self.seen & PROC and self.read_mono >= until_mono - EXECUTION_NS and self.executed:
             self.program = self.identity = self.command = self.arguments = None
             self.seen &= ~PROC
 
+
+EXECUTION_NS = 50_000_000
+"""An execution takes so long at most, on a host that is busy."""
 
 ROOTLESS = Belonging(None)
 """Of processes that nothing is known of: no job."""

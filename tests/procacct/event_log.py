@@ -71,9 +71,8 @@ class EventLog(threading.Thread):
 
     def _take(self, told: bytes) -> None:
         sequence, what, cpu, at_ns = *struct.unpack_from("=I", told, 24), *struct.unpack_from("=IIQ", told, 36)
-        if what:
-            self.lost += (sequence - self._sequence.get(cpu, sequence - 1) - 1) & 0xFFFFFFFF
-            self._sequence[cpu] = sequence
+        self.lost += (sequence - self._sequence.get(cpu, sequence - 1) - 1) & 0xFFFFFFFF
+        self._sequence[cpu] = sequence
         if what in WANTED:
             event = _event(what, at_ns, told)
             self.events.append(event)

@@ -22,17 +22,15 @@ from procacct.node.control import LONGEST_REQUEST, ControlServer, Limits, Reply
 from procacct.node.control_client import NoDaemonError, RefusedError, ask, asked
 from procacct.node.control_requests import MOST_GROUPS_OF_A_PROCESS, MOST_GROUPS_OF_A_USER
 from tests.procacct.control_server import BOOT, Served, served
+from tests.procacct.open_folder import open_folder
 
 NOBODY, DAEMON = 65534, 1
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="becoming another user needs root")
 
 
 @pytest.fixture
-def here(tmp_path: Path) -> Iterator[Served]:
-    tmp_path.chmod(0o755)
-    for folder in (tmp_path.parent, tmp_path.parent.parent):
-        folder.chmod(folder.stat().st_mode | 0o011)
-    with served(tmp_path) as one:
+def here() -> Iterator[Served]:
+    with open_folder() as folder, served(folder) as one:
         yield one
 
 
@@ -257,10 +255,8 @@ class TestRights:
                 here.groups.add(group, of_nobody, 7)
         assert "cannot be in more" in as_user(NOBODY, here.path, "add", group="new", pids=[of_nobody])["error"]
 
-    def test_places_of_a_user(self, tmp_path: Path) -> None:
-        for folder in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
-            folder.chmod(folder.stat().st_mode | 0o011)
-        with served(tmp_path, Limits(connections=4, of_a_user=0)) as here:
+    def test_places_of_a_user(self) -> None:
+        with open_folder() as folder, served(folder, Limits(connections=4, of_a_user=0)) as here:
             assert "too many ask at once" in as_user(NOBODY, here.path, "list")["error"]
             assert ask(here.path, "list")["ok"]
 

@@ -21,15 +21,16 @@ from procacct.node.control_client import NoDaemonError, RefusedError
 from tests.procacct import event_log
 from tests.procacct.control_server import Served, served
 from tests.procacct.event_log import EXIT, FORK, Event, listening
+from tests.procacct.open_folder import open_folder
 from tests.servers import REQUIRED
 
 
 @pytest.fixture
-def here(tmp_path: Path) -> Iterator[Served]:
+def here() -> Iterator[Served]:
     """Groups of what really runs on this host."""
     if not REQUIRED and not event_log.works():
         pytest.skip("the kernel tells no process events to this user, or in this container")
-    with served(tmp_path) as one:
+    with open_folder() as folder, served(folder) as one:
         offset = time.time_ns() - time.clock_gettime_ns(time.CLOCK_MONOTONIC)
 
         def tell(event: Event) -> None:
@@ -157,13 +158,11 @@ def test_status_and_stop(here: Served) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="becoming another user needs root")
-def test_kill_of_what_is_not_ones_own(here: Served, tmp_path: Path) -> None:
+def test_kill_of_what_is_not_ones_own(here: Served) -> None:
     with subprocess.Popen(["sleep", "1000"]) as of_root:
         with here.lock:
             group = here.groups.create("mine", 65534, 1)
             here.groups.add(group, of_root.pid, time.time_ns())
-        for folder in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
-            folder.chmod(folder.stat().st_mode | 0o011)
         told, tell = os.pipe()
         if not (child := os.fork()):
             os.setresuid(65534, 65534, 65534)
