@@ -13,6 +13,8 @@ from typing import cast
 import click
 from sqlalchemy import Table
 
+import procacct.datagrams
+import procacct.node.control_client  # noqa: F401 - errors of programs that are no command of batchacct
 from batchacct import errors
 from batchacct.cli.main import group
 from batchacct.config_sample import keys_table, reference, sections_within
