@@ -30,6 +30,7 @@ LONG = (
     "crash/test_kill.py",
     "crash/test_kill_migrating.py",
     "crash/test_under_load.py",
+    "procacct/test_truth.py",
     "services/test_slurm_cluster.py",
     "services/test_spark.py",
     "store/test_loads_that_grow.py",
