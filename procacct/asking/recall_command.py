@@ -9,6 +9,7 @@ import click
 from batchacct.cli.common import config_option, open_store
 from batchacct.clock import shown
 from batchacct.config import Config
+from batchacct.store.large_joins import large_joins
 from procacct.asking.coverage import counted, notes
 from procacct.asking.options import asked_for, format_option, period_options
 from procacct.asking.printing import Answer, show
@@ -46,7 +47,7 @@ def jobs_command(
     of programs that ran with the sensor; the notes say how much of what ran was seen at all.
     """
     sought = Sought(program, library, signature, build_id)
-    with open_store(config) as store, store.reading() as connection:
+    with open_store(config) as store, store.reading() as connection, large_joins(connection):
         asked = asked_for(connection, begin, end, vo=vo, cluster=cluster, user=user)
         runs = runs_of_processes(connection, asked.logged)
         found = list(uses(connection, asked, sought, runs))

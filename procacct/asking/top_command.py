@@ -9,6 +9,7 @@ import click
 from batchacct.cli.common import config_option, open_store
 from batchacct.clock import shown
 from batchacct.config import Config
+from batchacct.store.large_joins import large_joins
 from procacct.asking.applications import Applications
 from procacct.asking.asked import Asked
 from procacct.asking.coverage import counted, notes
@@ -50,7 +51,7 @@ def top_command(
     rows overlap, and do not add up. Applications are those of [[application]], else the names of the programs' files. A DATE is
     2026-11-01, 2026-11, Unix seconds, or -30d, -2w (before today); in UTC.
     """
-    with open_store(config) as store, store.reading() as connection:
+    with open_store(config) as store, store.reading() as connection, large_joins(connection):
         asked = asked_for(connection, begin, end, vo=vo, cluster=cluster, user=user)
         runs = runs_of_processes(connection, asked.logged)
         rows = ordered(top(connection, asked, by, runs, Applications(config.application)), sort)

@@ -14,6 +14,7 @@ from batchacct.clock import unix_now
 from batchacct.config import Config
 from batchacct.errors import IncompleteError
 from batchacct.parsing import registry
+from batchacct.store.large_joins import large_joins
 from batchacct.usage_record import Format, Rendered
 from procacct.asking.coverage import notes
 from procacct.asking.options import asked_for, period_options
@@ -46,7 +47,7 @@ def usage_records_command(
     One record an application and job; or, per account, an application, user, VO and host. Applications are those of
     [[application]], else the names of the programs' files. What is in no record is told on standard error.
     """
-    with open_store(config) as store, store.reading() as connection:
+    with open_store(config) as store, store.reading() as connection, large_joins(connection):
         asked = asked_for(connection, begin, end, vo=vo, cluster=cluster, user=user)
         runs = replace(runs_of_processes(connection, asked.logged), more=OF_RUN)
         made = usage_records(connection, config, asked, runs, per)
