@@ -23,6 +23,8 @@ TAKES_A_WORD = frozenset({
 """Options whose value is the next word; those with two dashes are known with one, too."""
 RELOCATABLE = frozenset({"-r", "-i", "-Ur", "--relocatable"})
 TELLS_ITS_INPUTS = frozenset({"-t", "--trace", "-M", "--print-map", "--verbose", "--reproduce"})
+TELLS_OF_PROPERTIES = ("cet-report", "bti-report", "gcs-report", "force-bti", "force-ibt", "pac-plt")
+"""Beginnings of values of -z."""
 BARE = frozenset({"-N", "--omagic", "-n", "--nmagic"})
 SCRIPTS = frozenset({"-T", "--script", "-c", "--mri-script", "--default-script", "-dT", "-flavor"})
 KNOWN = TAKES_A_WORD | RELOCATABLE | TELLS_ITS_INPUTS | SCRIPTS | BARE
@@ -92,7 +94,7 @@ def _option(word: str) -> tuple[str | None, str | None]:
     long = name if name.startswith("--") else f"-{name}"
     if long in KNOWN:
         return long, value if equals else None
-    for short in ("-T", "-o"):
+    for short in ("-T", "-o", "-z"):
         if word.startswith(short):
             return short, word[2:]
     return (name, value) if equals else (word, None)

@@ -25,7 +25,7 @@ from typing import NamedTuple, NoReturn
 
 from procacct import linker_search
 from procacct.elf import ElfError, opened
-from procacct.link_line import LinkLine, read_link_line, why_unsigned
+from procacct.link_line import TELLS_OF_PROPERTIES, LinkLine, read_link_line, why_unsigned
 from procacct.note_object import Model, model_of, note_object
 
 RECORDS = "BATCHACCT_SIGNATURES"
@@ -111,7 +111,7 @@ def make_plan(arguments: Sequence[str], environment: Mapping[str, str]) -> Plan 
     if environment.get("BATCHACCT_LD", "").lower() in OFF or environment.get(linker_search.ACTIVE):
         return None
     line = read_link_line(arguments)
-    found = first_object(line.inputs)
+    found = first_object(line)
     if found is None or why_unsigned(line):
         return None
     beside, model = found
@@ -125,12 +125,13 @@ def make_plan(arguments: Sequence[str], environment: Mapping[str, str]) -> Plan 
     return Plan(chosen, line, name, [*arguments[:where], name, *arguments[where:]])
 
 
-def first_object(inputs: Sequence[str]) -> tuple[str, Model] | None:
+def first_object(line: LinkLine) -> tuple[str, Model] | None:
     """The first input that is an object file of a machine we know: beside it, a file is surely read as one."""
-    for name in inputs:
+    claims_all = any(name == "-z" and (value or "").startswith(TELLS_OF_PROPERTIES) for name, value in line.options)
+    for name in line.inputs:
         try:
             with opened(name) as content:
-                return name, model_of(content)
+                return name, model_of(content, claims_all=claims_all)
         except (OSError, ElfError):
             continue
     return None

@@ -5,9 +5,9 @@ point on RISC-V, of calls on POWER) are those of an object file of the same link
 without it:
 
 - `.note.GNU-stack`, empty and without SHF_EXECINSTR: without it linkers make the stack executable;
-- `.note.gnu.property`, a copy of that file's: the linker gives the program only those properties (IBT, SHSTK, BTI, PAC) that
-  every object
-  has. What it does with two equal ones is what it does with one.
+- `.note.gnu.property`, a copy of that file's, if it has one: the linker gives the program only those properties (IBT, SHSTK, BTI,
+  PAC) that every object has. What it does with two equal ones is what it does with one, and so does one that knows none of this.
+  Where the linker was asked to tell which objects lack them, ours claims them all: it has no code that could.
 
 Sources: gABI; Linux Extensions to gABI, "Program Property"; GNU ld manual, `-z execstack`.
 """
@@ -37,6 +37,9 @@ PROPERTIES = ".note.gnu.property"
 MACHINES = frozenset({(62, 64, "<"), (183, 64, "<"), (21, 64, "<"), (243, 64, "<"), (3, 32, "<")})
 """x86-64, AArch64, POWER (little endian), RISC-V 64, i386: (e_machine, bits, byte order)."""
 
+FEATURES = {62: (0xC0000002, 3), 3: (0xC0000002, 3), 183: (0xC0000000, 3)}
+"""By e_machine: type of the property of features that all objects must have, and its bits (IBT, SHSTK; BTI, PAC)."""
+
 
 class Model(NamedTuple):
     """What the new object takes from an object file of the link."""
@@ -46,17 +49,47 @@ class Model(NamedTuple):
     properties_align: int
 
 
-def model_of(content: Bytes) -> Model:
-    """Raises: ElfError if it is no object file, or one of a machine for which no note is made."""
+def model_of(content: Bytes, *, claims_all: bool = False) -> Model:
+    """claims_all: the linker tells of objects that lack properties.
+
+    Raises: ElfError if it is no object file, or one of a machine for which no note is made.
+    """
     header = read_header(content)
     if header.type != ET_REL:
         raise ElfError("it is no object file")
     if (header.machine, header.form.bits, header.form.order) not in MACHINES:
         raise ElfError(f"notes are not made for machine {header.machine}, {header.form.bits} bit")
+    properties = b""
     for section in read_sections(content, header):
         if section.name == PROPERTIES and section.type == SHT_NOTE:
-            return Model(header, content.at(section.offset, section.bytes_in_file), section.align)
-    return Model(header, b"", 0)
+            properties = content.at(section.offset, section.bytes_in_file)
+            break
+    if claims_all:
+        properties = with_features(properties, header)
+    return Model(header, properties, header.form.bits // 8)
+
+
+def with_features(properties: bytes, header: Header) -> bytes:
+    """A note of properties that claims all features of code, too; what is of another form stays as it is."""
+    if header.machine not in FEATURES:
+        return properties
+    kind, all_of_them = FEATURES[header.machine]
+    order, align = header.form.order, header.form.bits // 8
+    head = struct.Struct(order + "III4s")
+    found: dict[int, bytes] = {}
+    if properties:
+        name_size, size, note_type, name = head.unpack_from(properties)
+        if (name_size, note_type, name) != (4, 5, b"GNU\0") or head.size + size != len(properties):
+            return properties
+        at = head.size
+        while at < len(properties):
+            number, length = struct.unpack_from(order + "II", properties, at)
+            found[number] = properties[at + 8 : at + 8 + length]
+            at += 8 + length + -length % align
+    claimed = int.from_bytes(found.get(kind, b""), "little") | all_of_them
+    found[kind] = struct.pack(order + "I", claimed & 0xFFFFFFFF)
+    packed = b"".join(struct.pack(order + "II", n, len(v)) + v + bytes(-len(v) % align) for n, v in sorted(found.items()))
+    return head.pack(4, len(packed), 5, b"GNU\0") + packed
 
 
 def note_object(model: Model, uuid: str) -> bytes:

@@ -116,6 +116,23 @@ def test_properties_are_kept(folder: Path, tmp_path: Path, linker: str) -> None:
     assert "IBT" in str(properties_of(tmp_path / "s"))
 
 
+@pytest.mark.parametrize("features", ["full", "branch", "none"])
+@pytest.mark.parametrize("words", ["-z cet-report=warning", "-zcet-report=warning", "-z now"])
+def test_warnings_of_missing_properties_are_those_of_the_others(folder: Path, tmp_path: Path, features: str, words: str) -> None:
+    """Our object has no code, and is not what lacks them; nor does it add what the others lack."""
+    (tmp_path / "s.c").write_text("void _start(void) { for (;;) ; }\n")
+    (tmp_path / "t.c").write_text("void t(void) { for (;;) ; }\n")
+    run("gcc", "-c", f"-fcf-protection={features}", "s.c", cwd=tmp_path)
+    run("gcc", "-c", "-fcf-protection=full", "t.c", cwd=tmp_path)
+    options = [*words.split(), "s.o", "t.o", "-o"]
+    plain = run(str(shutil.which("ld")), *options, "plain", cwd=tmp_path)
+    ours = run(folder / "ld", *options, "signed", cwd=tmp_path)
+    assert ours.stderr == plain.stderr
+    assert ("warning" in plain.stderr) == (features != "full" and words != "-z now")
+    assert properties_of(tmp_path / "signed") == properties_of(tmp_path / "plain")
+    signature_of(tmp_path / "signed", build_id_expected=False)
+
+
 @pytest.mark.parametrize("linker", LINKERS)
 def test_shared_objects(folder: Path, work: Path, linker: str) -> None:
     if shutil.which(f"ld.{linker}") is None:
