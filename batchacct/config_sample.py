@@ -17,8 +17,8 @@ _LISTS = ("source", "cluster", "benchmark", "person", "application", "destinatio
 """Tables that stand more than once: `[[source]]`."""
 
 _EXAMPLES: tuple[Found, ...] = ({}, {"name": "ce01", "parser": "blah", "paths": ["/var/log/cream/accounting/blahp.log-*"]})
-_WITHIN = {"vo": ("[[vo.rule]]", "[[vo.issuer]]"), "receive": ("[receive.tls]",)}
-"""Tables that stand in others."""
+_WITHIN = {"vo": {"rule": "[[vo.rule]]", "issuer": "[[vo.issuer]]"}, "receive": {"tls": "[receive.tls]"}}
+"""Tables of tables."""
 
 Found = dict[str, object]
 """Keys of a source, and their values."""
@@ -66,18 +66,11 @@ def sample(*, site: str | None = None, database: str | None = None, sources: Seq
         elif section is not None:
             table = _table(f"[[{name}]]" if name in _LISTS else f"[{name}]", section, given)
             # a site's own configuration shall begin with no made-up number, and none with made-up people, programs or receivers
-            made_up = {"person", "application", "destination", "receive"}
-            invented = (name == "benchmark" and site is not None) or name in made_up
+            invented = (name == "benchmark" and site is not None) or name in {"person", "application", "destination", "receive"}
             lines += _commented(table) if invented else table
-            for title in _WITHIN.get(name, ()):
-                lines += _commented(_table(title, _inner(section, title), {}))
+            for inner, title in _WITHIN.get(name, {}).items():
+                lines += _commented(_table(title, section_of(section, inner), {}))
     return "\n".join(lines) + "\n"
-
-
-def _inner(section: type[BaseModel], title: str) -> type[BaseModel]:
-    found = section_of(section, title.strip("[]").rpartition(".")[2])
-    assert found is not None, title
-    return found
 
 
 def _table(title: str, section: type[BaseModel] | None, given: dict[str, object]) -> list[str]:
@@ -160,8 +153,8 @@ def reference() -> str:
         section = section_of(Config, name)
         if section is not None:
             lines += _reference_table(f"[[{name}]]" if name in _LISTS else f"[{name}]", section)
-            for title in _WITHIN.get(name, ()):
-                lines += _reference_table(title, _inner(section, title))
+            for inner, title in _WITHIN.get(name, {}).items():
+                lines += _reference_table(title, section_of(section, inner) or section)
     return "\n".join(lines)
 
 

@@ -94,13 +94,7 @@ def test_commented_values_are_the_defaults(tmp_path: Path) -> None:
     assert everything.application[0].programs == ["/cvmfs/*/geant4/*", "/opt/geant4/bin/*"]
     assert everything.receive is not None
     assert everything.receive.brokers == ["mq1.example.org:61614"]
-    invented = {
-        "receive": plain.receive,
-        "vo": plain.vo,
-        "person": plain.person,
-        "application": plain.application,
-        "destination": plain.destination,
-    }
+    invented = {name: getattr(plain, name) for name in ("vo", "person", "application", "destination", "receive")}
     assert everything.model_copy(update=invented) == plain
     assert everything.vo.default == plain.vo.default
 

@@ -160,9 +160,7 @@ def load_node_config(path: Path) -> NodeConfig:
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"configuration {path} cannot be read: {error}") from error
     try:
-        values = tomllib.loads(text)
-        values.pop("ship", None)  # is `procacct ship`'s, which checks it
-        return NodeConfig.model_validate(values)
+        return NodeConfig.model_validate(tomllib.loads(text))
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"configuration {path} is no TOML: {error}") from error
     except ValidationError as error:

@@ -12,24 +12,30 @@ from pathlib import Path
 import click
 import pytest
 
+from batchacct.brokers.keys import Receive
 from batchacct.cli.main import group
 from batchacct.errors import ConfigError, PluginError, SchemaError, StoreError
 from procacct.node.config import NodeConfig
+from procacct.shipping.commands import group as shipping_group
+from procacct.shipping.config import Ship
 from pub.schedule import END_S
 from tests.servers import REQUIRED
 
 ROOT = Path(__file__).parents[2]
 UNITS = sorted((ROOT / "rpm/systemd").iterdir())
 SERVICES = [path for path in UNITS if path.suffix == ".service"]
-COMMAND, NODE_DAEMON = "/usr/bin/batchacct", "/usr/bin/procacctd"
+COMMAND, NODE_DAEMON, SHIPPING = "/usr/bin/batchacct", "/usr/bin/procacctd", "/usr/bin/procacct"
+GROUPS = {COMMAND: group, SHIPPING: shipping_group}
 OF_COMMAND = [path for path in SERVICES if path.name != "procacctd.service"]
-"""All but the node daemon, which is root and a program of its own."""
+"""All but the node daemon, which is root and takes no sub-command."""
 EXPOSED_AT_MOST = {
     "batchacct-collect.service": 1.2,
     "batchacct-publish.service": 1.4,
     "batchacct-publish-once.service": 1.4,
     "batchacct-partition.service": 1.2,
     "batchacct-serve.service": 1.2,
+    "procacct-receive.service": 1.2,
+    "procacct-ship.service": 1.3,
     "procacctd.service": 3.4,
 }
 """Of 10, as `systemd-analyze security` counts; what is left is the network, the host's own folders and users; and the node daemon
@@ -67,7 +73,9 @@ def installed(tmp_path: Path) -> dict[str, Path]:
     """Copies of the units whose command exists: /usr/bin/batchacct may not."""
     true = shutil.which("true")
     for unit in UNITS:
-        copy = unit.read_text(encoding="utf-8").replace(COMMAND, f"{true}").replace(NODE_DAEMON, f"{true}")
+        copy = unit.read_text(encoding="utf-8")
+        for program in (COMMAND, NODE_DAEMON, SHIPPING):  # the longer name before the one it begins with
+            copy = copy.replace(program, f"{true}")
         (tmp_path / unit.name).write_text(copy, encoding="utf-8")
     return {unit.name: tmp_path / unit.name for unit in UNITS}
 
@@ -84,6 +92,8 @@ def test_what_units_there_are() -> None:
         *timed,
         "batchacct-publish.service",
         "batchacct-serve.service",
+        "procacct-receive.service",
+        "procacct-ship.service",
         "procacctd.service",
     ]
 
@@ -116,10 +126,11 @@ def test_they_are_hardened(analyze: str, installed: dict[str, Path], name: str) 
 def test_what_they_run_is_a_command(unit: Path) -> None:
     (start,) = lines(unit, "Service")["ExecStart"]
     program, *words = shlex.split(start)
-    assert program == COMMAND
-    command = group.get_command(click.Context(group), words[0])
+    assert program == (SHIPPING if unit.name.startswith("procacct") else COMMAND)
+    commands = GROUPS[program]
+    command = commands.get_command(click.Context(commands), words[0])
     assert command is not None
-    command.make_context(words[0], words[1:], parent=click.Context(group, info_name="batchacct"))
+    command.make_context(words[0], words[1:], parent=click.Context(commands, info_name=Path(program).name))
 
 
 @pytest.mark.parametrize("name", ["collect", "publish", "serve"])
@@ -128,6 +139,15 @@ def test_what_only_a_person_can_mend_is_not_tried_again(name: str) -> None:
     wrong_usage = click.UsageError.exit_code
     assert set(map(int, statuses.split())) == {wrong_usage, ConfigError.exit_code, SchemaError.exit_code, PluginError.exit_code}
     assert str(StoreError.exit_code) not in statuses.split(), "a database comes back"
+
+
+@pytest.mark.parametrize("name", ["ship", "receive"])
+def test_what_only_a_person_can_mend_on_the_way_of_process_records(name: str) -> None:
+    service = lines(ROOT / f"rpm/systemd/procacct-{name}.service", "Service")
+    wrong = {click.UsageError.exit_code, ConfigError.exit_code, PluginError.exit_code}
+    assert set(map(int, service["RestartPreventExitStatus"][0].split())) == wrong
+    assert str(Ship.model_fields["state"].default).startswith(f"/var/lib/{service['StateDirectory'][0]}/")
+    assert str(Receive.model_fields["folder"].default).startswith(f"/var/lib/{service['StateDirectory'][0]}/")
 
 
 def test_the_node_daemon() -> None:
@@ -151,7 +171,8 @@ def test_what_they_may_write(unit: Path) -> None:
     service = lines(unit, "Service")
     assert (service["ProtectSystem"], service["StateDirectory"]) == (["strict"], ["batchacct"])
     written = [path for value in service.get("ReadWritePaths", []) for path in value.split()]
-    assert written == (["-/var/spool/apel/outgoing"] if "publish" in unit.name else [])
+    outside = {"publish": "/var/spool/apel/outgoing", "procacct-ship": str(NodeConfig().spool.path)}
+    assert written == [f"-{path}" for name, path in outside.items() if name in unit.name]
 
 
 @pytest.mark.parametrize("unit", OF_COMMAND, ids=names(OF_COMMAND))
