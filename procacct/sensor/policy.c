@@ -37,9 +37,9 @@ bool is_file_of(const char *path, uint32_t user) {
   return SYSTEM_CALL(SYS_statx, AT_FDCWD, path, AT_SYMLINK_NOFOLLOW, STATX_MODE_AND_OWNER, &found) == 0 && found.user_id == user;
 }
 
-static bool is_trusted(long fd) {
+static bool is_trusted(int fd) {
   struct statx_of_the_kernel found;
-  if (SYSTEM_CALL(SYS_statx, (int)fd, "", AT_EMPTY_PATH, STATX_MODE_AND_OWNER, &found) != 0)
+  if (SYSTEM_CALL(SYS_statx, fd, "", AT_EMPTY_PATH, STATX_MODE_AND_OWNER, &found) != 0)
     return false;
   if (!S_ISREG(found.mode) || found.mode & S_IWOTH)
     return false;
@@ -111,11 +111,11 @@ bool policy_parse(struct policy *policy, struct span text) {
 
 enum reading policy_read(struct policy *policy, const char *path, char *bytes, size_t size) {
   policy_default(policy);
-  long fd = SYSTEM_CALL(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK | O_NOFOLLOW);
+  const int fd = above_standard(SYSTEM_CALL(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK | O_NOFOLLOW));
   if (fd < 0)
     return fd == -ENOENT || fd == -ENOTDIR ? POLICY_ABSENT : POLICY_REFUSED;
-  long length = is_trusted(fd) ? SYSTEM_CALL(SYS_read, (int)fd, bytes, size) : -1;
-  SYSTEM_CALL(SYS_close, (int)fd);
+  long length = is_trusted(fd) ? SYSTEM_CALL(SYS_read, fd, bytes, size) : -1;
+  SYSTEM_CALL(SYS_close, fd);
   if (length > 0 && (size_t)length < size && policy_parse(policy, (struct span){bytes, (size_t)length}))
     return POLICY_READ;
   return POLICY_REFUSED;

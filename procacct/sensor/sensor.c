@@ -43,15 +43,6 @@ static uint64_t now_ns(clockid_t clock) {
   return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
-/* A descriptor, or an error of the kernel's, that is none of 0, 1 and 2: a program started with one of them closed expects to find it closed. */
-static int above_standard(int fd) {
-  if (fd < 0 || fd > 2)
-    return fd;
-  long moved = SYSTEM_CALL(SYS_fcntl, fd, F_DUPFD_CLOEXEC, 3L);
-  SYSTEM_CALL(SYS_close, fd);
-  return (int)moved;
-}
-
 /* Of a datagram: from `begin` up to `end`. */
 struct part {
   size_t begin;
@@ -64,7 +55,7 @@ static long send_bytes(const unsigned char *bytes, size_t length) {
   memset(&address, 0, sizeof address);
   address.sun_family = AF_UNIX;
   memcpy(address.sun_path, path.at, path.length);
-  int fd = above_standard((int)SYSTEM_CALL(SYS_socket, AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  const int fd = above_standard(SYSTEM_CALL(SYS_socket, AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
   if (fd < 0)
     return fd;
   long sent = SYSTEM_CALL(SYS_sendto, fd, bytes, length, MSG_DONTWAIT | MSG_NOSIGNAL, &address, (socklen_t)sizeof address);

@@ -55,4 +55,17 @@ static inline long system_call(long number, long a, long b, long c, long d, long
 }
 
 #endif
+
+#include <fcntl.h>
+
+/* A descriptor, or an error of the kernel's, that is none of 0, 1 and 2: a program started with one of them closed, whose threads may be
+ * using it, finds it closed. */
+static inline int above_standard(long fd) {
+  if (fd < 0 || fd > 2)
+    return (int)fd;
+  long moved = SYSTEM_CALL(SYS_fcntl, fd, F_DUPFD_CLOEXEC, 3);
+  SYSTEM_CALL(SYS_close, fd);
+  return (int)moved;
+}
+
 #endif

@@ -119,3 +119,17 @@ def test_how_many_system_calls_it_adds(sensor: Sensor, programs: Path, tmp_path:
     assert len(with_) - len(switched_off) <= MOST_CALLS
     added = with_[len(switched_off) - 1 :]
     assert not set(added) & {"connect", "futex", "mmap", "brk", "fork", "clone", "kill", "rt_sigaction", "poll", "write"}
+
+
+def test_closed_standard_descriptors_are_not_used(sensor: Sensor, programs: Path, tmp_path: Path) -> None:
+    """The policy is read and the socket is written by others; what the system calls were given tells it."""
+    need_program("strace")
+    program = compiled(programs, "trivial", "int main(void) { return 0; }")
+    shell = f"exec 0<&- 1>&- 2>&-; LD_PRELOAD={sensor.preload} exec {program}"
+    with sensor.listening():
+        subprocess.run(["strace", "-o", tmp_path / "log", "/bin/sh", "-c", shell], env=BASE, check=True)
+    assert len(sensor.of("trivial")) == 1
+    calls = (tmp_path / "log").read_text(encoding="utf-8", errors="replace")
+    sent = re.findall(r"sendto\((\d+), ", calls)
+    (read,) = re.findall(r'read\((\d+), "batchacct-policy', calls)
+    assert len(sent) == 2 and all(int(number) > 2 for number in (*sent, read))
