@@ -23,11 +23,13 @@ from click.testing import CliRunner
 
 from procacct.asking.accounting_report import report
 from procacct.node.control_client import asked
+from procacct.node.losses import UNSENT
 from procacct.running import preloading
 from procacct.sensor.building import build
 from tests.procacct.event_log import FORK, EventLog, listening
 from tests.procacct.node_daemon import Node, Row, need_kernel, running
 from tests.procacct.open_folder import open_folder
+from tests.procacct.sensor.sensed import need, need_program
 from tests.procacct.truth_sources import Accounted, Told, Traced, Used, accounted, accounting, processes_below, traced, used
 
 pytestmark = pytest.mark.slow
@@ -36,6 +38,7 @@ HERE = Path(__file__).parent
 TICK_S = 0.01
 """Accounting counts in these, and /proc."""
 
+HOSTS_OWN = (Path("/var/log/account/pacct"), Path("/var/account/pacct"))
 ACCOUNTED_WITHIN_S = 1.5
 """Accounting tells starts in whole seconds, one late at times."""
 LATE_S = 0.5
@@ -51,6 +54,7 @@ RULES = {
     "before": "wait4 tells the memory of a process before it executed its program, too: that of its parent, after vfork",
     "orphan": "accounting tells the parent at the end, of an orphan the process that took it in",
     "script": "strace tells the file that was executed, the row the interpreter that runs it",
+    "dropped": "where the daemon does not get a CPU for long, its socket is full, and sensors do not wait: a gap tells how many",
     "unseen": "the program was gone before it could be looked at, and had no sensor in it: its name is known "
     "(but of an earlier one of a chain of execs), its path is not",
 }
@@ -111,7 +115,8 @@ def _made_programs(folder: Path) -> None:
     source = HERE / "truth_workload.c"
     shutil.copy(source, folder)
     for name, *flags in (("dynamic",), ("static", "-static")):
-        subprocess.run(["gcc", "-O1", "-pthread", *flags, "-o", folder / name, source], check=True)
+        done = subprocess.run(["gcc", "-O1", "-pthread", *flags, "-o", folder / name, source], check=False)
+        need(f"what gcc takes to make a {name} program", done.returncode == 0)
         (folder / name).chmod(0o755)
     for name, copy in (("dynamic", "setuid"), ("static", "static-setuid")):
         shutil.copy(folder / name, folder / copy)
@@ -162,9 +167,17 @@ def _as_seen(node: Node, log: EventLog, told: list[Told], offset_ns: int, folder
     return seen
 
 
+def _need_all() -> None:
+    need_kernel()
+    need("root", os.geteuid() == 0)
+    need_program("gcc")
+    recent = [one for one in HOSTS_OWN if one.exists() and one.stat().st_size and one.stat().st_mtime > time.time() - 3600]
+    need("a host without accounting of its own, which would be ended here,", not recent)
+
+
 @pytest.fixture(scope="module")
 def plain() -> Iterator[Seen]:
-    need_kernel()
+    _need_all()
     with open_folder() as folder:
         seen = _ran(folder, 18, trace=False)
         yield seen
@@ -173,9 +186,8 @@ def plain() -> Iterator[Seen]:
 
 @pytest.fixture(scope="module")
 def under_strace() -> Iterator[Seen]:
-    need_kernel()
-    if shutil.which("strace") is None:
-        pytest.skip("strace is not installed")
+    _need_all()
+    need_program("strace")
     with open_folder() as folder:
         seen = _ran(folder, 3, trace=True)
         yield seen
@@ -215,7 +227,7 @@ class TestTruth:
 
     def test_nothing_was_lost(self, seen: Seen) -> None:
         assert seen.log.lost == 0
-        assert seen.gaps == []
+        assert [gap for gap in seen.gaps if gap["command"] != UNSENT] == []
 
     def test_same_processes(self, seen: Seen) -> None:
         assert len(seen.told) > (2000 if not seen.traced else 300)
@@ -262,11 +274,12 @@ class TestTruth:
         assert len(_paired(seen)) == len(seen.told) == len(seen.accounted)
 
     def test_accounting_says_the_same(self, seen: Seen) -> None:
-        wrong = []
+        wrong, far = [], 0
         for one, record in _paired(seen):
             rows = seen.of(one)
             row = rows[-1]
             elapsed_s = sum(part["elapsed_s"] for part in rows)
+            off_s = abs(_cpu_s(row) - record.user - record.system)
             forked_s = 0 if not one.executed_ns else (one.executed_ns[0] - one.forked_ns) / 1e9
             same = {
                 "status": record.status == one.status,
@@ -275,16 +288,18 @@ class TestTruth:
                 "command": record.command == row["command"],
                 "superuser": bool(record.flag & 2) == bool(row["superuser"]),
                 "elapsed": -TICK_S < elapsed_s + forked_s - record.elapsed < LATE_S,
-                "time": abs(_cpu_s(row) - record.user - record.system) <= TICK_S + _chance_s(row),
+                "time": off_s < LATE_S,
             }
             seen.explained["late"] += elapsed_s + forked_s - record.elapsed > 2 * TICK_S
-            seen.explained["sampled"] += abs(_cpu_s(row) - record.user - record.system) > 2 * TICK_S
+            seen.explained["sampled"] += off_s > 2 * TICK_S
+            far += off_s > TICK_S + _chance_s(row)
             if record.parent != row["parent_pid"]:
                 seen.explained["orphan"] += 1
                 same["parent"] = _had_ended(seen, one)
             if not all(same.values()):
                 wrong.append(([key for key, is_same in same.items() if not is_same], record, rows))
         assert wrong == []
+        assert far <= len(seen.told) / 100, "a guest's ticks come late and together where its host is busy, and not all by chance"
 
     def test_the_kernel_told_the_parent_the_same(self, seen: Seen) -> None:
         """wait4(2), of those without children."""
@@ -350,8 +365,10 @@ class TestTruth:
             if row["kind"] == "program" and "program" in row and ("sensor" in row["seen_by"]) == row["program"].endswith(silent)
         ]
         cleared = [row for row in wrong if row["program"].endswith(("/true", "/dash")) and "sensor" not in row["seen_by"]]
-        assert [row for row in wrong if row not in cleared] == []
-        assert len(cleared) <= 3 * seen.rounds, "those that `env -i` runs"
+        dropped = sum(gap["lost_events"] for gap in seen.gaps)
+        seen.explained["dropped"] = len([row for row in wrong if row not in cleared])
+        assert seen.explained["dropped"] <= dropped
+        assert len(cleared) <= 3 * seen.rounds + dropped, "those that `env -i` runs"
 
 
 def _cpu_s(row: Row) -> float:
