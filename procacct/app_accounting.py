@@ -98,7 +98,7 @@ def parse_unit(unit: bytes, source: Source) -> Outcome:
     user, status = int(found["uid"]), int(found["signal"])
     return {
         "record_key": f"app-accounting/{start}/{end}/{user}/{content_hash(unit) & (1 << 64) - 1:016x}",
-        "host": getattr(source, "host", None) or "unknown",
+        "host": source.host,
         "pid": 0,
         "user_id": user,
         "group_id": int(found["gid"]),
