@@ -8,6 +8,8 @@ import os
 import socket
 import stat
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from batchacct.errors import BusyError, ConfigError
@@ -19,6 +21,9 @@ log = logging.getLogger(__name__)
 
 MOST_MESSAGES = 20_000
 """In one round: beyond that the next one goes on, so that nobody who floods the socket stops the rest."""
+QUEUE_LIMIT = Path("/proc/sys/net/unix/max_dgram_qlen")
+LONGEST_QUEUE = 2048
+"""Messages that wait to be read: those of a thousand programs."""
 CREDENTIALS = struct.Struct("=iII")
 """struct ucred: pid, real user, real group, in the terms of this process's namespaces."""
 _ANCILLARY_BYTES = socket.CMSG_SPACE(CREDENTIALS.size)
@@ -29,7 +34,8 @@ class SensorSocket:
 
     def __init__(self, path: Path, reader: Reader, buffer_bytes: int) -> None:
         self.path, self._reader = path, reader
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
+        with _long_queue():
+            self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
         try:
             grow_buffer(self._socket, buffer_bytes)
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
@@ -73,6 +79,25 @@ class SensorSocket:
     def close(self) -> None:
         self._socket.close()
         self.path.unlink(missing_ok=True)
+
+
+@contextmanager
+def _long_queue() -> Iterator[None]:
+    """A socket that is made within takes so many messages before it is read, where the host lets us: a socket has for life what
+    net.unix.max_dgram_qlen is when it is made, and that is 10 by the kernel's default (unix(7), net/unix/af_unix.c)."""
+    before = None
+    try:
+        before = int(QUEUE_LIMIT.read_text(encoding="ascii"))
+        if before < LONGEST_QUEUE:
+            QUEUE_LIMIT.write_text(str(LONGEST_QUEUE), encoding="ascii")
+    except (OSError, ValueError) as error:
+        log.warning("%s cannot be raised: %s. Sensors send in vain when %s messages wait", QUEUE_LIMIT, error, before or "a few")
+        before = None
+    try:
+        yield
+    finally:
+        if before is not None and before < LONGEST_QUEUE:
+            QUEUE_LIMIT.write_text(str(before), encoding="ascii")
 
 
 def _sender(ancillary: list[tuple[int, int, bytes]]) -> tuple[int, int, int] | None:

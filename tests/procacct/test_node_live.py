@@ -7,6 +7,7 @@ import json
 import os
 import secrets
 import shutil
+import signal
 import socket
 import struct
 import subprocess
@@ -22,7 +23,7 @@ import pytest
 from procacct import datagrams
 from procacct.node.config import NodeConfig, load_node_config, sample
 from procacct.sensor.building import build
-from tests.procacct.node_daemon import ROOT, Node, Row, need_kernel, running
+from tests.procacct.node_daemon import ROOT, Node, Row, need_kernel, running, wait_for
 
 C_THREADS = r"""
 #include <pthread.h>
@@ -423,3 +424,20 @@ def test_json_of_a_row_is_one_line(node: Node) -> None:
     row = one(node, spawn("/bin/sh", "-c", "sleep 0.3; exit", "a\nb", "\xff\t"))
     assert row["arguments"] == ["/bin/sh", "-c", "sleep 0.3; exit", "a\nb", "\xff\t"]
     assert json.dumps(row)
+
+
+def test_messages_wait_while_the_daemon_is_busy(node: Node) -> None:
+    """More than the kernel's default of ten, which a storm of short programs fills within one pause of the daemon."""
+    limit = int(Path("/proc/sys/net/unix/max_dgram_qlen").read_text(encoding="ascii"))
+    before = node.status()["sensor_messages"]
+    node.send(signal.SIGSTOP)
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as one_socket:
+            one_socket.connect(str(node.folder / "sensor"))
+            one_socket.setblocking(False)
+            for _ in range(100):
+                one_socket.send(b"x")
+    finally:
+        node.send(signal.SIGCONT)
+    wait_for(lambda: node.status()["sensor_messages"] == before + 100, "the messages")
+    assert int(Path("/proc/sys/net/unix/max_dgram_qlen").read_text(encoding="ascii")) == limit, "it is as it was"
