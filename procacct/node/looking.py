@@ -16,6 +16,7 @@ from procacct.node.clocks import Clocks
 from procacct.node.proc_files import Arguments, Facts, environment_of, facts_of, stat_of, terminal_of
 from procacct.node.processes import Process
 from procacct.node.told import Told
+from procacct.program_files import ProgramFiles
 
 PROGRAMS_KEPT = 4096
 SURE_FOR_NS = 1_000_000_000
@@ -27,6 +28,7 @@ class Looking:
     def __init__(self, clocks: Clocks, arguments: Arguments) -> None:
         self.clocks, self._arguments = clocks, arguments
         self._programs: OrderedDict[tuple[int, int], tuple[str, int]] = OrderedDict()
+        self._files = ProgramFiles()
         self.looked = self.missed = 0
 
     def look(self, process: Process) -> bool:
@@ -38,6 +40,8 @@ class Looking:
         else:
             process.learn(facts, time.monotonic_ns())
             process.terminal = terminal_of(facts.stat.device)
+            if facts.program is not None:
+                process.marks = self._files.marks(f"/proc/{process.pid}/exe")
             self._remember(facts)
         if process.owns_job and process.belonging.found is None:
             self._settle(process, facts)

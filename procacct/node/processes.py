@@ -8,7 +8,9 @@ from procacct.node.batch_jobs import NOTHING, PARENT, BatchJob, Found, found_job
 from procacct.node.proc_files import Facts
 from procacct.node.taskstats import Usage
 from procacct.node.told import Told
+from procacct.program_files import Marks
 
+NO_MARKS = Marks()
 CONNECTOR, PROC, SENSOR, TASKSTATS = 1, 2, 4, 8
 SOURCES = ((CONNECTOR, "connector"), (SENSOR, "sensor"), (TASKSTATS, "taskstats"), (PROC, "proc"))
 SEEN_BY = tuple([name for bit, name in SOURCES if seen & bit] for seen in range(16))
@@ -71,8 +73,8 @@ class Process:
 
     __slots__ = (
         "arguments", "belonging", "command", "executed", "fork_mono", "fork_ns", "group_id", "identity", "is_kernel",
-        "leader_status", "live_threads", "n", "owns_job", "parent_pid", "pid", "program", "read_mono", "seen", "start_mono",
-        "start_ns", "start_ticks", "terminal", "threads", "told", "told_end", "usage", "user_id", "weight",
+        "leader_status", "live_threads", "marks", "n", "owns_job", "parent_pid", "pid", "program", "read_mono", "seen",
+        "start_mono", "start_ns", "start_ticks", "terminal", "threads", "told", "told_end", "usage", "user_id", "weight",
     )  # fmt: skip
 
     def __init__(self, pid: int, parent_pid: int | None, fork_mono: int, fork_ns: int, seen: int) -> None:
@@ -88,6 +90,7 @@ class Process:
         self.group_id: int | None = None
         self.program: str | None = None
         self.identity: tuple[int, int] | None = None
+        self.marks = NO_MARKS
         self.command: str | None = None
         self.arguments: tuple[str, ...] | None = None
         self.terminal: str | None = None
@@ -108,6 +111,7 @@ class Process:
         """What a child has of its parent when it is forked."""
         self.user_id, self.group_id = parent.user_id, parent.group_id
         self.program, self.identity, self.command = parent.program, parent.identity, parent.command
+        self.marks = parent.marks
         self.belonging, self.terminal = parent.belonging, parent.terminal
 
     def execute(self, at_mono: int, at_ns: int) -> None:
@@ -116,6 +120,7 @@ class Process:
         self.executed = True
         self.start_mono, self.start_ns = at_mono, at_ns
         self.program = self.identity = self.command = self.arguments = None
+        self.marks = NO_MARKS
         self.belonging, self.owns_job = Belonging(self.belonging), True
         self.threads = self.live_threads = 1
         self.leader_status = None
@@ -141,6 +146,7 @@ class Process:
         """
         if self.seen & PROC and self.read_mono >= until_mono - EXECUTION_NS and self.executed:
             self.program = self.identity = self.command = self.arguments = None
+            self.marks = NO_MARKS
             self.seen &= ~PROC
 
 

@@ -11,6 +11,7 @@ from procacct.node.clocks import SECOND_NS
 from procacct.node.processes import CONNECTOR, SEEN_BY, SENSOR, TASKSTATS, Ended, Process
 from procacct.node.taskstats import Usage
 from procacct.node.told import BLOCK_BYTES, Told
+from procacct.program_files import Marks
 
 Row = dict[str, Any]
 
@@ -64,6 +65,7 @@ class Rows:
             add_status(row, ended.status)
         if process.told is not None:
             _add_told(row, process.told, process.told_end)
+        _add_marks(row, process.marks)
         if ended.is_last:
             _add_usage(row, process)
         row["threads"] = process.threads
@@ -139,6 +141,14 @@ def _add_told(row: Row, told: Told, end: Told | None) -> None:
         row["mpi_rank"] = rank
     if size is not None:
         row["mpi_size"] = size
+
+
+def _add_marks(row: Row, marks: Marks) -> None:
+    """Those of the program's file, where no sensor told them."""
+    if marks.build_id is not None:
+        row.setdefault("build_id", marks.build_id)
+    if marks.signature is not None:
+        row.setdefault("signature", marks.signature)
 
 
 def _add_usage(row: Row, process: Process) -> None:

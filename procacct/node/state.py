@@ -23,6 +23,7 @@ from procacct.node.batch_jobs import NOTHING, BatchJob, Found
 from procacct.node.proc_files import forks_since_boot
 from procacct.node.processes import Belonging, Process
 from procacct.node.spool import Spool
+from procacct.program_files import Marks
 
 log = logging.getLogger(__name__)
 
@@ -142,6 +143,7 @@ def _kept(process: Process) -> dict[str, Any]:
     found = process.belonging.resolved()
     kept["identity"] = process.identity
     kept["arguments"] = process.arguments
+    kept["marks"] = process.marks
     kept["job"] = None if found.job is None else [asdict(found.job), found.job_from, found.claims]
     return kept
 
@@ -152,6 +154,7 @@ def _process(kept: dict[str, Any]) -> Process:
         setattr(process, name, kept[name])
     process.identity = None if kept["identity"] is None else (kept["identity"][0], kept["identity"][1])
     process.arguments = None if kept["arguments"] is None else tuple(kept["arguments"])
+    process.marks = Marks(*kept["marks"])
     process.belonging = Belonging(None)
     found = NOTHING
     if kept["job"] is not None:

@@ -13,6 +13,7 @@ import struct
 import subprocess
 import sys
 import time
+import uuid
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
@@ -23,6 +24,7 @@ import pytest
 from procacct import datagrams
 from procacct.node.config import NodeConfig, load_node_config, sample
 from procacct.sensor.building import build
+from procacct.signing import sign_file
 from tests.procacct.node_daemon import ROOT, Node, Row, need_kernel, running, wait_for
 
 C_THREADS = r"""
@@ -79,6 +81,9 @@ exec /bin/sleep 0.1
 """
 
 
+C_STATIC = "#include <unistd.h>\nint main(void) { usleep(300000); return 0; }\n"
+
+
 @pytest.fixture(scope="module")
 def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
     need_kernel()
@@ -94,11 +99,11 @@ def _begin(node: Node) -> None:
     node.since_ns = time.time_ns()
 
 
-def compiled(folder: Path, source: str) -> Path:
+def compiled(folder: Path, source: str, *options: str) -> Path:
     if shutil.which("cc") is None:
         pytest.skip("there is no C compiler")
     (folder / "it.c").write_text(source, encoding="ascii")
-    subprocess.run(["cc", "-pthread", "-o", folder / "it", folder / "it.c"], check=True)
+    subprocess.run(["cc", "-pthread", *options, "-o", folder / "it", folder / "it.c"], check=True)
     return folder / "it"
 
 
@@ -117,6 +122,14 @@ def spawn(*command: str | Path, **more: object) -> int:
     process = subprocess.Popen(list(command), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **more)  # type: ignore[call-overload]
     process.wait()
     return int(process.pid)
+
+
+def test_a_static_program_has_the_marks_of_its_file(node: Node, tmp_path: Path) -> None:
+    program = compiled(tmp_path, C_STATIC, "-static", "-Wl,--build-id=0x0123456789abcdef")
+    signature = sign_file(program, str(uuid.uuid4())).uuid
+    row = one(node, spawn(program))
+    assert (row["build_id"], row["signature"]) == ("0123456789abcdef", signature)
+    assert "sensor" not in row["seen_by"]
 
 
 def test_a_program_is_a_row(node: Node) -> None:
@@ -220,7 +233,7 @@ def test_a_batch_job_by_its_cgroup(node: Node) -> None:
         pytest.skip(f"no cgroup can be made here: {error}")
     try:
         pid = spawn(sys.executable, "-S", "-c", MOVING, str(folder), number)
-        rows = [row for row in told(node, pid) if row["command"] == "sh"]
+        rows = [row for row in told(node, pid) if row.get("command") == "sh"]
         children = [row for row in node.rows() if row.get("parent_pid") == pid]
     finally:
         time.sleep(0.1)
