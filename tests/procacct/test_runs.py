@@ -73,9 +73,11 @@ def expected(store: Store, ids: list[str]) -> dict[str, list[int]]:
     return of
 
 
-INSTANTS = st.integers(0, 4000)
-RUNS = st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from([None, 0, 1]), INSTANTS, st.integers(0, 900)), max_size=9)
-STARTS = st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from([None, 0, 1]), INSTANTS), min_size=1, max_size=30)
+INSTANTS = st.builds(lambda grid, off: 50 * grid + off, st.integers(1, 40), st.sampled_from([-1, 0, 0, 1]))
+"""Close to each other and often as far from two of them: the borders are where mistakes are."""
+IDS = st.sampled_from("aab"), st.sampled_from([None, None, 0])
+RUNS = st.lists(st.tuples(*IDS, INSTANTS, st.integers(0, 12).map(lambda n: 50 * n)), min_size=2, max_size=9)
+STARTS = st.lists(st.tuples(*IDS, INSTANTS), min_size=10, max_size=40)
 
 
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
