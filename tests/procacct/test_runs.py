@@ -129,6 +129,22 @@ def test_a_period_gives_its_processes_the_same_runs(
     assert {key: got[key] for key in inside} == {key: want[key] for key in inside}
 
 
+def test_every_second_between_two_runs(store: Store) -> None:
+    """Pauses of every kind, also such that the second run starts before the first one ended, nearer and further than the slack."""
+    pauses = (-60, -1, 0, 1, 2, 3, 50, 299, 300, 301, 599, 600, 601, 602, 640)
+    ids = [f"p{pause}" for pause in pauses]
+    jobs, rows = [], []
+    for name, pause in zip(ids, pauses, strict=True):
+        jobs += [
+            a_job(name, T0, T0 + 100, record_key=f"{name}/1"),
+            a_job(name, T0 + 100 + pause, T0 + 1000, record_key=f"{name}/2"),
+        ]
+        rows += [a_process(name, T0 + at) for at in range(min(95, 98 + pause), 104 + pause)]
+    add(store, *jobs)
+    add_processes(store, *rows)
+    assert found(store, Runs(), ids) == expected(store, ids)
+
+
 def test_an_id_that_comes_again_is_another_job(store: Store) -> None:
     add(store, a_job("7", T0, T0 + HOUR, user_name="alice"), a_job("7", T0 + 90 * DAY, T0 + 90 * DAY + HOUR, user_name="bob"))
     add_processes(store, a_process("7", T0 + 5), a_process("7", T0 + 90 * DAY + 5), a_process("7", T0 + 45 * DAY))
