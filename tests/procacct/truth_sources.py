@@ -86,7 +86,7 @@ def accounted(path: Path) -> Iterator[Accounted]:
     for record in struct.iter_unpack("=BBHIIIIIIf8H16s", path.read_bytes()):
         flag, version, _, status, user_id, group_id, pid, parent, began, ticks, user, system = record[:12]
         assert version == 3
-        name = record[-1].split(b"\0")[0].decode()
+        name = record[-1].split(b"\0")[0].decode(errors="backslashreplace")
         yield Accounted(
             flag, status, user_id, group_id, pid, parent, began, ticks / 100, _ticks(user) / 100, _ticks(system) / 100, name
         )
@@ -150,6 +150,8 @@ UNFINISHED = re.compile(r"(.*)<(?:unfinished|pid changed to (\d+)) \.\.\.>$")
 SUPERSEDED = re.compile(r"(\d+) +\+\+\+ superseded by execve in pid (\d+) \+\+\+")
 MADE = re.compile(r".*\) += (\d+)$")
 ENDED_CALL = "ended"
+UNKNOWN = ""
+"""Of a thread's execution whose beginning strace wrote under a pid that it does not name at its end."""
 FORKS = {"fork", "vfork", "clone", "clone3"}
 
 
@@ -170,7 +172,7 @@ def traced(path: Path) -> list[Traced]:
     for pid, call, text in lines:
         one = found.setdefault(threads.get(pid, pid), Traced(threads.get(pid, pid)))
         if call == "execve" and text.endswith(" = 0"):
-            one.programs.append(text.split('"')[1])
+            one.programs.append(text.split('"')[1] if '"' in text else UNKNOWN)
         elif call == ENDED_CALL and pid not in threads:
             code, name = text.split()
             one.exit_code = None if code == "None" else int(code)
