@@ -2,7 +2,8 @@
 
 Every daemon is started in the foreground, listens on a free port or a socket of the folder, and is stopped by its own process
 id; authentication has a key of its own, so neither /etc/munge nor /run/munge is touched. The nodes pretend to 8
-processors and a typed GPU each. CPU time and memory of jobs are measured every second.
+processors and a typed GPU each. Job ids begin anywhere, so that two clusters on one host have different ones. CPU
+time and memory of jobs are measured every second.
 """
 
 from __future__ import annotations
@@ -297,6 +298,7 @@ AccountingStorageTRES=gres/gpu,gres/gpu:a100
 AccountingStoreFlags=job_comment
 JobCompType=jobcomp/filetxt
 JobCompLoc={folder}/jobcomp.log
+FirstJobId={random.SystemRandom().randrange(1000, 60_000_000, 1000)}
 JobRequeue=1
 KillWait=1
 ReturnToService=2
