@@ -19,7 +19,8 @@ UNIT_PACKAGES = systemd
 # An independent reader of process accounting.
 ACCOUNTING_PACKAGES = acct
 # Tests of what looks at no time of day: not run again in the second time zone, and neither is MariaDB, whose sessions are in UTC.
-NO_TIMES = archive/test_kill.py backfill benchmarks crash faults following oracle packaging pub/test_stomp.py store
+NO_TIMES = archive/test_kill.py backfill benchmarks crash faults following oracle packaging pub/test_stomp.py store procacct/sensor \
+	$(patsubst tests/%,%,$(foreach of,control elf group jobmng link mirror node ranges shipping sign slurm spool,$(wildcard tests/procacct/test_$(of)*.py)))
 FUZZ ?= 1000000
 HISTORIES ?= 2000
 KILLS ?= 500
