@@ -287,7 +287,7 @@ def test_a_linker_that_refuses_our_object_links_without_it(folder: Path, work: P
     assert signatures(notes_of_file(work / "p")) == []
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL, signal.SIGUSR1])
 def test_a_linker_that_is_killed(folder: Path, work: Path, number: signal.Signals) -> None:
     """How it ended is how we end; a linker that crashes is run again without the object, and crashes by itself."""
     run("gcc", "-c", "p.c", cwd=work)
