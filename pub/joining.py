@@ -66,6 +66,9 @@ from pub.windows import could_belong, logged_since, recorded_around, when_record
 RECORDS_PER_STEP = 200_000
 """About how many records are joined in one transaction."""
 
+FEW_JOBS = 1000
+"""So many are named in a statement; of more it is said how they are found."""
+
 NO_IDENTITY_YET = "no identity yet"
 SEVERAL_IDENTITIES = "several identities fit equally well"
 NO_VO_TOLD = "nearest identity, which names no VO: by the rules for local jobs"
@@ -139,16 +142,17 @@ class Joiner:
     def _decide(self, connection: Connection) -> Counter[tuple[str, str]]:
         """What becomes of the jobs in `todo`, written to the ledger; how many rows of which (outcome, reason) are new there."""
         logged = self.judge(connection)
-        among_judged = _among_judged(connection)
-        decided_anew = and_(usage.c.job_id.in_(_decided_anew(among_judged)), among_judged)
-        gone = {"another identity or outcome": decided_anew, "job record replaced": usage.c.job_id.in_(_older_revisions(logged))}
+        old = {"another identity or outcome": _decided_anew(connection), "job record replaced": _older_revisions(logged)}
+        gone = {why: which for why, jobs in old.items() if (which := _rows_of(connection, jobs)) is not None}
         for why, which in gone.items():
             keep_replaced(connection, which, why, self.now)
         return _replace_usage(connection, sent.next_step(connection, self.now), *gone.values())
 
     def replace_all(self, connection: Connection, why: str) -> None:
         """Puts the verdicts in the place of the rows of the ledger, whether they differ or not."""
-        judged = and_(usage.c.job_id.in_(select(verdict.c.job_id)), _among_judged(connection))
+        judged = _rows_of(connection, select(verdict.c.job_id))
+        if judged is None:
+            return
         keep_replaced(connection, judged, why, self.now)
         _replace_usage(connection, sent.next_step(connection, self.now), judged)
 
@@ -294,23 +298,37 @@ def _older_revisions(logged: Span) -> Select[int]:
     return select(_old.c.id).select_from(_new.join(_old, same)).where(_new.c.id.in_(newer), *within)
 
 
-def _among_judged(connection: Connection) -> ColumnElement[bool]:
-    """Whether a row of the ledger is in the range of jobs there are verdicts on.
+def _between(connection: Connection, jobs: Select[int]) -> ColumnElement[bool] | None:
+    """Whether a row of the ledger is from the first to the last of some jobs; None if there are none.
 
-    New jobs are a range beyond the ledger. A database that was not told so merges with the whole of it, at every step.
+    New jobs are a range beyond the ledger. A database that was not told so goes through the whole ledger at every step: PostgreSQL
+    merges with it, MariaDB asks for each of its rows.
     """
-    first, last = connection.execute(select(func.min(verdict.c.job_id), func.max(verdict.c.job_id))).one()
-    return false() if first is None else usage.c.job_id.between(first, last)
+    number = jobs.subquery().c[0]
+    first, last = connection.execute(select(func.min(number), func.max(number))).one()
+    return None if first is None else usage.c.job_id.between(first, last)
 
 
-def _decided_anew(among_judged: ColumnElement[bool]) -> Select[int]:
+def _rows_of(connection: Connection, jobs: Select[int]) -> ColumnElement[bool] | None:
+    """Whether a row of the ledger is of some jobs, mostly few; None if there are none."""
+    few = connection.scalars(jobs.limit(FEW_JOBS + 1)).all()
+    if len(few) <= FEW_JOBS:
+        return usage.c.job_id.in_(few) if few else None
+    near = _between(connection, jobs)
+    return usage.c.job_id.in_(jobs) if near is None else and_(near, usage.c.job_id.in_(jobs))
+
+
+def _decided_anew(connection: Connection) -> Select[int]:
     """The jobs of which the ledger says something else than the verdict."""
     differs = or_(
         usage.c.outcome != verdict.c.outcome,
         usage.c.identity_id.is_distinct_from(verdict.c.identity_id),
         and_(usage.c.outcome.in_(["waiting", "excluded"]), usage.c.reason.is_distinct_from(verdict.c.reason)),
     )
-    return select(verdict.c.job_id).where(exists().where(usage.c.job_id == verdict.c.job_id, among_judged, differs))
+    near = _between(connection, select(verdict.c.job_id))
+    if near is None:
+        return select(verdict.c.job_id)
+    return select(verdict.c.job_id).where(exists().where(usage.c.job_id == verdict.c.job_id, near, differs))
 
 
 def _replace_usage(connection: Connection, step: int, *replaced: ColumnElement[bool]) -> Counter[tuple[str, str]]:
@@ -320,7 +338,10 @@ def _replace_usage(connection: Connection, step: int, *replaced: ColumnElement[b
     """
     for gone in replaced:
         connection.execute(delete(usage).where(gone))
-    is_new = ~exists().where(usage.c.job_id == verdict.c.job_id, _among_judged(connection))
+    near = _between(connection, select(verdict.c.job_id))
+    if near is None:
+        return Counter()
+    is_new = ~exists().where(usage.c.job_id == verdict.c.job_id, near)
     kinds = (verdict.c.outcome, verdict.c.reason)
     counts = connection.execute(select(*kinds, func.count()).where(is_new).group_by(*kinds)).all()
     new = select(literal(step), *verdict.c).where(is_new)
