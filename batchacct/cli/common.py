@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -75,6 +76,12 @@ def console() -> Console:
     return Console(width=width, highlight=False)
 
 
+_STEERING = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+"""Control characters but the end of a line, and those that turn the direction of writing."""
+LEAST_OF_ONE_DIGIT = 0.1
+"""A smaller number is shown by its first two digits."""
+
+
 def emit_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """A table on standard output, numbers to the right, with thousands apart; a line a value where it is too wide."""
     table = Table()
@@ -95,10 +102,20 @@ def emit_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[objec
 
 
 def _cell(value: object) -> Text:
-    """As it is: a Text is not searched for markup, which paths and log lines may look like."""
+    """As it is: a Text is not searched for markup, which paths and log lines may look like.
+
+    What would steer a terminal is escaped: names of programs and jobs are whatever their users like.
+    """
     if isinstance(value, int):
         return Text(f"{value:,}")
-    return Text(f"{value:,.1f}" if isinstance(value, float) else "" if value is None else str(value))
+    if isinstance(value, float):
+        return Text(f"{value:.2g}" if 0 < abs(value) < LEAST_OF_ONE_DIGIT else f"{value:,.1f}")
+    return Text("" if value is None else harmless(str(value)))
+
+
+def harmless(text: str) -> str:
+    """A text for a terminal, with escapes in the place of what would steer it."""
+    return _STEERING.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
 
 
 @contextmanager

@@ -11,7 +11,7 @@ import click
 from sqlalchemy import Connection, select
 
 from batchacct.archive.holdings import Archived
-from batchacct.cli.common import NUMBER, config_option, open_store
+from batchacct.cli.common import NUMBER, config_option, harmless, open_store
 from batchacct.config import Config
 from batchacct.errors import CheckpointError, ConfigError, SourceError
 from batchacct.following import locate
@@ -40,7 +40,7 @@ def why(config: Config, job_id: str) -> None:
 
 def _tell(story: Iterable[str], months: Iterable[Archived]) -> None:
     for line in story:
-        click.echo(line)
+        click.echo(harmless(line))
     for month in months:
         click.echo(f"archived: {month.record_type.name} records of it are in {month.file}")
 

@@ -88,7 +88,7 @@ def _for_people(one: Program) -> tuple[str | int | float | None, ...]:
     many = f" x {one.executions:,}" if one.executions > 1 else ""
     fork = " (fork)" if one.kind == "fork" else ""
     name = f"{'  ' * one.depth}{mark}{one.program}{fork}{many}"
-    return name, one.executions, one.pid, one.host, shown(one.started_at), one.elapsed_s, one.cpu_s, ended(one)
+    return name, one.executions, str(one.pid), one.host, shown(one.started_at), one.elapsed_s, one.cpu_s, ended(one)
 
 
 def ended(one: Program) -> str:
