@@ -320,14 +320,11 @@ def _opened(path: Path, mode: Literal["rb", "rb+"] = "rb") -> IO[bytes]:
     Raises: OSError, also if it is no file.
     """
     flags = (os.O_RDWR if mode == "rb+" else os.O_RDONLY) | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-    handle = os.open(path, flags)
-    try:
-        if not stat.S_ISREG(os.fstat(handle).st_mode):
-            raise OSError(errno.EINVAL, "it is no file", str(path))
-        return os.fdopen(handle, mode)
-    except BaseException:
-        os.close(handle)
-        raise
+    stream = os.fdopen(os.open(path, flags), mode)
+    if stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+        return stream
+    stream.close()
+    raise OSError(errno.EINVAL, "it is no file", str(path))
 
 
 def _lines_of(path: Path) -> int:

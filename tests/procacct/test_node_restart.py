@@ -227,7 +227,7 @@ def test_a_second_daemon_does_not_start(tmp_path: Path, shared: str) -> None:
 def test_a_policy_that_cannot_be_written_down_is_an_error_of_the_configuration(tmp_path: Path, wrong: str) -> None:
     path = tmp_path / "procacctd.toml"
     path.write_text(f"[sensor]\n{wrong}\n", encoding="utf-8")
-    with pytest.raises(ConfigError, match="procacctd.toml: Policy of the sensor"):
+    with pytest.raises(ConfigError, match=r"procacctd\.toml: Policy of the sensor"):
         load_node_config(path)
 
 
