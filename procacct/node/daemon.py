@@ -241,6 +241,8 @@ class Daemon:
         self.sums.forget_quiet(now_ns // SECOND_NS)
         if self.alone is not None:
             self.rescan.check_gone()
+        else:
+            self.rescan.check_leaders()
 
     def _note_alive(self, now_ns: int) -> None:
         connector = self.sources.connector
