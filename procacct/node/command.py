@@ -49,9 +49,8 @@ def procacctd(config: Path, check: bool, sample_config: bool, verbose: bool) -> 
 def tell_checks(keys: NodeConfig) -> None:
     """Tries everything, and prints what came of it.
 
-    Raises: ConfigError for a policy that cannot be written down, IncompleteError if something that is needed does not work.
+    Raises: IncompleteError if something that is needed does not work.
     """
-    keys.sensor_policy.text()
     click.echo(f"rows are of host {keys.host_name}")
     folders = (keys.spool.path, keys.state, keys.sensor.policy.parent)
     found = checks(folders, (keys.sensor.socket, keys.control.socket))

@@ -150,7 +150,7 @@ class NodeConfig(Section):
 
 def load_node_config(path: Path) -> NodeConfig:
     """The configuration in a file; the defaults if there is none at the default place.  Raises: ConfigError naming every wrong
-    key."""
+    key, or what the policy of the sensors cannot say."""
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
@@ -160,11 +160,15 @@ def load_node_config(path: Path) -> NodeConfig:
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"configuration {path} cannot be read: {error}") from error
     try:
-        return NodeConfig.model_validate(tomllib.loads(text))
+        config = NodeConfig.model_validate(tomllib.loads(text))
+        config.sensor_policy.text()
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"configuration {path} is no TOML: {error}") from error
     except ValidationError as error:
         raise ConfigError(f"configuration {path}:\n{told_errors(error, NodeConfig)}") from error
+    except ConfigError as error:
+        raise ConfigError(f"configuration {path}: {error.message}") from error
+    return config
 
 
 def sample() -> str:

@@ -48,7 +48,7 @@ class Daemon:
 
     def __init__(self, config: NodeConfig) -> None:
         self._config = config
-        self._is_ended = False
+        self._is_ended = self._has_begun = False
         boot = boot_id()
         now_ns = time.time_ns()
         spool = config.spool
@@ -117,6 +117,7 @@ class Daemon:
         self.out.groups(self.groups.take_records())
         self._save(now_ns)
         self._timers = self._made_timers(now_ns)
+        self._has_begun = True
         log.info(
             "%s: %d processes run; process events %s, taskstats %s", self.rows.host, len(self.tree.processes),
             "heard" if connector else "not heard", "heard" if self.sources.taskstats else "not heard",
@@ -189,7 +190,14 @@ class Daemon:
         self.spool.flush(now_mono + to_real_ns)
 
     def end(self) -> None:
-        """The last round; what runs is kept for the next start."""
+        """The last round; what runs is kept for the next start. One that did not begin leaves what the one before it kept."""
+        if self._has_begun:
+            self._keep()
+        self.control.close()
+        self.sources.close()
+        self.state.close()
+
+    def _keep(self) -> None:
         self.round()
         now_ns = time.time_ns()
         self.sums.flush()
@@ -199,9 +207,6 @@ class Daemon:
         self.spool.close()
         self._save(now_ns, stopped=True)
         self._note_alive(now_ns)
-        self.control.close()
-        self.sources.close()
-        self.state.close()
 
     def _start_of(self, pid: int) -> int | None:
         process = self.tree.processes.get(pid)
@@ -236,6 +241,8 @@ class Daemon:
         self.sums.forget_quiet(now_ns // SECOND_NS)
         if self.alone is not None:
             self.rescan.check_gone()
+        else:
+            self.rescan.check_leaders()
 
     def _note_alive(self, now_ns: int) -> None:
         connector = self.sources.connector

@@ -7,6 +7,7 @@ since boot. Each fact may be missing: a process that ends meanwhile has no `exe`
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +27,8 @@ the sensor redacted; all of it."""
 
 @dataclass(frozen=True, slots=True)
 class Stat:
-    """/proc/PID/stat. `start_ticks`: clock ticks since boot; `device` of the controlling terminal, 0 for none."""
+    """/proc/PID/stat. `start_ticks`: clock ticks since boot; `device` of the controlling terminal, 0 for none;
+    `read_mono`: just before it was read (CLOCK_MONOTONIC, ns)."""
 
     pid: int
     comm: str
@@ -36,6 +38,7 @@ class Stat:
     flags: int
     threads: int
     start_ticks: int
+    read_mono: int = 0
 
     @property
     def is_kernel_thread(self) -> bool:
@@ -69,6 +72,7 @@ def text_of(raw: bytes) -> str:
 
 def stat_of(pid: int) -> Stat | None:
     """None if there is no such process."""
+    read_mono = time.monotonic_ns()
     raw = _read(f"/proc/{pid}/stat")
     if not raw:
         return None
@@ -76,7 +80,8 @@ def stat_of(pid: int) -> Stat | None:
     fields = raw[closing + 2 :].split()
     try:
         parent_pid, device, flags, threads, start = (int(fields[at]) for at in (1, 4, 6, 17, 19))
-        return Stat(pid, text_of(raw[opening + 1 : closing]), text_of(fields[0]), parent_pid, device, flags, threads, start)
+        comm, state = text_of(raw[opening + 1 : closing]), text_of(fields[0])
+        return Stat(pid, comm, state, parent_pid, device, flags, threads, start, read_mono)
     except (IndexError, ValueError):
         return None
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from procacct.node.batch_jobs import NOTHING, PARENT, BatchJob, Found, found_job
-from procacct.node.proc_files import Facts
+from procacct.node.proc_files import Facts, Stat
 from procacct.node.taskstats import Usage
 from procacct.node.told import Told
 from procacct.program_files import Marks
@@ -72,8 +72,8 @@ class Process:
     in the keys of its rows."""
 
     __slots__ = (
-        "arguments", "belonging", "command", "executed", "fork_mono", "fork_ns", "group_id", "identity", "is_kernel",
-        "leader_status", "live_threads", "marks", "n", "owns_job", "parent_pid", "pid", "program", "read_mono", "seen",
+        "arguments", "belonging", "command", "counted_mono", "executed", "fork_mono", "fork_ns", "group_id", "identity",
+        "is_kernel", "leader_status", "live_threads", "marks", "n", "owns_job", "parent_pid", "pid", "program", "read_mono", "seen",
         "start_mono", "start_ns", "start_ticks", "terminal", "threads", "told", "told_end", "usage", "user_id", "weight",
     )  # fmt: skip
 
@@ -98,6 +98,8 @@ class Process:
         self.owns_job = False
         self.threads = 1
         self.live_threads = 1
+        self.counted_mono = 0
+        """When /proc told how many threads live: those that came or went before are in that number."""
         self.leader_status: int | None = None
         self.start_ticks: int | None = None
         self.read_mono = 0
@@ -114,6 +116,12 @@ class Process:
         self.marks = parent.marks
         self.belonging, self.terminal = parent.belonging, parent.terminal
 
+    def count(self, stat: Stat) -> None:
+        """The threads that live, as /proc says; a leader that ended is there until the last of them has."""
+        self.live_threads = stat.threads - (stat.state in "ZX")
+        self.threads = max(self.threads, stat.threads)
+        self.counted_mono = stat.read_mono
+
     def execute(self, at_mono: int, at_ns: int) -> None:
         """It runs another program from now on."""
         self.n += 1
@@ -123,6 +131,7 @@ class Process:
         self.marks = NO_MARKS
         self.belonging, self.owns_job = Belonging(self.belonging), True
         self.threads = self.live_threads = 1
+        self.counted_mono = 0
         self.leader_status = None
         self.told = self.told_end = None
         self.seen &= CONNECTOR | TASKSTATS

@@ -37,7 +37,7 @@ class Rescan:
             if stat is None or not self._is_same(process, stat):
                 self._tree.lose(process, now_ns)
             else:
-                process.threads, process.live_threads = max(process.threads, stat.threads), stat.threads
+                process.count(stat)
         self.look_around(now_ns)
 
     def look_around(self, now_ns: int) -> None:
@@ -49,6 +49,7 @@ class Rescan:
             if process is None:
                 self._take_in(running[pid])
             elif not process.is_kernel and self._is_same(process, running[pid]):
+                process.count(running[pid])
                 self._check_program(process, now_ns)
         gone = (process for process in known.values() if self._is_gone(process, running.get(process.pid)))
         self._suspects = [*self._suspects, *gone]
@@ -64,6 +65,12 @@ class Rescan:
         """Where no events tell of ends: who is gone becomes a suspect."""
         for process in self._tree.processes.values():
             if self._is_gone(process, stat_of(process.pid)):
+                self._suspects.append(process)
+
+    def check_leaders(self) -> None:
+        """Whose leader ended, and the end of whose last thread was not told: who is gone becomes a suspect."""
+        for process in self._tree.processes.values():
+            if process.leader_status is not None and self._is_gone(process, stat_of(process.pid)):
                 self._suspects.append(process)
 
     def _is_gone(self, process: Process, stat: Stat | None) -> bool:
@@ -87,7 +94,7 @@ class Rescan:
         parent = self._tree.processes.get(stat.parent_pid)
         if parent is not None:
             process.inherit(parent)
-        process.threads = process.live_threads = stat.threads
+        process.count(stat)
         process.executed = not stat.flags & NEVER_EXECUTED
         process.n = int(process.executed)
         process.belonging, process.owns_job = Belonging(process.belonging), True

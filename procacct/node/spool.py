@@ -14,9 +14,11 @@ sensors send meanwhile is in their sockets.
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
+import stat
 import threading
 import time
 from collections import deque
@@ -24,6 +26,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO, Literal
 
 from batchacct.errors import ConfigError
 from procacct.node.rows import Row
@@ -204,7 +207,7 @@ class Spool:
         total = self._rotate_bytes
         for path in self.folder.glob(f"*{SUFFIX}"):
             with suppress(OSError):
-                about = path.stat()
+                about = path.lstat()
                 total += about.st_size
                 if path not in opened and path.name.startswith(KINDS):
                     kept.append((about.st_mtime, about.st_size, path))
@@ -216,8 +219,10 @@ class Spool:
             self._remove(path, modified, counted=not is_old)
 
     def _remove(self, path: Path, modified_s: float, *, counted: bool) -> None:
+        rows = 0
         try:
-            rows = _lines_of(path) if counted else 0
+            with suppress(OSError):
+                rows = _lines_of(path) if counted else 0
             path.unlink()
         except OSError as error:
             log.warning("%s cannot be removed from the spool: %s", path, error.strerror)
@@ -281,7 +286,7 @@ class Spool:
         found: dict[str, Written] = {}
         for path, number in sorted(self._of_boot(PROCESSES, boot_id), key=lambda one: one[1]):
             if number >= position[0]:
-                with suppress(OSError), path.open("rb") as stream:
+                with suppress(OSError), _opened(path) as stream:
                     stream.seek(position[1] if number == position[0] else 0)
                     for line in stream:
                         with suppress(ValueError, KeyError, TypeError):
@@ -302,15 +307,28 @@ class Spool:
             last = max(self._of_boot(kind), key=lambda one: one[1], default=None)
             if last is None:
                 continue
-            with suppress(OSError), last[0].open("rb+") as stream:
+            with suppress(OSError), _opened(last[0], "rb+") as stream:
                 text = stream.read()
                 whole = text.rfind(b"\n") + 1
                 if whole != len(text):
                     stream.truncate(whole)
 
 
+def _opened(path: Path, mode: Literal["rb", "rb+"] = "rb") -> IO[bytes]:
+    """A file that is there: others may write to the folder, so that a link may lead anywhere, and a FIFO waits for ever.
+
+    Raises: OSError, also if it is no file.
+    """
+    flags = (os.O_RDWR if mode == "rb+" else os.O_RDONLY) | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    stream = os.fdopen(os.open(path, flags), mode)
+    if stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+        return stream
+    stream.close()
+    raise OSError(errno.EINVAL, "it is no file", str(path))
+
+
 def _lines_of(path: Path) -> int:
-    with path.open("rb") as stream:
+    with _opened(path) as stream:
         return sum(piece.count(b"\n") for piece in iter(lambda: stream.read(1 << 20), b""))
 
 

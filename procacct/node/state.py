@@ -23,6 +23,8 @@ from procacct.node.batch_jobs import NOTHING, BatchJob, Found
 from procacct.node.proc_files import forks_since_boot
 from procacct.node.processes import Belonging, Process
 from procacct.node.spool import Spool
+from procacct.node.taskstats import Usage
+from procacct.node.told import Told
 from procacct.program_files import Marks
 
 log = logging.getLogger(__name__)
@@ -144,6 +146,8 @@ def _kept(process: Process) -> dict[str, Any]:
     kept["identity"] = process.identity
     kept["arguments"] = process.arguments
     kept["marks"] = process.marks
+    kept["usage"] = None if process.usage is None else asdict(process.usage)
+    kept["told"] = None if process.told is None else asdict(process.told)
     kept["job"] = None if found.job is None else [asdict(found.job), found.job_from, found.claims]
     return kept
 
@@ -155,6 +159,11 @@ def _process(kept: dict[str, Any]) -> Process:
     process.identity = None if kept["identity"] is None else (kept["identity"][0], kept["identity"][1])
     process.arguments = None if kept["arguments"] is None else tuple(kept["arguments"])
     process.marks = Marks(*kept["marks"])
+    if (usage := kept.get("usage")) is not None:
+        process.usage = Usage(**usage)
+    if (told := kept.get("told")) is not None:
+        rusage = told["rusage"]
+        process.told = Told(**{**told, "rusage": None if rusage is None else tuple(rusage)})
     process.belonging = Belonging(None)
     found = NOTHING
     if kept["job"] is not None:

@@ -54,7 +54,7 @@ class Tree:
                 if event[6] == event[7]:
                     self._fork(event[5], event[7], event[3])
                 else:
-                    self._thread(event[7])
+                    self._thread(event[7], event[3])
             elif what == EXIT:
                 if pid == event[5]:
                     self._leader_ended(pid, event[6], event[3])
@@ -85,10 +85,10 @@ class Tree:
         is_found = process.start_ticks is not None and not process.seen & CONNECTOR
         return is_found and process.start_ticks is not None and first <= process.start_ticks <= last
 
-    def _thread(self, tgid: int) -> None:
+    def _thread(self, tgid: int, at_mono: int) -> None:
         self.threads += 1
         process = self.processes.get(tgid)
-        if process is not None:
+        if process is not None and at_mono > process.counted_mono:
             process.threads += 1
             process.live_threads += 1
 
@@ -129,8 +129,8 @@ class Tree:
             lifetime_us = (at_mono - process.fork_mono) // 1000 if process.fork_mono else None
             task = self.waiting.task(pid, lifetime_us)
         self._use(process, task)
-        if process.live_threads > 1:
-            process.live_threads -= 1
+        process.live_threads -= at_mono > process.counted_mono
+        if process.live_threads > 0:
             process.leader_status = status
         else:
             self.end(process, status, at_mono)
@@ -142,7 +142,7 @@ class Tree:
             return
         self._use(process, task)
         if process.live_threads > 1:
-            process.live_threads -= 1
+            process.live_threads -= at_mono > process.counted_mono
         elif process.leader_status is not None:
             self.end(process, process.leader_status, at_mono)
 

@@ -14,11 +14,26 @@ from pathlib import Path
 
 import pytest
 
-from batchacct.errors import BusyError
+from batchacct.errors import BusyError, ConfigError
+from procacct.node import control_client
+from procacct.node.config import load_node_config
 from procacct.node.losses import DOWN, OVERFLOW
 from tests.procacct.node_daemon import ROOT, Node, need_kernel, running, wait_for
 
 SMALL = "events = {buffer_bytes = 65536}\ntaskstats = {buffer_bytes = 65536}"
+
+BEGINS_NOT = """
+import sys
+from pathlib import Path
+from procacct.node.config import load_node_config
+from procacct.node.daemon import Daemon
+keys = load_node_config(Path(sys.argv[1]))
+daemon = Daemon(keys.model_copy(update={"sensor": keys.sensor.model_copy(update={"opt_out": "~/.no"})}))
+try:
+    daemon.begin()
+finally:
+    daemon.end()
+"""
 
 
 @pytest.fixture(autouse=True)
@@ -204,3 +219,25 @@ def test_a_second_daemon_does_not_start(tmp_path: Path, shared: str) -> None:
         assert "jobmng stop" in done.stderr
         assert node.status()["ok"]
         node.settle()
+
+
+@pytest.mark.parametrize(
+    "wrong", ['opt_out = "~/.no"', f"environment = {[f'VARIABLE_{number:04d}' for number in range(1000)]}"], ids=["opt_out", "long"]
+)
+def test_a_policy_that_cannot_be_written_down_is_an_error_of_the_configuration(tmp_path: Path, wrong: str) -> None:
+    path = tmp_path / "procacctd.toml"
+    path.write_text(f"[sensor]\n{wrong}\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"procacctd\.toml: Policy of the sensor"):
+        load_node_config(path)
+
+
+def test_a_daemon_that_could_not_begin_leaves_what_the_one_before_it_kept(tmp_path: Path) -> None:
+    with running(tmp_path) as node:
+        control_client.ask(tmp_path / "control", "create", name="mine")
+        node.stop()
+        kept = {path: path.read_bytes() for path in (tmp_path / "state").rglob("*") if path.is_file()}
+        assert b'"mine"' in kept[tmp_path / "state/groups/groups.json"]
+        command = [sys.executable, "-c", BEGINS_NOT, str(node.config)]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
+        assert "ConfigError: Policy of the sensor" in done.stderr
+        assert {path: path.read_bytes() for path in (tmp_path / "state").rglob("*") if path.is_file()} == kept

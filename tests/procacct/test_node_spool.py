@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import time
 from collections.abc import Iterator
@@ -87,6 +88,29 @@ def test_beyond_the_bound_the_oldest_goes_and_a_gap_tells_how_many(tmp_path: Pat
     assert gap is not None
     assert (gap["kind"], gap["lost_events"], gap["processes"]) == ("gap", 3000 - len(left), 0)
     assert losses.of_spool(time.time_ns()) is None
+
+
+def test_what_others_put_into_the_folder_leads_nowhere(tmp_path: Path) -> None:
+    """A link to a file that a root's daemon could mend to death, and a FIFO nobody writes to."""
+    folder = tmp_path / "spool"
+    spool = made(folder, most=40_000)
+    spool.close()
+    foreign = tmp_path / "shadow"
+    foreign.write_bytes(b'{"record_key":"x","ended_by":"exit"}\nno newline at the end')
+    before = foreign.read_bytes()
+    (folder / "processes-0123abcd-000007.jsonl").symlink_to(foreign)
+    os.mkfifo(folder / "groups-0123abcd-000009.jsonl")
+    again = made(folder, most=40_000)
+    assert foreign.read_bytes() == before
+    assert again.written_since(BOOT, (0, 0)) == {}
+    for number in range(1000):
+        again.add(PROCESSES, row(number))
+        again.flush(NOW)
+    again.close()
+    assert foreign.read_bytes() == before
+    told = again.take_untold()
+    assert told is not None
+    assert len(keys(folder)) + told[0] == 1000
 
 
 def test_what_is_old_goes_quietly(tmp_path: Path) -> None:

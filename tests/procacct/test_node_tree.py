@@ -5,6 +5,7 @@ The events are made here, of processes that no host has.
 
 from __future__ import annotations
 
+import json
 import time
 from typing import Any
 
@@ -13,8 +14,11 @@ from procacct.node.clocks import Clocks
 from procacct.node.connector import EXEC, EXIT, FORK, UID, Event
 from procacct.node.group_hooks import NoGroups
 from procacct.node.looking import Looking
+from procacct.node.proc_files import Stat
 from procacct.node.processes import PROC, Belonging, Process
+from procacct.node.rescan import Rescan
 from procacct.node.rows import Rows
+from procacct.node.state import _kept, _process
 from procacct.node.taskstats import Task
 from procacct.node.told import END, START, Told
 from procacct.node.tree import Tree
@@ -92,6 +96,18 @@ def test_threads_are_no_processes_and_the_last_one_ends_it() -> None:
     assert shape(out) == [(2, 1, "program", "exit", 1, 9)]
     assert (out.rows[0]["exit_code"], out.rows[0]["threads"]) == (5, 3)
     assert tree.processes == {}
+
+
+def test_threads_that_proc_counted_are_not_counted_again() -> None:
+    tree, out = made()
+    tree.events([fork(1, 2, 0), exec_(2, 1 * S)])
+    process = tree.processes[P + 2]
+    process.count(Stat(P + 2, "a", "S", 1, 0, 0, 2, 0, BASE_NS + 5 * S))
+    early = [fork(1, thread, 2 * S, thread_of=2) for thread in (3, 4)]
+    tree.events([*early, exit_(4, 3 * S, tgid=2), fork(1, 5, 6 * S, thread_of=2), exit_(5, 7 * S, tgid=2), exit_(2, 8 * S)])
+    assert out.rows == []
+    tree.events([exit_(3, 9 * S, tgid=2)])
+    assert shape(out) == [(2, 1, "program", "exit", 1, 9)]
 
 
 def test_a_thread_that_executes_takes_the_leaders_place() -> None:
@@ -268,3 +284,23 @@ def told(pid: int, kind: int, start: int, program: str, variables: dict[str, str
     if kind == END:
         message.rusage = (1_500_000, 0, 900, 1, 0, 2, 0, 0, 0)
     return message
+
+
+def test_what_is_kept_over_a_restart_has_what_ended_threads_used_and_what_the_sensor_told() -> None:
+    tree, _ = made()
+    tree.events([fork(1, 2, 0), exec_(2, 1 * S)])
+    process = tree.processes[P + 2]
+    tree._use(process, task(2, elapsed_us=10))
+    process.told = told(2, END, 2 * S, "/a", JOB)
+    again = _process(json.loads(json.dumps(_kept(process))))
+    assert (again.usage, again.told) == (process.usage, process.told)
+
+
+def test_whose_leader_ended_and_who_is_gone_ends_though_a_threads_end_was_lost() -> None:
+    tree, out = made()
+    rescan = Rescan(tree, tree._rows, tree._looking)
+    tree.events([fork(1, 2, 0), exec_(2, 1 * S), fork(1, 3, 2 * S, thread_of=2), exit_(2, 4 * S)])
+    rescan.check_leaders()
+    rescan.settle(BASE_NS + 9 * S + tree._clocks.to_real_ns)
+    assert shape(out) == [(2, 1, "program", "unknown", 1, None)]
+    assert tree.processes == {}
