@@ -57,6 +57,7 @@ class Status:
             "sensor_unsent": sources.reader.unsent,
             "sensor_other_pid": sources.reader.other_pids,
             "sensor_refused": tree.waiting.refused,
+            "left_over_late": tree.waiting.late,
             "sensor_cut": sources.reader.cut,
             "object_sets": one.objects.sets,
             "object_sets_untold": one.objects.untold,

@@ -268,3 +268,22 @@ def told(pid: int, kind: int, start: int, program: str, variables: dict[str, str
     if kind == END:
         message.rusage = (1_500_000, 0, 900, 1, 0, 2, 0, 0, 0)
     return message
+
+
+def test_what_is_left_over_of_a_process_that_has_its_row_is_no_second_one() -> None:
+    tree, out = made()
+    tree.waiting.now_ns = BASE_NS
+    tree.events([fork(1, 2, 0), exec_(2, 1 * S), exit_(2, 2 * S)])
+    tree.waiting.add_tasks([task(2, elapsed_us=2_000_000)])
+    tree.waiting.add_told([told(2, END, 3 * S, "/a", JOB)])
+    tree.waiting.now_ns = BASE_NS + 31 * S
+    tree.settle(BASE_NS + 31 * S, all_read=True)
+    assert (len(out.rows), tree.orphans, tree.waiting.late) == (1, 0, 2)
+
+
+def test_that_a_process_ended_is_known_for_a_minute_or_two() -> None:
+    tree, _ = made()
+    for at_s, pid in ((0, 1), (59, 2), (61, 3), (100, 4), (122, 5)):
+        tree.waiting.now_ns = BASE_NS + at_s * S
+        tree.waiting.ended(pid)
+    assert [pid for pid in range(1, 6) if tree.waiting.is_late(pid)] == [3, 4, 5]
