@@ -58,6 +58,8 @@ class Status:
             "sensor_other_pid": sources.reader.other_pids,
             "sensor_refused": tree.waiting.refused,
             "left_over_late": tree.waiting.late,
+            "fields_left_out": one.rows.left_out,
+            "sensor_ahead": sources.reader.ahead,
             "sensor_cut": sources.reader.cut,
             "object_sets": one.objects.sets,
             "object_sets_untold": one.objects.untold,

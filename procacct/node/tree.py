@@ -257,13 +257,15 @@ class Tree:
         self._out.process(self._rows.process(lost, Ended("exit", now_ns, now_ns, task.status), now_mono))
 
     def _orphans_told(self, messages: list[Told]) -> None:
-        """Sensors' messages of processes whose events were lost: what they said is all there is of them."""
+        """Sensors' messages of processes whose events were lost: what they said is all there is of them, but for what was used:
+        nobody vouches for that."""
         starts: dict[tuple[int, int], Process] = {}
         ends: dict[tuple[int, int], Told] = {}
         for message in messages:
             if self.waiting.is_late(message.pid):
                 continue
             key = (message.pid, message.start_ns)
+            message.rusage = None
             if message.kind == END:
                 ends[key] = message
             starts.setdefault(key, self._of_told(message))

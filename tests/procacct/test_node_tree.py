@@ -5,9 +5,11 @@ The events are made here, of processes that no host has.
 
 from __future__ import annotations
 
+import os
 import time
 from typing import Any
 
+from procacct.node.alone import Alone
 from procacct.node.batch_jobs import BatchJob
 from procacct.node.clocks import Clocks
 from procacct.node.connector import EXEC, EXIT, FORK, UID, Event
@@ -287,3 +289,21 @@ def test_that_a_process_ended_is_known_for_a_minute_or_two() -> None:
         tree.waiting.now_ns = BASE_NS + at_s * S
         tree.waiting.ended(pid)
     assert [pid for pid in range(1, 6) if tree.waiting.is_late(pid)] == [3, 4, 5]
+
+
+def test_what_an_unknown_process_says_it_used_is_not_believed() -> None:
+    tree, out = made()
+    tree.waiting.now_ns = BASE_NS
+    tree.waiting.add_told([told(2, END, 2 * S, "/a", {"SLURM_JOB_ID": "77"})])
+    tree.waiting.now_ns = BASE_NS + 31 * S
+    tree.settle(BASE_NS + 31 * S, all_read=True)
+    assert [("cpu_user_s" in row, "read_bytes" in row) for row in out.rows] == [(False, False)]
+
+
+def test_alone_nobody_has_more_cpu_than_the_host() -> None:
+    tree, out = made()
+    message = told(2, END, 0, "/a", {"SLURM_JOB_ID": "77"})
+    message.at_ns, message.rusage = BASE_NS + 3 * S, (10**17, 10**17, 0, 0, 0, 0, 0, 0, 0)
+    Alone(tree, tree._looking).take([message])
+    (row,) = out.rows
+    assert 3 <= row["cpu_user_s"] + row["cpu_system_s"] <= 3.02 * (os.cpu_count() or 1)
