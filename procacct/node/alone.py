@@ -42,6 +42,9 @@ class Alone:
         process.user_id, process.group_id, process.weight = message.user_id, message.group_id, message.weight
         if self._looking.look(process):
             process.parent_pid = self._looking.parent_of(process.pid)
+        if process.start_ticks is not None:
+            process.fork_mono = self._clocks.monotonic(process.start_ticks)
+        process.fork_mono = process.fork_mono or message.start_ns
         process.told, process.seen = message, process.seen | SENSOR
         process.belonging.add_environment(self._looking.job_told(message))
         if process.belonging.found is None:

@@ -88,6 +88,11 @@ class SensorKeys(Section):
     )
     rule: list[SensorRule] = key("", [])
 
+    @property
+    def most_weight(self) -> int:
+        """For how many executions a message may stand."""
+        return max((rule.one_of for rule in self.rule if rule.action == "sample"), default=1)
+
 
 class ControlKeys(Section):
     """Where jobmng asks."""

@@ -258,7 +258,7 @@ class Daemon:
         if self.losses.gaps > before:
             self._to_rescan = True
             self.groups.lost(since_ns, now_ns)
-        if taskstats is not None and taskstats.overruns:
+        if taskstats is not None:
             found.append(self.losses.note(USAGE_LOST, self.tree.without_usage, now_ns))
         found.append(self.losses.note(UNSENT, self.sources.reader.unsent, now_ns))
         found.append(self.losses.of_spool(now_ns))

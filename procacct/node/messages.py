@@ -36,6 +36,9 @@ LATEST_NS = (1 << 63) - 1
 CLOCK_APART_NS = 5_000_000_000
 """A sensor whose clocks are so far apart is in a time namespace (time_namespaces(7)): its CLOCK_MONOTONIC is not ours."""
 
+AHEAD_NS = 5_000_000
+"""A time that is more ahead than this is refused: it would fit no process, and become one of its own."""
+
 Object = tuple[str, str | None, str | None]
 """Path, build id (hex), signature of a shared object."""
 
@@ -43,8 +46,11 @@ Object = tuple[str, str | None, str | None]
 class Reader:
     """Decodes datagrams. `set_of` names a set of shared objects, given its item as it came."""
 
-    def __init__(self, set_of: Callable[[bytes], str | None]) -> None:
-        self._set_of = set_of
+    def __init__(self, set_of: Callable[[bytes], str | None], most_weight: int = 1) -> None:
+        """`most_weight`: for how many executions one may stand, by the policy."""
+        self._set_of, self._most_weight = set_of, most_weight
+        self.ahead = 0
+        """Messages refused as their time is still to come: forged, or of a time namespace (time_namespaces(7))."""
         self.other_pids = 0
         """Messages whose header names another process than the kernel: of another pid namespace, or forged. The kernel's counts."""
         self.unsent = 0
@@ -63,8 +69,11 @@ class Reader:
         shift = real_ns - at_ns - to_real_ns
         if abs(shift) > CLOCK_APART_NS:
             at_ns, start_ns = at_ns + shift, start_ns + shift
-        told = Told(kind, pid, user_id, group_id, start_ns, at_ns, max(weight, 1))
-        if at_ns > time.monotonic_ns() + CLOCK_APART_NS or not self._items(data, told):
+        told = Told(kind, pid, user_id, group_id, start_ns, at_ns, min(weight, self._most_weight))
+        if at_ns > time.monotonic_ns() + AHEAD_NS:
+            self.ahead += 1
+            return None
+        if not self._items(data, told):
             return None
         self.other_pids += own_pid != pid
         self.unsent += min(unsent, 1 << 20)

@@ -7,6 +7,7 @@ since boot. Each fact may be missing: a process that ends meanwhile has no `exe`
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -150,24 +151,8 @@ def environment_of(pid: int) -> dict[str, str] | None:
     return {name: value for name, equals, value in pairs if equals} if raw else None
 
 
-INTERPRETERS = (
-    "bash",
-    "sh",
-    "dash",
-    "ksh",
-    "zsh",
-    "csh",
-    "tcsh",
-    "fish",
-    "python",
-    "perl",
-    "ruby",
-    "node",
-    "Rscript",
-    "lua",
-    "tclsh",
-    "php",
-)
+INTERPRETERS = re.compile(r"-?(sh|bash|dash|ash|ksh|zsh|csh|tcsh|fish|python|pypy|perl|ruby|Rscript|node|lua|tclsh|php)[0-9.]*")
+"""Names of interpreters, a version behind: those of `sensor/interpreters.c`, and fish."""
 
 
 def kept_words(words: tuple[str, ...], arguments: Arguments, program: str | None) -> tuple[str, ...]:
@@ -177,7 +162,7 @@ def kept_words(words: tuple[str, ...], arguments: Arguments, program: str | None
         return words
     name = (program or words[0]).rpartition("/")[2]
     script = words[1]
-    if name.startswith(INTERPRETERS) and not script.startswith("-") and not any(c.isspace() or c in "=;&|$" for c in script):
+    if INTERPRETERS.fullmatch(name) and not script.startswith("-") and not any(c.isspace() or c in "=;&|$" for c in script):
         return words[:2]
     return words[:1]
 

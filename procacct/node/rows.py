@@ -3,11 +3,14 @@ is left out."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any
 
 from procacct.node.batch_jobs import PARENT, BatchJob, mpi_of
+from procacct.node.bounds import fit
 from procacct.node.clocks import SECOND_NS
+from procacct.node.proc_files import TICK_NS
 from procacct.node.processes import CONNECTOR, SEEN_BY, SENSOR, TASKSTATS, Ended, Process
 from procacct.node.taskstats import Usage
 from procacct.node.told import BLOCK_BYTES, Told
@@ -18,6 +21,7 @@ Row = dict[str, Any]
 VERSION = 1
 CORE_DUMPED = 0x80
 COMM_BYTES = 15
+CPUS = os.cpu_count() or 1
 
 
 class Rows:
@@ -28,6 +32,8 @@ class Rows:
         self._user_name = user_name
         self._cluster = cluster
         self._gaps = 0
+        self.left_out = 0
+        """Fields that no database could keep."""
 
     def key(self, process: Process) -> str:
         return f"{self.host}/{self.boot_id}/{process.pid}/{process.fork_ns}/{process.n}"
@@ -67,10 +73,11 @@ class Rows:
             _add_told(row, process.told, process.told_end)
         _add_marks(row, process.marks)
         if ended.is_last:
-            _add_usage(row, process)
+            _add_usage(row, process, at_mono)
         row["threads"] = process.threads
         row["processes"] = process.weight
         row["seen_by"] = SEEN_BY[process.seen or CONNECTOR]
+        self.left_out += fit(row)
         return row
 
     def gap(self, reason: str, seen_by: list[str], from_ns: int, until_ns: int, lost: int) -> Row:
@@ -151,13 +158,17 @@ def _add_marks(row: Row, marks: Marks) -> None:
         row.setdefault("signature", marks.signature)
 
 
-def _add_usage(row: Row, process: Process) -> None:
-    """By taskstats; else by the sensor's last word, which misses what came after it."""
+def _add_usage(row: Row, process: Process, at_mono: int) -> None:
+    """By taskstats; else by the sensor's last word, which misses what came after it, and is believed as far as the CPUs of this
+    host can have worked since the process was forked."""
     usage, end = process.usage, process.told_end
     if usage is not None and process.seen & TASKSTATS:
         row |= usage_columns(usage)
     elif end is not None and end.rusage is not None and process.seen & SENSOR:
         user_us, system_us, resident_kib, minor, major, in_blocks, out_blocks = end.rusage[:7]
+        lived_us = max(at_mono - (process.fork_mono or process.start_mono) + TICK_NS, 0) // 1000
+        user_us = min(user_us, lived_us * CPUS)
+        system_us = min(system_us, lived_us * CPUS - user_us)
         row |= {
             "cpu_user_s": user_us / 1e6,
             "cpu_system_s": system_us / 1e6,

@@ -30,7 +30,7 @@ class Sources:
     def __init__(self, config: NodeConfig, objects: ObjectSets) -> None:
         self.connector: Connector | None = None
         self.taskstats: Taskstats | None = None
-        self.reader = Reader(objects.name_of)
+        self.reader = Reader(objects.name_of, config.sensor.most_weight)
         self.sensors = SensorSocket(config.sensor.socket, self.reader, config.sensor.buffer_bytes)
         try:
             self.taskstats = _had("taskstats", config.taskstats.use, lambda: Taskstats(config.taskstats.buffer_bytes))

@@ -28,7 +28,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from procacct.node.connector import grow_buffer
+from procacct.node.connector import MOST_EVENTS, grow_buffer
 
 NETLINK_GENERIC = 16
 GENL_ID_CTRL, CTRL_CMD_GETFAMILY, CTRL_ATTR_FAMILY_ID, CTRL_ATTR_FAMILY_NAME = 0x10, 3, 1, 2
@@ -43,7 +43,8 @@ AGROUP, ASU = 0x20, 0x02
 """ac_flag (include/uapi/linux/acct.h): the last task of its process; used superuser privilege."""
 
 CPUS_A_SOCKET = 8
-MOST_MESSAGES = 8192
+MOST_MESSAGES = 2 * MOST_EVENTS
+"""Of one socket in a round: all tasks of which the events of the round tell have to be among them."""
 POSSIBLE_CPUS = Path("/sys/devices/system/cpu/possible")
 
 _HEADER = struct.Struct("=IHHII")
@@ -175,7 +176,7 @@ class Taskstats:
             raise
 
     def drain(self) -> tuple[list[Task], bool]:
-        """Tasks that ended, at most about `MOST_MESSAGES`, and whether that was all."""
+        """Tasks that ended, at most `MOST_MESSAGES` of each socket, and whether that was all."""
         tasks: list[Task] = []
         is_all = True
         for one in self.sockets:
@@ -184,7 +185,7 @@ class Taskstats:
 
     def _drain(self, receiver: socket.socket, tasks: list[Task]) -> bool:
         receive = receiver.recv
-        while len(tasks) < MOST_MESSAGES:
+        for _ in range(MOST_MESSAGES):
             try:
                 message = receive(8192)
             except BlockingIOError:

@@ -179,6 +179,7 @@ class Tree:
     def _forget(self, process: Process, at_ns: int) -> None:
         self.ended += 1
         self.processes.pop(process.pid, None)
+        self.waiting.ended(process.pid)
         self._to_look_at.pop(process.pid, None)
         if records := self._groups.on_exit(process.pid, at_ns):
             self._out.groups(records)
@@ -239,12 +240,13 @@ class Tree:
             self._orphans_told(told)
 
     def _orphan_task(self, task: Task) -> None:
-        """A task whose end was not told: if its process is known, it is over; else the row is made of what it used."""
+        """A task whose end was not told: if its process is known, it is over; if that has a row, no second one is made; else the
+        row is made of what the task used."""
         process = self.processes.get(task.pid)
         if process is not None:
             self._use(process, task)
             return
-        if task.tgid not in (None, task.pid):
+        if task.tgid not in (None, task.pid) or self.waiting.is_late(task.pid):
             return
         self.orphans += 1
         now_mono = self._clocks.take()
@@ -255,11 +257,15 @@ class Tree:
         self._out.process(self._rows.process(lost, Ended("exit", now_ns, now_ns, task.status), now_mono))
 
     def _orphans_told(self, messages: list[Told]) -> None:
-        """Sensors' messages of processes whose events were lost: what they said is all there is of them."""
+        """Sensors' messages of processes whose events were lost: what they said is all there is of them, but for what was used:
+        nobody vouches for that."""
         starts: dict[tuple[int, int], Process] = {}
         ends: dict[tuple[int, int], Told] = {}
         for message in messages:
+            if self.waiting.is_late(message.pid):
+                continue
             key = (message.pid, message.start_ns)
+            message.rusage = None
             if message.kind == END:
                 ends[key] = message
             starts.setdefault(key, self._of_told(message))

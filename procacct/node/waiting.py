@@ -25,6 +25,10 @@ MOST_TOLD, MOST_TOLD_OF_ONE = 50_000, 64
 """Messages that wait, of all and of one process: more are somebody's play, and are given up."""
 
 
+ENDED_KEPT_NS = 60_000_000_000
+"""So long, and at most twice as long, it is known that a process of a pid ended."""
+
+
 class Waiting:
     """By pid, in the order they came."""
 
@@ -33,6 +37,11 @@ class Waiting:
         self._told: dict[int, deque[tuple[int, Told]]] = {}
         self._told_count = 0
         self.refused = 0
+        self.late = 0
+        """Tasks and messages given up, as a row of their process is written."""
+        self._ended: set[int] = set()
+        self._ended_before: set[int] = set()
+        self._ended_since_ns = 0
         self.now_ns = 0
         """The time of the round (CLOCK_MONOTONIC), set by whoever makes it."""
 
@@ -83,6 +92,18 @@ class Waiting:
         if queue is not None and not queue:
             del self._told[pid]
         return start, end
+
+    def ended(self, pid: int) -> None:
+        """A process of this pid has its last row."""
+        if self.now_ns - self._ended_since_ns >= ENDED_KEPT_NS:
+            self._ended_before, self._ended, self._ended_since_ns = self._ended, set(), self.now_ns
+        self._ended.add(pid)
+
+    def is_late(self, pid: int) -> bool:
+        """Whether what is left over of this pid belongs to a process that has its last row; counted if so."""
+        is_late = pid in self._ended or pid in self._ended_before
+        self.late += is_late
+        return is_late
 
     @property
     def pids_told(self) -> list[int]:

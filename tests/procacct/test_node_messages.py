@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import struct
+import time
 
+import pytest
 import xxhash
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,6 +15,7 @@ from procacct.node.messages import Reader, objects_of
 from procacct.node.objects import MOST_NEW_A_MINUTE, ObjectSets
 from procacct.node.told import Told
 
+S = 1_000_000_000
 TO_REAL_NS = 1_700_000_000_000_000_000
 texts = st.binary(max_size=40).map(lambda raw: raw.replace(b"\0", b"."))
 names = st.binary(min_size=1, max_size=20).map(lambda raw: raw.replace(b"\0", b".").replace(b"=", b"-"))
@@ -117,3 +120,18 @@ def test_who_plays_with_sets_is_stopped_and_counted() -> None:
         path = str(number).encode()
         sets.name_of(struct.pack("=HBB", len(path), 0, 0) + path)
     assert (len(rows), sets.untold) == (MOST_NEW_A_MINUTE, 50)
+
+
+@pytest.mark.parametrize(("ahead_ns", "is_read"), [(-S, True), (0, True), (S // 10, False), (49 * S // 10, False)])
+def test_a_time_that_is_still_to_come_is_refused_and_counted(ahead_ns: int, is_read: bool) -> None:
+    told, reader, _ = read(datagram({}, at_ns=time.monotonic_ns() + ahead_ns))
+    assert (told is not None, reader.ahead) == (is_read, int(not is_read))
+
+
+@pytest.mark.parametrize(("most", "believed"), [(1, 1), (50, 50), (2**32 - 1, 4_000_000_000)])
+def test_a_weight_is_believed_as_far_as_the_policy_samples(most: int, believed: int) -> None:
+    data = bytearray(datagram({}))
+    struct.pack_into("=I", data, 28, 4_000_000_000)
+    told = Reader(lambda _: None, most).read(data, 10, 0, 0, TO_REAL_NS)
+    assert told is not None
+    assert told.weight == believed

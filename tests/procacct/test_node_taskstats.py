@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import socket
 import struct
 from pathlib import Path
 
@@ -10,7 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from procacct.node.taskstats import Refused, Task, Usage, split_cpu, task_of
+from procacct.node import taskstats
+from procacct.node.connector import MOST_EVENTS
+from procacct.node.taskstats import Refused, Task, Taskstats, Usage, split_cpu, task_of
 
 SAMPLES = Path(__file__).parent / "samples"
 MESSAGES = [bytes.fromhex(line) for line in (SAMPLES / "taskstats.capture.hex").read_text(encoding="ascii").split()]
@@ -103,3 +106,28 @@ def test_damaged_messages_are_tasks_or_nothing(at: int, damage: bytes, which: in
             continue
         if task is not None:
             Usage().add(task)
+
+
+def test_each_socket_is_drained_however_much_is_in_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tasks of the last CPUs came never while the first ones were busy."""
+    monkeypatch.setattr(taskstats, "MOST_MESSAGES", 8)
+    pairs = [socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(2)]
+    source = Taskstats.__new__(Taskstats)
+    source.overruns = source.refused = source.unreadable = 0
+    source.sockets = [receiver for _, receiver in pairs]
+    try:
+        for sender, receiver in pairs:
+            receiver.setblocking(False)
+            for message in MESSAGES:
+                sender.send(message)
+        tasks, _ = source.drain()
+        assert len(tasks) == 2 * len(MESSAGES)
+        assert source.drain() == ([], True)
+    finally:
+        for pair in pairs:
+            for one in pair:
+                one.close()
+
+
+def test_the_tasks_of_a_round_of_events_are_read_in_it() -> None:
+    assert taskstats.MOST_MESSAGES >= MOST_EVENTS

@@ -6,9 +6,11 @@ The events are made here, of processes that no host has.
 from __future__ import annotations
 
 import json
+import os
 import time
 from typing import Any
 
+from procacct.node.alone import Alone
 from procacct.node.batch_jobs import BatchJob
 from procacct.node.clocks import Clocks
 from procacct.node.connector import EXEC, EXIT, FORK, UID, Event
@@ -304,3 +306,40 @@ def test_whose_leader_ended_and_who_is_gone_ends_though_a_threads_end_was_lost()
     rescan.settle(BASE_NS + 9 * S + tree._clocks.to_real_ns)
     assert shape(out) == [(2, 1, "program", "unknown", 1, None)]
     assert tree.processes == {}
+
+
+def test_what_is_left_over_of_a_process_that_has_its_row_is_no_second_one() -> None:
+    tree, out = made()
+    tree.waiting.now_ns = BASE_NS
+    tree.events([fork(1, 2, 0), exec_(2, 1 * S), exit_(2, 2 * S)])
+    tree.waiting.add_tasks([task(2, elapsed_us=2_000_000)])
+    tree.waiting.add_told([told(2, END, 3 * S, "/a", JOB)])
+    tree.waiting.now_ns = BASE_NS + 31 * S
+    tree.settle(BASE_NS + 31 * S, all_read=True)
+    assert (len(out.rows), tree.orphans, tree.waiting.late) == (1, 0, 2)
+
+
+def test_that_a_process_ended_is_known_for_a_minute_or_two() -> None:
+    tree, _ = made()
+    for at_s, pid in ((0, 1), (59, 2), (61, 3), (100, 4), (122, 5)):
+        tree.waiting.now_ns = BASE_NS + at_s * S
+        tree.waiting.ended(pid)
+    assert [pid for pid in range(1, 6) if tree.waiting.is_late(pid)] == [3, 4, 5]
+
+
+def test_what_an_unknown_process_says_it_used_is_not_believed() -> None:
+    tree, out = made()
+    tree.waiting.now_ns = BASE_NS
+    tree.waiting.add_told([told(2, END, 2 * S, "/a", {"SLURM_JOB_ID": "77"})])
+    tree.waiting.now_ns = BASE_NS + 31 * S
+    tree.settle(BASE_NS + 31 * S, all_read=True)
+    assert [("cpu_user_s" in row, "read_bytes" in row) for row in out.rows] == [(False, False)]
+
+
+def test_alone_nobody_has_more_cpu_than_the_host() -> None:
+    tree, out = made()
+    message = told(2, END, 0, "/a", {"SLURM_JOB_ID": "77"})
+    message.at_ns, message.rusage = BASE_NS + 3 * S, (10**17, 10**17, 0, 0, 0, 0, 0, 0, 0)
+    Alone(tree, tree._looking).take([message])
+    (row,) = out.rows
+    assert 3 <= row["cpu_user_s"] + row["cpu_system_s"] <= 3.02 * (os.cpu_count() or 1)
