@@ -16,7 +16,7 @@ from batchacct.store.tables import archived_month, process, process_group
 from procacct.asking.accounting_question import MOST, NO_GROUP, NO_JOB, SLACK_S, UNKNOWN, Question, like_any
 from procacct.asking.accounting_sums import COLUMNS, Key, Totals
 from procacct.asking.accounts import is_number
-from procacct.asking.one_source import counted_once, hosts_of_both, is_bsd, rows_left_out
+from procacct.asking.one_source import counted_once, hosts_of_several, is_bsd, is_daemon, is_program, rows_left_out
 
 NS = 1_000_000_000
 ROWS_AT_ONCE = 5_000
@@ -41,11 +41,14 @@ LISTED = (
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """Who told of the processes of a period: how many hosts are counted by whom, and what is in no figure."""
+    """Who told of the processes of a period: how many hosts are counted by whom, and what is in no figure.
+
+    `by_accounting` are hosts of which BSD accounting told and the daemon did not; `of_several` those of which rows were left out.
+    """
 
     by_daemon: int
     by_accounting: int
-    of_both: list[str]
+    of_several: list[str]
     left_out: int
     lost_events: int
     archived_months: int
@@ -99,16 +102,16 @@ def rows_of_store(connection: Connection, question: Question) -> Iterator[Row[An
 def who_told(connection: Connection, question: Question) -> Told:
     """Who told of the processes of the period that is asked for, whoever's they are."""
     period = question.span
-    hosts = select(func.count(process.c.host.distinct())).where(period.has(process.c.logged_at), process.c.superseded_by.is_(None))
-    both = hosts_of_both(connection, period)
-    of_bsd = connection.scalar(hosts.where(is_bsd())) or 0
+    hosts = select(process.c.host).where(period.has(process.c.logged_at), is_program()).distinct()
+    by_daemon, by_bsd = (set(connection.scalars(hosts.where(of_it))) for of_it in (is_daemon(), is_bsd()))
+    several = hosts_of_several(connection, period)
     lost = select(func.sum(process.c.lost_events)).where(period.has(process.c.logged_at), process.c.superseded_by.is_(None))
     archived = select(func.count()).select_from(archived_month).where(archived_month.c.record_type == "process")
     return Told(
-        connection.scalar(hosts.where(~is_bsd())) or 0,
-        of_bsd - len(both),
-        both,
-        rows_left_out(connection, period) if both else 0,
+        len(by_daemon),
+        len(by_bsd - by_daemon),
+        several,
+        rows_left_out(connection, period) if several else 0,
         int(connection.scalar(lost) or 0),
         connection.scalar(archived) or 0,
     )
@@ -117,8 +120,7 @@ def who_told(connection: Connection, question: Question) -> Told:
 def _conditions(question: Question) -> list[ColumnElement[bool]]:
     period = question.span
     conditions = [
-        process.c.superseded_by.is_(None),
-        process.c.kind != "gap",
+        is_program(),
         period.has(process.c.logged_at),
         counted_once(period),
     ]

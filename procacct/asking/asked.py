@@ -11,7 +11,7 @@ from batchacct.errors import ConfigError
 from batchacct.ledger.whose import UNKNOWN
 from batchacct.store.spans import Span
 from batchacct.store.tables import process
-from procacct.asking.one_source import counted_once
+from procacct.asking.one_source import counted_once, is_program
 
 NO_JOB = "(no batch job)"
 NO_RECORD = "(job not recorded)"
@@ -55,11 +55,6 @@ class Asked:
         told = [f"VO {', '.join(self.vo)}"] if self.vo else []
         told += [f"cluster {self.cluster}"] if self.cluster else []
         return "".join(f", {one}" for one in [*told, *([f"user {self.user}"] if self.user else [])])
-
-
-def is_program() -> ColumnElement[bool]:
-    """Whether a row is in force, and tells of a process."""
-    return and_(process.c.superseded_by.is_(None), process.c.kind != "gap")
 
 
 def vo_of(run: FromClause) -> ColumnElement[Any]:
