@@ -134,7 +134,7 @@ def _conditions(question: Question) -> list[ColumnElement[bool]]:
 
 
 def _asked(question: Question, by: str, keys: tuple[ColumnElement[Any], ...]) -> Any:
-    """A row a process (and group, if they are summed by that) with its keys and what is added up."""
+    """A row a process (and group, if they are summed by that: one, however often it joined) with its keys and what is added up."""
     of_it = process.c.processes
     made: dict[str, ColumnElement[Any]] = {
         "forks": case((process.c.kind == "fork", of_it), else_=0),
@@ -142,7 +142,7 @@ def _asked(question: Question, by: str, keys: tuple[ColumnElement[Any], ...]) ->
         "swaps": cast(null(), BigInteger),
     }
     rows: FromClause = process.outerjoin(process_group, _is_member()) if by == "group" else process
-    return (
+    one = (
         select(
             *(key.label(f"key{number}") for number, key in enumerate(keys)),
             process.c.command,
@@ -151,6 +151,7 @@ def _asked(question: Question, by: str, keys: tuple[ColumnElement[Any], ...]) ->
         .select_from(rows)
         .where(*_conditions(question))
     )
+    return one.add_columns(process.c.id).distinct() if by == "group" else one
 
 
 def _is_member() -> ColumnElement[bool]:

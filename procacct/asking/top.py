@@ -21,6 +21,8 @@ from procacct.asking.applications import Applications, modules_of
 from procacct.asking.asked import CPU, CPU_UNKNOWN, NO_JOB, NUMBER_TEXT, PROGRAM, USER, Asked, vo_of
 from procacct.asking.runs import Runs, is_of_run
 
+NS = 10**9
+
 NOT_SIGNED = "(not signed)"
 NO_LIBRARIES = "(libraries not known)"
 NO_MODULES = "(no modules)"
@@ -120,6 +122,8 @@ def _by_run(asked: Asked, run: Subquery, keys: Mapping[str, ColumnElement[Any]],
 
     Grouping is by the columns of an inner query, as in `cpuhours.query`: bind parameters of repeated expressions would make
     PostgreSQL take them for two different things.
+
+    With `rows` of its own a process counts once for its keys, however many of the rows have them.
     """
     one = (
         select(
@@ -134,9 +138,10 @@ def _by_run(asked: Asked, run: Subquery, keys: Mapping[str, ColumnElement[Any]],
         )
         .select_from(rows if rows is not None else process.outerjoin(run, is_of_run(run)))
         .where(*asked.processes(), *asked.of_vo(run))
-        .subquery("one")
     )
-    return _added(one, ("run_id", "job_without_record", *keys, "who"))
+    if rows is not None:
+        one = one.add_columns(process.c.id).distinct()
+    return _added(one.subquery("one"), ("run_id", "job_without_record", *keys, "who"))
 
 
 def _added(rows: Subquery, by: Sequence[str]) -> Select[Any]:
@@ -157,7 +162,7 @@ def _with_groups(asked: Asked, run: Subquery) -> FromClause:
         process_group.c.boot_id == process.c.boot_id,
         process_group.c.pid == process.c.pid,
         process_group.c.start_ns <= process.c.start_ns,
-        or_(process_group.c.left_ns.is_(None), process_group.c.left_ns >= process.c.start_ns),
+        func.coalesce(process_group.c.left_ns, process_group.c.left_at * NS + (NS - 1)) >= process.c.start_ns,
         or_(process_group.c.joined_ns.is_(None), process.c.end_ns.is_(None), process_group.c.joined_ns <= process.c.end_ns),
     )
     return process.outerjoin(run, is_of_run(run)).outerjoin(process_group, is_member)

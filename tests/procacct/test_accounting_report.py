@@ -209,6 +209,18 @@ def test_groups_of_processes(ask: Ask, store: Store) -> None:
     }
 
 
+def test_a_process_added_to_a_group_again_costs_once(ask: Ask, store: Store) -> None:
+    start = (LOGGED_AT - 5) * NS
+    known = {"start_ns": start, "left_ns": LOGGED_AT * NS}
+    load(
+        store,
+        of_daemon(1),
+        membership(1, **known, joined_ns=start, record_key=f"node7/boot/7/1/{start}"),
+        membership(1, **known, joined_ns=start + NS, record_key=f"node7/boot/7/1/{start}/again"),
+    )
+    assert by_name(ask("--by", "group"), "processes", "cpu_user_s") == {"node7:7": [1, 2.0]}
+
+
 def test_gaps_are_told_and_not_counted(ask: Ask, store: Store) -> None:
     load(store, of_daemon(1), of_daemon(2, kind="gap", processes=0, lost_events=1234, ended_by="unknown", cpu_user_s=None))
     answer = ask()

@@ -169,6 +169,16 @@ def test_a_group_has_its_members_while_they_are_in_it(farm: Store) -> None:
     assert found[NO_GROUP][0] == 54
 
 
+def test_a_process_counts_once_in_a_group_it_was_added_to_again(farm: Store) -> None:
+    """And a membership of which is known to a second when it was left is not of later processes of that number."""
+    again = {"joined_ns": (T0 + 7) * 10**9, "record_key": "n1/boot1/a/100/again"}
+    add_memberships(farm, a_membership(100, T0 + 5, "a"), a_membership(100, T0 + 5, "a", **again))
+    add_memberships(farm, a_membership(101, T0 - 5, "b", left_ns=None, left_at=T0 + 2))
+    found = by(farm, "group")
+    assert found["group a"] == (1, 1, 1, 10.0)
+    assert "group b" not in found
+
+
 def test_bsd_rows_of_a_host_count_only_where_the_daemon_has_none(farm: Store) -> None:
     bsd: dict[str, Any] = {"parser": "pacct/1", "boot_id": None, "program": None, "command": "acct"}
     add_processes(farm, a_process(None, T0 + 20, **bsd), a_process(None, T0 + 21, host="n9", **bsd))
