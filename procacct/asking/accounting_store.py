@@ -12,6 +12,7 @@ from typing import Any
 
 from sqlalchemy import BigInteger, ColumnElement, Connection, FromClause, Row, and_, case, cast, func, null, or_, select
 
+from batchacct.store.spans import ANYTIME, NEVER, Span, has_partitions
 from batchacct.store.tables import archived_month, process, process_group
 from procacct.asking.accounting_question import MOST, NO_GROUP, NO_JOB, SLACK_S, UNKNOWN, Question, like_any
 from procacct.asking.accounting_sums import COLUMNS, Key, Totals
@@ -56,7 +57,7 @@ class Told:
 
 def sums_of_store(connection: Connection, question: Question, by: str) -> Totals:
     """What the processes in the store come to by one of `SUMMED_BY`, by names that people read but for users and unix groups."""
-    one = _asked(question, by, _KEYS[by]).subquery()
+    one = _asked(connection, question, by).subquery()
     names = [column.name for column in one.columns if column.name.startswith("key")] + ["command"]
     keys = [one.c[name] for name in (names if question.commands else names[:-1])]
     sums = [(func.max if name in MOST else func.sum)(one.c[name]) for name in COLUMNS]
@@ -133,7 +134,7 @@ def _conditions(question: Question) -> list[ColumnElement[bool]]:
     return conditions
 
 
-def _asked(question: Question, by: str, keys: tuple[ColumnElement[Any], ...]) -> Any:
+def _asked(connection: Connection, question: Question, by: str) -> Any:
     """A row a process (and group, if they are summed by that: one, however often it joined) with its keys and what is added up."""
     of_it = process.c.processes
     made: dict[str, ColumnElement[Any]] = {
@@ -141,10 +142,12 @@ def _asked(question: Question, by: str, keys: tuple[ColumnElement[Any], ...]) ->
         "killed": case((process.c.ended_by == "signal", of_it), else_=0),
         "swaps": cast(null(), BigInteger),
     }
-    rows: FromClause = process.outerjoin(process_group, _is_member()) if by == "group" else process
+    rows: FromClause = process
+    if by == "group":
+        rows = process.outerjoin(process_group, and_(_is_member(), _left(connection, question).has(process_group.c.left_at)))
     one = (
         select(
-            *(key.label(f"key{number}") for number, key in enumerate(keys)),
+            *(key.label(f"key{number}") for number, key in enumerate(_KEYS[by])),
             process.c.command,
             *(made[name].label(name) if name in made else process.c[name] for name in COLUMNS),
         )
@@ -152,6 +155,14 @@ def _asked(question: Question, by: str, keys: tuple[ColumnElement[Any], ...]) ->
         .where(*_conditions(question))
     )
     return one.add_columns(process.c.id).distinct() if by == "group" else one
+
+
+def _left(connection: Connection, question: Question) -> Span:
+    """When what the processes were members of was left: not before the first of them started."""
+    if not has_partitions(connection) or question.begin is None:
+        return ANYTIME
+    first = connection.scalar(select(func.min(process.c.started_at)).where(*_conditions(question)))
+    return NEVER if first is None else Span(first - SLACK_S)
 
 
 def _is_member() -> ColumnElement[bool]:

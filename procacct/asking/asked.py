@@ -16,6 +16,9 @@ from procacct.asking.one_source import counted_once, is_program
 NO_JOB = "(no batch job)"
 NO_RECORD = "(job not recorded)"
 
+_TOLD_AHEAD_S = 62 * 86_400
+"""A set of shared objects is told again each month: so that of a process at most so long before it ended."""
+
 NUMBER_TEXT = String(20)
 """A number as a text."""
 
@@ -37,6 +40,11 @@ class Asked:
     @property
     def logged(self) -> Span:
         return Span(self.begin, self.end - 1)
+
+    @property
+    def objects_told(self) -> Span:
+        """When the sets of shared objects of these processes were told."""
+        return Span(self.begin - _TOLD_AHEAD_S, self.end)
 
     def processes(self, logged: Span | None = None) -> list[ColumnElement[bool]]:
         """Which rows of `process` count: as asked, but of those logged in another span where one is given."""

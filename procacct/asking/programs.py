@@ -12,8 +12,8 @@ from batchacct.errors import IncompleteError
 from batchacct.ledger.stories import JobId
 from batchacct.store.spans import LATE, NEVER, Span, has_partitions
 from batchacct.store.tables import job, object_, process
-from procacct.asking.asked import CPU, PROGRAM, USER, is_program
-from procacct.asking.one_source import counted_once
+from procacct.asking.asked import CPU, PROGRAM, USER
+from procacct.asking.one_source import counted_once, is_program
 from procacct.asking.runs import SLACK_S, Runs, is_of_run
 
 EXEC, CHILD = "exec", "child"

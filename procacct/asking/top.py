@@ -15,7 +15,6 @@ from sqlalchemy import ColumnElement, Connection, FromClause, Select, Subquery, 
 
 from batchacct.errors import ConfigError
 from batchacct.ledger.whose import UNKNOWN
-from batchacct.store.spans import Span
 from batchacct.store.tables import object_, process, process_group
 from procacct.asking.applications import Applications, modules_of
 from procacct.asking.asked import CPU, CPU_UNKNOWN, NO_JOB, NUMBER_TEXT, PROGRAM, USER, Asked, vo_of
@@ -31,9 +30,6 @@ NO_GROUP = "(no group)"
 BY = ("program", "application", "library", "module", "signature", "command", "user", "vo", "host", "group", "job")
 OVERLAPPING = frozenset({"library", "module", "group"})
 SORTS = ("cpu", "executions", "elapsed", "jobs", "users")
-
-_TOLD_AHEAD_S = 62 * 86_400
-"""A set of shared objects is told again each month: so that of a process at most so long before it ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,10 +187,9 @@ def _summed(by_run: Subquery) -> Select[Any]:
 
 def _by_library(asked: Asked, by_run: Subquery) -> Select[Any]:
     """The sums of sets of objects, for each object that is in them; however often a set was told of, it is one."""
-    told = Span(asked.begin - _TOLD_AHEAD_S, asked.end)
     sets = (
         select(object_.c.object_set, object_.c.path)
-        .where(object_.c.superseded_by.is_(None), told.has(object_.c.seen_at))
+        .where(object_.c.superseded_by.is_(None), asked.objects_told.has(object_.c.seen_at))
         .distinct()
         .subquery("sets")
     )
