@@ -70,8 +70,8 @@ def report(
     Sums are by account, command, group of processes, batch job and more.
 
     FILES are those of BSD process accounting, rotated and compressed ones too; no database is needed for them. Without FILES the
-    processes in the store are told of; where the node daemon has told of a host in the period, what BSD accounting told of it
-    does not count. A process counts as a whole at the instant it ended. A DATE is 2026-11-01, 2026-11, Unix seconds, or -30d, -2w
+    processes in the store are told of; of a host and day (UTC) the rows of the node daemon count, else those of BSD accounting,
+    else the others. A process counts as a whole at the instant it ended. A DATE is 2026-11-01, 2026-11, Unix seconds, or -30d, -2w
     (before today); UTC.
     """
     now = unix_now()

@@ -143,11 +143,11 @@ def notes_of_files(files: Files, by: str) -> tuple[str, ...]:
 def notes_of_store(told: Told, by: str | None = None) -> tuple[str, ...]:
     """What is to be said of processes in the store."""
     notes = [f"Hosts told of by the node daemon: {told.by_daemon:,}; by BSD accounting alone: {told.by_accounting:,}."]
-    if told.of_both:
-        named_hosts = ", ".join(told.of_both[:NAMES_TOLD]) + (" and others" if len(told.of_both) > NAMES_TOLD else "")
+    if told.of_several:
+        named_hosts = ", ".join(told.of_several[:NAMES_TOLD]) + (" and others" if len(told.of_several) > NAMES_TOLD else "")
         notes.append(
-            f"Of hosts that both told of ({named_hosts}) what the daemon told counts, and {told.left_out:,} rows of BSD accounting "
-            "do not."
+            f"Of hosts that several sources told of ({named_hosts}), on each day (UTC) what the daemon told counts, else BSD "
+            f"accounting, else the others: {told.left_out:,} rows do not."
         )
     if told.by_daemon:
         notes.append("Of the daemon's hosts each program that a process ran counts; the CPU of the process is with its last one.")

@@ -12,11 +12,12 @@ from typing import Any
 
 from sqlalchemy import BigInteger, ColumnElement, Connection, FromClause, Row, and_, case, cast, func, null, or_, select
 
+from batchacct.store.spans import ANYTIME, NEVER, Span, has_partitions
 from batchacct.store.tables import archived_month, process, process_group
 from procacct.asking.accounting_question import MOST, NO_GROUP, NO_JOB, SLACK_S, UNKNOWN, Question, like_any
 from procacct.asking.accounting_sums import COLUMNS, Key, Totals
 from procacct.asking.accounts import is_number
-from procacct.asking.one_source import counted_once, hosts_of_both, is_bsd, rows_left_out
+from procacct.asking.one_source import counted_once, hosts_of_several, is_bsd, is_daemon, is_program, rows_left_out
 
 NS = 1_000_000_000
 ROWS_AT_ONCE = 5_000
@@ -41,11 +42,14 @@ LISTED = (
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """Who told of the processes of a period: how many hosts are counted by whom, and what is in no figure."""
+    """Who told of the processes of a period: how many hosts are counted by whom, and what is in no figure.
+
+    `by_accounting` are hosts of which BSD accounting told and the daemon did not; `of_several` those of which rows were left out.
+    """
 
     by_daemon: int
     by_accounting: int
-    of_both: list[str]
+    of_several: list[str]
     left_out: int
     lost_events: int
     archived_months: int
@@ -53,7 +57,7 @@ class Told:
 
 def sums_of_store(connection: Connection, question: Question, by: str) -> Totals:
     """What the processes in the store come to by one of `SUMMED_BY`, by names that people read but for users and unix groups."""
-    one = _asked(question, by, _KEYS[by]).subquery()
+    one = _asked(connection, question, by).subquery()
     names = [column.name for column in one.columns if column.name.startswith("key")] + ["command"]
     keys = [one.c[name] for name in (names if question.commands else names[:-1])]
     sums = [(func.max if name in MOST else func.sum)(one.c[name]) for name in COLUMNS]
@@ -99,16 +103,16 @@ def rows_of_store(connection: Connection, question: Question) -> Iterator[Row[An
 def who_told(connection: Connection, question: Question) -> Told:
     """Who told of the processes of the period that is asked for, whoever's they are."""
     period = question.span
-    hosts = select(func.count(process.c.host.distinct())).where(period.has(process.c.logged_at), process.c.superseded_by.is_(None))
-    both = hosts_of_both(connection, period)
-    of_bsd = connection.scalar(hosts.where(is_bsd())) or 0
+    hosts = select(process.c.host).where(period.has(process.c.logged_at), is_program()).distinct()
+    by_daemon, by_bsd = (set(connection.scalars(hosts.where(of_it))) for of_it in (is_daemon(), is_bsd()))
+    several = hosts_of_several(connection, period)
     lost = select(func.sum(process.c.lost_events)).where(period.has(process.c.logged_at), process.c.superseded_by.is_(None))
     archived = select(func.count()).select_from(archived_month).where(archived_month.c.record_type == "process")
     return Told(
-        connection.scalar(hosts.where(~is_bsd())) or 0,
-        of_bsd - len(both),
-        both,
-        rows_left_out(connection, period) if both else 0,
+        len(by_daemon),
+        len(by_bsd - by_daemon),
+        several,
+        rows_left_out(connection, period) if several else 0,
         int(connection.scalar(lost) or 0),
         connection.scalar(archived) or 0,
     )
@@ -117,8 +121,7 @@ def who_told(connection: Connection, question: Question) -> Told:
 def _conditions(question: Question) -> list[ColumnElement[bool]]:
     period = question.span
     conditions = [
-        process.c.superseded_by.is_(None),
-        process.c.kind != "gap",
+        is_program(),
         period.has(process.c.logged_at),
         counted_once(period),
     ]
@@ -131,24 +134,35 @@ def _conditions(question: Question) -> list[ColumnElement[bool]]:
     return conditions
 
 
-def _asked(question: Question, by: str, keys: tuple[ColumnElement[Any], ...]) -> Any:
-    """A row a process (and group, if they are summed by that) with its keys and what is added up."""
+def _asked(connection: Connection, question: Question, by: str) -> Any:
+    """A row a process (and group, if they are summed by that: one, however often it joined) with its keys and what is added up."""
     of_it = process.c.processes
     made: dict[str, ColumnElement[Any]] = {
         "forks": case((process.c.kind == "fork", of_it), else_=0),
         "killed": case((process.c.ended_by == "signal", of_it), else_=0),
         "swaps": cast(null(), BigInteger),
     }
-    rows: FromClause = process.outerjoin(process_group, _is_member()) if by == "group" else process
-    return (
+    rows: FromClause = process
+    if by == "group":
+        rows = process.outerjoin(process_group, and_(_is_member(), _left(connection, question).has(process_group.c.left_at)))
+    one = (
         select(
-            *(key.label(f"key{number}") for number, key in enumerate(keys)),
+            *(key.label(f"key{number}") for number, key in enumerate(_KEYS[by])),
             process.c.command,
             *(made[name].label(name) if name in made else process.c[name] for name in COLUMNS),
         )
         .select_from(rows)
         .where(*_conditions(question))
     )
+    return one.add_columns(process.c.id).distinct() if by == "group" else one
+
+
+def _left(connection: Connection, question: Question) -> Span:
+    """When what the processes were members of was left: not before the first of them started."""
+    if not has_partitions(connection) or question.begin is None:
+        return ANYTIME
+    first = connection.scalar(select(func.min(process.c.started_at)).where(*_conditions(question)))
+    return NEVER if first is None else Span(first - SLACK_S)
 
 
 def _is_member() -> ColumnElement[bool]:

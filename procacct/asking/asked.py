@@ -11,10 +11,13 @@ from batchacct.errors import ConfigError
 from batchacct.ledger.whose import UNKNOWN
 from batchacct.store.spans import Span
 from batchacct.store.tables import process
-from procacct.asking.one_source import counted_once
+from procacct.asking.one_source import counted_once, is_program
 
 NO_JOB = "(no batch job)"
 NO_RECORD = "(job not recorded)"
+
+_TOLD_AHEAD_S = 62 * 86_400
+"""A set of shared objects is told again each month: so that of a process at most so long before it ended."""
 
 NUMBER_TEXT = String(20)
 """A number as a text."""
@@ -38,6 +41,11 @@ class Asked:
     def logged(self) -> Span:
         return Span(self.begin, self.end - 1)
 
+    @property
+    def objects_told(self) -> Span:
+        """When the sets of shared objects of these processes were told."""
+        return Span(self.begin - _TOLD_AHEAD_S, self.end)
+
     def processes(self, logged: Span | None = None) -> list[ColumnElement[bool]]:
         """Which rows of `process` count: as asked, but of those logged in another span where one is given."""
         span = logged or self.logged
@@ -55,11 +63,6 @@ class Asked:
         told = [f"VO {', '.join(self.vo)}"] if self.vo else []
         told += [f"cluster {self.cluster}"] if self.cluster else []
         return "".join(f", {one}" for one in [*told, *([f"user {self.user}"] if self.user else [])])
-
-
-def is_program() -> ColumnElement[bool]:
-    """Whether a row is in force, and tells of a process."""
-    return and_(process.c.superseded_by.is_(None), process.c.kind != "gap")
 
 
 def vo_of(run: FromClause) -> ColumnElement[Any]:

@@ -18,7 +18,7 @@ from batchacct.model import PROCESS
 from batchacct.store.spans import LATE, Span
 from batchacct.store.tables import job, process
 from procacct.asking.asked import CPU, CPU_UNKNOWN, Asked
-from procacct.asking.one_source import hosts_of_both
+from procacct.asking.one_source import hosts_of_several
 from procacct.asking.runs import SLACK_S, Runs, is_of_run, where_runs_are
 
 HOSTS_NAMED = 4
@@ -151,8 +151,11 @@ def notes(connection: Connection, asked: Asked, runs: Runs) -> list[str]:
         found.append(f"{counted(all_of_it.executions_outside_jobs, 'execution')} in no batch job.")
     if all_of_it.cpu_unknown_executions:
         found.append(f"{counted(all_of_it.cpu_unknown_executions, 'execution')} of unknown CPU time: not in the CPU hours.")
-    if both := hosts_of_both(connection, asked.logged):
-        found.append(f"Of {_hosts_text(both)} BSD accounting tells as well: the rows of the node daemon count.")
+    if several := hosts_of_several(connection, asked.logged):
+        found.append(
+            f"Of {_hosts_text(several)} several sources tell: of each day (UTC) the rows of the node daemon count, "
+            "else those of BSD accounting, else the others."
+        )
     if months := [month_name(month.month) for month in archived(connection, PROCESS, asked.begin, asked.end - 1)]:
         found.append(
             f"Processes of {', '.join(months)} are in the archive, and not counted: `batchacct db recall` brings them back."

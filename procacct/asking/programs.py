@@ -10,10 +10,10 @@ from sqlalchemy import ColumnElement, Connection, Row, Select, and_, func, selec
 
 from batchacct.errors import IncompleteError
 from batchacct.ledger.stories import JobId
-from batchacct.store.spans import LATE, Span, has_partitions
+from batchacct.store.spans import LATE, NEVER, Span, has_partitions
 from batchacct.store.tables import job, object_, process
-from procacct.asking.asked import CPU, PROGRAM, USER, is_program
-from procacct.asking.one_source import counted_once
+from procacct.asking.asked import CPU, PROGRAM, USER
+from procacct.asking.one_source import counted_once, is_program
 from procacct.asking.runs import SLACK_S, Runs, is_of_run
 
 EXEC, CHILD = "exec", "child"
@@ -113,11 +113,17 @@ def _rows_of(connection: Connection, job_id: JobId, of: Run) -> Select[Any]:
     logged = Span()
     if of.start_at is not None and of.end_at is not None and has_partitions(connection):
         logged = Span(of.start_at - SLACK_S, of.end_at + LATE)
+    told = connection.execute(
+        select(func.min(process.c.logged_at), func.max(process.c.logged_at)).where(
+            _of_job(job_id, of.cluster), logged.has(process.c.logged_at)
+        )
+    ).one()
+    of_job = NEVER if told[0] is None else Span(told[0], told[1])
     own = run.c.run_id.is_(None) if of.number is None else run.c.run_id == of.number
     return (
         select(*_COLUMNS, PROGRAM.label("path"), USER.label("who"), CPU.label("cpu_s"))
         .select_from(process.outerjoin(run, is_of_run(run)))
-        .where(_of_job(job_id, of.cluster), own, logged.has(process.c.logged_at), counted_once(logged))
+        .where(_of_job(job_id, of.cluster), own, logged.has(process.c.logged_at), counted_once(of_job))
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, and_, func, or_, select
 
 from batchacct.errors import ConfigError
+from batchacct.store.spans import ANYTIME, Span
 from batchacct.store.tables import object_, process
 from procacct.asking.asked import USER, Asked, like, vo_of
 from procacct.asking.runs import Runs, is_of_run
@@ -30,19 +31,22 @@ class Sought:
         if not (self.program or self.library or self.signature or self.build_id):
             raise ConfigError("say what is looked for: --program, --library, --signature or --build-id")
 
-    def conditions(self) -> list[ColumnElement[bool]]:
-        """Which rows of `process` have it. A signature or build id may be the program's, or that of an object it had loaded."""
+    def conditions(self, told: Span = ANYTIME) -> list[ColumnElement[bool]]:
+        """Which rows of `process` have it. A signature or build id may be the program's, or that of an object it had loaded.
+
+        Only sets of objects that were told of in `told` are looked through.
+        """
         found = []
         if self.program:
             path = func.coalesce(process.c.program, process.c.command)
             found.append(like(path, self.program, is_path=True))
         if self.library:
-            found.append(_loaded(like(object_.c.path, self.library, is_path=True)))
+            found.append(_loaded(like(object_.c.path, self.library, is_path=True), told))
         for column, value in (("signature", self.signature), ("build_id", self.build_id)):
             if value:
                 wanted = value.strip().lower()
                 own, of_object = func.lower(process.c[column]) == wanted, func.lower(object_.c[column]) == wanted
-                found.append(or_(own, _loaded(of_object)))
+                found.append(or_(own, _loaded(of_object, told)))
         return found
 
     def __str__(self) -> str:
@@ -50,8 +54,8 @@ class Sought:
         return " and ".join(f"{name} {value}" for name, value in told.items() if value)
 
 
-def _loaded(which: ColumnElement[bool]) -> ColumnElement[bool]:
-    sets = select(object_.c.object_set).where(object_.c.superseded_by.is_(None), which)
+def _loaded(which: ColumnElement[bool], told: Span) -> ColumnElement[bool]:
+    sets = select(object_.c.object_set).where(object_.c.superseded_by.is_(None), told.has(object_.c.seen_at), which)
     return and_(process.c.object_set.is_not(None), process.c.object_set.in_(sets))
 
 
@@ -90,7 +94,7 @@ def uses(connection: Connection, asked: Asked, sought: Sought, runs: Runs) -> It
             process.c.started_at,
         )
         .select_from(process.outerjoin(run, is_of_run(run)))
-        .where(*asked.processes(), *asked.of_vo(run), *sought.conditions())
+        .where(*asked.processes(), *asked.of_vo(run), *sought.conditions(asked.objects_told))
         .subquery()
     )
     keys = [one.c[name] for name in ("cluster", "job", "array_index", "run_id", "start_at", "end_at", "vo", "who")]

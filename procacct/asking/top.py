@@ -15,11 +15,12 @@ from sqlalchemy import ColumnElement, Connection, FromClause, Select, Subquery, 
 
 from batchacct.errors import ConfigError
 from batchacct.ledger.whose import UNKNOWN
-from batchacct.store.spans import Span
 from batchacct.store.tables import object_, process, process_group
 from procacct.asking.applications import Applications, modules_of
 from procacct.asking.asked import CPU, CPU_UNKNOWN, NO_JOB, NUMBER_TEXT, PROGRAM, USER, Asked, vo_of
 from procacct.asking.runs import Runs, is_of_run
+
+NS = 10**9
 
 NOT_SIGNED = "(not signed)"
 NO_LIBRARIES = "(libraries not known)"
@@ -29,9 +30,6 @@ NO_GROUP = "(no group)"
 BY = ("program", "application", "library", "module", "signature", "command", "user", "vo", "host", "group", "job")
 OVERLAPPING = frozenset({"library", "module", "group"})
 SORTS = ("cpu", "executions", "elapsed", "jobs", "users")
-
-_TOLD_AHEAD_S = 62 * 86_400
-"""A set of shared objects is told again each month: so that of a process at most so long before it ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +118,8 @@ def _by_run(asked: Asked, run: Subquery, keys: Mapping[str, ColumnElement[Any]],
 
     Grouping is by the columns of an inner query, as in `cpuhours.query`: bind parameters of repeated expressions would make
     PostgreSQL take them for two different things.
+
+    With `rows` of its own a process counts once for its keys, however many of the rows have them.
     """
     one = (
         select(
@@ -134,9 +134,10 @@ def _by_run(asked: Asked, run: Subquery, keys: Mapping[str, ColumnElement[Any]],
         )
         .select_from(rows if rows is not None else process.outerjoin(run, is_of_run(run)))
         .where(*asked.processes(), *asked.of_vo(run))
-        .subquery("one")
     )
-    return _added(one, ("run_id", "job_without_record", *keys, "who"))
+    if rows is not None:
+        one = one.add_columns(process.c.id).distinct()
+    return _added(one.subquery("one"), ("run_id", "job_without_record", *keys, "who"))
 
 
 def _added(rows: Subquery, by: Sequence[str]) -> Select[Any]:
@@ -157,7 +158,7 @@ def _with_groups(asked: Asked, run: Subquery) -> FromClause:
         process_group.c.boot_id == process.c.boot_id,
         process_group.c.pid == process.c.pid,
         process_group.c.start_ns <= process.c.start_ns,
-        or_(process_group.c.left_ns.is_(None), process_group.c.left_ns >= process.c.start_ns),
+        func.coalesce(process_group.c.left_ns, process_group.c.left_at * NS + (NS - 1)) >= process.c.start_ns,
         or_(process_group.c.joined_ns.is_(None), process.c.end_ns.is_(None), process_group.c.joined_ns <= process.c.end_ns),
     )
     return process.outerjoin(run, is_of_run(run)).outerjoin(process_group, is_member)
@@ -186,10 +187,9 @@ def _summed(by_run: Subquery) -> Select[Any]:
 
 def _by_library(asked: Asked, by_run: Subquery) -> Select[Any]:
     """The sums of sets of objects, for each object that is in them; however often a set was told of, it is one."""
-    told = Span(asked.begin - _TOLD_AHEAD_S, asked.end)
     sets = (
         select(object_.c.object_set, object_.c.path)
-        .where(object_.c.superseded_by.is_(None), told.has(object_.c.seen_at))
+        .where(object_.c.superseded_by.is_(None), asked.objects_told.has(object_.c.seen_at))
         .distinct()
         .subquery("sets")
     )

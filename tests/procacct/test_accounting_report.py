@@ -11,16 +11,19 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from sqlalchemy import update
 
 from batchacct.errors import ConfigError, IncompleteError, PluginError
 from batchacct.model import PROCESS, PROCESS_GROUP, Record
 from batchacct.store import Origin, Store, append
+from batchacct.store.tables import process as store_process
 from procacct.asking.accounting_report import report
 from procacct.pacct import PARSER
 from tests.procacct.pacct_records import v3
 from tests.records import LOGGED_AT, membership, parsed, process
 
 NS = 10**9
+DAY = 86_400
 PACCT = {"parser": PARSER.label, "boot_id": None, "seen_by": '["acct"]', "source": "acct"}
 Ask = Callable[..., dict[str, Any]]
 
@@ -90,14 +93,55 @@ def test_of_a_host_that_both_tell_of_the_daemons_rows_count(ask: Ask, store: Sto
     assert by_name(answer, "processes", "cpu_user_s", "killed") == {"node7": [2, 2.0, 0], "node8": [2, 2.0, 1]}
     told = " ".join(answer["notes"])
     assert "by the node daemon: 1; by BSD accounting alone: 1" in told
-    assert "(node7) what the daemon told counts, and 2 rows of BSD accounting do not" in told
+    assert "several sources told of (node7), on each day (UTC) what the daemon told counts, else BSD accounting" in told
+    assert "the others: 2 rows do not" in told
     assert by_name(ask("--by", "command"), "processes", "forks") == {"solver": [1, 0], "sh*": [1, 1], "cc1": [2, 0]}
 
 
-def test_where_the_daemon_told_nothing_in_the_period_accounting_counts(ask: Ask, store: Store) -> None:
+def test_what_counts_of_a_day_is_the_same_whatever_period_is_asked(ask: Ask, store: Store) -> None:
+    """30 days of accounting, of 10 s each; on the last the daemon tells of a gap alone, on another of a process, too."""
+    days = [LOGGED_AT - back * DAY for back in range(30)]
+    daily = [
+        of_accounting(number, logged_at=at, started_at=at - 5, cpu_user_s=10.0, record_key=f"node7/acct/{at}/1/0")
+        for number, at in enumerate(days, 1)
+    ]
+    gone = of_daemon(71, logged_at=days[5], started_at=days[5] - 5, kind="gap", processes=0, ended_by="unknown", cpu_user_s=None)
+    load(store, *daily, of_daemon(70, kind="gap", processes=0, ended_by="unknown", cpu_user_s=None), gone)
+    assert by_name(ask("--by", "host"), "processes", "cpu_user_s") == {"node7": [30, 300.0]}
+    at = days[9]
+    load(store, of_daemon(72, logged_at=at, started_at=at - 5, record_key="node7/boot/72/1/1"))
+    whole = by_name(ask("--by", "host"), "processes", "cpu_user_s")
+    assert whole == {"node7": [30, 292.0]}
+    by_day = by_name(ask("--by", "day"), "cpu_user_s")
+    assert len(by_day) == 30
+    assert sorted(by_day.values())[:2] == [[2.0], [10.0]]
+    noon = at // DAY * DAY + DAY // 2
+    parts = [ask("--by", "host", "--to", noon - 1), ask("--by", "host", "--from", noon)]
+    assert sum(row["cpu_user_s"] for part in parts for row in part["rows"]) == 292.0
+
+
+def test_of_others_only_what_neither_told_of_that_day_counts(ask: Ask, store: Store) -> None:
+    def other(number: int, host: str) -> Record:
+        return of_daemon(number, host=host, parser="ogrt/1", command="ogrt", cpu_user_s=None, cpu_system_s=None)
+
+    load(store, of_daemon(1), other(2, "node7"), of_accounting(3, host="node8"), other(4, "node8"), other(5, "node9"))
+    answer = ask("--by", "host")
+    assert by_name(answer, "processes") == {"node7": [1], "node8": [1], "node9": [1]}
+    assert "(node7, node8)" in " ".join(answer["notes"])
+
+
+def test_rows_that_are_no_longer_in_force_tell_of_no_day(ask: Ask, store: Store) -> None:
+    load(store, of_daemon(1), of_accounting(2))
+    with store.writing() as connection:
+        rows = store_process.c
+        connection.execute(update(store_process).where(rows.parser == "procs/1").values(superseded_by=rows.id))
+    assert by_name(ask("--by", "command"), "processes") == {"cc1": [1]}
+
+
+def test_on_a_day_of_which_the_daemon_told_nothing_accounting_counts(ask: Ask, store: Store) -> None:
     earlier = LOGGED_AT - 10 * 86_400
     load(store, of_daemon(1), of_accounting(2, logged_at=earlier, started_at=earlier - 5))
-    assert by_name(ask("--by", "host"), "processes") == {"node7": [1]}
+    assert by_name(ask("--by", "host"), "processes") == {"node7": [2]}
     answer = ask("--by", "host", "--to", earlier + 60)
     assert by_name(answer, "processes", "cpu_user_s") == {"node7": [1, 1.0]}
     assert "by the node daemon: 0; by BSD accounting alone: 1" in answer["notes"][0]
@@ -163,6 +207,18 @@ def test_groups_of_processes(ask: Ask, store: Store) -> None:
         "node8:7 (name7)": [1, 1.0],
         "(no group)": [3, 5.0],
     }
+
+
+def test_a_process_added_to_a_group_again_costs_once(ask: Ask, store: Store) -> None:
+    start = (LOGGED_AT - 5) * NS
+    known = {"start_ns": start, "left_ns": LOGGED_AT * NS}
+    load(
+        store,
+        of_daemon(1),
+        membership(1, **known, joined_ns=start, record_key=f"node7/boot/7/1/{start}"),
+        membership(1, **known, joined_ns=start + NS, record_key=f"node7/boot/7/1/{start}/again"),
+    )
+    assert by_name(ask("--by", "group"), "processes", "cpu_user_s") == {"node7:7": [1, 2.0]}
 
 
 def test_gaps_are_told_and_not_counted(ask: Ask, store: Store) -> None:

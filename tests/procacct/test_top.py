@@ -169,6 +169,16 @@ def test_a_group_has_its_members_while_they_are_in_it(farm: Store) -> None:
     assert found[NO_GROUP][0] == 54
 
 
+def test_a_process_counts_once_in_a_group_it_was_added_to_again(farm: Store) -> None:
+    """And a membership of which is known to a second when it was left is not of later processes of that number."""
+    again = {"joined_ns": (T0 + 7) * 10**9, "record_key": "n1/boot1/a/100/again"}
+    add_memberships(farm, a_membership(100, T0 + 5, "a"), a_membership(100, T0 + 5, "a", **again))
+    add_memberships(farm, a_membership(101, T0 - 5, "b", left_ns=None, left_at=T0 + 2))
+    found = by(farm, "group")
+    assert found["group a"] == (1, 1, 1, 10.0)
+    assert "group b" not in found
+
+
 def test_bsd_rows_of_a_host_count_only_where_the_daemon_has_none(farm: Store) -> None:
     bsd: dict[str, Any] = {"parser": "pacct/1", "boot_id": None, "program": None, "command": "acct"}
     add_processes(farm, a_process(None, T0 + 20, **bsd), a_process(None, T0 + 21, host="n9", **bsd))
@@ -176,7 +186,21 @@ def test_bsd_rows_of_a_host_count_only_where_the_daemon_has_none(farm: Store) ->
     assert "n9" in by(farm, "host")
     with farm.reading() as connection:
         told = notes(connection, ALL, runs_of_processes(connection, ALL.logged))
-    assert "Of n1 BSD accounting tells as well: the rows of the node daemon count." in told
+    assert any(note.startswith("Of n1 several sources tell: of each day (UTC) the rows of the node daemon count") for note in told)
+
+
+def test_the_days_of_a_period_come_to_the_period_whoever_told_of_each(farm: Store) -> None:
+    """Coverage looks at other days than the rest, and finds the same: job 3's CPU was told by BSD accounting, a day before."""
+    bsd: dict[str, Any] = {"parser": "pacct/1", "boot_id": None, "program": None, "command": "acct"}
+    add_processes(farm, a_process("3", T0 - 100, T0 - 50, host="n1", cpu_user_s=600.0, **bsd))
+    add_processes(farm, a_process("2", T0 + 30, command="ogrt", program="/ogrt", parser="ogrt/1", **BOB))
+    assert "/ogrt" not in by(farm, "program")
+    yesterday, both = Asked(T0 - DAY, T0), Asked(T0 - DAY, T0 + DAY)
+    assert by(farm, "program", yesterday) == {"/before/the/period": (1, 1, 1, 1.0)}, "the daemon told of that day"
+    days = [sum(row[3] for row in by(farm, "program", asked).values()) for asked in (yesterday, ALL)]
+    assert sum(row[3] for row in by(farm, "program", both).values()) == sum(days)
+    with farm.reading() as connection:
+        assert coverage(connection, ALL) == Coverage(3, 1, 0, 3 * 1800, 2410.25)
 
 
 def test_nothing_is_silent(farm: Store) -> None:
