@@ -47,7 +47,10 @@ class Caller:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """The line of the answer, and lines after it where `head` says so; `close` is called in the end, however far they were read."""
+    """The line of the answer, and lines after it where `head` says so; `close` is called in the end, however far they were read.
+
+    An empty one among the lines says that others may have their turn before the next.
+    """
 
     head: dict[str, Any]
     lines: Iterable[bytes] = ()
@@ -174,14 +177,16 @@ class ControlServer:
         assert connection.lines is not None
         if not connection.answer:
             piece = bytearray()
-            while len(piece) < CHUNK and (line := next(connection.lines, b"")):
+            line: bytes | None = None
+            while len(piece) < CHUNK and (line := next(connection.lines, None)):
                 piece += line
-            if not piece:
+            if line is None and not piece:
                 self._end(connection)
                 return
             connection.answer = memoryview(bytes(piece))
-        sent = connection.socket.send(connection.answer)
-        connection.answer = connection.answer[sent:]
+        if connection.answer:
+            sent = connection.socket.send(connection.answer)
+            connection.answer = connection.answer[sent:]
         connection.until = time.monotonic() + self._limits.answer_s
 
     def _end(self, connection: _Connection) -> None:

@@ -29,6 +29,7 @@ STATE = "groups.json"
 ENDED = "members.tsv"
 OLDER = "members.old.tsv"
 LONGEST_LINE = 200
+LINES_AT_ONCE = 1000
 
 
 class GroupMemory:
@@ -100,7 +101,10 @@ class GroupMemory:
 
 
 class EndedLines:
-    """The files are opened at once, and read as they were then, whatever becomes of them meanwhile; to be closed."""
+    """The files are opened at once, and read as they were then, whatever becomes of them meanwhile; to be closed.
+
+    After each LINES_AT_ONCE lines that were read, whoever's they are, comes b"": whoever may not be kept long goes on later.
+    """
 
     def __init__(self, paths: list[Path], user_id: int | None) -> None:
         self._owner = None if user_id is None else str(user_id).encode()
@@ -111,8 +115,12 @@ class EndedLines:
                 self._files.append((file, os.fstat(file.fileno()).st_size))
 
     def __iter__(self) -> Iterator[bytes]:
+        count = 0
         for file, size in self._files:
             while file.tell() < size and (line := file.readline(LONGEST_LINE)):
+                count += 1
+                if count % LINES_AT_ONCE == 0:
+                    yield b""
                 fields = line.rstrip(b"\n").split(b"\t")
                 if line.endswith(b"\n") and len(fields) == 5 and self._owner in (None, fields[4]):
                     yield b"\t".join(fields[:4]) + b"\n"

@@ -82,8 +82,7 @@ def tidy(config: Config, days: int, dry_run: bool) -> None:
         found = list(old_files(keys.folder, store, days * DAY_S))
     done = [one for one in found if one.is_collected]
     if not dry_run:
-        for one in done:
-            take_away(one)
+        done = [one for one in done if take_away(one)]
     rows = [
         ("would be taken away" if dry_run else "taken away", len(done), sum(one.size for one in done)),
         ("stay: not in the database to their end", len(found) - len(done), sum(one.size for one in found if not one.is_collected)),

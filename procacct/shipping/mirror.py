@@ -9,8 +9,11 @@ is acknowledged before `sync` has brought it to the disk.
 from __future__ import annotations
 
 import enum
+import fcntl
 import logging
 import os
+import re
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from batchacct.crashpoints import crash_point
@@ -21,11 +24,36 @@ from procacct.shipping.ranges import Range, SpoolName, Unusable
 log = logging.getLogger(__name__)
 
 _BLOCK = 1 << 16
+_REST = re.compile(r"(.+)\.from-([1-9][0-9]{0,14})\.jsonl")
 
 REMOVED = ".removed"
-"""FOLDER/HOST/.removed/FILE holds the length that a file had when `procacct tidy` took it away."""
+"""FOLDER/HOST/.removed/FILE holds how much of a file `procacct tidy` took away; what comes after that is HOST/`rest_name`."""
 
 Key = tuple[str, SpoolName]
+
+
+def rest_name(file: SpoolName, base: int) -> str:
+    """The name of what comes of a file after its first `base` bytes were taken away."""
+    return str(file) if base == 0 else f"{str(file).removesuffix('.jsonl')}.from-{base}.jsonl"
+
+
+def file_and_base(text: str) -> tuple[SpoolName, int] | None:
+    """What `rest_name` made a name of; None for another one."""
+    match = _REST.fullmatch(text)
+    file = SpoolName.of(f"{match[1]}.jsonl" if match else text)
+    return None if file is None else (file, int(match[2]) if match else 0)
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    """A file that is open; `base` bytes that stood before it were taken away."""
+
+    descriptor: int
+    base: int
+
+    @property
+    def end(self) -> int:
+        return self.base + os.fstat(self.descriptor).st_size
 
 
 class Outcome(enum.Enum):
@@ -44,7 +72,7 @@ class Mirror:
         self.folder = folder
         folder.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
         self.ahead = Ahead(folder, ahead_bytes)
-        self._open: dict[Key, int] = {}
+        self._open: dict[Key, _File] = {}
         self._written: set[Key] = set()
         self._checked: set[Key] = set()
         self._new_in: set[Path] = set()
@@ -55,25 +83,25 @@ class Mirror:
         Raises: Unusable for one that contradicts what is there, `ahead.Full`, OSError.
         """
         key = (one.host, one.file)
-        if key not in self._open and (length := self._removed_length(key)) is not None:
-            if one.end <= length:
-                return Outcome.KNOWN
-            raise Unusable(f"{one.file} was taken away as finished at byte {length}, and goes on after that")
-        descriptor = self._opened(key, may_make=one.offset == 0)
-        size = 0 if descriptor is None else os.fstat(descriptor).st_size
-        if descriptor is None or one.offset > size:
+        file = self._opened(key, one)
+        base = self._removed(key) if file is None else file.base
+        if one.end <= base:
+            return Outcome.KNOWN
+        if one.offset < base:
+            one = replace(one, offset=base, content=one.content[base - one.offset :])
+        if file is None or one.offset > file.end:
             self.ahead.keep(one)
             return Outcome.AHEAD
-        if not self._append(key, descriptor, size, one):
+        if not self._append(key, file, one):
             return Outcome.KNOWN
-        self._follow_up(key, descriptor)
+        self._follow_up(key, file)
         return Outcome.WRITTEN
 
     def sync(self) -> None:
         """All that was taken is on the disk.  Raises: OSError."""
         crash_point("receive.written")
         for key in self._written:
-            os.fsync(self._open[key])
+            os.fsync(self._open[key].descriptor)
         for folder in self._new_in:
             sync_folder(folder)
         self._new_in.clear()
@@ -92,8 +120,8 @@ class Mirror:
     def close(self) -> None:
         """Lets go of open files."""
         self._written.clear()
-        for descriptor in self._open.values():
-            os.close(descriptor)
+        for file in self._open.values():
+            os.close(file.descriptor)
         self._open.clear()
 
     def sizes(self) -> dict[Key, int]:
@@ -101,62 +129,79 @@ class Mirror:
         return {key: self._size(key) for key in self.ahead.waiting()}
 
     def _size(self, key: Key) -> int:
+        base = self._removed(key)
         try:
-            return self._path(key).stat().st_size
+            return base + self._path(key, base).stat().st_size
         except FileNotFoundError:
-            return 0
+            return base
 
-    def _path(self, key: Key) -> Path:
-        return self.folder / key[0] / str(key[1])
+    def _path(self, key: Key, base: int) -> Path:
+        return self.folder / key[0] / rest_name(key[1], base)
 
-    def _removed_length(self, key: Key) -> int | None:
+    def _removed(self, key: Key) -> int:
         try:
             return int((self.folder / key[0] / REMOVED / str(key[1])).read_text(encoding="ascii"))
         except FileNotFoundError:
-            return None
+            return 0
 
-    def _opened(self, key: Key, *, may_make: bool) -> int | None:
-        """The file, open until the next `sync`; None if it is not there and may not be made."""
+    def _opened(self, key: Key, one: Range) -> _File | None:
+        """The file, open until the next `sync`; None if it is not there and is not begun by `one`.
+
+        It is locked meanwhile: `procacct tidy` takes none away that is written to.
+        """
         if key in self._open:
             return self._open[key]
-        path = self._path(key)
-        flags = os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
-        try:
-            descriptor = os.open(path, flags)
-        except FileNotFoundError:
-            if not may_make:
+        while True:
+            base = self._removed(key)
+            path = self._path(key, base)
+            if (descriptor := self._descriptor(path, may_make=one.offset <= base < one.end)) is None:
                 return None
-            if not path.parent.is_dir():
-                path.parent.mkdir(mode=FOLDER_MODE)
-                self._new_in.add(self.folder)
-            descriptor = os.open(path, flags | os.O_CREAT, FILE_MODE)
-            self._new_in.add(path.parent)
-        self._open[key] = descriptor
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            if os.fstat(descriptor).st_nlink and self._removed(key) == base:
+                break
+            os.close(descriptor)
+        self._open[key] = _File(descriptor, base)
         if key not in self._checked:
             _cut_zeros(descriptor, path)
             self._checked.add(key)
-        return descriptor
+        return self._open[key]
 
-    def _append(self, key: Key, descriptor: int, size: int, one: Range) -> bool:
+    def _descriptor(self, path: Path, *, may_make: bool) -> int | None:
+        flags = os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+        try:
+            return os.open(path, flags)
+        except FileNotFoundError:
+            if not may_make:
+                return None
+        if not path.parent.is_dir():
+            path.parent.mkdir(mode=FOLDER_MODE)
+            self._new_in.add(self.folder)
+        self._new_in.add(path.parent)
+        return os.open(path, flags | os.O_CREAT, FILE_MODE)
+
+    def _append(self, key: Key, file: _File, one: Range) -> bool:
         """Whether anything of the range was not there yet.  Raises: Unusable where what is there is something else."""
-        there = _read_at(descriptor, one.offset, min(size, one.end) - one.offset)
+        there = _read_at(file.descriptor, one.offset - file.base, min(file.end, one.end) - one.offset)
         if there != one.content[: len(there)]:
             at = one.offset + next(n for n, (a, b) in enumerate(zip(there, one.content, strict=False)) if a != b)
             raise Unusable(f"{one.file} has other bytes at {at} than came before. Have two nodes the name {one.host}?")
         if len(there) == len(one.content):
             self._written.add(key)  # a process that was killed may have written it, and not synced it
             return False
-        write_all(descriptor, one.content[len(there) :])
+        write_all(file.descriptor, one.content[len(there) :])
         self._written.add(key)
         return True
 
-    def _follow_up(self, key: Key, descriptor: int) -> None:
+    def _follow_up(self, key: Key, file: _File) -> None:
         """Appends what was ahead and fits now; where it contradicts what is there, it is dropped, and told."""
-        while (one := self.ahead.fitting(key, size := os.fstat(descriptor).st_size)) is not None:
-            try:
-                self._append(key, descriptor, size, one)
-            except Unusable as unusable:
-                log.error("host=%s: what was kept ahead is dropped: %s", one.host, unusable.reason)  # noqa: TRY400
+        while (one := self.ahead.fitting(key, file.end)) is not None:
+            if one.end > file.base:
+                skip = max(0, file.base - one.offset)
+                fitting = replace(one, offset=one.offset + skip, content=one.content[skip:])
+                try:
+                    self._append(key, file, fitting)
+                except Unusable as unusable:
+                    log.error("host=%s: what was kept ahead is dropped: %s", one.host, unusable.reason)  # noqa: TRY400
             self.ahead.used(one)
 
 

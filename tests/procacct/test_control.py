@@ -18,9 +18,10 @@ import pytest
 
 from batchacct.errors import BatchacctError, BusyError, ConfigError
 from procacct.node import group_processes as proc
-from procacct.node.control import LONGEST_REQUEST, ControlServer, Limits, Reply
+from procacct.node.control import CHUNK, LONGEST_REQUEST, ControlServer, Limits, Reply
 from procacct.node.control_client import NoDaemonError, RefusedError, ask, asked
 from procacct.node.control_requests import MOST_GROUPS_OF_A_PROCESS, MOST_GROUPS_OF_A_USER
+from procacct.node.group_memory import GroupMemory
 from tests.procacct.control_server import BOOT, Served, served
 from tests.procacct.open_folder import open_folder
 
@@ -131,6 +132,32 @@ class TestRequests:
             assert ask(here.path, "list")["ok"]
             assert first.startswith(b"#")
             assert sum(1 for _ in lines) == 200_001
+
+    def test_a_dump_that_finds_little_lets_the_loop_go_on(self, tmp_path: Path) -> None:
+        """Of a job file with many lines of others no more than a thousand are read a turn."""
+        memory = GroupMemory(tmp_path / "state")
+        for n in range(20_000):
+            memory.note_ended("a.1", n, 5, 6, 0)
+        memory.note_ended("a.2", 7, 5, 6, NOBODY)
+        lines = memory.ended(NOBODY)
+        server = ControlServer(tmp_path / "control", lambda _request, _caller: Reply({"ok": True}, lines, lines.close))
+        try:
+            with _connected(tmp_path / "control") as client:
+                client.sendall(b"{}\n")
+                client.setblocking(False)
+                got, turns, ended = b"", 0, False
+                while not ended:
+                    server.turn()
+                    turns += 1
+                    with contextlib.suppress(BlockingIOError):
+                        while piece := client.recv(CHUNK):
+                            got += piece
+                        ended = True
+                assert got.splitlines()[1:] == [b"a.2\t7\t5\t6"]
+                assert turns >= 20
+        finally:
+            server.close()
+            memory.close()
 
     def test_status_and_stop(self, here: Served) -> None:
         told = ask(here.path, "status")

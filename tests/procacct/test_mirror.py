@@ -13,6 +13,7 @@ import pytest
 from procacct.shipping.ahead import Full
 from procacct.shipping.mirror import Mirror, Outcome
 from procacct.shipping.ranges import Range, SpoolName, Unusable
+from procacct.shipping.tidy import Old, take_away
 from tests.procacct.spools import line, mirrored
 
 NAME = SpoolName("processes", "0a1b2c3d", 1)
@@ -119,14 +120,35 @@ def test_what_is_kept_ahead_is_bounded_for_each_host(tmp_path: Path) -> None:
     assert again.ahead.waiting()["n1", NAME] == (20_000, 5_000)
 
 
-def test_a_file_that_was_taken_away_is_known(tmp_path: Path) -> None:
-    (tmp_path / "n1/.removed").mkdir(parents=True)
-    (tmp_path / "n1/.removed" / str(NAME)).write_text("1000")
+def test_a_file_that_was_taken_away_is_known_and_goes_on(tmp_path: Path) -> None:
+    """What comes after it is a file of its own, which can be taken away as well; nothing is refused."""
+    (tmp_path / "n1").mkdir(parents=True)
+    content = whole("n1", 30)
+    cuts = [0, *(n for n in range(1, len(content)) if content[n - 1 : n] == b"\n"), len(content)]
+    first, second = cuts[10], cuts[20]
+    (tmp_path / "n1" / str(NAME)).write_bytes(content[:first])
+    assert take_away(Old(tmp_path / "n1" / str(NAME), first, is_collected=True))
     mirror = Mirror(tmp_path, ROOM)
-    assert mirror.take(Range("n1", NAME, 400, b"x" * 600, 1)) is Outcome.KNOWN
-    with pytest.raises(Unusable, match="goes on after that"):
-        mirror.take(Range("n1", NAME, 1000, b"x", 1))
+    assert mirror.take(Range("n1", NAME, cuts[4], content[cuts[4] : first], 1)) is Outcome.KNOWN
     assert mirrored(tmp_path, "n1") == {}
+    assert mirror.take(Range("n1", NAME, cuts[15], content[cuts[15] : second], 2)) is Outcome.AHEAD
+    assert mirror.take(Range("n1", NAME, cuts[4], content[cuts[4] : cuts[16]], 3)) is Outcome.WRITTEN
+    rest = tmp_path / "n1" / f"processes-0a1b2c3d-000001.from-{first}.jsonl"
+    assert not take_away(Old(rest, second - first, is_collected=True)), "it is written to"
+    mirror.sync()
+    assert mirrored(tmp_path, "n1") == {rest.name: content[first:second]}
+    assert take_away(Old(rest, second - first, is_collected=True))
+    assert mirror.take(Range("n1", NAME, 0, content, 4)) is Outcome.WRITTEN
+    mirror.sync()
+    assert mirrored(tmp_path, "n1") == {f"processes-0a1b2c3d-000001.from-{second}.jsonl": content[second:]}
+
+
+def test_what_has_come_meanwhile_is_not_taken_away(tmp_path: Path) -> None:
+    path = tmp_path / "n1" / str(NAME)
+    path.parent.mkdir()
+    path.write_bytes(whole("n1", 5))
+    assert not take_away(Old(path, 100, is_collected=True))
+    assert path.exists()
 
 
 def test_no_link_is_followed(tmp_path: Path) -> None:

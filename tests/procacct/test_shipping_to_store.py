@@ -15,7 +15,7 @@ from batchacct.store import Store
 from batchacct.store.tables import followed_file, process
 from procacct.shipping.mirror import REMOVED
 from procacct.shipping.tidy import old_files, take_away
-from tests.procacct.spools import NOW_S
+from tests.procacct.spools import NOW_S, line
 from tests.procacct.way import Program, Way
 from tests.services.brokers import Broker
 
@@ -39,7 +39,7 @@ def stored(store: Store, host: str) -> tuple[int, ...]:
 
 def told(written: dict[str, bytes]) -> tuple[int, ...]:
     """The same of what was written into the spool."""
-    rows = [json.loads(line) for content in written.values() for line in content.splitlines()]
+    rows = [json.loads(row) for content in written.values() for row in content.splitlines()]
     return (len(rows), len({row["record_key"] for row in rows}), sum(row["processes"] for row in rows),
             sum(row["exit_code"] for row in rows), sum(row["pid"] for row in rows),
             sum(row["end_ns"] - row["start_ns"] for row in rows))  # fmt: skip
@@ -106,3 +106,16 @@ def test_tidy_takes_away_what_is_collected_and_old(way: Way, sqlite_store: Store
     assert stored(sqlite_store, "n1") == told(node.spool.written)
     with sqlite_store.reading() as connection:
         assert connection.execute(select(func.count()).select_from(followed_file)).scalar_one() == len(files)
+
+
+def test_a_number_of_a_deleted_file_says_nothing_of_another(tmp_path: Path, sqlite_store: Store) -> None:
+    """The collector read a file of the same device and inode to a larger offset; this one it never saw."""
+    (tmp_path / "n1").mkdir()
+    file = tmp_path / "n1" / "processes-0a1b2c3d-000001.jsonl"
+    lines = [line("n1", n) for n in range(30)]
+    file.write_bytes(b"".join(lines))
+    collected(sqlite_store, tmp_path)
+    assert [old.is_collected for old in old_files(tmp_path, sqlite_store, 0)] == [True]
+    for others in (lines[10:], lines[::-1]):
+        file.write_bytes(b"".join(others))
+        assert [old.is_collected for old in old_files(tmp_path, sqlite_store, 0)] == [False]
