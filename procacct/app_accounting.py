@@ -33,6 +33,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import ClassVar
 
 from batchacct.model import PROCESS, Record, content_hash, text_of
 from batchacct.parsing import Outcome, Reject, Source, UnitParser
@@ -76,6 +77,8 @@ class MessageFraming:
 @dataclass(frozen=True)
 class _MessageParser(UnitParser):
     """Messages have nothing that tells two equal ones apart, except where they stand."""
+
+    key_has_place: ClassVar[bool] = True
 
     def _with_origin(self, record: Record, unit: bytes, offset: int, source: Source) -> Record:
         key = f"{record['record_key']}/{offset}"

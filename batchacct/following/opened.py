@@ -20,6 +20,10 @@ class MovedOnError(Exception):
     """The file was truncated, or written anew, while it was read: it is to be looked at afresh. It never leaves the follower."""
 
 
+LEAST_HOLE = 4
+"""Fewer NUL are of a unit: a hole is what a writer had written, and that is a line at least. OGRT's datagrams begin with three."""
+
+
 class OpenFile:
     """An open file; `begin` is where its content begins in the uncompressed stream, `head` up to HEAD_BYTES from there.
 
@@ -108,6 +112,8 @@ class OpenFile:
         if not piece:
             return begin - begin % self._unit_bytes, b""
         begin += len(piece) - len(content)
+        if begin < LEAST_HOLE:
+            begin, content = 0, piece
         of_unit = begin % self._unit_bytes
         begin -= of_unit
         head = (bytes(of_unit) + content)[:HEAD_BYTES]

@@ -1,7 +1,8 @@
 """Raw units given to their parser again, many at once: what it makes of them now, as the tables have it.
 
 Units are put together as lines, which is how most formats have them. Where a framing sees other units in that, those it does not
-find again are read one by one. Units of one length are put together as they stood in their file, and read under their places in it.
+find again are read one by one. Units of one length, and those of a parser with `key_has_place`
+(where a unit stands is in the key of its record), are put together as they stood in their file, and read under their places in it.
 """
 
 from __future__ import annotations
@@ -48,7 +49,8 @@ def read_again(
     batches: list[pa.RecordBatch] = []
     places: list[Numbers] = []
     refused: dict[int, str] = {}
-    has_places = offsets is not None and isinstance(parser.framing, FixedFraming)
+    by_place = isinstance(parser.framing, FixedFraming) or getattr(parser, "key_has_place", False)
+    has_places = offsets is not None and by_place
     for first, some in _runs(units, offsets) if has_places and offsets is not None else _together(units):
         read = _read_run(parser, source, some, record_type, offsets[first]) if has_places and offsets is not None else None
         for batch, of, why in [read] if read is not None else _read_some(parser, source, some, record_type):

@@ -15,6 +15,7 @@ sensors send meanwhile is in their sockets.
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import logging
 import os
@@ -28,7 +29,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Literal
 
-from batchacct.errors import ConfigError
+from batchacct.errors import BusyError, ConfigError
 from procacct.node.rows import Row
 
 log = logging.getLogger(__name__)
@@ -62,8 +63,21 @@ class _File:
         self.dirty = False
 
 
+def _held(folder: Path) -> int:
+    """A descriptor that keeps other daemons out of a folder.  Raises: BusyError."""
+    held = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(held)
+        raise BusyError(
+            f"a daemon uses the spool {folder} already: stop it first (`jobmng stop`), or set another [spool] path"
+        ) from error
+    return held
+
+
 class Spool:
-    """The files of this boot.  Raises: ConfigError if the folder cannot be made."""
+    """The files of this boot.  Raises: ConfigError if the folder cannot be made, BusyError if another daemon uses it."""
 
     def __init__(self, folder: Path, boot_id: str, *, rotate_bytes: int, rotate_s: int, most_bytes: int, keep_s: int) -> None:
         self.folder = folder
@@ -85,6 +99,7 @@ class Spool:
                 f"the spool {folder} cannot be made: {error.strerror}. Let the user that runs procacctd write there, "
                 "or set another [spool] path"
             ) from error
+        self._held: int | None = _held(folder)
         self._mend()
         self.numbers: dict[str, int] = {kind: max((number for _, number in self._of_boot(kind)), default=0) for kind in KINDS}
 
@@ -128,9 +143,14 @@ class Spool:
                 log.info("the spool can be written again: %s", self.folder)
                 self.failing = None
 
+    def _path_of(self, kind: str, number: int) -> Path:
+        return self.folder / f"{kind}-{self._boot}-{number:06d}{SUFFIX}"
+
     def _open(self, file: _File, now_ns: int) -> None:
         number = self.numbers[file.kind] + 1
-        path = self.folder / f"{file.kind}-{self._boot}-{number:06d}{SUFFIX}"
+        while os.path.lexists(self._path_of(file.kind, number)):  # somebody else's: it is no reason to write nothing any more
+            number += 1
+        path = self._path_of(file.kind, number)
         file.handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o640)
         self.numbers[file.kind] = number
         file.path, file.size, file.opened_ns = path, 0, now_ns
@@ -270,6 +290,9 @@ class Spool:
             self._drop(left, now_ns)
         for file in self._files.values():
             self._close(file)
+        if self._held is not None:
+            os.close(self._held)
+            self._held = None
 
     @property
     def backlog_rows(self) -> int:

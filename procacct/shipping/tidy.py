@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import Row, select
 
@@ -65,21 +66,21 @@ def take_away(old: Old) -> bool:
     return True
 
 
-def _is_read_to(path: Path, size: int, row: Row[tuple[int, int, int, int, str, int, str]]) -> bool:
+def _is_read_to(path: Path, size: int, row: Row[Any]) -> bool:
     """Whether a position is at the end of this file: a number of a file that was deleted is given to another one."""
     if row.offset != size:
         return False
     with path.open("rb") as file:
         head = file.read(row.head_length)
         file.seek(size - row.tail_length)
-        return digest(head) == row.head_hash and digest(file.read(row.tail_length)) == row.tail_hash
+        return bool(digest(head) == row.head_hash and digest(file.read(row.tail_length)) == row.tail_hash)
 
 
-def _positions(store: Store) -> dict[tuple[int, int], list[Row[tuple[int, int, int, int, str, int, str]]]]:
+def _positions(store: Store) -> dict[tuple[int, int], list[Any]]:
     """How far files were read, by device and inode, which several may have had."""
     c = followed_file.c
     query = select(c.device, c.inode, c.offset, c.head_length, c.head_hash, c.tail_length, c.tail_hash)
-    found: dict[tuple[int, int], list[Row[tuple[int, int, int, int, str, int, str]]]] = {}
+    found: dict[tuple[int, int], list[Any]] = {}
     with store.reading() as connection:
         for row in connection.execute(query):
             found.setdefault((row.device, row.inode), []).append(row)

@@ -211,7 +211,7 @@ def test_groups_of_processes(ask: Ask, store: Store) -> None:
 
 def test_a_process_added_to_a_group_again_costs_once(ask: Ask, store: Store) -> None:
     start = (LOGGED_AT - 5) * NS
-    known = {"start_ns": start, "left_ns": LOGGED_AT * NS}
+    known: dict[str, Any] = {"start_ns": start, "left_ns": LOGGED_AT * NS}
     load(
         store,
         of_daemon(1),

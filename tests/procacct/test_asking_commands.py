@@ -71,8 +71,8 @@ def test_top_as_a_table(filled: Asker) -> None:
     lines = [[cell.strip() for cell in line.split("│")[1:-1]] for line in out.splitlines() if line.startswith("│")]
     assert lines == [
         ["/opt/sim", "1", "1", "1", "0.5", "0.5"],
-        ["/bin/bash", "1", "1", "1", "0.0", "1.0"],
-        ["/bin/ls", "40", "1", "1", "0.0", "0.0"],
+        ["/bin/bash", "1", "1", "1", "0.00083", "1.0"],
+        ["/bin/ls", "40", "1", "1", "0.00028", "0.0028"],
     ]
     assert "Of 0.5 CPU h of the 1 job that ended in this time 100% is in processes seen." in out
 

@@ -54,7 +54,7 @@ def test_a_field_that_cannot_be_kept_does_not_lose_the_row(
     process.told_end = Told(END, 7, 0, 0, 10 * S, 12 * S, rusage=rusage)
     process.belonging = Belonging(None)
     process.belonging.settle(None, of_environment(variables))
-    rows = Rows("n", "boot", {}.get)
+    rows = Rows("n", "boot", lambda _: None)
     row = rows.process(process, Ended("exit", AT + 2 * S, AT + 2 * S, 0), 12 * S)
     line = json.dumps(row, separators=(",", ":"), ensure_ascii=False).encode() + b"\n"
     for parsed in PROCESSES.parse([Block(line, 0)], Source("spool", "SITE", "cluster1")):

@@ -132,6 +132,6 @@ def test_a_time_that_is_still_to_come_is_refused_and_counted(ahead_ns: int, is_r
 def test_a_weight_is_believed_as_far_as_the_policy_samples(most: int, believed: int) -> None:
     data = bytearray(datagram({}))
     struct.pack_into("=I", data, 28, 4_000_000_000)
-    told = Reader(lambda _: None, most).read(data, 10, 0, 0, TO_REAL_NS)
+    told = Reader(lambda _: None, most).read(bytes(data), 10, 0, 0, TO_REAL_NS)
     assert told is not None
     assert told.weight == believed

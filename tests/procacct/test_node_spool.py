@@ -12,6 +12,7 @@ from pathlib import Path
 import pyarrow.compute as pc
 import pytest
 
+from batchacct.errors import BusyError
 from batchacct.parsing import Block, Source
 from procacct.node.aggregation import Aggregation
 from procacct.node.losses import Losses
@@ -68,6 +69,8 @@ def test_a_start_begins_a_new_file_and_cuts_off_what_is_torn(tmp_path: Path) -> 
     (file,) = tmp_path.iterdir()
     whole = file.read_bytes()
     file.write_bytes(whole + b'{"v":1,"record_key":"to')
+    assert spool._held is not None
+    os.close(spool._held)  # as if it were killed
     again = made(tmp_path)
     again.add(PROCESSES, row(2))
     again.close()
@@ -274,3 +277,16 @@ def test_below_the_rate_each_execution_is_a_row() -> None:
     by_default = Aggregation(0, out.append)
     by_default.add(execution(1))
     assert len(out) == 1001
+
+
+def test_a_spool_is_one_daemons_and_a_name_that_is_taken_is_passed_over(tmp_path: Path) -> None:
+    first = made(tmp_path)
+    with pytest.raises(BusyError, match="already: stop it first"):
+        made(tmp_path)
+    taken = first._path_of(PROCESSES, 1)
+    taken.write_bytes(b"of somebody else")
+    first.add(PROCESSES, row(1))
+    first.flush(time.time_ns())
+    first.close()
+    assert (taken.read_bytes(), first._path_of(PROCESSES, 2).stat().st_size > 0) == (b"of somebody else", True)
+    made(tmp_path).close()

@@ -209,7 +209,8 @@ def test_records_made_after_the_join_begin_another_load(store: Store) -> None:
         mark_joined(store)
     assert [row["completed"] for row in rows(store, load)] == [0, 1] * 3
     with store.reading() as connection:
-        assert read_books(connection).records_by_type == {"job": (3, 3), "identity": (0, 0), "part": (3, 3)}
+        by_type = read_books(connection).records_by_type
+    assert {name: counts for name, counts in by_type.items() if counts != (0, 0)} == {"job": (3, 3), "part": (3, 3)}
 
 
 # --- any history ----------------------------------------------------------------------------------------------------------
