@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from sqlalchemy import delete, insert, literal, select, update
+from sqlalchemy import delete, func, insert, literal, select, update
 
 from batchacct.config import MAIN
 from batchacct.errors import PublishError
@@ -149,8 +149,9 @@ def test_what_does_not_add_up_is_told(site: Site, damage: Any, told: str) -> Non
     site.publish()
     assert audit(site).balanced
     with site.store.writing() as connection:
+        first = connection.scalar(select(func.min(message.c.id)))  # a transaction that was undone may have used up numbers
         damage(connection)
-    assert told in audit(site).problems
+    assert told.replace("message 1 ", f"message {first} ") in audit(site).problems
 
 
 def _sent() -> Any:
