@@ -46,10 +46,14 @@ class Asked:
         """When the sets of shared objects of these processes were told."""
         return Span(self.begin - _TOLD_AHEAD_S, self.end)
 
-    def processes(self, logged: Span | None = None) -> list[ColumnElement[bool]]:
-        """Which rows of `process` count: as asked, but of those logged in another span where one is given."""
+    def processes(self, logged: Span | None = None, *, of_every_source: bool = False) -> list[ColumnElement[bool]]:
+        """Which rows of `process` count: as asked, but of those logged in another span where one is given.
+
+        `of_every_source`: those too that do not count, as a better source tells of the same day.
+        """
         span = logged or self.logged
-        found = [is_program(), span.has(process.c.logged_at), counted_once(span)]
+        found = [is_program(), span.has(process.c.logged_at)]
+        found += [] if of_every_source else [counted_once(span)]
         found += [] if self.cluster is None else [process.c.cluster == self.cluster]
         return found if self.user is None else [*found, USER.in_([self.user])]
 

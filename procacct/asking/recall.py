@@ -49,6 +49,11 @@ class Sought:
                 found.append(or_(own, _loaded(of_object, told)))
         return found
 
+    @property
+    def is_of_marks(self) -> bool:
+        """Whether it is looked for by what BSD accounting never knows: no source may be passed over then, though two tell of one."""
+        return bool(self.library or self.signature or self.build_id)
+
     def __str__(self) -> str:
         told = {"program": self.program, "library": self.library, "signature": self.signature, "build id": self.build_id}
         return " and ".join(f"{name} {value}" for name, value in told.items() if value)
@@ -94,7 +99,7 @@ def uses(connection: Connection, asked: Asked, sought: Sought, runs: Runs) -> It
             process.c.started_at,
         )
         .select_from(process.outerjoin(run, is_of_run(run)))
-        .where(*asked.processes(), *asked.of_vo(run), *sought.conditions(asked.objects_told))
+        .where(*asked.processes(of_every_source=sought.is_of_marks), *asked.of_vo(run), *sought.conditions(asked.objects_told))
         .subquery()
     )
     keys = [one.c[name] for name in ("cluster", "job", "array_index", "run_id", "start_at", "end_at", "vo", "who")]

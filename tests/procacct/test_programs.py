@@ -214,6 +214,16 @@ def test_a_pattern_has_no_other_special_signs(suspects: Store) -> None:
     assert used(suspects, library="lib_ad.so.1") == []
 
 
+def test_no_source_is_passed_over_in_a_search_by_marks(suspects: Store) -> None:
+    """Of a host and day BSD accounting tells of OGRT's rows do not count; but they alone know of signatures."""
+    add_processes(
+        suspects,
+        a_process("2", T0 + 20, host="n9", parser="pacct/1"),
+        a_process("2", T0 + 21, host="n9", parser="ogrt/1", signature="uuid-of-another"),
+    )
+    assert [(one.job, one.host) for one in used(suspects, signature="uuid-of-another")] == [("2", "n9")]
+
+
 def test_a_signature_or_build_id_is_the_programs_or_a_librarys(suspects: Store) -> None:
     assert list(shown(used(suspects, build_id="aaaa"))) == [
         ("1", "alice", "atlas", 8),
