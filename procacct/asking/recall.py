@@ -51,7 +51,7 @@ class Sought:
 
     @property
     def is_of_marks(self) -> bool:
-        """Whether it is looked for by what BSD accounting never knows: no source may be passed over then, though two tell of one."""
+        """Whether it is looked for by what BSD accounting never knows: then no source may be passed over."""
         return bool(self.library or self.signature or self.build_id)
 
     def __str__(self) -> str:

@@ -20,8 +20,12 @@ from batchacct.crashpoints import crash_point
 from procacct.shipping.ahead import Ahead
 from procacct.shipping.durable import FILE_MODE, FOLDER_MODE, sync_folder, write_all
 from procacct.shipping.ranges import Range, SpoolName, Unusable
+from procacct.shipping.recent import Recent
 
 log = logging.getLogger(__name__)
+
+CHECKED_KEPT = 20_000
+"""Files of which it is known that no zeros end them, as after a power cut; of another one it is looked for again."""
 
 _BLOCK = 1 << 16
 _REST = re.compile(r"(.+)\.from-([1-9][0-9]{0,14})\.jsonl")
@@ -74,7 +78,7 @@ class Mirror:
         self.ahead = Ahead(folder, ahead_bytes)
         self._open: dict[Key, _File] = {}
         self._written: set[Key] = set()
-        self._checked: set[Key] = set()
+        self._checked = Recent(CHECKED_KEPT)
         self._new_in: set[Path] = set()
 
     def take(self, one: Range) -> Outcome:
@@ -161,9 +165,8 @@ class Mirror:
                 break
             os.close(descriptor)
         self._open[key] = _File(descriptor, base)
-        if key not in self._checked:
+        if self._checked.count(key) == 1:
             _cut_zeros(descriptor, path)
-            self._checked.add(key)
         return self._open[key]
 
     def _descriptor(self, path: Path, *, may_make: bool) -> int | None:

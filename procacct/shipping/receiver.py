@@ -22,6 +22,7 @@ from procacct.shipping.ahead import Full
 from procacct.shipping.consumers import Consumers, Taken
 from procacct.shipping.mirror import Mirror
 from procacct.shipping.ranges import Range, Unusable, unpacked
+from procacct.shipping.recent import Recent
 from procacct.shipping.refused import Refused
 
 log = logging.getLogger(__name__)
@@ -33,6 +34,9 @@ DEFER_S = 10.0
 TELL_S = 600.0
 """What is waited for is told so often."""
 MOST_AT_ONCE = 500
+
+DAMAGED_KEPT = 1000
+"""Damaged messages that were put back once, by what their headers say."""
 
 
 class PutBack(Exception):  # noqa: N818 - told of messages
@@ -51,7 +55,7 @@ class Receiver:
         """Raises: ConfigError, SourceError for a folder that cannot be used."""
         self._keys = keys
         self.counts: Counter[str] = Counter()
-        self._damaged: Counter[str] = Counter()
+        self._damaged = Recent(DAMAGED_KEPT)
         try:
             self._mirror = Mirror(keys.folder, keys.ahead_bytes)
             self._refused = Refused(keys.folder)
@@ -164,8 +168,7 @@ class Receiver:
 
     def _is_first(self, delivery: Delivery) -> bool:
         name = " ".join(delivery.headers.get(key, "")[:300] for key in ("host", "file", "offset", "sha256"))
-        self._damaged[name] += 1
-        return self._damaged[name] == 1
+        return self._damaged.count(name) == 1
 
     def _require_sender(self, one: Range, delivery: Delivery) -> None:
         """Raises: Unusable for a node that may not send, or a user who is not that node."""

@@ -5,17 +5,19 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
 from procacct.shipping.durable import FOLDER_MODE, replace_file
+from procacct.shipping.recent import Recent
 
 log = logging.getLogger(__name__)
 
 REFUSED = ".refused"
 MOST_FILES = 1000
 MOST_BYTES = 256 << 20
+HOSTS_KEPT = 10_000
+"""Names are what a sender likes: the log counts by so many."""
 
 
 class Refused:
@@ -24,7 +26,7 @@ class Refused:
     def __init__(self, folder: Path) -> None:
         """Raises: OSError."""
         self._folder = folder / REFUSED
-        self._counts: Counter[str] = Counter()
+        self._counts = Recent(HOSTS_KEPT)
         sizes = [path.stat().st_size for path in self._folder.glob("*")] if self._folder.is_dir() else []
         self._files, self._bytes = len(sizes), sum(sizes)
 
@@ -46,8 +48,7 @@ class Refused:
 
     def _tell(self, host: str, reason: str, kept_as: str) -> None:
         """The first of a host, the second, the fourth, the eighth: one that sends nothing else does not fill the log."""
-        self._counts[host] += 1
-        count = self._counts[host]
+        count = self._counts.count(host)
         if count & (count - 1) == 0:
             log.error("host=%r: a message is refused, and %s (%d of this host by now): %s", host, kept_as, count, reason)
 
