@@ -114,6 +114,8 @@ class Daemon:
         self.round()
         if saved is not None and saved.boot_id == self._boot:
             self._tell_down(saved, now_ns)
+        elif saved is None and (alive_ns := self.state.last_alive_ns()) is not None:
+            self.spool.add(PROCESSES, self.losses.down(alive_ns, now_ns, 0))  # as after a power cut: nobody knows what ran
         self.out.groups(self.groups.take_records())
         self._save(now_ns)
         self._timers = self._made_timers(now_ns)

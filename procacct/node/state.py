@@ -92,12 +92,22 @@ class State:
             log.warning("%s cannot be used, and is given up: %s. What runs is looked at anew", self.folder / OPEN, error)
             return None
         with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
-            alive = json.loads(os.pread(self._alive, ALIVE_BYTES, 0))
+            alive = self._last_sign()
             if alive["boot_id"] == saved.boot_id:
                 saved.alive_ns = max(alive["at_ns"], saved.alive_ns)
                 saved.forks = alive["forks"]
                 saved.last_seen = {int(cpu): int(seq) for cpu, seq in alive["seqs"].items()}
         return saved
+
+    def last_alive_ns(self) -> int | None:
+        """When a daemon was last alive here, whether or not it left what can be loaded; None if none ever was."""
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            return int(self._last_sign()["at_ns"])
+        return None
+
+    def _last_sign(self) -> dict[str, Any]:
+        told: dict[str, Any] = json.loads(os.pread(self._alive, ALIVE_BYTES, 0))
+        return told
 
     def save(
         self, boot_id: str, spool: Spool, processes: Iterable[Process], now_ns: int, sums: dict[str, int], *, stopped: bool

@@ -175,6 +175,18 @@ def test_a_state_that_is_damaged_is_given_up(tmp_path: Path) -> None:
         assert node.errors().count("is given up") == 5
 
 
+def test_where_the_state_is_lost_the_time_is_a_gap(tmp_path: Path) -> None:
+    """As after a power cut, which may leave a file empty that was put in the place of another."""
+    with running(tmp_path) as node:
+        node.stop()
+        (tmp_path / "state/open.json").write_bytes(b"")
+        node.start()
+        node.stop()
+        (gap,) = [row for row in node.rows() if row["kind"] == "gap"]
+    assert (gap["command"], gap["lost_events"]) == ("the daemon did not run", 0)
+    assert gap["start_ns"] < gap["end_ns"]
+
+
 def test_lost_events_are_counted_and_told_and_what_runs_is_looked_at(tmp_path: Path) -> None:
     """The daemon is stopped in the midst of a storm, with a buffer for some hundred events."""
     with running(tmp_path, SMALL) as node, sleeping("60", 2) as (ends_unseen, stays):
