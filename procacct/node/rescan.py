@@ -7,12 +7,17 @@ tick.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from procacct.node.looking import Looking
-from procacct.node.proc_files import NEVER_EXECUTED, Stat, pids, program_of, stat_of
+from procacct.node.proc_files import NEVER_EXECUTED, TICK_NS, Stat, pids, program_of, stat_of
 from procacct.node.processes import PROC, Belonging, Ended, Process
 from procacct.node.rows import Row, Rows
 from procacct.node.spool import Written
 from procacct.node.tree import Tree
+
+SAME_FORK_NS = 3 * TICK_NS
+"""/proc and an event tell of the same fork when they are no further apart: ticks are cut off, and both clocks are read for it."""
 
 
 class Rescan:
@@ -21,6 +26,7 @@ class Rescan:
     def __init__(self, tree: Tree, rows: Rows, looking: Looking) -> None:
         self._tree, self._rows, self._looking, self._clocks = tree, rows, looking, looking.clocks
         self._suspects: list[Process] = []
+        self._begun: dict[int, list[_Begun]] = {}
         self.taken_in = 0
 
     def take_up(self, saved: list[Process], written: dict[str, Written], now_ns: int) -> None:
@@ -38,7 +44,9 @@ class Rescan:
                 self._tree.lose(process, now_ns)
             else:
                 process.count(stat)
+        self._begun = _begun(self._rows, written)
         self.look_around(now_ns)
+        self._begun = {}
 
     def look_around(self, now_ns: int) -> None:
         """Takes in who is not known; who is gone is decided by `settle`, once all events were read."""
@@ -97,10 +105,19 @@ class Rescan:
         process.count(stat)
         process.executed = not stat.flags & NEVER_EXECUTED
         process.n = int(process.executed)
+        self._go_on(process)
         process.belonging, process.owns_job = Belonging(process.belonging), True
         self._tree.processes[stat.pid] = process
         if not process.is_kernel:
             self._looking.look(process)
+
+    def _go_on(self, process: Process) -> None:
+        """With the program after those of which rows were written: it was forked after the processes were last saved."""
+        same = [one for one in self._begun.get(process.pid, []) if abs(one.fork_ns - process.fork_ns) <= SAME_FORK_NS]
+        if same:
+            last = max(same)
+            process.n, process.fork_ns, process.executed = last.n + 1, last.fork_ns, True
+            process.start_ns, process.start_mono = last.end_ns, process.fork_mono + last.end_ns - last.fork_ns
 
     def _check_program(self, process: Process, now_ns: int) -> None:
         """An execution that was lost: it runs another program than the one that was known."""
@@ -114,6 +131,24 @@ class Rescan:
         self._tree.close(process, Ended("exec", None, now_ns, is_last=False), now_mono)
         process.execute(now_mono, now_ns)
         self._looking.look(process)
+
+
+class _Begun(NamedTuple):
+    """A program of a process that went on to another one, by its row: its number, the fork, and its end (Unix ns)."""
+
+    n: int
+    fork_ns: int
+    end_ns: int
+
+
+def _begun(rows: Rows, written: dict[str, Written]) -> dict[int, list[_Begun]]:
+    """By pid: the rows that the next program of the same process follows."""
+    found: dict[int, list[_Begun]] = {}
+    for key, row in written.items():
+        if row.ended_by == "exec" and row.end_ns is not None and (numbers := rows.numbers_in(key)) is not None:
+            pid, fork_ns, n = numbers
+            found.setdefault(pid, []).append(_Begun(n, fork_ns, row.end_ns))
+    return found
 
 
 def rows_of_another_boot(rows: Rows, saved: list[Process], written: dict[str, Written], now_ns: int) -> list[Row]:

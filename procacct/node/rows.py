@@ -38,6 +38,13 @@ class Rows:
     def key(self, process: Process) -> str:
         return f"{self.host}/{self.boot_id}/{process.pid}/{process.fork_ns}/{process.n}"
 
+    def numbers_in(self, key: str) -> tuple[int, int, int] | None:
+        """Pid, time of the fork (Unix ns) and number of the program in a key of this host and boot; None for another one."""
+        numbers = key.removeprefix(f"{self.host}/{self.boot_id}/").split("/")
+        if len(numbers) != 3 or not all(one.isdecimal() for one in numbers):
+            return None
+        return int(numbers[0]), int(numbers[1]), int(numbers[2])
+
     def process(self, process: Process, ended: Ended, at_mono: int) -> Row:
         """The program that a process ran until `at_mono` (CLOCK_MONOTONIC): its time is right also where the clock was set."""
         row: Row = {"v": VERSION, "record_key": self.key(process)}

@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from batchacct.errors import BusyError, ConfigError
 from procacct.node import control_client
 from procacct.node.config import load_node_config
 from procacct.node.losses import DOWN, OVERFLOW
-from tests.procacct.node_daemon import ROOT, Node, need_kernel, running, wait_for
+from tests.procacct.node_daemon import ROOT, Node, Row, need_kernel, running, wait_for
 
 SMALL = "events = {buffer_bytes = 65536}\ntaskstats = {buffer_bytes = 65536}"
 
@@ -118,6 +119,42 @@ def test_a_process_that_changed_its_program_while_nobody_listened(tmp_path: Path
         assert (shell["ended_by"], "end_ns" in shell, shell["command"]) == ("exec", False, "sh")
         assert (sleep["ended_by"], sleep["command"], sleep["exit_signal"]) == ("signal", "sleep", 9)
         demand_each_once(node)
+
+
+def test_a_process_forked_since_the_state_was_saved_goes_on_under_its_key(tmp_path: Path) -> None:
+    """Also if it has executed other programs meanwhile: it is no second process, and no program has the time of another."""
+    script = "read line; exec /bin/sh -c 'read line; exec sleep 30'"
+    with running(tmp_path) as node:
+        saved = tmp_path / "state/open.json"
+        before = saved.stat().st_mtime_ns
+        wait_for(lambda: saved.stat().st_mtime_ns != before, "the state to be saved")
+        process = subprocess.Popen(["/bin/sh", "-c", script], stdin=subprocess.PIPE, bufsize=0)
+        assert process.stdin is not None
+        time.sleep(0.5)
+        process.stdin.write(b"go\n")
+        wait_for(lambda: any(row["n"] == 1 for row in numbered(node, process.pid)), "the first shell's row")
+        node.stop(signal.SIGKILL)
+        node.start()
+        time.sleep(0.3)  # what /proc says just before an execution is not believed
+        process.stdin.write(b"go\n")
+        time.sleep(0.5)
+        process.kill()
+        process.wait()
+        process.stdin.close()
+        node.settle()
+        rows = [row for row in numbered(node, process.pid) if row["kind"] == "program"]
+        assert [(row["n"], row["command"], row["ended_by"]) for row in rows] == [
+            (1, "sh", "exec"),
+            (2, "sh", "exec"),
+            (3, "sleep", "signal"),
+        ]
+        assert len({row["record_key"].rpartition("/")[0] for row in rows}) == 1
+        assert all(one["end_ns"] <= other["start_ns"] + 1 for one, other in pairwise(rows))
+        demand_each_once(node)
+
+
+def numbered(node: Node, pid: int) -> list[Row]:
+    return sorted(({**row, "n": int(row["record_key"].rpartition("/")[2])} for row in node.rows_of(pid)), key=lambda row: row["n"])
 
 
 def test_killed_again_and_again_under_load(tmp_path: Path) -> None:
