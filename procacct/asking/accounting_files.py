@@ -15,9 +15,10 @@ import pyarrow.compute as pc
 
 from batchacct.cli.common import byte_progress
 from batchacct.errors import IncompleteError, PluginError
+from batchacct.following.opened import HEAD_BYTES
 from batchacct.parsing import Parsed, Source
 from batchacct.parsing.contract import printable
-from batchacct.parsing.reading import UpToError, expand, open_stream, read_blocks
+from batchacct.parsing.reading import STANDARD_INPUT, UpToError, expand, open_stream, read_blocks
 from procacct.asking.accounting_question import NO_GROUP, UNKNOWN, Groups, Question, like_any
 from procacct.asking.accounting_sums import Totals
 from procacct.pacct import PARSER
@@ -30,6 +31,7 @@ compute: Any = pc
 """Its stubs know neither Python's values nor masks."""
 
 _SWAPS_AT, _SWAPS_AT_V3 = 28, 46
+_PIECE_BYTES = 1 << 20
 
 
 @dataclass
@@ -43,7 +45,7 @@ class Files:
 
     def batches(self, question: Question) -> Iterator[pa.RecordBatch]:
         """The processes asked for.  Raises: SourceError, PluginError for a file that is none of accounting."""
-        for path in expand(self.paths):
+        for path in _each_content_once(expand(self.paths)):
             with open_stream(path) as stream, byte_progress(path, None) as progress:
                 source = Source(path, host=self.host)
                 blocks = UpToError(read_blocks(stream, PARSER.framing))
@@ -68,6 +70,42 @@ class Files:
         """Raises: IncompleteError if there were records that could not be read."""
         if self.rejected:
             raise IncompleteError(f"{self.rejected:,} records could not be read, see above; they are in none of the figures")
+
+
+def _each_content_once(paths: Sequence[str]) -> list[str]:
+    """The files without those whose content is in another one, as while one is compressed, or was copied; they are told of.
+
+    A file is known by how it begins, uncompressed.  Raises: SourceError.
+    """
+    heads: dict[str, bytes] = {}
+    for path in paths:
+        if path == STANDARD_INPUT or len(paths) == 1:
+            heads[path] = b""
+            continue
+        with open_stream(path) as stream:
+            head = stream.read(HEAD_BYTES)
+        same = next((other for other, begins in heads.items() if _is_same(head, begins)), None)
+        shorter = path if same is None or _length(path) <= _length(same) else same
+        heads[path] = head
+        if same is not None:
+            longer = same if shorter == path else path
+            click.echo(f"{shorter}: left out, as what is in it is in {longer}, too", err=True)
+            del heads[shorter]
+    return [path for path in paths if path in heads]
+
+
+def _is_same(one: bytes, other: bytes) -> bool:
+    length = min(len(one), len(other))
+    return length >= RECORD_BYTES and one[:length] == other[:length]
+
+
+def _length(path: str) -> int:
+    """Bytes, uncompressed."""
+    length = 0
+    with open_stream(path) as stream:
+        while piece := stream.read(_PIECE_BYTES):
+            length += len(piece)
+    return length
 
 
 def asked_for(batch: pa.RecordBatch, question: Question) -> pa.RecordBatch:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import io
 import json
 from collections.abc import Callable
@@ -263,6 +264,19 @@ def test_several_files_and_what_cannot_be_read(tmp_path: Path) -> None:
     (row,) = csv.DictReader(io.StringIO(done.stdout))
     assert (row["user"], row["processes"]) == ("1000", "4")
     assert f"{tmp_path}/pacct:64: rejected: flags 0xff" in done.stderr
+
+
+def test_the_same_content_under_two_names_counts_once(tmp_path: Path) -> None:
+    """As while a file is being compressed, or where an older copy lies beside it: the longer one counts."""
+    content = b"".join(v3(pid=pid) for pid in range(1, 200))
+    (tmp_path / "pacct").write_bytes(content)
+    (tmp_path / "pacct.1.gz").write_bytes(gzip.compress(content))
+    (tmp_path / "pacct.old").write_bytes(content[: 64 * 50])
+    done = run(tmp_path / "pacct.old", tmp_path / "pacct.1.gz", tmp_path / "pacct", "--format", "csv", "--numeric")
+    (row,) = csv.DictReader(io.StringIO(done.stdout))
+    assert row["processes"] == "199"
+    assert done.stderr.count("left out, as what is in it is in ") == 2
+    assert f"{tmp_path}/pacct.old: left out" in done.stderr
 
 
 def test_swaps_are_read_where_a_kernel_counted_them(tmp_path: Path) -> None:
