@@ -13,7 +13,6 @@ import logging
 import os
 import selectors
 import socket
-import stat
 import struct
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -22,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from batchacct.errors import BusyError, ConfigError
+from procacct.node.unix_sockets import take_away_dead
 
 log = logging.getLogger(__name__)
 
@@ -201,7 +201,7 @@ def _listening(path: Path) -> socket.socket:
     """A socket that everybody may connect to: what each may ask is decided by who it is."""
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     try:
-        _take_away_dead(path)
+        take_away_dead(path, socket.SOCK_STREAM)
         listening.bind(os.fspath(path))
         path.chmod(0o666)
         listening.listen(128)
@@ -215,19 +215,3 @@ def _listening(path: Path) -> socket.socket:
         listening.close()
         raise
     return listening
-
-
-def _take_away_dead(path: Path) -> None:
-    """Removes the socket of a daemon that was killed.  Raises: BusyError if it lives, OSError for what is no socket."""
-    try:
-        if not stat.S_ISSOCK(path.lstat().st_mode):
-            raise FileExistsError(17, "something that is no socket has its name")
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as there:
-            there.settimeout(1)
-            there.connect(os.fspath(path))
-    except FileNotFoundError:
-        return
-    except ConnectionRefusedError:
-        path.unlink()
-        return
-    raise BusyError(f"a daemon listens at {path} already: stop it first (`jobmng stop`)")

@@ -6,7 +6,6 @@ from __future__ import annotations
 import logging
 import os
 import socket
-import stat
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from batchacct.errors import BusyError, ConfigError
 from procacct.node.connector import grow_buffer
 from procacct.node.messages import MOST_BYTES, Reader
 from procacct.node.told import Told
+from procacct.node.unix_sockets import take_away_dead
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ class SensorSocket:
         try:
             grow_buffer(self._socket, buffer_bytes)
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
-            _take_away_dead(path)
+            take_away_dead(path, socket.SOCK_DGRAM)
             self._socket.bind(os.fspath(path))
             path.chmod(0o666)
         except OSError as error:
@@ -106,18 +106,3 @@ def _sender(ancillary: list[tuple[int, int, bytes]]) -> tuple[int, int, int] | N
             pid, user_id, group_id = CREDENTIALS.unpack_from(data)
             return (pid, user_id, group_id) if pid > 0 else None
     return None
-
-
-def _take_away_dead(path: Path) -> None:
-    """Removes the socket of a daemon that was killed.  Raises: BusyError if it lives, OSError for what is no socket."""
-    try:
-        if not stat.S_ISSOCK(path.lstat().st_mode):
-            raise FileExistsError(17, "something that is no socket has its name")
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as there:
-            there.connect(os.fspath(path))
-    except FileNotFoundError:
-        return
-    except ConnectionRefusedError:
-        path.unlink()
-        return
-    raise BusyError(f"a daemon listens at {path} already: stop it first (`jobmng stop`)")
