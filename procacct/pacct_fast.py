@@ -96,7 +96,8 @@ def _read(data: bytes, count: int) -> _Rows:
     """Each record in its byte order."""
     rows = np.frombuffer(data, _LITTLE, count)
     numbers = {name: rows[name].astype(np.int64) for name in _PLAIN} | {name: compressed(rows[name]) for name in _COMPRESSED}
-    elapsed = rows["elapsed"].astype(np.float64)
+    with np.errstate(invalid="ignore"):  # a signalling NaN, which damage makes, is no number either
+        elapsed = rows["elapsed"].astype(np.float64)
     big = np.flatnonzero(rows["version"] & BIG_ENDIAN)
     if len(big):
         turned = np.frombuffer(data, _BIG, count)[big]
@@ -104,7 +105,8 @@ def _read(data: bytes, count: int) -> _Rows:
             numbers[name][big] = turned[name]
         for name in _COMPRESSED:
             numbers[name][big] = compressed(turned[name])
-        elapsed[big] = turned["elapsed"]
+        with np.errstate(invalid="ignore"):
+            elapsed[big] = turned["elapsed"]
     return _Rows(np.arange(count), rows["version"], numbers, elapsed, rows["name"])
 
 

@@ -8,6 +8,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -63,6 +64,13 @@ def assert_lanes_equal(data: bytes, source: Source = SOURCE) -> None:
 @example([v3(elapsed=struct.unpack("<f", struct.pack("<f", 1e10))[0])], b"")
 def test_lanes_are_equal(units: list[bytes], torn: bytes) -> None:
     assert_lanes_equal(b"".join(units) + torn)
+
+
+@pytest.mark.parametrize("big", [False, True])
+def test_a_signalling_nan_is_no_time_and_no_warning(*, big: bool) -> None:
+    record = bytearray(v3(big=big))
+    record[28:32] = (0x7F800001).to_bytes(4, "big" if big else "little")
+    assert_lanes_equal(bytes(record))
 
 
 def test_lanes_are_equal_over_the_samples() -> None:
