@@ -74,7 +74,14 @@ FORMATS = {
 LARGE = {"lsf": "lsf", "blah": "blah"}
 """Logs of `benchmarks.large_logs`, and APEL's parsers for them."""
 
-NOT_MEASURED = {"htcondor-perjob": "one ad a file; the ads are those of htcondor"}
+_OF_NODES = "`--only processes` measures the rows of a node: procs, of which the others are a small part"
+_HISTORY = "what a site recorded before, read once"
+NOT_MEASURED = {
+    "htcondor-perjob": "one ad a file; the ads are those of htcondor",
+    **dict.fromkeys(("procs", "procs-groups", "procs-objects"), _OF_NODES),
+    **dict.fromkeys(("app-accounting", "ogrt", "xalt"), _HISTORY),
+    "pacct": "binary records; no log of lines to compare with",
+}
 
 
 @dataclass(frozen=True, slots=True)
