@@ -17,6 +17,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from batchacct.errors import BatchacctError
 from procacct.node import control_client
 from procacct.sensor.building import build
 
@@ -47,14 +48,24 @@ class Running:
         config.write_text(CONFIG.format(folder, taskstats), encoding="utf-8")
         command = [sys.executable, "-m", "procacct.node.command", "--config", str(config)]
         self._process = subprocess.Popen(command, cwd=ROOT)
-        self._wait_for(folder / "control")
+        try:
+            self._wait()
+        except BaseException:
+            self.stop()
+            raise
 
-    def _wait_for(self, path: Path) -> None:
+    def _wait(self) -> None:
+        """Until it answers."""
         until = time.monotonic() + 30
-        while not path.exists() or not any((self.folder / "spool").glob("*")):
-            if self._process.poll() is not None or time.monotonic() > until:
-                raise RuntimeError("the daemon did not start")
-            time.sleep(0.1)
+        while True:
+            try:
+                self.status()
+            except BatchacctError as error:
+                if self._process.poll() is not None or time.monotonic() > until:
+                    raise RuntimeError("the daemon did not start") from error
+                time.sleep(0.1)
+            else:
+                return
 
     def cpu_s(self) -> float:
         fields = Path(f"/proc/{self._process.pid}/stat").read_bytes().rpartition(b")")[2].split()
