@@ -18,6 +18,8 @@ SENSOR_PACKAGES = gcc libc6-dev gcc-multilib musl-tools strace gdb perl
 UNIT_PACKAGES = systemd
 # An independent reader of process accounting.
 ACCOUNTING_PACKAGES = acct
+# Linkers and a compiler that programs are signed with, and binutils of other machines.
+LINKER_PACKAGES = binutils-aarch64-linux-gnu binutils-powerpc64le-linux-gnu binutils-riscv64-linux-gnu clang lld mold
 # Tests of what looks at no time of day: not run again in the second time zone, and neither is MariaDB, whose sessions are in UTC.
 NO_TIMES = archive/test_kill.py backfill benchmarks crash faults following oracle packaging pub/test_stomp.py store procacct/sensor \
 	$(patsubst tests/%,%,$(foreach of,control elf group jobmng link mirror node ranges shipping sign slurm spool,$(wildcard tests/procacct/test_$(of)*.py)))
@@ -89,6 +91,6 @@ $(VENV)/ready: setup.cfg pyproject.toml | $(VENV)/bin/python
 
 $(VENV)/ready-test: setup.cfg pyproject.toml tools/system-packages | $(VENV)/ready
 	@./tools/system-packages postgresql $(CLUSTER_PACKAGES) $(SPARK_PACKAGES) $(BROKER_PACKAGES) $(UNIT_PACKAGES) $(SENSOR_PACKAGES) \
-		$(ACCOUNTING_PACKAGES)
+		$(ACCOUNTING_PACKAGES) $(LINKER_PACKAGES)
 	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[ams,http,postgres,mysql,oracle,smime,spark,stomp,test,dev]'
 	@touch $@

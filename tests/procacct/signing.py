@@ -11,14 +11,21 @@ from pathlib import Path
 
 import pytest
 
+from tests.servers import REQUIRED
+
 ROOT = Path(__file__).parents[2]
 
 
 def needs(*programs: str) -> pytest.MarkDecorator:
-    """Skips a test where a program is not installed; where services are required, gcc and binutils are."""
+    """Skips a test where a program is not installed, unless everything has to be there."""
     missing = [program for program in programs if shutil.which(program) is None]
-    required = bool(os.environ.get("BATCHACCT_REQUIRE_SERVICES")) and set(missing) & {"gcc", "g++", "ld", "readelf", "strip"}
-    return pytest.mark.skipif(bool(missing) and not required, reason=f"not installed: {', '.join(missing)}")
+    return pytest.mark.skipif(bool(missing) and not REQUIRED, reason=f"not installed: {', '.join(missing)}")
+
+
+def need(program: str) -> None:
+    """The same, of one that only some runs of a test need."""
+    if shutil.which(program) is None and not REQUIRED:
+        pytest.skip(f"not installed: {program}")
 
 
 def run(

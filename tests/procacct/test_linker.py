@@ -16,7 +16,7 @@ import pytest
 from procacct.elf_notes import build_id, notes_of_file, signatures
 from procacct.link_line import read_link_line, why_unsigned
 from procacct.registry import records
-from tests.procacct.signing import ROOT, install, needs, run
+from tests.procacct.signing import ROOT, install, need, needs, run
 
 pytestmark = needs("gcc", "ld", "readelf", "strip")
 LINKERS = ("bfd", "gold", "lld", "mold")
@@ -77,8 +77,7 @@ def stack_of(path: Path) -> str:
     ],
 )
 def test_programs(folder: Path, work: Path, linker: str, words: str) -> None:
-    if shutil.which(f"ld.{linker}") is None:
-        pytest.skip(f"ld.{linker} is not installed")
+    need(f"ld.{linker}")
     command = [*words.split(), f"-fuse-ld={linker}", "-Wl,--build-id", "-o"]
     if run(*command, "plain", cwd=work, status=None).returncode:
         pytest.skip(f"ld.{linker} cannot do {words} by itself")
@@ -102,8 +101,7 @@ def properties_of(path: Path) -> list[str]:
 @pytest.mark.parametrize("linker", LINKERS)
 def test_properties_are_kept(folder: Path, tmp_path: Path, linker: str) -> None:
     """All inputs claim IBT and SHSTK: so must the output (crt files of some distributions do not, so without them)."""
-    if shutil.which(f"ld.{linker}") is None:
-        pytest.skip(f"ld.{linker} is not installed")
+    need(f"ld.{linker}")
     (tmp_path / "s.c").write_text("void _start(void) { for (;;) ; }\n")
     run("gcc", "-c", "-fcf-protection=full", "s.c", cwd=tmp_path)
     options = ["-m", "elf_x86_64"]
@@ -135,8 +133,7 @@ def test_warnings_of_missing_properties_are_those_of_the_others(folder: Path, tm
 
 @pytest.mark.parametrize("linker", LINKERS)
 def test_shared_objects(folder: Path, work: Path, linker: str) -> None:
-    if shutil.which(f"ld.{linker}") is None:
-        pytest.skip(f"ld.{linker} is not installed")
+    need(f"ld.{linker}")
     use: list[str | Path] = [f"-fuse-ld={linker}", "-Wl,--build-id", "-B", folder]
     run("gcc", "-shared", "-fPIC", "l.c", *use, "-o", "liba.so", cwd=work)
     (work / "u.c").write_text("int answer(void); int main(void) { return answer(); }\n")
@@ -179,8 +176,7 @@ def test_debugging_information_in_a_file_of_its_own(folder: Path, work: Path) ->
 )
 def test_other_machines(folder: Path, tmp_path: Path, target: str, emulation: str) -> None:
     prefix = f"{target}-" if target else ""
-    if shutil.which(f"{prefix}as") is None:
-        pytest.skip(f"{prefix}as is not installed")
+    need(f"{prefix}as")
     (tmp_path / "s.s").write_text('.globl _start\n_start:\n nop\n.section .note.GNU-stack,"",@progbits\n')
     run(f"{prefix}as", *(["--32"] if emulation else []), "s.s", "-o", "s.o", cwd=tmp_path)
     options = ["-m", emulation] if emulation else []
@@ -335,8 +331,7 @@ def test_a_broken_installation_links_all_the_same(folder: Path, work: Path, brok
 @pytest.mark.parametrize("named", ["/usr/bin/ld.gold", "ld.gold"])
 def test_a_linker_that_is_named(folder: Path, work: Path, named: str) -> None:
     """Signing or not, it is the one that links."""
-    if shutil.which("ld.gold") is None:
-        pytest.skip("ld.gold is not installed")
+    need("ld.gold")
     for off in ({}, {"BATCHACCT_LD": "off"}):
         done = run(folder / "ld", "--version", environment={"BATCHACCT_LD_REAL": named, **off})
         assert done.stdout.startswith("GNU gold")
@@ -379,8 +374,7 @@ def test_the_same_inputs_give_the_same_file(folder: Path, work: Path) -> None:
 @pytest.mark.parametrize("linker", ["bfd", "lld", "mold"])
 def test_lists_of_dependencies_do_not_name_our_object(folder: Path, work: Path, linker: str) -> None:
     """CMake has the linker write them, and would link anew each time."""
-    if shutil.which(f"ld.{linker}") is None:
-        pytest.skip(f"ld.{linker} is not installed")
+    need(f"ld.{linker}")
     run("gcc", "-c", "p.c", cwd=work)
     command = ["gcc", f"-fuse-ld={linker}", "p.o", "-o", "p", "-Wl,--dependency-file=list"]
     run(*command, cwd=work)

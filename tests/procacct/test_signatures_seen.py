@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -15,7 +14,7 @@ from procacct import policy
 from procacct.datagrams import Datagram, Kind, decode
 from procacct.elf_notes import build_id, notes_of_file, signature
 from procacct.sensor.building import build
-from tests.procacct.signing import install, needs, run
+from tests.procacct.signing import install, need, needs, run
 
 pytestmark = needs("gcc", "ld", "make")
 LINKERS = ("bfd", "gold", "lld", "mold")
@@ -67,8 +66,7 @@ def in_file(path: Path) -> tuple[str | None, str | None]:
 
 @pytest.mark.parametrize("linker", LINKERS)
 def test_signed_programs_and_libraries(listening: Listening, folder: Path, tmp_path: Path, linker: str) -> None:
-    if shutil.which(f"ld.{linker}") is None:
-        pytest.skip(f"ld.{linker} is not installed")
+    need(f"ld.{linker}")
     (tmp_path / "l.c").write_text("int answer(void) { return 42; }\n")
     (tmp_path / "p.c").write_text("int answer(void); int main(void) { return answer(); }\n")
     use: list[str | Path] = [f"-fuse-ld={linker}", "-Wl,--build-id", "-B", folder]

@@ -17,7 +17,7 @@ from procacct.elf_notes import build_id, notes_of_file, signature, signatures
 from procacct.registry import records, records_of
 from procacct.signing import with_note
 from procacct.signing_commands import show_signature, sign
-from tests.procacct.signing import needs, run
+from tests.procacct.signing import need, needs, run
 
 pytestmark = needs("gcc", "ld", "readelf", "strip")
 UUID = "0f4b1c52-93a0-4d5e-8e7f-0123456789ab"
@@ -90,8 +90,7 @@ def test_a_shared_object_without_section_headers(work: Path) -> None:
 @pytest.mark.parametrize("linker", ["bfd", "gold", "lld", "mold"])
 def test_an_object_file(work: Path, linker: str) -> None:
     """What is linked from it bears the signature in memory."""
-    if shutil.which(f"ld.{linker}") is None:
-        pytest.skip(f"ld.{linker} is not installed")
+    need(f"ld.{linker}")
     done = call(sign, work / "p.o", "--uuid", UUID)
     assert f"{UUID}, in memory, not recorded" in done.output
     run("gcc", f"-fuse-ld={linker}", "p.o", "-o", "q", cwd=work)
