@@ -1,4 +1,7 @@
-"""Stores for tests: `store` is each backend in turn, empty, with its schema; `sqlite_store` the embedded one alone."""
+"""Stores for tests: `store` is each backend in turn, empty, with its schema; `sqlite_store` the embedded one alone.
+
+The servers do not wait for the disk: nobody cuts their power.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,8 @@ import pytest
 from sqlalchemy import text
 
 from batchacct.store import Store
-from tests.servers import REQUIRED, MariaServer, MissingServerError, mariadb_server, postgresql
+from tests.pristine import prepare, with_schema
+from tests.servers import REQUIRED, MariaServer, MissingServerError, mariadb_server, postgres_server
 from tests.store.schemas import Rows, rows_of_a_site
 
 
@@ -17,8 +21,9 @@ from tests.store.schemas import Rows, rows_of_a_site
 def postgresql_url() -> Iterator[str]:
     """One PostgreSQL for the session; its tests skip where it is not installed, unless services are required."""
     try:
-        with postgresql() as url:
-            yield url
+        with postgres_server("-c fsync=off", "-c full_page_writes=off") as server:
+            prepare(server.url)
+            yield server.url
     except MissingServerError as missing:
         if REQUIRED:
             raise
@@ -30,6 +35,7 @@ def mariadb() -> Iterator[MariaServer]:
     """One MariaDB for the session, as `postgresql_url`."""
     try:
         with mariadb_server(in_memory=True) as server:
+            prepare(server.url)
             yield server
     except MissingServerError as missing:
         if REQUIRED:
@@ -48,13 +54,17 @@ def sqlite_url(tmp_path: Path) -> str:
 
 
 @pytest.fixture(params=["sqlite", "postgresql", "mariadb"])
-def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+def database_url(request: pytest.FixtureRequest, sqlite_url: str) -> str:
+    """The URL of a database of each backend, with whatever is in it; that of `store`, where a test asks for both."""
+    return sqlite_url if request.param == "sqlite" else str(request.getfixturevalue(f"{request.param}_url"))
+
+
+@pytest.fixture
+def store_url(database_url: str) -> str:
     """The URL of an empty database of each backend."""
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/batchacct.db"
-    url: str = request.getfixturevalue(f"{request.param}_url")
-    empty(url)
-    return url
+    if not database_url.startswith("sqlite"):
+        empty(database_url)
+    return database_url
 
 
 def empty(url: str) -> None:
@@ -69,17 +79,15 @@ def empty(url: str) -> None:
 
 
 @pytest.fixture
-def store(store_url: str) -> Iterator[Store]:
-    made = Store(store_url)
-    made.create()
+def store(database_url: str) -> Iterator[Store]:
+    made = with_schema(database_url)
     yield made
     made.close()
 
 
 @pytest.fixture
 def sqlite_store(sqlite_url: str) -> Iterator[Store]:
-    made = Store(sqlite_url)
-    made.create()
+    made = with_schema(sqlite_url)
     yield made
     made.close()
 

@@ -26,6 +26,7 @@ from tests.archive.farms import archive
 from tests.archive.test_purge import APRIL, JULY, MARCH, purge, site_of
 from tests.cli.runner import batchacct
 from tests.cli.site import NOW, Site, blah, lsf
+from tests.pristine import with_schema
 from tests.pub.site import BASE
 from tests.records import parsed, process
 
@@ -262,8 +263,7 @@ def test_many_scrapes_ask_the_database_once() -> None:
 def test_a_real_database_that_goes_away(tmp_path: Path, config: Config, quick: None) -> None:
     """The file of an SQLite database replaced by something else."""
     del quick
-    store = Store(f"sqlite:///{tmp_path}/b.db")
-    store.create()
+    store = with_schema(f"sqlite:///{tmp_path}/b.db")
     with closing(serve("127.0.0.1:0", lambda: metrics_text(store, config))) as endpoint:
         assert samples(get(endpoint.port)[2])["batchacct_up", ""] == 1
         store.close()

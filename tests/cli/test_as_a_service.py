@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from batchacct.errors import BusyError, SchemaError
-from batchacct.store import Store
+from tests.pristine import with_schema
 from tests.scripts_2012 import PATIENCE_S, ROOT, until
 
 CONFIG = """
@@ -98,8 +98,7 @@ def unit(tmp_path: Path) -> Iterator[Unit]:
 
 @pytest.fixture
 def created(unit: Unit) -> Unit:
-    store = Store(f"sqlite:///{unit.folder}/batchacct.db")
-    store.create()
+    store = with_schema(f"sqlite:///{unit.folder}/batchacct.db")
     store.close()
     return unit
 

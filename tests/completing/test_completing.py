@@ -20,6 +20,7 @@ from batchacct.model import JOB, whole_key
 from batchacct.parsing import Block, Completed, Completion, Outcome, Part, Source, Whole, unit_parser
 from batchacct.store import Origin, Store, append
 from batchacct.store.tables import job, load, part
+from tests.pristine import with_schema
 from tests.records import NOW
 
 SOURCE = Source("farm", "SITE", "c1")
@@ -181,8 +182,7 @@ def test_the_order_of_arrival_makes_no_difference(
     outcome = []
     arrivals = [("farm", unit) for unit in ours] + [("farm2", unit) for unit in theirs]
     for some in (arrivals, data.draw(st.permutations(arrivals))):
-        store = Store(f"sqlite:///{tmp_path_factory.mktemp('store')}/b.db")
-        store.create()
+        store = with_schema(f"sqlite:///{tmp_path_factory.mktemp('store')}/b.db")
         for number, (source, unit) in enumerate(some):
             take(store, unit, offset=1000 * number, source=source)
             if number < len(cuts) and cuts[number] == "c":
@@ -228,8 +228,7 @@ def test_two_rules_for_one_family_are_refused() -> None:
 
 def test_many_loads_are_completed_in_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("batchacct.completing.ROWS_PER_STEP", 3)
-    store = Store(f"sqlite:///{tmp_path}/b.db")
-    store.create()
+    store = with_schema(f"sqlite:///{tmp_path}/b.db")
     for number in range(10):
         take(store, f"master {number} 110 1", f"task {number + 1} 110 1", offset=1000 * number)
     assert complete_parts(store, RULES, NOW) >= 10

@@ -17,6 +17,7 @@ from batchacct.ledger.books import read_books
 from batchacct.parsing import Block, Source, registry
 from batchacct.store import Origin, Store, append
 from batchacct.store.tables import job
+from tests.pristine import with_schema
 from tests.records import NOW
 
 SAMPLES = Path(__file__).parents[1] / "samples"
@@ -72,8 +73,7 @@ def test_loads_in_any_order_make_the_same_jobs(tmp_path: Path, name: str, sample
     loads = [shuffled[a:b] for a, b in zip([0, *cuts], [*cuts, len(lines)], strict=True)]
     outcome = []
     for number, some in enumerate(([lines], loads)):
-        store = Store(f"sqlite:///{tmp_path}/{number}.db")
-        store.create()
+        store = with_schema(f"sqlite:///{tmp_path}/{number}.db")
         outcome.append(in_loads(store, name, some))
         store.close()
     assert outcome[0]

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import functools
-import tempfile
 from pathlib import Path
 
 from sqlalchemy import insert, select, update
@@ -12,6 +10,7 @@ from sqlalchemy import insert, select, update
 import batchacct
 from batchacct.store import Store
 from batchacct.store.tables import benchmark, identity, job, usage, vo_mapping
+from tests.pristine import with_schema
 
 HOUR = 3600
 DAY = 86_400
@@ -43,22 +42,9 @@ def job_row(number: int, end: int, **columns: object) -> dict[str, object]:
     return plain | columns
 
 
-@functools.cache
-def _empty_database() -> bytes:
-    """The file of a store just created; migrating once instead of in every test."""
-    with tempfile.TemporaryDirectory() as folder:
-        store = Store(f"sqlite:///{folder}/x.db")
-        store.create()
-        store.close()
-        return (Path(folder) / "x.db").read_bytes()
-
-
 def new_store(path: Path, rows: list[dict[str, object]]) -> Store:
     """A store of these jobs, none of them joined; an earlier one there is removed."""
-    for earlier in path.glob("x.db*"):
-        earlier.unlink()
-    (path / "x.db").write_bytes(_empty_database())
-    return fill(Store(f"sqlite:///{path / 'x.db'}"), rows)
+    return fill(with_schema(f"sqlite:///{path / 'x.db'}"), rows)
 
 
 def fill(store: Store, rows: list[dict[str, object]]) -> Store:

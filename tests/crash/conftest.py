@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from tests.crash.site import Outcome, Site, farm_logs
-from tests.fix_stores import empty
 
 MakeSite = Callable[[], Site]
 
@@ -31,17 +30,13 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory, logs: Path) -> tuple
 
 
 @pytest.fixture
-def new_site(store_url: str, tmp_path: Path, logs: Path) -> Iterator[MakeSite]:
+def new_site(database_url: str, tmp_path: Path, logs: Path) -> Iterator[MakeSite]:
     """Makes a site with an empty database, each time it is called."""
     made: list[Site] = []
 
     def make() -> Site:
         number = len(made)
-        url = store_url
-        if store_url.startswith("sqlite"):
-            url = f"sqlite:///{tmp_path}/{number}.db"
-        else:
-            empty(store_url)
+        url = f"sqlite:///{tmp_path}/{number}.db" if database_url.startswith("sqlite") else database_url
         made.append(Site(tmp_path / f"site{number}", logs, url))
         return made[-1]
 

@@ -20,9 +20,9 @@ from batchacct.clock import NOW_VARIABLE
 from batchacct.config import PATH_VARIABLE
 from batchacct.demo.farm import write_logs
 from batchacct.ledger.books import read_books
-from batchacct.store import Store
 from batchacct.store.tables import identity, job, message, reject, usage, vo_mapping
 from tests.apel_reader import read_message
+from tests.pristine import with_schema
 
 END_AT = 1_793_534_400
 JOBS = 500
@@ -93,8 +93,7 @@ class Site:
         self.configuration = folder / "batchacct.toml"
         text = CONFIGURATION.format(url=url, logs=logs, outgoing=self.outgoing)
         self.configuration.write_text(text, encoding="utf-8")
-        self.store = Store(url)
-        self.store.create()
+        self.store = with_schema(url)
 
     def environment(self, crash_at: str = "") -> dict[str, str]:
         ours = {NOW_VARIABLE: str(END_AT), PATH_VARIABLE: str(self.configuration), "BATCHACCT_CRASH_AT": crash_at}

@@ -37,9 +37,9 @@ def make_larger(path: Path) -> None:
 
 @NEEDS_ROOT
 def test_an_outgoing_folder_without_room(
-    store_url: str, tmp_path: Path, logs: Path, small: Path, uninterrupted: tuple[Outcome, float]
+    database_url: str, tmp_path: Path, logs: Path, small: Path, uninterrupted: tuple[Outcome, float]
 ) -> None:
-    site = Site(tmp_path / "site", logs, store_url, outgoing=small)
+    site = Site(tmp_path / "site", logs, database_url, outgoing=small)
     status, told = site.run()
     assert status == PublishError.exit_code
     assert "The file system is full: make room" in told

@@ -15,10 +15,10 @@ from sqlalchemy import Table, func, select
 
 from batchacct.config import PATH_VARIABLE
 from batchacct.ledger.books import read_books
-from batchacct.store import Store
 from batchacct.store.tables import followed_file, identity, job, load, reject, source_state
 from tests.faults.forks import Forked, Forks
 from tests.faults.writer import Log, cpu_of, identity_line, job_line
+from tests.pristine import with_schema
 
 HEAD = """\
 site = "TEST-SITE"
@@ -60,8 +60,7 @@ class Farm:
         self.logs = self.folder / "logs"
         self.logs.mkdir(parents=True, exist_ok=True)
         self.configuration = self.folder / "batchacct.toml"
-        self.store = Store(self.url)
-        self.store.create()
+        self.store = with_schema(self.url)
         self.configure(source_table("lsf", "lsf", self.logs / "lsb.acct*"))
 
     def configure(self, *sources: str, collect: Mapping[str, object] | None = None, url: str | None = None) -> None:

@@ -18,9 +18,9 @@ def forks() -> Iterator[Forks]:
 
 
 @pytest.fixture
-def farm(tmp_path: Path, store_url: str, forks: Forks) -> Iterator[Farm]:
+def farm(tmp_path: Path, database_url: str, forks: Forks) -> Iterator[Farm]:
     """A farm with a database of each kind."""
-    made = Farm(tmp_path / "farm", store_url, forks)
+    made = Farm(tmp_path / "farm", database_url, forks)
     yield made
     made.close()
 

@@ -9,7 +9,6 @@ import pytest
 
 from tests.faults.forks import Forks
 from tests.faults.publisher import Publisher
-from tests.fix_stores import empty
 
 NewPublisher = Callable[..., Publisher]
 
@@ -25,7 +24,6 @@ def new_publisher(request: pytest.FixtureRequest, tmp_path: Path, forks: Forks) 
         folder.mkdir()
         if database != "sqlite":
             url = request.getfixturevalue(f"{database}_url")
-            empty(url)
         made.append(Publisher(folder, url, forks, seed))
         return made[-1]
 

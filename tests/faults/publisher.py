@@ -14,11 +14,11 @@ from batchacct.collector import collect_once
 from batchacct.config import MAIN, PATH_VARIABLE, load_config
 from batchacct.errors import BusyError, PublishError
 from batchacct.ledger.books import read_books
-from batchacct.store import Store
 from pub.command import publish_once
 from tests.faults.forks import Forked, Forks
 from tests.faults.receiver import Receiver
 from tests.faults.world import SITE, World
+from tests.pristine import with_schema
 from tests.services.brokers import PASSCODE, USER
 
 CONFIGURATION = """\
@@ -66,13 +66,12 @@ PATIENCE_S = 120.0
 
 
 class Publisher:
-    """`folder` takes everything; `url` is an empty database, whose schema is made."""
+    """`folder` takes everything; `url` is of a database, which is made anew."""
 
     def __init__(self, folder: Path, url: str, forks: Forks, seed: int = 1) -> None:
         self.folder = folder
         self.world = World(folder / "logs", seed)
-        self.store = Store(url)
-        self.store.create()
+        self.store = with_schema(url)
         self._url, self._forks = url, forks
         self._configuration = folder / "batchacct.toml"
         self._runs = 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
 import sqlite3
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from sqlalchemy import create_engine, make_url, text
 
 from batchacct.store import Store
 from batchacct.store.tables import metadata
+from tests.pristine import with_schema
 from tests.servers import MariaServer
 
 
@@ -19,18 +19,13 @@ class SqliteFile:
 
     def __init__(self, folder: Path) -> None:
         folder.chmod(0o777)
-        self._path, self._pristine = folder / "batchacct.db", folder / "pristine.db"
-        pristine = Store(f"sqlite:///{self._pristine}")
-        pristine.create()
-        pristine.close()
+        self._path = folder / "batchacct.db"
         self.store = Store(f"sqlite:///{self._path}")
         self._other: sqlite3.Connection | None = None
 
     def empty(self) -> None:
         self.store.close()
-        for path in (Path(f"{self._path}-wal"), Path(f"{self._path}-shm")):
-            path.unlink(missing_ok=True)
-        shutil.copyfile(self._pristine, self._path)
+        with_schema(f"sqlite:///{self._path}").close()
         self._path.chmod(0o666)
 
     def hinder(self) -> bool:
@@ -53,13 +48,11 @@ class SqliteFile:
 
 
 class PostgresServer:
-    """A PostgreSQL database, whose connections are cut; it does not wait for the disk, as nobody kills the server."""
+    """A PostgreSQL database, whose connections are cut."""
 
     def __init__(self, url: str) -> None:
-        self.store = Store(url)
-        self.store.create()
+        self.store = with_schema(url)
         self._engine = create_engine(url, isolation_level="AUTOCOMMIT")
-        self._do("ALTER SYSTEM SET fsync = off", "SELECT pg_reload_conf()")
 
     def empty(self) -> None:
         self._do("; ".join(f'DELETE FROM "{name}"' for name in metadata.tables))
@@ -74,7 +67,6 @@ class PostgresServer:
 
     def close(self) -> None:
         self.store.close()
-        self._do("ALTER SYSTEM RESET fsync", "SELECT pg_reload_conf()")
         self._engine.dispose()
 
     def _do(self, *statements: str) -> None:
@@ -88,10 +80,8 @@ class MariaDatabase:
 
     def __init__(self, server: MariaServer) -> None:
         self._server = server
-        server.empty("batchacct_histories")
         url = make_url(server.url).set(database="batchacct_histories")
-        self.store = Store(url.render_as_string(hide_password=False))
-        self.store.create()
+        self.store = with_schema(url.render_as_string(hide_password=False))
 
     def empty(self) -> None:
         self._server.execute("; ".join(f"DELETE FROM `{name}`" for name in metadata.tables), "batchacct_histories")

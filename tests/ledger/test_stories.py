@@ -20,6 +20,7 @@ from batchacct.ledger.stories import JobId
 from batchacct.store import Store
 from batchacct.store.tables import identity, job, load, reject
 from pub.command import publish_once
+from tests.pristine import with_schema
 from tests.pub.site import DAY, HOUR, T0, Site, a_job, an_identity
 
 LOCAL = {"queue": "short"}
@@ -29,8 +30,7 @@ LOCAL = {"queue": "short"}
 def farm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Store, Path]]:
     folder = tmp_path_factory.mktemp("farm")
     write_logs(folder / "logs", jobs=600, seed=5, end_at=END_AT)
-    store = Store(f"sqlite:///{folder}/batchacct.db")
-    store.create()
+    store = with_schema(f"sqlite:///{folder}/batchacct.db")
     values = tomllib.loads(_configuration(folder))
     config = Config.model_validate(values)
     for source in config.source:

@@ -32,7 +32,7 @@ from batchacct.store.payload import digest_of, packed
 from batchacct.store.tables import identity, job, kept_back, load, message, usage
 from pub.command import publish_once
 from tests.cli.runner import Done, batchacct
-from tests.fix_stores import empty
+from tests.pristine import with_schema
 
 JOBS = 600
 DAY = 86_400
@@ -118,9 +118,7 @@ def farm(request: pytest.FixtureRequest, folder: Path, tmp_path_factory: pytest.
         url = f"sqlite:///{tmp_path_factory.mktemp('store')}/batchacct.db"
     else:
         url = request.getfixturevalue(f"{request.param}_url")
-        empty(url)
-    store, config = Store(url), configured(folder)
-    store.create()
+    store, config = with_schema(url), configured(folder)
     yield Farm(store, config, lived(store, config))
     store.close()
 

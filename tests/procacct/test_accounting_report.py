@@ -63,9 +63,9 @@ def run(*arguments: object) -> Result:
 
 
 @pytest.fixture
-def ask(store_url: str, store: Store, tmp_path: Path) -> Ask:
+def ask(database_url: str, store: Store, tmp_path: Path) -> Ask:
     configuration = tmp_path / "batchacct.toml"
-    configuration.write_text(f'site = "S"\n[database]\nurl = "{store_url}"\n')
+    configuration.write_text(f'site = "S"\n[database]\nurl = "{database_url}"\n')
 
     def answer(*arguments: object) -> dict[str, Any]:
         done = run(*arguments, "--format", "json", "--config", configuration)
@@ -234,7 +234,7 @@ def test_rows_of_many_executions(ask: Ask, store: Store) -> None:
     assert by_name(ask(), "processes", "forks", "cpu_user_s") == {"alice": [1001, 1000, 9.5]}
 
 
-def test_the_list_of_the_store(ask: Ask, store: Store, store_url: str, tmp_path: Path) -> None:
+def test_the_list_of_the_store(ask: Ask, store: Store, database_url: str, tmp_path: Path) -> None:
     load(
         store,
         of_daemon(1, core_dumped=1, exit_signal=11, ended_by="signal", join_id="77"),

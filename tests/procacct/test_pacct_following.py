@@ -24,6 +24,7 @@ from batchacct.store import Store
 from batchacct.store.tables import followed_file, process, reject
 from procacct.pacct import PARSER
 from procacct.pacct_layout import decode
+from tests.pristine import with_schema
 from tests.procacct.accounted import Namespace, namespace
 from tests.procacct.pacct_records import v3
 
@@ -214,8 +215,7 @@ def test_killed_at_any_point_it_goes_on(tmp_path: Path, sqlite_url: str) -> None
     """A collector as a process, killed again and again while the kernel writes: each record is there once, and none is missing."""
     configuration = tmp_path / "batchacct.toml"
     configuration.write_text(CONFIGURATION.format(url=sqlite_url, folder=tmp_path))
-    store = Store(sqlite_url)
-    store.create()
+    store = with_schema(sqlite_url)
 
     def collect(crash_at: str | None = None) -> int:
         environment = {**os.environ, "BATCHACCT_CONFIG": str(configuration)}
@@ -255,8 +255,7 @@ def test_backfilled_and_traced(tmp_path: Path, sqlite_url: str) -> None:
     """Old files, compressed or not, are read once, whoever reads them; a record is found again by its place."""
     configuration = tmp_path / "batchacct.toml"
     configuration.write_text(CONFIGURATION.format(url=sqlite_url, folder=tmp_path))
-    store = Store(sqlite_url)
-    store.create()
+    store = with_schema(sqlite_url)
     path = tmp_path / "pacct"
     path.write_bytes(b"".join(v3(pid=n) for n in range(1, 51)))
     (tmp_path / "pacct.1.gz").write_bytes(gzip.compress(b"".join(v3(pid=n, big=True) for n in range(100, 150))))
@@ -288,8 +287,7 @@ def test_every_version_is_as_its_unit_says(tmp_path: Path, sqlite_url: str) -> N
     """Also the records below version 3, in whose keys their places are, and those behind a damaged one."""
     configuration = tmp_path / "batchacct.toml"
     configuration.write_text(CONFIGURATION.format(url=sqlite_url, folder=tmp_path))
-    store = Store(sqlite_url)
-    store.create()
+    store = with_schema(sqlite_url)
     every = b"".join(path.read_bytes() for path in sorted(SAMPLES.glob("*.bin")))
     (tmp_path / "pacct").write_bytes(every + v3(flags=0xFF) + every[-64 * 9 :])
     store.close()

@@ -8,35 +8,30 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from sqlalchemy import create_engine, event, make_url, text
+from sqlalchemy import event, make_url
 
 from batchacct.store import Store
+from tests.pristine import with_schema
 from tests.pub.site import Site
 from tests.servers import MariaServer
 
 
 @pytest.fixture(scope="session")
 def lasting_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
-    store = Store(f"sqlite:///{tmp_path_factory.mktemp('site')}/batchacct.db")
+    store = with_schema(f"sqlite:///{tmp_path_factory.mktemp('site')}/batchacct.db")
     event.listen(store.engine, "connect", lambda driver, _: driver.execute("PRAGMA synchronous=OFF"))
-    yield from _made(store)
+    yield from _closed(store)
 
 
 @pytest.fixture(scope="session")
 def lasting_postgresql(postgresql_url: str) -> Iterator[Store]:
     """A database of its own: that of `postgresql_url` is made anew by other tests."""
-    server = create_engine(postgresql_url, isolation_level="AUTOCOMMIT")
-    with server.connect() as connection:
-        for statement in ("CREATE DATABASE site", "ALTER SYSTEM SET fsync = off", "SELECT pg_reload_conf()"):
-            connection.execute(text(statement))
-    server.dispose()
-    yield from _made(Store(make_url(postgresql_url).set(database="site").render_as_string(hide_password=False)))
+    yield from _closed(with_schema(make_url(postgresql_url).set(database="site").render_as_string(hide_password=False)))
 
 
 @pytest.fixture(scope="session")
 def lasting_mariadb(mariadb: MariaServer) -> Iterator[Store]:
-    mariadb.empty("batchacct_site")
-    yield from _made(Store(make_url(mariadb.url).set(database="batchacct_site").render_as_string(hide_password=False)))
+    yield from _closed(with_schema(make_url(mariadb.url).set(database="batchacct_site").render_as_string(hide_password=False)))
 
 
 @pytest.fixture(params=["sqlite", *(pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in ("postgresql", "mariadb"))])
@@ -46,7 +41,6 @@ def site(request: pytest.FixtureRequest) -> Site:
     return made
 
 
-def _made(store: Store) -> Iterator[Store]:
-    store.create()
+def _closed(store: Store) -> Iterator[Store]:
     yield store
     store.close()

@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 
 from batchacct.archive.months import month_of, named_month
 from batchacct.config_mapping import Benchmark
-from batchacct.store import Store
 from pub.benchmark_command import benchmarks as command
 from pub.benchmark_differences import HOSTS_BEGIN, differences, periods_to_republish, touched_periods
 from pub.benchmarks import valid_of
 from pub.republishing import Period, decide_anew
 from pub.summaries import months_with_jobs
+from tests.pristine import with_schema
 from tests.pub.mapping_reference import Settings, benchmark_of
 from tests.pub.mapping_strategies import FACTORS, HOSTS, benchmarks
 from tests.pub.site import DAY, T0, Site, a_job
@@ -149,8 +149,7 @@ def test_months_that_no_change_concerns_are_not_looked_at() -> None:
 
 def test_the_command(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/batchacct.db"
-    store = Store(url)
-    store.create()
+    store = with_schema(url)
     site = Site(store)
     configured(site, {"type": "HEPSPEC", "value": 10.0})
     site.jobs(*(ended(n, dt.date(2023, 10, n), exec_hosts='["1*node1"]', cluster="c1") for n in (3, 9)))

@@ -13,9 +13,9 @@ from batchacct.archive.months import named_month
 from batchacct.cli.setting_up import check
 from batchacct.errors import ConfigError
 from batchacct.names_policy import Policy, change_ahead, keep_policy, months_of_another_policy, policies
-from batchacct.store import Store
 from batchacct.store.tables import setting
 from pub.privacy import keep_names_policy
+from tests.pristine import with_schema
 from tests.pub.site import DAY, Site, a_job, an_identity
 from tests.pub.test_summaries import asked, assert_equal
 
@@ -154,8 +154,7 @@ def test_summaries_of_months_under_another_policy_are_told_of(site: Site, key: P
 
 def test_config_check_tells_of_a_change(tmp_path: Path, key: Path) -> None:
     url = f"sqlite:///{tmp_path}/batchacct.db"
-    store = Store(url)
-    store.create()
+    store = with_schema(url)
     site = Site(store)
     site.jobs(a_job(queue="short"))
     site.publish()

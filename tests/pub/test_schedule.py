@@ -19,11 +19,11 @@ from batchacct import insert as insert_records
 from batchacct.clock import NOW_VARIABLE
 from batchacct.config import PATH_VARIABLE, Config
 from batchacct.errors import BusyError, ConfigError, PluginError, SchemaError
-from batchacct.store import Store
 from batchacct.store.tables import message, setting, usage
 from pub.schedule import BEGAN, Schedule, delay_s
 from tests.apel_reader import read_message
 from tests.faults.forks import Forked, Forks
+from tests.pristine import with_schema
 from tests.pub.scheduled import FOLDER
 from tests.pub.site import BASE, DAY, T0, a_job
 from tests.scripts_2012 import until
@@ -53,8 +53,7 @@ class Site:
 
     def __init__(self, folder: Path, url: str, forks: Forks) -> None:
         self.folder, self.url, self._forks = folder, url, forks
-        self.store = Store(url)
-        self.store.create()
+        self.store = with_schema(url)
         self.configure()
         self._jobs = 0
         self._started: list[Forked] = []
@@ -138,9 +137,9 @@ class Site:
 
 
 @pytest.fixture
-def scheduled(tmp_path: Path, store_url: str, forks: Forks) -> Iterator[Site]:
+def scheduled(tmp_path: Path, database_url: str, forks: Forks) -> Iterator[Site]:
     """On each database."""
-    made = Site(tmp_path, store_url, forks)
+    made = Site(tmp_path, database_url, forks)
     yield made
     made.close()
 

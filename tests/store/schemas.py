@@ -39,6 +39,31 @@ def differences(store: Store) -> list[object]:
         return found + _other_keys(connection, store) + _not_by_month(connection, store)
 
 
+_DESCRIPTIONS = {
+    "sqlite": ["SELECT name, sql FROM sqlite_master ORDER BY name"],
+    "postgresql": [
+        """SELECT table_name, ordinal_position, column_name, data_type, column_default, is_nullable, collation_name
+        FROM information_schema.columns WHERE table_schema = 'public' ORDER BY 1, 2""",
+        """SELECT relname, relkind, pg_get_partkeydef(oid), pg_get_expr(relpartbound, oid), pg_get_viewdef(oid)
+        FROM pg_class WHERE relnamespace = 'public'::regnamespace ORDER BY 1""",
+        "SELECT indexname, indexdef FROM pg_indexes WHERE schemaname = 'public' ORDER BY 1",
+        """SELECT conname, conrelid::regclass::text, pg_get_constraintdef(oid)
+        FROM pg_constraint WHERE connamespace = 'public'::regnamespace ORDER BY 1, 2""",
+    ],
+}
+
+
+def described(store: Store) -> list[object]:
+    """All that the database itself says of its tables, indices, partitions and views."""
+    with store.engine.connect() as connection:
+        asked = _DESCRIPTIONS.get(store.dialect.name)
+        if asked is None:
+            names = inspect(connection).get_table_names()
+            asked = [f"SHOW CREATE TABLE `{name}`" for name in names]
+            asked += [f"SHOW FULL COLUMNS FROM `{name}`" for name in inspect(connection).get_view_names()]
+        return [tuple(row) for statement in asked for row in connection.exec_driver_sql(statement)]
+
+
 def _other_keys(connection: Connection, store: Store) -> list[object]:
     found: list[object] = []
     for table in metadata.sorted_tables:

@@ -43,14 +43,14 @@ def append_all(url: str, together: threading.Barrier, batches: list[list[int]], 
 
 
 @pytest.mark.parametrize("same_content", [True, False], ids=["same records", "revisions"])
-def test_two_at_once_with_the_same_keys_in_opposite_orders(store: Store, store_url: str, same_content: bool) -> None:
+def test_two_at_once_with_the_same_keys_in_opposite_orders(store: Store, database_url: str, same_content: bool) -> None:
     """What each inserts, the other waits for: without care a deadlock, or two records that both believe to be the first."""
     upwards = [list(range(start, start + PER_ROUND)) for start in range(0, ROUNDS * PER_ROUND, PER_ROUND)]
     downwards = [numbers[::-1] for numbers in upwards]
     together = threading.Barrier(2)
     with ThreadPoolExecutor(2) as pool:
-        one = pool.submit(append_all, store_url, together, upwards, b"one")
-        other = pool.submit(append_all, store_url, together, downwards, b"one" if same_content else b"other")
+        one = pool.submit(append_all, database_url, together, upwards, b"one")
+        other = pool.submit(append_all, database_url, together, downwards, b"one" if same_content else b"other")
         counts = one.result() + other.result()
     stored = rows(store, job_table)
     total = ROUNDS * PER_ROUND
@@ -60,8 +60,8 @@ def test_two_at_once_with_the_same_keys_in_opposite_orders(store: Store, store_u
     assert sorted(map(str, in_force)) == sorted(f"lsf1:{n}" for n in range(total))
 
 
-def test_processes_at_once(store: Store, store_url: str) -> None:
-    command = [sys.executable, "-c", OTHER_PROCESS, store_url]
+def test_processes_at_once(store: Store, database_url: str) -> None:
+    command = [sys.executable, "-c", OTHER_PROCESS, database_url]
     starts = (0, 5, 10)  # each shares half its records with the next
     processes = [
         subprocess.Popen(
@@ -78,8 +78,8 @@ def test_processes_at_once(store: Store, store_url: str) -> None:
     assert holdings(store) | {"load": 0} == NOTHING | {"job": 200}
 
 
-def test_a_lock_is_held_by_one_at_a_time(store: Store, store_url: str) -> None:
-    other = Store(store_url)
+def test_a_lock_is_held_by_one_at_a_time(store: Store, database_url: str) -> None:
+    other = Store(database_url)
     with store.lock("publish"):
         with pytest.raises(BusyError, match="another process is doing `publish`"), other.lock("publish"):
             pass
@@ -90,7 +90,7 @@ def test_a_lock_is_held_by_one_at_a_time(store: Store, store_url: str) -> None:
     other.close()
 
 
-@pytest.mark.parametrize("store_url", ["mariadb"], indirect=True)
+@pytest.mark.parametrize("database_url", ["mariadb"], indirect=True)
 def test_an_append_that_the_database_undid_is_done_again(store: Store, mariadb: MariaServer) -> None:
     """A deadlock with somebody who has changed more, and so has the right of way."""
     append(store, ORIGIN, parsed([job(1)]), NOW)

@@ -438,7 +438,7 @@ def test_a_publisher_beside_two_collectors(site: Site) -> None:
     assert loads < BLOCKS, (loads, runs)
 
 
-on_servers = pytest.mark.parametrize("store_url", ["postgresql", "mariadb"], indirect=True)
+on_servers = pytest.mark.parametrize("database_url", ["postgresql", "mariadb"], indirect=True)
 """SQLite lets one transaction write at a time: there, nothing of this can happen."""
 
 

@@ -24,7 +24,7 @@ from tests.records import NOTHING, NOW, ORIGIN, holdings, job, parsed, rows
 from tests.servers import MariaServer
 
 MANY = module.FEW_ROWS + 1
-pytestmark = pytest.mark.parametrize("store_url", ["mariadb"], indirect=True)
+pytestmark = pytest.mark.parametrize("database_url", ["mariadb"], indirect=True)
 
 
 @contextmanager
@@ -159,14 +159,17 @@ def test_a_database_that_is_not_there(store_url: str, mariadb: MariaServer) -> N
         store.check()
 
 
-def test_missing_privileges(store: Store, store_url: str, mariadb: MariaServer) -> None:
+def test_missing_privileges(store: Store, database_url: str, mariadb: MariaServer) -> None:
     reader = "reader@127.0.0.1"
     mariadb.execute(f"CREATE OR REPLACE USER {reader}; GRANT SELECT ON batchacct.* TO {reader}")
-    with opened(store_url, username="reader") as other:
+    with opened(database_url, username="reader") as other:
         other.check()
         with pytest.raises(StoreError, match=r"denied.* Grant this user the rights that docs/how-to/databases.md lists"):
             append(other, ORIGIN, parsed([job(1)]), NOW)
-    with opened(store_url, username="reader", database="mysql") as foreign, pytest.raises(StoreError, match="Grant this user the"):
+    with (
+        opened(database_url, username="reader", database="mysql") as foreign,
+        pytest.raises(StoreError, match="Grant this user the"),
+    ):
         foreign.check()
 
 
@@ -198,9 +201,9 @@ def test_the_documented_rights_are_those_of_the_tests(store_url: str) -> None:
     assert f"GRANT {MariaServer.GRANTS} ON batchacct.* TO" in page.read_text(encoding="utf-8")
 
 
-def test_locks_are_of_the_database_and_not_of_the_server(store: Store, store_url: str, mariadb: MariaServer) -> None:
+def test_locks_are_of_the_database_and_not_of_the_server(store: Store, database_url: str, mariadb: MariaServer) -> None:
     mariadb.empty("batchacct_other")
-    with store.lock("publish"), opened(store_url, database="batchacct_other") as other, other.lock("publish"):
+    with store.lock("publish"), opened(database_url, database="batchacct_other") as other, other.lock("publish"):
         pass
 
 

@@ -9,8 +9,9 @@ from batchacct.errors import SchemaError
 from batchacct.model import RECORD_TYPES
 from batchacct.store import Store, append
 from batchacct.store.tables import RECORD_TABLES
+from tests.pristine import with_schema
 from tests.records import NOW, ORIGIN, holdings, job, parsed
-from tests.store.schemas import differences
+from tests.store.schemas import described, differences
 
 
 def test_creating_twice_changes_nothing(store: Store) -> None:
@@ -21,15 +22,26 @@ def test_creating_twice_changes_nothing(store: Store) -> None:
     assert holdings(store) == before
 
 
-def test_the_migrations_lead_to_the_tables(store: Store) -> None:
-    assert differences(store) == []
+def test_the_migrations_lead_to_the_tables(store_url: str) -> None:
+    """And so does what other tests get, a copy of a migrated database."""
+    migrated = Store(store_url)
+    migrated.create()
+    assert differences(migrated) == []
+    made, rows = described(migrated), holdings(migrated)
+    migrated.close()
+    copy = with_schema(store_url)
+    assert differences(copy) == []
+    assert (described(copy), holdings(copy)) == (made, rows)
+    copy.close()
 
 
 def test_a_column_too_few_is_a_difference(store: Store) -> None:
-    """The comparison above can fail."""
+    """The comparisons above can fail."""
+    before = described(store)
     with store.writing() as connection:
         connection.execute(text("ALTER TABLE setting DROP COLUMN since"))
     assert differences(store) != []
+    assert described(store) != before
 
 
 def test_another_primary_key_is_a_difference(store: Store) -> None:
