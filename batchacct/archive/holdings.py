@@ -33,6 +33,7 @@ _MORE: dict[str, tuple[pa.Field[Any], ...]] = {
         pa.field("benchmark_type", TEXT),
         pa.field("benchmark_value", REAL),
         pa.field("per_host_factor", INTEGER),
+        pa.field("ce_id", TEXT),
     ),
     "part": (pa.field("used_at", INSTANT),),
 }

@@ -257,6 +257,7 @@ class Taker:
             benchmark.c.type.label("benchmark_type"),
             benchmark.c.value.label("benchmark_value"),
             benchmark.c.per_host_factor.label("per_host_factor"),
+            identity.c.ce_id.label("ce_id"),
         )
         joined = (
             job.outerjoin(usage, IS_OF_JOB)
