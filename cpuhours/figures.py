@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -14,14 +14,22 @@ from batchacct.archive.layout import Manifest, countable_files
 from batchacct.errors import IncompleteError
 from batchacct.model import JOB
 from cpuhours import query
-from cpuhours.query import Gaps, Source
+from cpuhours.query import Bins, Counted, Gaps, Source
 
 
 class Figures(Protocol):
     """What a report asks; see the functions of `cpuhours.query`, whose answers these are."""
 
     def usage_by(
-        self, *, by: Sequence[str], begin: int, end: int, vo: Sequence[str] = (), normalise: str | None = None
+        self,
+        *,
+        by: str | Sequence[str],
+        begin: int | None = None,
+        end: int | None = None,
+        where: Mapping[str, Sequence[str]] | None = None,
+        normalise: str | None = None,
+        bins: Bins | None = None,
+        counted: Counted = "ended",
     ) -> pd.DataFrame: ...
     def benchmark_types(self) -> list[str]: ...
     def ends(self) -> tuple[int, int] | None: ...
@@ -46,9 +54,19 @@ class StoreFigures:
     source: Source
 
     def usage_by(
-        self, *, by: Sequence[str], begin: int, end: int, vo: Sequence[str] = (), normalise: str | None = None
+        self,
+        *,
+        by: str | Sequence[str],
+        begin: int | None = None,
+        end: int | None = None,
+        where: Mapping[str, Sequence[str]] | None = None,
+        normalise: str | None = None,
+        bins: Bins | None = None,
+        counted: Counted = "ended",
     ) -> pd.DataFrame:
-        return query.usage_by(self.source, by=by, begin=begin, end=end, vo=vo, normalise=normalise)
+        return query.usage_by(
+            self.source, by=by, begin=begin, end=end, where=where, normalise=normalise, bins=bins, counted=counted
+        )
 
     def benchmark_types(self) -> list[str]:
         return query.benchmark_types(self.source)

@@ -5,7 +5,7 @@ The folder has no VO map and no benchmarks: a job has the VO that the file says,
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -15,9 +15,15 @@ from pyspark.sql import functions as sql
 from batchacct.errors import ConfigError
 from batchacct.ledger.whose import NOT_JOINED, UNKNOWN, WAITING
 from cpuhours.figures import files_of_jobs
-from cpuhours.query import DAY_S, GROUPS, Gaps, framed, gaps_between
+from cpuhours.query import DAY_S, Bins, Counted, Gaps, framed, gaps_between, question
+from cpuhours.summing import MOST_ENERGY_J, TOTALS
 
-_COLUMNS = {"queue": "queue", "user": "user_name", "cluster": "cluster", "group": "group_name", "project": "project"}
+_COLUMNS = {
+    **{name: name for name in ("queue", "cluster", "project", "site", "submit_host")},
+    "user": "user_name",
+    "group": "group_name",
+}
+_GROUPS = ("vo", "day", *_COLUMNS, "outcome", "state", "exit")
 
 
 class SparkFigures:
@@ -33,29 +39,38 @@ class SparkFigures:
         self._counted = jobs.where(counted)
 
     def usage_by(
-        self, *, by: Sequence[str], begin: int, end: int, vo: Sequence[str] = (), normalise: str | None = None
+        self,
+        *,
+        by: str | Sequence[str],
+        begin: int | None = None,
+        end: int | None = None,
+        where: Mapping[str, Sequence[str]] | None = None,
+        normalise: str | None = None,
+        bins: Bins | None = None,
+        counted: Counted = "ended",
     ) -> pd.DataFrame:
+        """As `query.usage_by`; jobs are counted as wholes, by what is in the files' own columns.  Raises: ConfigError."""
         if normalise is not None:
             raise ConfigError("a folder of Parquet files has no benchmarks: leave out --normalise")
-        if wrong := [name for name in by if name not in GROUPS]:
-            raise ConfigError(f"usage cannot be grouped by {', '.join(wrong)}: use one of {', '.join(GROUPS)}")
-        core = sql.col("wall_duration_s") * sql.col("processors")
-        cpu = sql.col("cpu_duration_s")
-        both = cpu.isNotNull() & core.isNotNull()
-        chosen = self._counted.where((sql.col("end_at") >= begin) & (sql.col("end_at") < end))
-        chosen = chosen.where(self._group("vo").isin(*vo)) if vo else chosen
-        sums = chosen.groupBy(*(self._group(name).alias(name) for name in by)).agg(
-            sql.count(sql.lit(1)),
-            sql.sum(cpu.isNull().cast("long")),
-            sql.sum(cpu),
-            sql.sum("wall_duration_s"),
-            sql.sum(core),
-            sql.sum(core.isNull().cast("long")),
-            sql.sum(sql.when(both, cpu).otherwise(0)),
-            sql.sum(sql.when(both, core).otherwise(0)),
+        if counted == "spread":
+            raise ConfigError("a Spark cluster does not spread jobs over the time they ran: leave out --master")
+        asked = question(by, begin=begin, end=end, where=where, bins=bins, counted=counted)
+        if wrong := [name for name in (*asked.names, *asked.where.dimensions) if name not in _GROUPS]:
+            raise ConfigError(
+                f"a Spark cluster knows nothing of {', '.join(wrong)}: leave out --master, or use {', '.join(_GROUPS)}"
+            )
+        instant = sql.col("start_at" if counted == "started" else "end_at")
+        chosen = self._counted if begin is None else self._counted.where(instant >= begin)
+        chosen = chosen if end is None else chosen.where(instant < end)
+        for name in asked.where.dimensions:
+            if name not in asked.where.inexact:
+                chosen = chosen.where(self._group(name).isin(*asked.where.of[name]))
+        unit = sql.lit(0) if asked.bins is None else sql.floor(instant / asked.unit_s)
+        measures = _measures()
+        sums = chosen.groupBy(*(self._group(name).alias(name) for name in asked.keys), unit.alias("unit")).agg(
+            *(sql.sum(measures[name]) for name in TOTALS)
         )
-        rows = [tuple(0 if value is None else value for value in row) for row in sums.collect()]
-        return framed(rows, list(by), None)
+        return framed([tuple(0 if value is None else value for value in row) for row in sums.collect()], asked, by)
 
     def benchmark_types(self) -> list[str]:
         return []
@@ -82,15 +97,50 @@ class SparkFigures:
     def _group(self, name: str) -> Column:
         has_outcome = "outcome" in self._jobs.columns
         outcome = sql.col("outcome") if has_outcome else sql.lit(None).cast("string")
-        if name == "day":
-            return _day(sql.col("end_at"))
         if name == "outcome":
             return sql.coalesce(outcome, sql.lit(NOT_JOINED))
         if name == "vo":
             vo = sql.col("vo") if "vo" in self._jobs.columns else sql.lit(None).cast("string")
             known = sql.when(outcome == "waiting", WAITING).otherwise(sql.coalesce(vo, sql.lit(UNKNOWN)))
             return sql.when(outcome.isNull(), NOT_JOINED).otherwise(known)
+        if name == "state":
+            return sql.col("state")
+        if name == "exit":
+            signal, code = sql.col("exit_signal"), sql.col("exit_code")
+            exited = sql.when(code == 0, "0").otherwise(sql.concat(sql.lit("exit "), code.cast("string")))
+            said = sql.when(signal.isNull(), exited).otherwise(sql.concat(sql.lit("signal "), signal.cast("string")))
+            return sql.coalesce(said, sql.lit(UNKNOWN))
         return sql.coalesce(sql.col(_COLUMNS[name]), sql.lit(UNKNOWN))
+
+
+def _measures() -> dict[str, Column]:
+    """Of one job what is summed (see `summing`); null where it is unknown."""
+    cpu, wall, gpus = sql.col("cpu_duration_s"), sql.col("wall_duration_s"), sql.col("gpu_count")
+    core, wait = wall * sql.col("processors"), sql.col("start_at") - sql.col("submit_at").cast("long")
+    joules = sql.when(sql.col("energy_j").between(0, MOST_ENERGY_J), sql.floor(sql.col("energy_j")))
+    both = cpu.isNotNull() & core.isNotNull()
+
+    def unknown(of: Column) -> Column:
+        return of.isNull().cast("long")
+
+    return {
+        "jobs": sql.lit(1),
+        "cpu_unknown_jobs": unknown(cpu),
+        "cpu_s": cpu,
+        "wall_s": wall,
+        "core_s": core,
+        "core_unknown_jobs": unknown(core),
+        "wall_unknown_jobs": unknown(wall),
+        "wait_s": wait,
+        "wait_unknown_jobs": unknown(wait),
+        "gpu_s": gpus * wall,
+        "gpu_jobs": (gpus > 0).cast("long"),
+        "gpu_unknown_jobs": (gpus.isNull() | ((gpus > 0) & wall.isNull())).cast("long"),
+        "energy_j": joules,
+        "energy_unknown_jobs": unknown(joules),
+        "both_cpu_s": sql.when(both, cpu).otherwise(0),
+        "both_core_s": sql.when(both, core).otherwise(0),
+    }
 
 
 def _day(at: Column) -> Column:

@@ -2,8 +2,9 @@
 
 Which jobs are counted: every job record in force (not replaced by a newer revision) that started and ended, whatever became of
 it on its way to publishing: joined, local, waiting, excluded, or not looked at yet. A job counts as a whole at the instant it
-ENDED, and days are UTC days, so that a job of thirty hours is in one day and no figure depends on the zone of the reader. Jobs
-whose CPU time is unknown are counted in `jobs` and told apart in `cpu_unknown_jobs`; they add to wall time, and nothing to CPU.
+ENDED, unless it is asked for otherwise, and days are UTC days, so that a job of thirty hours is in one day and no figure depends on
+the zone of the reader. Jobs whose CPU time is unknown are counted in `jobs` and told apart in `cpu_unknown_jobs`; they add to wall
+time, and nothing to CPU. So it is with all that may be unknown.
 
 The VO is the one that is published, and the words for those that have none yet are those of `batchacct.ledger.whose`.
 
@@ -15,50 +16,45 @@ A day without any job record is not a day without work: nobody knows. `collectio
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from sqlalchemy import BigInteger, Column, ColumnElement, Executable, Select, and_, case, cast, func, literal, null, select, union
+from sqlalchemy import BigInteger, Column, ColumnElement, Executable, and_, case, cast, func, literal, select, union
 
-from batchacct.archive.holdings import archived, despite_archiving
 from batchacct.errors import ConfigError
-from batchacct.ledger.whose import NOT_JOINED, UNKNOWN, VO_OF_JOB, with_ledger
-from batchacct.model import JOB
 from batchacct.store import Store
-from batchacct.store.spans import Period, when_ended
-from batchacct.store.tables import benchmark, job, usage
+from batchacct.store.spans import Period
+from batchacct.store.tables import benchmark, job
+from cpuhours.asking import Rows, Source, answers, rows_of
+from cpuhours.bins import Bins
+from cpuhours.dimensions import DIMENSIONS, Where, named
+from cpuhours.spreading import bends, cpu_in_bins, in_bins
+from cpuhours.summing import (
+    AMOUNTS,
+    BOTH,
+    COUNTED,
+    DAY_S,
+    STARTS,
+    STOPS,
+    SUMS,
+    TOTALS,
+    Asked,
+    Counted,
+    counted_jobs,
+    starts,
+    stops,
+    totals,
+)  # fmt: skip
 
-Source = Store | Path
-"""What is asked: a store with its archive, or a folder of Parquet files as back-filling and `db archive` write them."""
+__all__ = ["DAY_S", "GROUPS", "MEASURES", "SUMS", "Bins", "Counted", "Gaps", "Source", "usage_by"]
 
-DAY_S = 86_400
-SUMS = ("jobs", "cpu_unknown_jobs", "cpu_s", "wall_s", "core_s", "core_unknown_jobs")
-"""Columns of every answer, integers: jobs; those with unknown CPU; CPU, wall and processors x wall in seconds; and the jobs that
-add nothing to the last because their processors or wall time are unknown."""
-
-_BOTH = ("both_cpu_s", "both_core_s")
-_LEVEL = ("level_type", "level_value", "level_per_host", "level_host_factor")
-
-
-def _or_unknown(column: Column[Any]) -> ColumnElement[str]:
-    return func.coalesce(column, UNKNOWN)
-
-
-GROUPS: Mapping[str, ColumnElement[Any]] = {
-    "vo": VO_OF_JOB,
-    "day": job.c.end_at // DAY_S,
-    "queue": _or_unknown(job.c.queue),
-    "user": _or_unknown(job.c.user_name),
-    "cluster": _or_unknown(job.c.cluster),
-    "group": _or_unknown(job.c.group_name),
-    "project": _or_unknown(job.c.project),
-    "outcome": case((usage.c.job_id.is_(None), NOT_JOINED), else_=usage.c.outcome),
-}
-"""What usage can be grouped by."""
+GROUPS = ("vo", "day", *(name for name in DIMENSIONS if name != "vo"))
+"""What usage can be grouped by: `DIMENSIONS`, and the UTC day."""
 
 
 def usage_by(
@@ -67,92 +63,120 @@ def usage_by(
     by: str | Sequence[str],
     begin: int | None = None,
     end: int | None = None,
-    vo: Sequence[str] = (),
+    where: Mapping[str, Sequence[str]] | None = None,
     normalise: str | None = None,
+    bins: Bins | None = None,
+    counted: Counted = "ended",
 ) -> pd.DataFrame:
-    """Usage of the jobs that ended from `begin` to before `end` (Unix seconds), a row a group, in the order of the groups.
+    """Usage of jobs from `begin` to before `end` (Unix seconds), a row a group, in the order of the groups.
 
-    `by` is one or several of `GROUPS`; `vo` keeps jobs of these VOs only. Columns: those of `by` (`day` is the UTC midnight, a
-    Timestamp), `SUMS`, and `efficiency` = CPU / core seconds over the jobs of which both are known, NaN where there are none.
-    With `normalise`, the name of a benchmark: `normalised_cpu_s`, each job's CPU seconds times the benchmark of one core, exactly
-    as it is published; and `not_normalised_jobs`, those of known CPU without such a benchmark, which add nothing to it.
+    `by` is one, several or none of `GROUPS`. `where`: dimension -> names that are meant, in which `%` stands for any text; names of
+    one dimension are alternatives, and all dimensions are required. With `bins`, every group is told by bins of time.
+
+    `counted` says where a job counts, and which jobs are in the period: `ended`, as a whole at the instant it ended; `started`, the
+    same jobs (those that ended: of running ones there is no record) at the instant they started; `spread`, what it used (`AMOUNTS`)
+    evenly over the time it ran, and only what is in the period, while it is counted, and waited, where it ended. What is spread
+    adds up to what `ended` says, exactly, over all bins, and over neighbouring periods; where groups are added up, each may be
+    less than one second off in a bin.
+
+    Columns: those of `by` (`day` is the UTC midnight, a Timestamp); `bin`, when it begins, a Timestamp in its zone; `SUMS`; and
+    `efficiency` = CPU / core seconds over the jobs of which both are known, NaN where there are none. With `normalise`, the name
+    of a benchmark: `normalised_cpu_s`, each job's CPU seconds times the benchmark of one core, exactly as it is published; and
+    `not_normalised_jobs`, those of known CPU without such a benchmark, which add nothing to it. Bins with nothing have no row.
+
     Raises: ConfigError for something usage cannot be grouped by, StoreError, ArchiveError.
     """
-    names = [by] if isinstance(by, str) else list(by)
+    asked = question(by, begin=begin, end=end, where=where, normalise=normalise, bins=bins, counted=counted)
+    if counted != "spread":
+        (rows,) = answers(source, [partial(totals, asked)], asked.period)
+        return framed(rows, asked, by)
+    whole, started, stopped = answers(source, [partial(ask, asked) for ask in (totals, starts, stops)], asked.period)
+    bent = bends(asked, _of_groups(asked, started, STARTS), _of_groups(asked, stopped, STOPS))
+    return _answer(asked, by, _in_bins(asked, _of_groups(asked, whole, TOTALS)).drop(columns=list(AMOUNTS)), bent)
+
+
+def question(
+    by: str | Sequence[str],
+    *,
+    begin: int | None = None,
+    end: int | None = None,
+    where: Mapping[str, Sequence[str]] | None = None,
+    normalise: str | None = None,
+    bins: Bins | None = None,
+    counted: Counted = "ended",
+) -> Asked:
+    """What `usage_by` is asked.  Raises: ConfigError as that does."""
+    names = _listed(by)
     if wrong := [name for name in names if name not in GROUPS]:
         raise ConfigError(f"usage cannot be grouped by {', '.join(wrong)}: use one of {', '.join(GROUPS)}")
-    conditions = _counted(begin, end)
-    if vo:
-        conditions.append(VO_OF_JOB.in_(vo))
-    levels = _LEVEL if normalise else ()
-    rows = _rows(source, lambda period: _grouped(names, levels, conditions, period), begin, end, identities=True)
-    return framed(rows, names, normalise)
+    if counted not in COUNTED:
+        raise ConfigError(f"jobs cannot be counted where they {counted}: use one of {', '.join(COUNTED)}")
+    if "day" in names and bins is not None:
+        raise ConfigError("usage cannot be grouped by day and told by bins: leave out one of them")
+    bins = Bins("day") if "day" in names else bins
+    dimensions = tuple(dict.fromkeys(name for name in names if name != "day"))
+    return Asked(dimensions, Where(where or {}), begin, end, normalise, bins, counted)
 
 
-def framed(rows: Sequence[tuple[Any, ...]], names: list[str], normalise: str | None) -> pd.DataFrame:
-    """Rows of groups, sums (and of what the benchmark depends on) as `usage_by` gives them."""
-    levels = _LEVEL if normalise else ()
-    columns = [*names, *levels, *SUMS, *_BOTH]
-    frame = pd.DataFrame(rows, columns=columns).astype(dict.fromkeys((*SUMS, *_BOTH), "int64"))
-    sums = [*SUMS, *_BOTH]
-    frame = frame.groupby([*names, *levels], as_index=False, dropna=False)[sums].sum()
-    if normalise:
-        frame = _normalised(frame.sort_values(columns, ignore_index=True), normalise)
-        sums += ["normalised_cpu_s", "not_normalised_jobs"]
-    frame = frame.groupby(names, as_index=False, sort=True)[sums].sum()
-    if "day" in names:
-        frame["day"] = pd.to_datetime(frame["day"].astype("int64") * DAY_S, unit="s", utc=True)
+def _listed(by: str | Sequence[str]) -> list[str]:
+    return [by] if isinstance(by, str) else list(by)
+
+
+def framed(rows: Rows, asked: Asked, by: str | Sequence[str]) -> pd.DataFrame:
+    """Rows of keys, levels, unit of time and `TOTALS` as `usage_by` gives them."""
+    return _answer(asked, by, _in_bins(asked, _of_groups(asked, rows, TOTALS)))
+
+
+def _of_groups(asked: Asked, rows: Rows, columns: Sequence[str]) -> pd.DataFrame:
+    """Rows of keys, levels, unit and sums as a frame of names, levels, unit and sums of what is meant."""
+    frame = pd.DataFrame(rows, columns=[*asked.keys, *asked.levels, "unit", *columns])
+    frame = frame.astype(dict.fromkeys(("unit", *columns), "int64"))
+    kept = asked.where.keep(named(frame))
+    return kept.groupby([*asked.names, *asked.levels, "unit"], as_index=False, dropna=False)[list(columns)].sum()
+
+
+def _in_bins(asked: Asked, frame: pd.DataFrame) -> pd.DataFrame:
+    """The frame with the bin of each unit (Unix seconds); all are in one where there are no bins."""
+    units = frame["unit"].to_numpy(np.int64)
+    return frame.assign(bin=np.zeros_like(units) if asked.bins is None else asked.bins.of(units * asked.unit_s))
+
+
+def _answer(asked: Asked, by: str | Sequence[str], whole: pd.DataFrame, bent: pd.DataFrame | None = None) -> pd.DataFrame:
+    """The answer, from what is counted as a whole (in bins) and, where that is something else, the bends of what is spread."""
+    keys = [*asked.names, "bin"]
+    pieces, sums = [whole], list(TOTALS)
+    if bent is not None:
+        pieces.append(in_bins(asked, bent, asked.names))
+    if asked.normalise:
+        of_levels = [*asked.names, *asked.levels, "bin"]
+        cpu = [] if bent is None else [cpu_in_bins(asked, bent, of_levels[:-1])]
+        by_level = _added_up([whole, *cpu], of_levels, ["jobs", "cpu_unknown_jobs", "cpu_s"])
+        pieces.append(_normalised(by_level, asked.normalise)[[*keys, *_NORMALISED]])
+        sums += _NORMALISED
+    frame = _added_up(pieces, keys, sums).astype(dict.fromkeys(TOTALS, "int64"))
     frame["efficiency"] = efficiency(frame)
-    return frame[[*names, *SUMS, "efficiency", *sums[len(SUMS) + len(_BOTH) :], *_BOTH]]
+    order = _listed(by)
+    if asked.bins is not None:
+        name = "day" if "day" in order else "bin"
+        frame[name] = asked.bins.shown(frame["bin"])
+        order = order if name in order else [*order, name]
+    frame = frame.sort_values(order, ignore_index=True) if order else frame
+    return frame[[*order, *SUMS, "efficiency", *sums[len(TOTALS) :], *BOTH]]
+
+
+_NORMALISED = ["normalised_cpu_s", "not_normalised_jobs"]
+
+
+def _added_up(pieces: Sequence[pd.DataFrame], keys: Sequence[str], sums: Sequence[str]) -> pd.DataFrame:
+    """The sums of several frames by `keys`; what a frame does not have is 0 there."""
+    there = [piece for piece in pieces if len(piece)] or pieces[:1]
+    whole = pd.concat([piece.reindex(columns=[*keys, *sums], fill_value=0) for piece in there], ignore_index=True)
+    return whole.groupby(list(keys), as_index=False, dropna=False)[list(sums)].sum()
 
 
 def efficiency(frame: pd.DataFrame) -> pd.Series[float]:
     """CPU / core seconds of the jobs of which both are known; NaN where there are none."""
     return frame["both_cpu_s"] / frame["both_core_s"].astype(float).replace(0.0, np.nan)
-
-
-def _counted(begin: int | None, end: int | None) -> list[ColumnElement[bool]]:
-    conditions: list[ColumnElement[bool]] = [job.c.superseded_by.is_(None), job.c.start_at.is_not(None), job.c.end_at.is_not(None)]
-    if begin is not None:
-        conditions.append(job.c.end_at >= begin)
-    if end is not None:
-        conditions.append(job.c.end_at < end)
-    return conditions
-
-
-def _grouped(names: Sequence[str], levels: Sequence[str], conditions: Sequence[ColumnElement[bool]], period: Period) -> Select[Any]:
-    """The sums by `names` (and by what the benchmark of a job depends on, for the multiplication to follow).
-
-    Grouping is by the columns of an inner query, never by repeated expressions: their bind parameters would make PostgreSQL
-    take them for two different things.
-    """
-    core = job.c.wall_duration_s * job.c.processors
-    both = and_(job.c.cpu_duration_s.is_not(None), core.is_not(None))
-    level_columns = {
-        "level_type": benchmark.c.type,
-        "level_value": benchmark.c.value,
-        "level_per_host": benchmark.c.per_host_factor,
-        "level_host_factor": case((benchmark.c.per_host_factor == 1, job.c.host_factor), else_=null()),
-    }
-    one = (
-        select(
-            *(GROUPS[name].label(name) for name in names),
-            *(level_columns[name].label(name) for name in levels),
-            literal(1).label("jobs"),
-            case((job.c.cpu_duration_s.is_(None), 1), else_=0).label("cpu_unknown_jobs"),
-            job.c.cpu_duration_s.label("cpu_s"),
-            job.c.wall_duration_s.label("wall_s"),
-            core.label("core_s"),
-            case((core.is_(None), 1), else_=0).label("core_unknown_jobs"),
-            case((both, job.c.cpu_duration_s), else_=0).label("both_cpu_s"),
-            case((both, core), else_=0).label("both_core_s"),
-        )
-        .select_from(with_ledger(period).outerjoin(benchmark, benchmark.c.id == usage.c.benchmark_id))
-        .where(*conditions, period.logged.has(job.c.logged_at))
-        .subquery()
-    )
-    keys = [one.c[name] for name in (*names, *levels)]
-    return select(*keys, *(func.coalesce(func.sum(one.c[name]), 0) for name in (*SUMS, *_BOTH))).group_by(*keys)
 
 
 def _normalised(frame: pd.DataFrame, wanted: str) -> pd.DataFrame:
@@ -168,40 +192,9 @@ def _normalised(frame: pd.DataFrame, wanted: str) -> pd.DataFrame:
     )
 
 
-def _rows(
-    source: Source,
-    statement: Callable[[Period], Executable],
-    begin: int | None = None,
-    end: int | None = None,
-    *,
-    identities: bool = False,
-) -> list[tuple[Any, ...]]:
-    """The rows of the database, and those of each month of the archive: sums are to be added up, and extremes compared.
-
-    `statement` for the jobs that ended from `begin` to before `end`; it may leave it to the period where in the database they are.
-    """
-    if isinstance(source, Path):
-        from batchacct.archive.querying import folder_rows  # noqa: PLC0415 - slow to import
-
-        return folder_rows(source, statement(Period()))
-    store = source
-
-    def ask() -> list[tuple[Any, ...]]:
-        with store.reading() as connection:
-            asked = statement(when_ended(connection, begin, end, identities=identities))
-            rows = [tuple(row) for row in connection.execute(asked)]
-            if archived(connection, JOB):
-                from batchacct.archive.querying import archived_rows  # noqa: PLC0415 - slow to import
-
-                rows += archived_rows(connection, statement(Period()))
-            return rows
-
-    return despite_archiving(store, ask)
-
-
 def _extremes(source: Source, statement: Executable) -> tuple[int, int] | None:
     """The least and the greatest of rows of two; None if they are all of nothing."""
-    rows = [row for row in _rows(source, lambda _: statement) if row[0] is not None]
+    rows = [row for row in rows_of(source, lambda _: statement) if row[0] is not None]
     return (min(row[0] for row in rows), max(row[1] for row in rows)) if rows else None
 
 
@@ -215,7 +208,7 @@ def benchmark_types(source: Source) -> list[str]:
 
 def ends(source: Source) -> tuple[int, int] | None:
     """When the first and the last counted job ended (Unix seconds); None if there is none."""
-    return _extremes(source, select(func.min(job.c.end_at), func.max(job.c.end_at)).where(*_counted(None, None)))
+    return _extremes(source, select(func.min(job.c.end_at), func.max(job.c.end_at)).where(*counted_jobs()))
 
 
 def logged_span(source: Source) -> tuple[int, int] | None:
@@ -250,7 +243,7 @@ def collection_gaps(source: Source, begin: int, end: int) -> Gaps:
         return union(found[0].where(period.logged.has(job.c.logged_at)), found[1])
 
     seen: dict[str, set[int]] = {}
-    for row in _rows(source, days_with_records, first * DAY_S, last * DAY_S):
+    for row in rows_of(source, days_with_records, first * DAY_S, last * DAY_S):
         seen.setdefault(row[0], set()).add(int(row[1]))
     return gaps_between(seen, first, last)
 
@@ -286,7 +279,7 @@ def series_2012(
     }.get(measure)
     normalised = factor is not None and seconds is not None
     weight = job.c.host_factor if normalised else literal(1)
-    conditions = [*_counted(None, None), job.c.cpu_duration_s.is_not(None), instant >= begin, instant < end, *only]
+    conditions = [*counted_jobs(), job.c.cpu_duration_s.is_not(None), instant >= begin, instant < end, *only]
 
     def grouped(period: Period) -> Executable:
         one = (
@@ -305,7 +298,7 @@ def series_2012(
     scale = 1.0 if seconds is None else (factor if factor is not None else 1.0) / DAY_S
     values: dict[int, float] = {}
     left_out = 0
-    for number, total, without_factor in _rows(store, grouped, *ended):
+    for number, total, without_factor in rows_of(store, grouped, *ended):
         left_out += int(without_factor)
         if total is not None:
             at = int(number) * bin_s
@@ -316,7 +309,7 @@ def series_2012(
 def distinct_names(store: Store, column: Column[Any], begin: int, end: int) -> list[str]:
     """The values of a job column among the jobs that ran from `begin` to before `end`: what wildcards are matched against."""
     asked = select(column).where(column.is_not(None), job.c.end_at >= begin, job.c.start_at < end).distinct()
-    return sorted({row[0] for row in _rows(store, lambda period: asked.where(period.logged.has(job.c.logged_at)), begin)})
+    return sorted({row[0] for row in rows_of(store, lambda period: asked.where(period.logged.has(job.c.logged_at)), begin)})
 
 
 def day_text(at: int) -> str:

@@ -27,6 +27,10 @@ from cpuhours.query import DAY_S, Gaps, day_text, efficiency
 FORMATS = ("table", "csv", "json", "markdown")
 HOUR_S = 3600
 NO_DATA = "no data"
+TOLD = (
+    *("jobs", "cpu_unknown_jobs", "cpu_s", "wall_s", "core_s", "core_unknown_jobs", "efficiency"),
+    *("normalised_cpu_s", "not_normalised_jobs"),
+)
 HOW_COUNTED = "UTC days, jobs counted on the day they ended."
 
 Cell = str | int | float | None
@@ -103,7 +107,7 @@ def _period(figures: Figures, question: Question) -> tuple[int, int]:
 
 def _ask(figures: Figures, question: Question, period: tuple[int, int], by: Sequence[str]) -> pd.DataFrame:
     begin, end = period
-    return figures.usage_by(by=by, begin=begin, end=end, vo=question.vo, normalise=question.normalise)
+    return figures.usage_by(by=by, begin=begin, end=end, where={"vo": question.vo}, normalise=question.normalise)
 
 
 def _notes(figures: Figures, question: Question, period: tuple[int, int], gaps: Gaps) -> list[str]:
@@ -165,7 +169,7 @@ def show(report: Report, form: str) -> None:
 
 def records(report: Report) -> list[dict[str, Cell]]:
     """The rows as plain values in seconds; of days, all of them: zeros where no such job ended, nulls where nothing is known."""
-    columns = [name for name in report.usage.columns if not name.startswith("both_")]
+    columns = _columns(report)
     found = {_key(row[report.question.by]): _plain(row, columns) for row in report.usage.to_dict("records")}
     if report.question.by != "day":
         return list(found.values())
@@ -176,6 +180,12 @@ def records(report: Report) -> list[dict[str, Cell]]:
         nothing: dict[str, Cell] = {name: None if name == "efficiency" else empty for name in columns}
         complete.append(found.get(day, nothing | {"day": day}))
     return complete
+
+
+def _columns(report: Report) -> list[str]:
+    """The columns of `usage_by` that a report tells."""
+    told = (report.question.by, *TOLD)
+    return [name for name in report.usage.columns if name in told]
 
 
 def _key(value: object) -> str:
@@ -220,7 +230,7 @@ def as_values(report: Report) -> dict[str, object]:
 
 def _as_csv(report: Report) -> str:
     text = io.StringIO()
-    columns = [name for name in report.usage.columns if not name.startswith("both_")]
+    columns = _columns(report)
     writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()
     writer.writerows(records(report))

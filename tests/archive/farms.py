@@ -21,7 +21,8 @@ from batchacct.ledger.audit import read_audit
 from batchacct.ledger.books import read_books
 from batchacct.store import Store
 from batchacct.store.tables import RECORD_TABLES, job, usage
-from cpuhours.query import collection_gaps, distinct_names, ends, logged_span, series_2012, usage_by
+from cpuhours.query import Bins, collection_gaps, distinct_names, ends, logged_span, series_2012, usage_by
+from cpuhours.summing import COUNTED
 from tests.pub.site import Site, a_job, an_identity
 from tests.records import rows
 
@@ -163,10 +164,17 @@ def asked(site: Site) -> dict[str, Any]:
     """Every question there is to a site, and its answers."""
     store = site.store
     answers: dict[str, Any] = {}
-    for by in ("vo", "day", "user", "outcome"):
+    for by in ("vo", "day", "user", "outcome", "ce", "state", "exit", "host"):
         answers[f"report by {by}"] = usage_by(store, by=by).to_dict("records")
     answers["report by day and vo"] = usage_by(store, by=("day", "vo"), normalise="HEPSPEC").to_dict("records")
-    answers["report of a VO"] = usage_by(store, by="user", vo=["atlas"], begin=BEGIN, end=BEGIN + 70 * DAY).to_dict("records")
+    answers["report of a VO"] = usage_by(store, by="user", where={"vo": ["atlas"]}, begin=BEGIN, end=BEGIN + 70 * DAY).to_dict(
+        "records"
+    )
+    for counted in COUNTED:
+        words: dict[str, Any] = {"bins": Bins("month", "Europe/Zurich"), "normalise": "HEPSPEC", "counted": counted}
+        answers[counted] = (
+            usage_by(store, by="vo", where={"user": ["%b%", "alice"]}, begin=BEGIN + DAY, **words).round(6).to_dict("records")
+        )
     answers["ends"], answers["span"] = ends(store), logged_span(store)
     answers["gaps"] = collection_gaps(store, BEGIN, END)
     answers["users"] = distinct_names(store, job.c.user_name, BEGIN, END)

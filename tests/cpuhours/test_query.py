@@ -95,8 +95,8 @@ def test_by_other_things(mixed: Store, by: str, expected: dict[str, int]) -> Non
 
 
 def test_a_vo_can_be_picked_and_an_unknown_grouping_is_refused(mixed: Store) -> None:
-    assert values(usage_by(mixed, by="cluster", vo=["atlas", NOT_JOINED]), "cluster", "jobs") == {"lsf1": 1, "lsf2": 1}
-    assert usage_by(mixed, by=("day", "vo"), vo=["nobody"]).empty
+    assert values(usage_by(mixed, by="cluster", where={"vo": ["atlas", NOT_JOINED]}), "cluster", "jobs") == {"lsf1": 1, "lsf2": 1}
+    assert usage_by(mixed, by=("day", "vo"), where={"vo": ["nobody"]}).empty
     with pytest.raises(ConfigError, match="by colour: use one of vo, day"):
         usage_by(mixed, by="colour")
 
@@ -212,7 +212,7 @@ def test_every_database_answers_alike(store: Store) -> None:
         (4, NOT_JOINED, 1800, 0),
         (4, WAITING, 0, 0),
     ]
-    assert usage_by(store, by="vo", vo=["atlas"])["cpu_s"].tolist() == [1800]
+    assert usage_by(store, by="vo", where={"vo": ["atlas"]})["cpu_s"].tolist() == [1800]
     assert collection_gaps(store, end - DAY, end + 2 * DAY).days == (at("2026-11-02 00:00"), at("2026-11-05 00:00"))
 
 
