@@ -52,7 +52,7 @@ class Point:
 
 
 @contextmanager
-def _site(workdir: Path, logs: Logs, server: Running) -> Iterator[Path]:
+def site_of(workdir: Path, logs: Logs, server: Running) -> Iterator[Path]:
     """The configuration of a site with an empty schema; its folder is gone at the end."""
     folder = Path(tempfile.mkdtemp(prefix="growth-", dir=workdir))
     try:
@@ -70,11 +70,11 @@ def measure(database: str, logs: Logs, workdir: Path) -> Iterator[Point]:
 
     Raises: RuntimeError if a phase fails, or deals with other rows than the one before it left; MissingServerError.
     """
-    with running(database) as server, _site(workdir, logs, server) as config_path:
+    with running(database) as server, site_of(workdir, logs, server) as config_path:
         rows: dict[str, int] = {}
         for phase in PHASES:
             before = server.cpu_s()
-            told = _run(phase, config_path)
+            told = run(phase, config_path)
             server_cpu_s = server.cpu_s() - before
             rows[phase] = int(told.pop("rows"))
             at = f"{dt.datetime.now(dt.UTC):%Y-%m-%d %H:%M}Z"
@@ -83,7 +83,7 @@ def measure(database: str, logs: Logs, workdir: Path) -> Iterator[Point]:
             raise RuntimeError(f"of {logs.jobs:,} jobs not all went their way: {rows}")
 
 
-def _run(phase: str, config_path: Path) -> dict[str, float]:
+def run(phase: str, config_path: Path) -> dict[str, float]:
     command = [sys.executable, "-m", "benchmarks.growing", phase, str(config_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
     if done.returncode:
