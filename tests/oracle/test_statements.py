@@ -28,6 +28,7 @@ from sqlalchemy.schema import CreateIndex, CreateTable
 
 from batchacct.store import tables
 from batchacct.store.dialects.oracle_sql import scratch_ddl
+from batchacct.store.plans import Explained
 from batchacct.store.scratch import scratch_tables
 from tests.oracle.portable import DIALECTS, of_text, problems
 from tests.scripts_2012 import Site
@@ -174,6 +175,11 @@ class TestMeaning:
     def test_the_empty_text_is_not_null(self, dialect: object) -> None:
         compiled = select(func.coalesce(j.queue, "")).compile(dialect=dialect, compile_kwargs={"literal_binds": True})  # type: ignore[arg-type]
         assert "coalesce(job.queue, CHR(0))" in str(compiled)
+
+    def test_a_plan_is_asked_for_without_bound_values(self, dialect: object) -> None:
+        planned = Explained(select(j.id).where(j.queue.in_(["x"]), j.end_at > 5))
+        assert problems(planned) == []
+        assert self.said(dialect, planned) == "EXPLAIN PLAN FOR SELECT job.id FROM job WHERE job.queue IN ('x') AND job.end_at > 5"
 
     def test_types_of_values(self, dialect: object) -> None:
         assert "BINARY_DOUBLE" in self.said(dialect, CreateTable(tables.benchmark))
