@@ -245,7 +245,9 @@ def _date_text(days: float, position: int | None) -> str:
 
 # --- the pictures of the 2012 script -------------------------------------------------------------------------------------------
 
+CLOCK_CHANGE_S = 2 * 3600
 GAPS_2012 = "UTC bins. Hatched: no data, which is not the same as zero (2012 drew zero)."
+ZERO_LOG = "A logarithmic scale has no zero: where there is no mark and no hatching, it was 0."
 
 
 def plot_series(
@@ -255,12 +257,14 @@ def plot_series(
     if not is_color_like(colour):
         raise ConfigError(f"{colour!r} is no colour: write r, g, b, k, a name such as darkblue, or #0072B2")
     with house_style():
-        figure, axes = new_figure(Words(title, "", y_label, "", [GAPS_2012]))
+        figure, axes = new_figure(Words(title, "", y_label, "", [GAPS_2012, *([ZERO_LOG] if log else [])]))
         heights = [values.get(at, math.nan) for at in bins]
         width_s = _width_s(bins)
         gaps = [at for at in bins if at not in values]
         if bar:
-            axes.bar(_days(bins), heights, color=colour, width=width_s / DAY_S * 0.9, linewidth=0)
+            places = _places(bins)
+            widths = [0.9 * width for _, width in places]
+            axes.bar([left for left, _ in places], heights, color=colour, width=widths, align="edge", linewidth=0)
         else:
             axes.plot(_days(bins), heights, color=colour, linewidth=1.6)
             seen = {at for at, value in values.items() if value > 0 or not log}
@@ -287,11 +291,13 @@ def plot_stack(path: Path, series: Mapping[str, Mapping[int, float]], bins: Sequ
     with house_style():
         figure, axes = new_figure(Words(title, "", y_label, "", [GAPS_2012]))
         known = [at for at in bins if all(at in values for values in series.values())]
+        places = dict(zip(bins, _places(bins), strict=True))
         tops = dict.fromkeys(known, 0.0)
         handles: list[Patch] = []
         for (name, values), colour in zip(series.items(), colours_of(series), strict=True):
             heights = [values[at] for at in known]
-            axes.bar(_days(known), heights, bottom=list(tops.values()), color=colour, width=_width_s(bins) / DAY_S, **_edge(bins))
+            lefts, widths = [places[at][0] for at in known], [places[at][1] for at in known]
+            axes.bar(lefts, heights, bottom=list(tops.values()), color=colour, width=widths, align="edge", **_edge(bins))
             tops = {at: tops[at] + height for at, height in zip(known, heights, strict=True)}
             handles.insert(0, Patch(color=colour, label=_legend_text(name, sum(heights))))
         axes.set_ylim(0, max(tops.values(), default=0.0) * 1.06 or 1)
@@ -301,10 +307,12 @@ def plot_stack(path: Path, series: Mapping[str, Mapping[int, float]], bins: Sequ
 
 def _finish_2012(axes: Axes, bins: Sequence[int], gaps: Sequence[int], handles: Sequence[Patch]) -> None:
     width = _width_s(bins)
-    shown = [*handles, *([hatch_days(axes, gaps, width_s=width)] if gaps else [])]
+    shown = [*handles, *_hatched(axes, bins, gaps)]
     if shown:
         _legend(axes, shown, "")
-    axes.set_xlim(min(bins) / DAY_S - 0.7 * width / DAY_S, max(bins) / DAY_S + 0.7 * width / DAY_S)
+    places = _places(bins)
+    margin = 0.2 * width / DAY_S
+    axes.set_xlim(places[0][0] - margin, sum(places[-1]) + margin)
     day_count = (max(bins) - min(bins) + width) / DAY_S
     time_axis(axes, day_count if width >= DAY_S else 0)
     axes.set_xlabel("begin of the bin (UTC)")
@@ -312,6 +320,30 @@ def _finish_2012(axes: Axes, bins: Sequence[int], gaps: Sequence[int], handles: 
 
 def _days(instants: Sequence[int]) -> list[float]:
     return [at / DAY_S for at in instants]
+
+
+def _hatched(axes: Axes, bins: Sequence[int], gaps: Sequence[int]) -> list[Patch]:
+    """Hatches the bins without data, each as wide as it is. Returns what the legend shows."""
+    if not _is_uneven(bins):
+        return [hatch_days(axes, gaps, width_s=_width_s(bins))] if gaps else []
+    places = dict(zip(bins, _places(bins), strict=True))
+    hatched = [hatch_days(axes, [at], width_s=round(places[at][1] * DAY_S), offset=0.0) for at in gaps]
+    return hatched[:1]
+
+
+def _places(bins: Sequence[int]) -> list[tuple[float, float]]:
+    """Left edge and width of each bin on the axis, in days: around the mark of its begin; months and weeks, from it to the next."""
+    usual = _width_s(bins) / DAY_S
+    if not _is_uneven(bins):
+        return [(at / DAY_S - usual / 2, usual) for at in bins]
+    widths = [(after - before) / DAY_S for before, after in itertools.pairwise(bins)]
+    return [(at / DAY_S, width) for at, width in zip(bins, [*widths, usual], strict=True)]
+
+
+def _is_uneven(bins: Sequence[int]) -> bool:
+    """Whether bins differ by more than the clocks do in summer."""
+    distances = [after - before for before, after in itertools.pairwise(bins)]
+    return bool(distances) and max(distances) - min(distances) > CLOCK_CHANGE_S
 
 
 def _width_s(bins: Sequence[int]) -> int:
