@@ -16,7 +16,7 @@ A day without any job record is not a day without work: nobody knows. `collectio
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from sqlalchemy import BigInteger, Column, ColumnElement, Executable, and_, case, cast, func, literal, select, union
+from sqlalchemy import BigInteger, Column, ColumnElement, Executable, Select, and_, case, cast, func, literal, select, union
 
 from batchacct.errors import ConfigError
 from batchacct.store import Store
@@ -260,6 +260,43 @@ def gaps_between(seen: Mapping[str, set[int]], first: int, last: int) -> Gaps:
 
 MEASURES = ("cpu", "count", "started", "walltime", "waiting")
 """What the 2012 script can sum."""
+_SECONDS_2012: Mapping[str, ColumnElement[Any]] = {
+    "cpu": job.c.cpu_duration_s,
+    "walltime": job.c.end_at - job.c.start_at,
+    "waiting": job.c.start_at - job.c.submit_at,
+}
+"""Those of them that are times."""
+
+
+def conditions_2012(instant: Column[Any], begin: int, end: int, only: Sequence[ColumnElement[bool]]) -> list[ColumnElement[bool]]:
+    """The jobs that all the 2012 script shows are of: they started, ended, their CPU time is known; `instant` is in the period."""
+    return [*counted_jobs(), job.c.cpu_duration_s.is_not(None), instant >= begin, instant < end, *only]
+
+
+def statement_2012(
+    measure: str, *, begin: int, end: int, bin_s: int, normalised: bool, only: Sequence[ColumnElement[bool]]
+) -> Callable[[Period], Select[Any]]:
+    """One of `MEASURES` by bin: its number, the sum (of seconds or jobs, times the host factor if normalised), and how many jobs
+    have no host factor."""
+    instant = job.c.start_at if measure == "started" else job.c.end_at
+    seconds = _SECONDS_2012.get(measure)
+    one = select(
+        (instant // bin_s).label("bin"),
+        (literal(1) if seconds is None else seconds).label("measured"),
+        (job.c.host_factor if normalised and seconds is not None else literal(1)).label("weight"),
+    ).where(*conditions_2012(instant, begin, end, only))
+
+    def grouped(period: Period) -> Select[Any]:
+        jobs = one.where(period.logged.has(job.c.logged_at)).subquery()
+        unweighted = func.sum(case((jobs.c.weight.is_(None), 1), else_=0))
+        return select(jobs.c.bin, func.sum(jobs.c.measured * jobs.c.weight), cast(unweighted, BigInteger)).group_by(jobs.c.bin)
+
+    return grouped
+
+
+def ended_2012(measure: str, begin: int, end: int) -> tuple[int | None, int | None]:
+    """In which period the jobs of a measure ended: those that are counted when they started may end whenever."""
+    return (None, None) if measure == "started" else (begin, end)
 
 
 def series_2012(
@@ -271,34 +308,11 @@ def series_2012(
     leave out jobs that never started or whose CPU time is unknown, and `started` bins by start instead of by end. A job without
     host factor cannot be normalised, and is left out of what is.
     """
-    instant = job.c.start_at if measure == "started" else job.c.end_at
-    seconds = {
-        "cpu": job.c.cpu_duration_s,
-        "walltime": job.c.end_at - job.c.start_at,
-        "waiting": job.c.start_at - job.c.submit_at,
-    }.get(measure)
-    normalised = factor is not None and seconds is not None
-    weight = job.c.host_factor if normalised else literal(1)
-    conditions = [*counted_jobs(), job.c.cpu_duration_s.is_not(None), instant >= begin, instant < end, *only]
-
-    def grouped(period: Period) -> Executable:
-        one = (
-            select(
-                (instant // bin_s).label("bin"),
-                (literal(1) if seconds is None else seconds).label("measured"),
-                weight.label("weight"),
-            )
-            .where(*conditions, period.logged.has(job.c.logged_at))
-            .subquery()
-        )
-        unweighted = func.sum(case((one.c.weight.is_(None), 1), else_=0))
-        return select(one.c.bin, func.sum(one.c.measured * one.c.weight), cast(unweighted, BigInteger)).group_by(one.c.bin)
-
-    ended = (None, None) if measure == "started" else (begin, end)
-    scale = 1.0 if seconds is None else (factor if factor is not None else 1.0) / DAY_S
+    grouped = statement_2012(measure, begin=begin, end=end, bin_s=bin_s, normalised=factor is not None, only=only)
+    scale = (factor if factor is not None else 1.0) / DAY_S if measure in _SECONDS_2012 else 1.0
     values: dict[int, float] = {}
     left_out = 0
-    for number, total, without_factor in rows_of(store, grouped, *ended):
+    for number, total, without_factor in rows_of(store, grouped, *ended_2012(measure, begin, end)):
         left_out += int(without_factor)
         if total is not None:
             at = int(number) * bin_s

@@ -21,6 +21,7 @@ from batchacct.ledger.audit import read_audit
 from batchacct.ledger.books import read_books
 from batchacct.store import Store
 from batchacct.store.tables import RECORD_TABLES, job, usage
+from cpuhours.distribution import Chosen, wall_times
 from cpuhours.query import Bins, collection_gaps, distinct_names, ends, logged_span, series_2012, usage_by
 from cpuhours.summing import COUNTED
 from tests.pub.site import Site, a_job, an_identity
@@ -180,6 +181,8 @@ def asked(site: Site) -> dict[str, Any]:
     answers["users"] = distinct_names(store, job.c.user_name, BEGIN, END)
     for measure in ("cpu", "started"):
         answers[f"2012 {measure}"] = _rounded(series_2012(store, measure, begin=BEGIN, end=END, bin_s=DAY, factor=2.0, only=[]))
+    for factor in (None, 3.9):
+        answers[f"wall times, factor {factor}"] = wall_times(store, Chosen(BEGIN, END, factor))
     with store.reading() as connection:
         answers["books"] = read_books(connection)
         month = BEGIN

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import random
 from pathlib import Path
 
 from sqlalchemy import insert, select, update
@@ -111,3 +112,35 @@ def supersede(store: Store, name: str, by: str) -> None:
     ids = job_ids(store)
     with store.writing() as connection:
         connection.execute(update(job).where(job.c.id == ids[name]).values(superseded_by=ids[by]))
+
+
+QUEUES, USERS, HOSTS = ("grid_atlas", "grid_cms", "Short"), ("atlas001", "cms_1", "cmsx1"), ("ui1", "ui2")
+SILENT = frozenset({at("2026-11-05 00:00"), at("2026-12-24 00:00")})
+"""Days on which no chance job ended or was logged."""
+
+
+def chance_jobs(count: int, longest_s: int, seed: int = 2012) -> list[dict[str, object]]:
+    """Jobs that ended from 28 October 2026 to 4 January 2027, short ones mostly, with everything that can be missing."""
+    chance = random.Random(seed)
+    rows: list[dict[str, object]] = []
+    while len(rows) < count:
+        end = chance.randrange(at("2026-10-28 00:00"), at("2027-01-05 00:00"))
+        if end // DAY * DAY in SILENT:
+            continue
+        wall = int(longest_s ** chance.random()) if rows else longest_s
+        start: int | None = end - wall
+        columns: dict[str, object] = {
+            "cpu_duration_s": chance.choice((wall * 7 // 8, wall, 0, None)),
+            "host_factor": chance.choice((1.0, 1.3, 2.0, 0.7, None)) if rows else 2.0,
+            "submit_at": end - wall - chance.randrange(2 * DAY),
+            "start_at": start if chance.random() > 0.05 or not rows else None,
+            "wall_duration_s": wall,
+            "queue": chance.choice(QUEUES),
+            "user_name": chance.choice(USERS),
+            "group_name": chance.choice(("x_ATLAS", "x_CMS")),
+            "submit_host": chance.choice((*HOSTS, None)),
+        }
+        if not rows:
+            columns["cpu_duration_s"] = wall
+        rows.append(job_row(len(rows) + 1, end, **columns))
+    return rows
