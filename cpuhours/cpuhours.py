@@ -4,126 +4,95 @@ Written anew from the options and behaviour of jeromebelleman/batchacct:cpuhours
 DAYS (of one core, not hours, whatever the name says), multiplied by the batch system's host factor and by `factor` of
 .cpuhours.cfg (3.9, the HEPSPEC06 of host factor 1) unless --nonorm; wall and waiting times likewise; jobs that never started or
 whose CPU time is unknown are left out of everything. The data go to TITLE.data, `unixtime value` a line, the picture to
-TITLE.png. EPILOG says what differs.
+TITLE.png. `EPILOG` of the options says what differs.
 """
 
 from __future__ import annotations
 
 import argparse
-import configparser
-import datetime as dt
 import itertools
-import math
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Column, ColumnElement, or_
+from sqlalchemy import Column, ColumnElement, Select, or_
 
-from batchacct.clock import unix_now
+from batchacct.archive.holdings import archived, told_purged
 from batchacct.connection import database_url
 from batchacct.errors import BatchacctError, ConfigError
+from batchacct.model import JOB
 from batchacct.store import Store
+from batchacct.store.plans import plan_of
+from batchacct.store.spans import Period, when_ended
 from batchacct.store.tables import job
-from cpuhours.query import DAY_S, collection_gaps, day_text, distinct_names, logged_span, series_2012
+from cpuhours.data_files import (
+    BINS_S,
+    OF_DAY,
+    Series,
+    all_bins,
+    distribution_file,
+    file_name,
+    read_data,
+    read_distribution,
+    write_data,
+    write_distribution,
+)
+from cpuhours.distribution import HOUR_S, Chosen, Distribution, extent, histogram, wall_times
+from cpuhours.options_2012 import factor, listed, options_of, period_of, title_of
+from cpuhours.query import (
+    DAY_S,
+    collection_gaps,
+    day_text,
+    distinct_names,
+    ended_2012,
+    logged_span,
+    series_2012,
+    statement_2012,
+)
 
-SETTINGS = ".cpuhours.cfg"
-FACTOR = 3.9
-CONNECTION = "~/.batchacct/connection"
-BINS_S = {"MI": 60, "HH24": 3600, "DDD": DAY_S, "WW": 7 * DAY_S}
-LATER = ("walldist", "percent", "crop", "plan")
-
-EPILOG = """\
-What differs from 2012: bins with no job were filled with 0 then. Here a bin is 0 only if job records of that day are in the
-store; a day without any record is not drawn as zero: it has no line in TITLE.data, the curve is interrupted, and the gap is
-hatched. So are bins that a file read with --file or --stack does not have. Bins and the dates of --begin and --end are UTC, not
-local time, and --end itself is exclusive. In a wildcard, _ stands for itself. A group given as /NAME/... is compared by NAME, as
-the store keeps the first part of the share account. --table is accepted and has no effect: jobs are in one table. Jobs without
-host factor (batch systems other than LSF) are left out of normalised times, and counted on standard error; see --nonorm.
-"""
-
-Series = dict[int, float]
-
-
-def parser() -> argparse.ArgumentParser:
-    """The options of 2012."""
-    midnight = unix_now() // DAY_S * DAY_S
-    made = argparse.ArgumentParser(
-        "cpuhours",
-        description="Plot CPU time, by default normalised.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawTextHelpFormatter,
-    )
-    add = made.add_argument
-    forms = "comma-separated list or file with one; %% is a wildcard; default all"
-    add("-c", "--connfile", default=CONNECTION, help=f"connection file (default {CONNECTION})")
-    add(
-        "-b",
-        "--begin",
-        type=int,
-        default=midnight - 14 * DAY_S,
-        help="begin, Unix time, rounded down to its day (default two weeks ago)",
-    )
-    add("-e", "--end", type=int, default=midnight, help="end, Unix time, rounded down to its day (default today)")
-    add("-x", "--what", help=f"queues, or groups, which start with / ({forms})")
-    add("-y", "--users", help=f"users ({forms})")
-    add("-m", "--fromhosts", help=f"submit hosts ({forms})")
-    add("-t", "--title", help="title (default what was asked for)")
-    add("-k", "--colour", default="r", help="colour (default r)")
-    add("-i", "--bar", action="store_true", help="bars instead of a line")
-    add("-l", "--log", action="store_true", help="logarithmic scale")
-    add("-f", "--file", action="store_true", help="read TITLE.data instead of the database")
-    add("-r", "--table", default="job", help="accepted for compatibility")
-    add("-s", "--stack", metavar="TITLES", help="stack the TITLE.data of a comma-separated list, into TITLES-stacked.pdf")
-    measure = made.add_mutually_exclusive_group()
-    for short, name, what in (
-        ("-n", "count", "number of finished jobs"),
-        ("-o", "started", "number of started jobs"),
-        ("-w", "walltime", "wall time"),
-        ("-v", "waiting", "waiting time"),
-        ("-u", "cumuwaiting", "cumulative waiting time"),
-    ):
-        measure.add_argument(
-            short, f"--{name}", dest="measure", action="store_const", const=name, default="cpu", help=f"{what} instead of CPU time"
-        )
-    add("-a", "--binning", choices=list(BINS_S), default="DDD", help="minute, hour, day or week of the year (default DDD)")
-    add("-z", "--nonorm", action="store_true", help="do not normalise")
-    add("--crop", type=int, metavar="SECONDS", help="(later release)")
-    add("--walldist", action="store_true", help="(later release)")
-    add("-q", "--percent", action="store_true", help="(later release)")
-    add("-p", "--plan", action="store_true", help="(later release)")
-    return made
+LONGEST_LIST = 1000
+"""So many values may be in one list on Oracle (ORA-01795)."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit status: 0, that of the error, or 2 for options that are wrong or come with a later release."""
-    options = parser().parse_args(arguments)
-    if asked := [name for name in LATER if getattr(options, name) not in (None, False)]:
-        parser().error(f"--{asked[0]} comes with a later release")
+    """Exit status: 0, that of the error, or 2 for options that are wrong."""
+    options = options_of(sys.argv[1:] if arguments is None else arguments)
     try:
         if options.stack is not None:
             _stack(options)
+        elif options.plan:
+            _plan(options)
+        elif options.walldist:
+            _distribution(options)
         else:
             _single(options)
     except BatchacctError as error:
-        sys.stderr.write(f"cpuhours: {error.message}\n")
+        _tell(error.message)
         return error.exit_code
     return 0
+
+
+def _tell(sentence: str) -> None:
+    sys.stderr.write(f"cpuhours: {sentence}\n")
+
+
+def _wrote(picture: Path) -> None:
+    sys.stdout.write(f"{picture}\n")
+
+
+# --- pictures ------------------------------------------------------------------------------------------------------------------
 
 
 def _single(options: argparse.Namespace) -> None:
     from cpuhours.plot import plot_series  # noqa: PLC0415 - slow to import: not for --help
 
-    asked = "-".join(text for text in (options.what, options.users, options.fromhosts) if text is not None)
-    title = options.title if options.title is not None else asked or "everything"
+    title = title_of(options)
     values = read_data(title) if options.file else _query(options, title)
     if not values:
-        period = f"from {day_text(options.begin)} to before {day_text(options.end)}"
-        raise ConfigError(
-            f"there is nothing to draw for {title}: " + ("its data file is empty" if options.file else f"no record {period}")
-        )
+        raise _nothing(options, title)
     if options.measure == "cumuwaiting":
         values = dict(zip(values, itertools.accumulate(values.values()), strict=True))
     suffix = "" if options.measure == "cpu" else f"-{options.measure}"
@@ -131,7 +100,7 @@ def _single(options: argparse.Namespace) -> None:
     bins = all_bins(values, options.binning)
     style = {"bar": options.bar, "log": options.log, "colour": options.colour}
     plot_series(picture, values, bins, title=title, y_label=_y_label(options), **style)
-    sys.stdout.write(f"{picture}\n")
+    _wrote(picture)
 
 
 def _stack(options: argparse.Namespace) -> None:
@@ -143,69 +112,107 @@ def _stack(options: argparse.Namespace) -> None:
     if not bins:
         raise ConfigError(f"there is nothing to draw: the data files of {options.stack} are empty")
     plot_stack(picture, series, bins, title=options.stack, y_label=_y_label(options))
-    sys.stdout.write(f"{picture}\n")
+    _wrote(picture)
+
+
+def _distribution(options: argparse.Namespace) -> None:
+    from cpuhours.plot_distribution import Labels, plot_distribution  # noqa: PLC0415
+
+    title = title_of(options)
+    if options.file:
+        found, notes = read_distribution(title), [f"Read from {distribution_file(title)}."]
+    else:
+        found, notes = _query_distribution(options, title)
+    if options.crop is not None:
+        found = found.cropped(options.crop)
+    if not found.total:
+        raise _nothing(options, title)
+    picture = Path(f"{file_name(title)}-walldist.png")
+    labels = Labels(title, "" if options.nonorm else _normalisation(), notes)
+    plot_distribution(picture, found, labels, colour=options.colour, log=options.log, percent=options.percent)
+    _wrote(picture)
+
+
+def _nothing(options: argparse.Namespace, title: str) -> ConfigError:
+    if options.file:
+        why = "its data file is empty"
+    else:
+        begin, end = period_of(options)
+        what = "job to show" if options.walldist else "record"
+        why = f"no {what} from {day_text(begin)} to before {day_text(end)}"
+    return ConfigError(f"there is nothing to draw for {title}: {why}")
 
 
 def _y_label(options: argparse.Namespace) -> str:
     if options.measure in {"count", "started"}:
         return f"number of {'finished' if options.measure == 'count' else 'started'} jobs"
     what = {"cpu": "CPU time", "walltime": "wall time", "waiting": "waiting time", "cumuwaiting": "cumulative waiting time"}
-    unit = "days" if options.nonorm else f"days x host factor x {factor():g}"
+    unit = "days" if options.nonorm else f"days{_normalisation()}"
     return f"{what[options.measure]} ({unit})"
 
 
-def factor() -> float:
-    """Normalisation by .cpuhours.cfg in the home folder, then in this one.  Raises: ConfigError if it is no positive number."""
-    settings = configparser.RawConfigParser()
-    settings.read_dict({"main": {"factor": str(FACTOR)}})
-    try:
-        settings.read([Path.home() / SETTINGS, SETTINGS], encoding="utf-8")
-        value = settings.getfloat("main", "factor")
-    except (configparser.Error, ValueError, OSError) as error:
-        raise ConfigError(f"{SETTINGS}: [main] factor cannot be read: {error}") from error
-    if not (math.isfinite(value) and value > 0):
-        raise ConfigError(f"{SETTINGS}: [main] factor is {value}, and has to be a positive number")
-    return value
+def _normalisation() -> str:
+    return f" x host factor x {factor():g}"
 
 
 # --- from the database ---------------------------------------------------------------------------------------------------------
 
 
-def _query(options: argparse.Namespace, title: str) -> Series:
-    begin, end = (at // DAY_S * DAY_S for at in (options.begin, options.end))
-    if begin >= end:
-        raise ConfigError(f"--begin {day_text(begin)} is not before --end {day_text(end)}")
+@contextmanager
+def _opened(options: argparse.Namespace) -> Iterator[Store]:
     store = Store(database_url(Path(options.connfile).expanduser()))
     try:
         store.check()
-        values = _values(store, options, begin, end)
+        yield store
     finally:
         store.close()
+
+
+def _query(options: argparse.Namespace, title: str) -> Series:
+    begin, end = period_of(options)
+    with _opened(options) as store:
+        values = _values(store, options, begin, end)
+        _tell_purged(store, begin, end)
     write_data(title, values)
     return values
 
 
 def _values(store: Store, options: argparse.Namespace, begin: int, end: int) -> Series:
     """The bins: what was found, and 0 where nothing was on a day that has records; of the other days there is none."""
-    weekly = options.binning == "WW"
-    bin_s = DAY_S if weekly else BINS_S[options.binning]
-    measure = "waiting" if options.measure == "cumuwaiting" else options.measure
-    norm = None if options.nonorm else factor()
+    bin_s = _width_asked(options)
     only = _selection(store, options, begin, end)
-    found, without = series_2012(store, measure, begin=begin, end=end, bin_s=bin_s, factor=norm, only=only)
-    if without:
-        sys.stderr.write(f"cpuhours: {without:,} jobs without host factor cannot be normalised and are left out: see --nonorm\n")
+    found, without = series_2012(store, _measure(options), begin=begin, end=end, bin_s=bin_s, factor=_factor(options), only=only)
+    _tell_left_out(without)
     if not found:
-        sys.stderr.write("cpuhours: no job matches\n")
+        _tell("no job matches")
     known = found | dict.fromkeys(_idle_bins(store, begin, end, bin_s) - found.keys(), 0.0)
-    if not weekly:
+    if options.binning not in OF_DAY:
         return dict(sorted(known.items()))
-    weeks: Series = {}
+    return _of_days(known, range(begin, end, DAY_S), options.binning)
+
+
+def _of_days(known: Mapping[int, float], days: range, binning: str) -> Series:
+    """Weeks or months of what days have; a sentence if some have days of which nothing is known."""
+    bin_of = OF_DAY[binning]
+    values: Series = {}
     for day, value in sorted(known.items()):
-        weeks[week_of(day)] = weeks.get(week_of(day), 0.0) + value
-    if partial := {week_of(day) for day in range(begin, end, DAY_S) if day not in known} & weeks.keys():
-        sys.stderr.write(f"cpuhours: {len(partial)} weeks have days without any record, and are the sum of their other days\n")
-    return weeks
+        values[bin_of(day)] = values.get(bin_of(day), 0.0) + value
+    if partial := {bin_of(day) for day in days if day not in known} & values.keys():
+        what = "weeks" if binning == "WW" else "months"
+        _tell(f"{len(partial)} {what} have days without any record, and are the sum of their other days")
+    return values
+
+
+def _width_asked(options: argparse.Namespace) -> int:
+    return DAY_S if options.binning in OF_DAY else BINS_S[options.binning]
+
+
+def _measure(options: argparse.Namespace) -> str:
+    return "waiting" if options.measure == "cumuwaiting" else str(options.measure)
+
+
+def _factor(options: argparse.Namespace) -> float | None:
+    return None if options.nonorm else factor()
 
 
 def _idle_bins(store: Store, begin: int, end: int, bin_s: int) -> set[int]:
@@ -218,36 +225,83 @@ def _idle_bins(store: Store, begin: int, end: int, bin_s: int) -> set[int]:
     return {at for day in read for at in range(day, day + DAY_S, bin_s) if span[0] < at + bin_s and at <= span[1]}
 
 
-def week_of(day: int) -> int:
-    """The begin of a day's week, as Oracle's TRUNC(..., 'WW') had it: weeks are counted from 1 January, the last one is short."""
-    year = dt.datetime.fromtimestamp(day, dt.UTC).year
-    new_year = int(dt.datetime(year, 1, 1, tzinfo=dt.UTC).timestamp())
-    return new_year + (day - new_year) // BINS_S["WW"] * BINS_S["WW"]
+def _query_distribution(options: argparse.Namespace, title: str) -> tuple[Distribution, list[str]]:
+    """The distribution, and what is to be said of it below the picture.  Raises: ConfigError if there is no job to show."""
+    begin, end = period_of(options)
+    with _opened(options) as store:
+        chosen = Chosen(begin, end, _factor(options), _selection(store, options, begin, end))
+        found = wall_times(store, chosen, options.crop)
+        gaps = len(collection_gaps(store, begin, end).days)
+        _tell_purged(store, begin, end)
+    _tell_left_out(found.without_factor)
+    if found.negative:
+        _tell(f"{found.negative:,} jobs ended before they started, by their records, and are left out")
+    if not found.total:
+        raise _nothing(options, title)
+    write_distribution(title, found)
+    notes = [f"Jobs that ended from {day_text(begin)} to before {day_text(end)} (UTC)."]
+    if gaps:
+        of_them = "1 of these days has" if gaps == 1 else f"{gaps} of these days have"
+        notes.append(f"{of_them} no record: jobs that ended then are not in the figures.")
+    return found, notes
+
+
+def _tell_left_out(without_factor: int) -> None:
+    if without_factor:
+        _tell(f"{without_factor:,} jobs without host factor cannot be normalised and are left out: see --nonorm")
+
+
+def _tell_purged(store: Store, begin: int, end: int) -> None:
+    with store.reading() as connection:
+        for sentence in told_purged(connection, begin, end):
+            _tell(sentence)
+
+
+def _plan(options: argparse.Namespace) -> None:
+    begin, end = period_of(options)
+    with _opened(options) as store:
+        only = _selection(store, options, begin, end)
+        statements = _statements(options, begin, end, only)
+        ended = (begin, end) if options.walldist else ended_2012(_measure(options), begin, end)
+        with store.reading() as connection:
+            period = when_ended(connection, *ended)
+            plans = {what: plan_of(connection, statement(period)) for what, statement in statements.items()}
+            months = sum(month.file is not None for month in archived(connection, JOB))
+    for what, lines in plans.items():
+        sys.stdout.write(f"The plan of the query for {what}, as {store.dialect.name} has it:\n\n")
+        sys.stdout.writelines(f"  {line}\n" for line in lines)
+        sys.stdout.write("\n")
+    if months:
+        sys.stdout.write(f"Besides, the files of {months} archived months are read, of which the database plans nothing.\n")
+    sys.stdout.write("This is all that --plan does: nothing was summed, written or drawn.\n")
+
+
+def _statements(
+    options: argparse.Namespace, begin: int, end: int, only: Sequence[ColumnElement[bool]]
+) -> dict[str, Callable[[Period], Select[Any]]]:
+    if options.walldist:
+        chosen = Chosen(begin, end, _factor(options), only)
+        return {"the longest wall time": extent(chosen), "the histogram": histogram(chosen, HOUR_S, options.crop or 30 * DAY_S)}
+    normalised = not options.nonorm
+    statement = statement_2012(
+        _measure(options), begin=begin, end=end, bin_s=_width_asked(options), normalised=normalised, only=only
+    )
+    return {"the sums": statement}
+
+
+# --- which jobs ----------------------------------------------------------------------------------------------------------------
 
 
 def _selection(store: Store, options: argparse.Namespace, begin: int, end: int) -> list[ColumnElement[bool]]:
     columns = ((options.users, job.c.user_name), (options.fromhosts, job.c.submit_host))
-    chosen = [_one_of(store, column, _listed(given), begin, end) for given, column in columns if given is not None]
+    chosen = [_one_of(store, column, listed(given), begin, end) for given, column in columns if given is not None]
     if options.what is not None:
-        names = _listed(options.what)
+        names = listed(options.what)
         groups = [name[1:].split("/")[0] for name in names if name.startswith("/")]
         queues = [name for name in names if not name.startswith("/")]
         of_both = ((job.c.group_name, groups), (job.c.queue, queues))
         chosen.append(or_(*(_one_of(store, column, given, begin, end) for column, given in of_both if given)))
     return chosen
-
-
-def _listed(given: str) -> list[str]:
-    """The names of a comma-separated list, or of a file that holds one.  Raises: ConfigError if there are none."""
-    path = Path(given)
-    try:
-        text = path.read_text(encoding="utf-8") if path.is_file() else given
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"the list {path} cannot be read: {error}") from error
-    names = [name for part in text.split(",") if (name := part.strip())]
-    if not names:
-        raise ConfigError(f"{given!r} names nothing: leave the option out for all")
-    return names
 
 
 def _one_of(store: Store, column: Column[Any], names: Sequence[str], begin: int, end: int) -> ColumnElement[bool]:
@@ -256,54 +310,8 @@ def _one_of(store: Store, column: Column[Any], names: Sequence[str], begin: int,
     patterns = [re.compile(".*".join(map(re.escape, name.split("%"))), re.DOTALL) for name in names if "%" in name]
     if patterns:
         exact |= {name for name in distinct_names(store, column, begin, end) if any(p.fullmatch(name) for p in patterns)}
-    return column.in_(sorted(exact))
-
-
-# --- the data file -------------------------------------------------------------------------------------------------------------
-
-
-def file_name(title: str) -> str:
-    """A title as the name of a file, without suffix."""
-    return title.replace("/", "_")
-
-
-def write_data(title: str, values: Mapping[int, float]) -> None:
-    """TITLE.data.  Raises: ConfigError if it cannot be written."""
-    path = Path(f"{file_name(title)}.data")
-    try:
-        path.write_text("".join(f"{at} {value:f}\n" for at, value in sorted(values.items())), encoding="ascii")
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be written: {error}") from error
-
-
-def read_data(title: str) -> Series:
-    """TITLE.data, in order of time.  Raises: ConfigError naming the line that is not `unixtime value`."""
-    path = Path(f"{file_name(title)}.data")
-    try:
-        lines = path.read_text(encoding="ascii").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"data file {path} cannot be read: {error}") from error
-    values: Series = {}
-    for number, line in enumerate(lines, 1):
-        try:
-            at, value = line.split()
-            values[int(float(at))] = float(value)
-        except ValueError as error:
-            raise ConfigError(f"data file {path}, line {number}: a line is a Unix time and a number, not {line!r}") from error
-    return dict(sorted(values.items()))
-
-
-def all_bins(values: Mapping[int, float], binning: str) -> list[int]:
-    """Bins from the first to the last of `values`, those it does not have put in between: they are the gaps.
-
-    Distances decide, since files of 2012 have local midnights, which summer time shifts by an hour.
-    """
-    bins: list[int] = []
-    for at in sorted(values):
-        while bins and at - bins[-1] > 1.5 * BINS_S[binning]:
-            bins.append(bins[-1] + BINS_S[binning])
-        bins.append(at)
-    return bins
+    wanted = sorted(exact)
+    return or_(*(column.in_(wanted[i : i + LONGEST_LIST]) for i in range(0, max(len(wanted), 1), LONGEST_LIST)))
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from batchacct.feeding import FEEDS
 from batchacct.model import LAST_INSTANT, RECORD_TYPES, RecordType
 from batchacct.parsing import registry
 from batchacct.store.tables import RECORD_TABLES, metadata
+from cpuhours import options_2012
 from pub.formats.contract import SUMMARY_FORMATS, USAGE_RECORD, Format, SummaryFormat
 from pub.transports.contract import TransportKind
 
@@ -38,6 +39,7 @@ def pages() -> dict[str, str]:
         "records.md": _records(),
         "tables.md": _tables(),
         "commands.md": _commands(),
+        "cpuhours.md": _cpuhours(),
         "parsers.md": _parsers(),
         "differences.md": _differences(),
         "feeds.md": _feeds(),
@@ -107,6 +109,17 @@ def _command(command: click.Command, context: click.Context) -> Iterator[str]:
     yield context.get_help()
     yield "```"
     yield ""
+
+
+def _cpuhours() -> str:
+    lines = [
+        "# cpuhours, the script of 2012",
+        "",
+        HEAD,
+        "Option by option, with what differs: [the scripts of 2012](../how-to/2012-scripts.md#cpuhours).",
+        "",
+    ]
+    return "\n".join([*lines, "```", options_2012.parser().format_help().rstrip(), "```", ""])
 
 
 def _parsers() -> str:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 from pathlib import Path
 
 import pytest
 
-from cpuhours.cpuhours import main, week_of
+from batchacct.clock import NOW_VARIABLE
+from cpuhours.cpuhours import main
+from cpuhours.data_files import all_bins, week_of
+from cpuhours.options_2012 import parser
 from tests.cpuhours.farm import DAY, HOUR, at, job_row, new_store
 
 FIRST = at("2026-11-02 00:00")
@@ -140,12 +144,79 @@ def test_files_of_2012_with_local_midnights_can_be_read(capsys: pytest.CaptureFi
     assert "old.data, line 2" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("option", [["--walldist"], ["-q"], ["--percent"], ["--crop", "60"], ["-p"], ["--plan"]])
-def test_later_views_say_so(option: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["-q"], "--percent goes with --walldist"),
+        (["--crop", "60"], "--crop goes with --walldist"),
+        (["--walldist", "--crop", "0"], "greater than 0"),
+        (["--walldist", "-n"], "leave out --count"),
+        (["-p", "-f"], "there is none with --file"),
+        (["--plan", "-s", "a"], "there is none with --stack"),
+        (["-n", "-w"], "not allowed with"),
+        (["-a", "YYYY"], "invalid choice"),
+    ],
+)
+def test_options_that_do_not_go_together(options: list[str], told: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
-        run(*option)
+        run(*options)
     assert ended.value.code == 2
-    assert "comes with a later release" in capsys.readouterr().err
+    assert told in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "words", [["-b", "-2w", "-e", "-0d"], ["--begin=2026-11-02", "--end", "2026-11-12"], ["--begin", "2026-11"]]
+)
+def test_dates_as_people_write_them(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(NOW_VARIABLE, str(FIRST + 10 * DAY + 5 * HOUR))
+    assert main(["-n", *words]) == 0
+    assert data("everything") == {0: 1.0, 2: 1.0, 3: 1.0}
+
+
+def test_any_unix_time_is_a_date_and_20261101_is_none(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["-n", "-b", "0", "-e", str(FIRST + 10 * DAY + 5)]) == 0
+    assert data("everything") == {0: 1.0, 2: 1.0, 3: 1.0}
+    assert main(["-b", "20261101"]) == 3
+    assert "'20261101' is no date" in capsys.readouterr().err
+
+
+def test_months(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ends = [at("2026-10-31 23:59"), at("2026-11-01 00:00")]
+    new_store(folder, [job_row(n, end, cpu_duration_s=DAY) for n, end in enumerate(ends, 1)])
+    assert main(["-z", "-b", "2026-10", "-e", "2026-12", "-a", "MM"]) == 0
+    months = [at("2026-10-01 00:00"), at("2026-11-01 00:00")]
+    assert Path("everything.data").read_text() == "".join(f"{month} 1.000000\n" for month in months)
+    assert "2 months have days without any record" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("binning", "there", "between"),
+    [
+        ("MM", ["2026-10-31 23:00", "2027-01-31 23:00"], ["2026-11-30 23:00", "2026-12-31 23:00"]),
+        ("MM", ["2028-01-01 00:00", "2028-04-01 00:00"], ["2028-02-01 00:00", "2028-03-01 00:00"]),
+        ("WW", ["2026-12-24 00:00", "2027-01-08 00:00"], ["2026-12-31 00:00", "2027-01-01 00:00"]),
+        ("WW", ["2026-12-31 00:00", "2027-01-01 00:00"], []),
+        ("DDD", ["2026-10-24 22:00", "2026-10-25 23:00"], []),
+        ("DDD", ["2026-03-28 23:00", "2026-03-30 22:00"], ["2026-03-29 23:00"]),
+        ("HH24", ["2026-03-28 23:00", "2026-03-29 02:00"], ["2026-03-29 00:00", "2026-03-29 01:00"]),
+        ("MI", ["2026-03-28 23:00", "2026-03-28 23:02"], ["2026-03-28 23:01"]),
+    ],
+)
+def test_which_bins_are_missing(binning: str, there: list[str], between: list[str]) -> None:
+    values = {at(text): 1.0 for text in there}
+    assert all_bins(values, binning) == sorted([*values, *map(at, between)])
+
+
+def test_a_file_of_names_may_have_lines(folder: Path) -> None:
+    (folder / "list").write_text("cms1,\natlas001\n")
+    assert run("-z", "-y", "list") == 0
+    assert data("list") == {0: 1.0, 2: 2.0, 3: 1.0}
+
+
+def test_more_names_than_one_list_can_have(folder: Path) -> None:
+    new_store(folder, [job_row(n, FIRST + n, user_name=f"u{n}") for n in range(1, 1002)])
+    assert run("-n", "-y", "u%") == 0
+    assert data("u%") == {0: 1001.0}
 
 
 def test_help_states_the_difference(capsys: pytest.CaptureFixture[str]) -> None:
@@ -169,3 +240,22 @@ def test_jobs_without_host_factor_are_left_out_and_told(folder: Path, capsys: py
     assert run() == 0
     assert data("everything") == {0: 3.9}
     assert "1 jobs without host factor" in capsys.readouterr().err
+    new_store(folder, [job_row(1, FIRST + HOUR, host_factor=None)])
+    assert run("--walldist") == 3
+    told = capsys.readouterr().err
+    assert "1 jobs without host factor" in told
+    assert "no job to show from 2026-11-02" in told
+
+
+def test_every_option_is_in_the_table_of_the_docs_with_tests_that_are_there() -> None:
+    root = Path(__file__).parents[2]
+    section = (root / "docs/how-to/2012-scripts.md").read_text().split("\n## cpuhours\n")[1].split("\n## ")[0]
+    rows = [row.strip("|").split("|") for row in section.splitlines() if row.startswith("| ")]
+    named = " ".join(row[0] for row in rows)
+    for action in parser()._actions:
+        assert action.dest == "help" or any(option in named for option in action.option_strings), action.option_strings
+    for row in rows[1:]:
+        file = ""
+        for where, test in re.findall(r"`(\w+\.py)?::(\w+)`", row[3]):
+            file = where or file
+            assert f"def {test}(" in (root / "tests/cpuhours" / file).read_text(), (file, test)
