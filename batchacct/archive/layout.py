@@ -29,6 +29,7 @@ import pyarrow.parquet as pq
 from batchacct.archive import durations
 from batchacct.archive.durations import SECOND_US
 from batchacct.archive.months import month_name
+from batchacct.durable import sync_folder
 from batchacct.errors import ArchiveError
 from batchacct.model import INSTANT, INTEGER, RecordType
 
@@ -282,14 +283,6 @@ def write_synced(path: Path, text: str) -> None:
         sync_folder(path.parent)
     finally:
         unfinished.unlink(missing_ok=True)
-
-
-def sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _make_folder(folder: Path) -> None:

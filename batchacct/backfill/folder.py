@@ -21,9 +21,10 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from batchacct.archive.layout import finished_files, manifest_path, remove, sync_folder, write_synced
+from batchacct.archive.layout import finished_files, manifest_path, remove, write_synced
 from batchacct.backfill.merging import PREFIX
 from batchacct.crashpoints import crash_point
+from batchacct.durable import sync_folder
 from batchacct.errors import ArchiveError, BusyError
 from batchacct.model import RecordType
 

@@ -25,7 +25,7 @@ from procacct.node.groups import Groups
 from procacct.node.looking import Looking
 from procacct.node.losses import OVERFLOW, UNSENT, USAGE_LOST, Losses
 from procacct.node.objects import ObjectSets
-from procacct.node.proc_files import boot_id, forks_since_boot
+from procacct.node.proc_files import boot_id, booted_s, forks_since_boot
 from procacct.node.rescan import Rescan, rows_of_another_boot
 from procacct.node.rows import VERSION, Row, Rows
 from procacct.node.sources import Sources, write_policy
@@ -108,6 +108,8 @@ class Daemon:
                 rows = Rows(self.rows.host, saved.boot_id, UserNames().name_of, self._config.cluster)
                 for row in rows_of_another_boot(rows, saved.processes, written, now_ns):
                     self.spool.add(PROCESSES, row)
+                if not saved.stopped:
+                    self.spool.add(PROCESSES, self.losses.host_down(saved.saved_ns, (booted_s() or 0) * SECOND_NS))
         if connector is not None and not self.tree.processes:
             self.rescan.look_around(now_ns)
         self.groups.begin(now_ns)
@@ -118,6 +120,7 @@ class Daemon:
             self.spool.add(PROCESSES, self.losses.down(alive_ns, now_ns, 0))  # as after a power cut: nobody knows what ran
         self.out.groups(self.groups.take_records())
         self._save(now_ns)
+        self.state.wait()
         self._timers = self._made_timers(now_ns)
         self._has_begun = True
         log.info(

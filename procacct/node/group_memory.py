@@ -20,6 +20,7 @@ from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
+from batchacct.durable import replace_file
 from batchacct.errors import ConfigError
 
 log = logging.getLogger(__name__)
@@ -69,18 +70,7 @@ class GroupMemory:
     def save(self, state: dict[str, Any]) -> None:
         """Puts the state in place of the former one.  Raises: OSError, and the former one stays."""
         self._ended.flush()
-        path = self.folder / STATE
-        temporary = path.with_suffix(".new")
-        with temporary.open("wb") as file:
-            file.write(json.dumps({"format": FORMAT, **state}, separators=(",", ":")).encode())
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        folder = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        replace_file(self.folder / STATE, json.dumps({"format": FORMAT, **state}, separators=(",", ":")).encode())
 
     def note_ended(self, group_id: str, pid: int, start_s: int, end_s: int, user_id: int) -> None:
         """Adds a line to the job file, in time.  Raises: OSError."""

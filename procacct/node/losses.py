@@ -9,6 +9,7 @@ from procacct.node.spool import Spool
 
 TELL_EVERY_NS = 1_000_000_000
 DOWN = "the daemon did not run"
+HOST_DOWN = "the host went down while the daemon ran"
 OVERFLOW = "events came faster than they were read"
 UNSENT = "sensors could not send"
 USAGE_LOST = "ends came faster than they were read"
@@ -59,6 +60,10 @@ class Losses:
     def down(self, from_ns: int, now_ns: int, lost: int) -> Row:
         """Nobody listened between these times."""
         return self._row(DOWN, self._heard, from_ns, now_ns, lost)
+
+    def host_down(self, from_ns: int, until_ns: int) -> Row:
+        """Of what happened between these times rows may not have come to the disk; nobody knows how many."""
+        return self._row(HOST_DOWN, self._heard, from_ns, max(from_ns, until_ns), 0)
 
     def of_spool(self, now_ns: int) -> Row | None:
         """Rows that were given up, if the spool takes rows again."""

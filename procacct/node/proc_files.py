@@ -190,9 +190,19 @@ def boot_id() -> str:
 
 
 def forks_since_boot() -> int | None:
-    """How many processes and threads were ever made: `processes` of /proc/stat (proc_stat(5)); None if it does not say."""
+    """How many processes and threads were ever made; None if the kernel does not say."""
+    return _of_stat(b"processes")
+
+
+def booted_s() -> int | None:
+    """When this host began to run, Unix seconds; None if the kernel does not say."""
+    return _of_stat(b"btime")
+
+
+def _of_stat(name: bytes) -> int | None:
+    """A number of /proc/stat (proc_stat(5))."""
     for line in _read("/proc/stat").split(b"\n"):
-        if line.startswith(b"processes "):
+        if line.startswith(name + b" "):
             return int(line.split()[1])
     return None
 

@@ -23,12 +23,13 @@ import stat
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Literal
 
+from batchacct.durable import sync_folder
 from batchacct.errors import BusyError, ConfigError
 from procacct.node.rows import Row
 
@@ -253,24 +254,23 @@ class Spool:
 
     def sync(self) -> None:
         """Puts what was written on the disk, in a thread of its own; one at a time."""
-        dirty = [file for file in self._files.values() if file.dirty and file.handle is not None]
-        if not dirty or not self._syncing.acquire(blocking=False):
+        if not any(file.dirty for file in self._files.values()) or not self._syncing.acquire(blocking=False):
             return
-        handles = []
-        for file in dirty:
-            assert file.handle is not None
-            handles.append(os.dup(file.handle))
+        threading.Thread(target=self._synced, args=(self.to_disk(),), name="spool-sync", daemon=True).start()
+        for file in self._files.values():
             file.dirty = False
-        threading.Thread(target=self._synced, args=(handles,), name="spool-sync", daemon=True).start()
 
-    def _synced(self, handles: list[int]) -> None:
+    def _synced(self, to_disk: Callable[[], None]) -> None:
         try:
-            for handle in handles:
-                with suppress(OSError):
-                    os.fdatasync(handle)
-                os.close(handle)
+            with suppress(OSError):
+                to_disk()
         finally:
             self._syncing.release()
+
+    def to_disk(self) -> Callable[[], None]:
+        """What puts the rows that are written by now on the disk, to be called once, by any thread.  Raises from it: OSError."""
+        handles = [os.dup(file.handle) for file in self._files.values() if file.handle is not None]
+        return lambda: _to_disk(handles, self.folder)
 
     def _close(self, file: _File) -> None:
         if file.handle is None:
@@ -348,6 +348,16 @@ def _opened(path: Path, mode: Literal["rb", "rb+"] = "rb") -> IO[bytes]:
         return stream
     stream.close()
     raise OSError(errno.EINVAL, "it is no file", str(path))
+
+
+def _to_disk(handles: list[int], folder: Path) -> None:
+    try:
+        for handle in handles:
+            os.fdatasync(handle)
+        sync_folder(folder)
+    finally:
+        for handle in handles:
+            os.close(handle)
 
 
 def _lines_of(path: Path) -> int:

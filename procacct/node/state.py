@@ -1,7 +1,8 @@
 """What survives the daemon: the processes that run, and how far it had heard and written when it was last seen alive.
 
-`open.json`: one JSON object, written beside itself and renamed, so that it is the old one or the new one, whole. It is written
-every few seconds: what a killed daemon wrote into the spool after that is read again from there, so that no row is written twice.
+`open.json`: one JSON object, put in the place of the former one, so that it is the old one or the new one, whole, also after a
+power cut. It is written every few seconds, by a thread, as a disk may take its time; the rows that were written before it are on
+the disk first. What a killed daemon wrote into the spool after that is read again from there, so that no row is written twice.
 `alive.json`: the time, and the last sequence number of each CPU, written in place each second: from these a restart tells how
 long nobody listened, and how many events came meanwhile.
 """
@@ -12,12 +13,14 @@ import fcntl
 import json
 import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
+from batchacct.durable import replace_file
 from batchacct.errors import BusyError, ConfigError
 from procacct.node.batch_jobs import NOTHING, BatchJob, Found
 from procacct.node.proc_files import forks_since_boot
@@ -32,6 +35,8 @@ log = logging.getLogger(__name__)
 FORMAT = 1
 OPEN, ALIVE = "open.json", "alive.json"
 ALIVE_BYTES = 8192
+UNCHANGED_NS = 60_000_000_000
+"""What has not changed is written again after so long: it says how far all is known."""
 
 _PLAIN = (
     "pid", "parent_pid", "fork_mono", "fork_ns", "start_mono", "start_ns", "seen", "n", "executed", "is_kernel", "user_id",
@@ -56,6 +61,10 @@ class Saved:
     """Rows that were given up, of which no gap row tells."""
     sums: dict[str, int] = field(default_factory=dict)
     """Executions in sums that were not written, by the keys of their rows."""
+    saved_ns: int = 0
+    """Rows of what happened before are on the disk."""
+    stopped: bool = True
+    """Whether the daemon had ended as it should."""
 
 
 class State:
@@ -63,6 +72,9 @@ class State:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._touched_ns = max(filter(None, (_modified_ns(folder / name) for name in (OPEN, ALIVE))), default=None)
+        self._writer: Thread | None = None
+        self._written, self._written_ns = b"", 0
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._alive = os.open(folder / ALIVE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -86,6 +98,7 @@ class State:
                 return None
             saved = Saved(kept["boot_id"], tuple(kept["position"]), [_process(one) for one in kept["processes"]], kept["saved_ns"])
             saved.untold, saved.numbers, saved.sums = kept["untold"], kept["numbers"], kept["sums"]
+            saved.saved_ns, saved.stopped = kept["saved_ns"], kept.get("stopped", True)
         except FileNotFoundError:
             return None
         except (OSError, ValueError, KeyError, TypeError) as error:
@@ -100,10 +113,13 @@ class State:
         return saved
 
     def last_alive_ns(self) -> int | None:
-        """When a daemon was last alive here, whether or not it left what can be loaded; None if none ever was."""
+        """When a daemon was last alive here, whether or not it left what can be loaded; None if none ever was.
+
+        If nothing that it wrote can be read, it was when it wrote last.
+        """
         with suppress(OSError, ValueError, KeyError, TypeError):
             return int(self._last_sign()["at_ns"])
-        return None
+        return self._touched_ns
 
     def _last_sign(self) -> dict[str, Any]:
         told: dict[str, Any] = json.loads(os.pread(self._alive, ALIVE_BYTES, 0))
@@ -112,25 +128,36 @@ class State:
     def save(
         self, boot_id: str, spool: Spool, processes: Iterable[Process], now_ns: int, sums: dict[str, int], *, stopped: bool
     ) -> None:
-        """Writes what runs, and how far the spool is; a fault is told once, and tried again the next time."""
+        """Takes down what runs, and how far the spool is; on the disk it is a little later, with `stopped` at once.
+
+        A fault is told once, and tried again the next time.
+        """
+        if self._writer is not None and self._writer.is_alive() and not stopped:
+            return
+        self.wait()
         kept = {
             "format": FORMAT,
             "boot_id": boot_id,
-            "saved_ns": now_ns,
+            "stopped": stopped,
             "position": spool.position,
             "numbers": spool.numbers,
             "untold": spool.untold,
             "sums": sums,
             "processes": [_kept(one) for one in processes],
         }
-        temporary = self.folder / f".{OPEN}"
+        text = json.dumps(kept, separators=(",", ":")).encode()
+        if text == self._written and 0 <= now_ns - self._written_ns < UNCHANGED_NS:
+            return
+        self._writer = Thread(target=self._put, args=(text, now_ns, spool.to_disk()), name="state", daemon=True)
+        self._writer.start()
+        if stopped:
+            self.wait()
+
+    def _put(self, text: bytes, now_ns: int, rows_to_disk: Callable[[], None]) -> None:
+        """`text`: an object of JSON, which gets the time."""
         try:
-            with temporary.open("wb") as stream:
-                stream.write(json.dumps(kept, separators=(",", ":")).encode())
-                if stopped:
-                    stream.flush()
-                    os.fsync(stream.fileno())
-            temporary.replace(self.folder / OPEN)
+            rows_to_disk()
+            replace_file(self.folder / OPEN, b'{"saved_ns":%d,' % now_ns + text[1:])
         except OSError as error:
             if self.unsaved is None:
                 log.warning(
@@ -139,6 +166,7 @@ class State:
             self.unsaved = error.strerror or str(error)
         else:
             self.unsaved = None
+            self._written, self._written_ns = text, now_ns
 
     def alive(self, boot_id: str, now_ns: int, last_seen: dict[int, int]) -> None:
         """Notes that it lives, and what it has heard."""
@@ -146,8 +174,20 @@ class State:
         with suppress(OSError):
             os.pwrite(self._alive, text.ljust(ALIVE_BYTES), 0)
 
+    def wait(self) -> None:
+        """Until what was saved is on the disk."""
+        if self._writer is not None:
+            self._writer.join()
+
     def close(self) -> None:
+        self.wait()
         os.close(self._alive)
+
+
+def _modified_ns(path: Path) -> int | None:
+    with suppress(OSError):
+        return path.stat().st_mtime_ns
+    return None
 
 
 def _kept(process: Process) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import bisect
 import os
 from pathlib import Path
 
-from procacct.shipping.durable import FILE_MODE, FOLDER_MODE, sync_folder, write_all
+from batchacct.durable import FILE_MODE, FOLDER_MODE, sync_folder, write_all
 from procacct.shipping.ranges import Range, SpoolName
 
 AHEAD = ".ahead"

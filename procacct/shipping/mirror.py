@@ -17,8 +17,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from batchacct.crashpoints import crash_point
+from batchacct.durable import FILE_MODE, FOLDER_MODE, sync_folder, write_all
 from procacct.shipping.ahead import Ahead
-from procacct.shipping.durable import FILE_MODE, FOLDER_MODE, sync_folder, write_all
 from procacct.shipping.ranges import Range, SpoolName, Unusable
 from procacct.shipping.recent import Recent
 

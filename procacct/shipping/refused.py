@@ -8,7 +8,7 @@ import logging
 from collections.abc import Mapping
 from pathlib import Path
 
-from procacct.shipping.durable import FOLDER_MODE, replace_file
+from batchacct.durable import FOLDER_MODE, replace_file
 from procacct.shipping.recent import Recent
 
 log = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ import json
 import logging
 from pathlib import Path
 
-from procacct.shipping.durable import replace_file
+from batchacct.durable import replace_file
 from procacct.shipping.ranges import SpoolName
 from procacct.shipping.spool import Cursor
 

@@ -16,10 +16,10 @@ from typing import Any
 
 from sqlalchemy import Row, select
 
+from batchacct.durable import FOLDER_MODE, replace_file
 from batchacct.following.position import digest
 from batchacct.store import Store
 from batchacct.store.tables import followed_file
-from procacct.shipping.durable import FOLDER_MODE, replace_file
 from procacct.shipping.mirror import REMOVED, file_and_base
 
 

@@ -1,4 +1,4 @@
-"""Files that are on the disk when they are said to be, and what to do where they cannot be written."""
+"""Files that are handed over: on the disk when they are said to be, and what to do where they cannot be written."""
 
 from __future__ import annotations
 
@@ -52,15 +52,6 @@ def write(descriptor: int, payload: bytes) -> None:
         file.write(payload)
         file.flush()
         os.fsync(descriptor)
-
-
-def sync(directory: Path) -> None:
-    """Names that were made or removed in the directory are on the disk."""
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def demand_same(target: Path, message: Message) -> None:

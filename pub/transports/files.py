@@ -15,9 +15,10 @@ from collections.abc import Iterable, Iterator
 from typing import ClassVar
 
 from batchacct.config import File, Section, key
+from batchacct.durable import sync_folder
 from batchacct.errors import PublishError
 from pub.transports.contract import Message, Receipt, Refusal
-from pub.transports.durable import FILE_MODE, advice, demand_same, made_directory, sync, write
+from pub.transports.durable import FILE_MODE, advice, demand_same, made_directory, write
 
 
 class FilesOptions(Section):
@@ -51,15 +52,15 @@ class Files:
         try:
             if target.exists():
                 demand_same(target, message)
-                sync(self.path)
+                sync_folder(self.path)
                 return target.name
             for folder in (self.path, self.partial):
                 if made_directory(folder):
-                    sync(folder.parent)
+                    sync_folder(folder.parent)
             temporary = self.partial / target.name
             write(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, FILE_MODE), message.payload)
             temporary.rename(target)
-            sync(self.path)
+            sync_folder(self.path)
         except OSError as error:
             raise PublishError(f"Cannot hand over a message as {target}: {error.strerror}. {advice(error)}") from error
         return target.name

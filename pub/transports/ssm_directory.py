@@ -18,9 +18,10 @@ from pathlib import Path
 from typing import ClassVar
 
 from batchacct.config import File, Section, key
+from batchacct.durable import sync_folder
 from batchacct.errors import PublishError
 from pub.transports.contract import Message, Receipt, Refusal, unfit
-from pub.transports.durable import DIRECTORY_MODE, FILE_MODE, advice, demand_same, made_directory, sync, write
+from pub.transports.durable import DIRECTORY_MODE, FILE_MODE, advice, demand_same, made_directory, write
 
 _ATTEMPTS = 5
 """The sender removes empty directories, and what it has sent, under our hands: so often a lost race is run again."""
@@ -49,7 +50,7 @@ class SsmDirectory:
         """
         try:
             if made_directory(self.path):
-                sync(self.path.parent)
+                sync_folder(self.path.parent)
         except OSError as error:
             raise _failure(self.path, error) from error
 
@@ -90,7 +91,7 @@ class SsmDirectory:
         if self._ready != directory:
             if not made_directory(directory) and directory.stat().st_uid == os.geteuid():
                 directory.chmod(DIRECTORY_MODE)
-            sync(self.path)
+            sync_folder(self.path)
         temporary = target.with_name(f"{target.name}.tmp")
         temporary.unlink(missing_ok=True)
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE)
@@ -102,7 +103,7 @@ class SsmDirectory:
                 demand_same(target, message)
         finally:
             temporary.unlink(missing_ok=True)
-        sync(directory)
+        sync_folder(directory)
         self._ready = directory
 
 

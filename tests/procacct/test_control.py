@@ -98,7 +98,7 @@ class TestRequests:
         assert [member[0] for member in state["members"]] == [of_root]
 
     def test_what_could_not_be_written_is_told(self, here: Served) -> None:
-        (here.path.parent / "state" / "groups.new").mkdir()
+        (here.path.parent / "state" / ".groups.json.new").mkdir()
         assert "could not be written" in ask(here.path, "create")["warning"]
 
     def test_tree(self, here: Served) -> None:

@@ -441,14 +441,14 @@ class TestRestart:
 
     def test_what_cannot_be_written_is_told_and_tried_again(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
         groups = _started(tmp_path, BOOT)
-        (tmp_path / STATE).with_suffix(".new").mkdir()
+        (tmp_path / f".{STATE}.new").mkdir()
         for _ in range(2):
             groups.create("work", 0, 1)
             groups.save(2)
         told = groups.unsaved
-        assert told and "groups.new" in told
+        assert told and ".groups.json.new" in told
         assert len(caplog.records) == 1
-        (tmp_path / STATE).with_suffix(".new").rmdir()
+        (tmp_path / f".{STATE}.new").rmdir()
         groups.tick(60 * SECOND)
         assert not groups.unsaved
         assert len(json.loads((tmp_path / STATE).read_bytes())["groups"]) == 2

@@ -18,7 +18,7 @@ import pytest
 from batchacct.errors import BusyError, ConfigError
 from procacct.node import control_client
 from procacct.node.config import load_node_config
-from procacct.node.losses import DOWN, OVERFLOW
+from procacct.node.losses import DOWN, HOST_DOWN, OVERFLOW
 from tests.procacct.node_daemon import ROOT, Node, Row, need_kernel, running, wait_for
 
 SMALL = "events = {buffer_bytes = 65536}\ntaskstats = {buffer_bytes = 65536}"
@@ -201,6 +201,20 @@ def test_another_boot_ends_all_that_ran(tmp_path: Path) -> None:
         assert now["exit_signal"] == 9
 
 
+def test_what_a_host_that_went_down_may_have_lost_is_a_gap(tmp_path: Path) -> None:
+    """Up to the state that was saved last the rows are on the disk; of what came after nobody knows."""
+    with running(tmp_path) as node:
+        node.settle()
+        node.stop(signal.SIGKILL)
+        state = tmp_path / "state/open.json"
+        kept = json.loads(state.read_bytes())
+        state.write_text(json.dumps({**kept, "boot_id": "00000000-1111-2222-3333-444444444444"}), encoding="ascii")
+        node.start()
+        (gap,) = node.gaps()
+    assert (gap["command"], gap["start_ns"], gap["lost_events"]) == (HOST_DOWN, kept["saved_ns"], 0)
+    assert gap["end_ns"] >= gap["start_ns"]
+
+
 def test_a_state_that_is_damaged_is_given_up(tmp_path: Path) -> None:
     with running(tmp_path) as node:
         node.stop()
@@ -210,6 +224,7 @@ def test_a_state_that_is_damaged_is_given_up(tmp_path: Path) -> None:
             node.start()
             assert node.stop() == 0
         assert node.errors().count("is given up") == 5
+        assert len(node.gaps(DOWN)) == 5, "nobody knows what ran meanwhile"
 
 
 def test_where_the_state_is_lost_the_time_is_a_gap(tmp_path: Path) -> None:
