@@ -31,14 +31,14 @@ class Aggregation:
     all."""
 
     def __init__(self, above_per_s: int, emit: Callable[[Row], None]) -> None:
-        self._above, self._emit = above_per_s, emit
+        self.above_per_s, self._emit = above_per_s, emit
         self._rates: dict[tuple[Any, ...], tuple[int, int, bool]] = {}
         self._sums: dict[tuple[Any, ...], Row] = {}
         self.summed = 0
 
     def add(self, row: Row) -> None:
         """A row of one execution."""
-        if not self._above or not self._is_above(row):
+        if not self.above_per_s or not self._is_above(row):
             self._emit(row)
             return
         self.summed += 1
@@ -58,11 +58,11 @@ class Aggregation:
         second = row["logged_at"]
         at, count, was_above = self._rates.get(job, (second, 0, False))
         if at != second:
-            was_above = count > self._above and second == at + 1
+            was_above = count > self.above_per_s and second == at + 1
             at, count = second, 0
         count += 1
         self._rates[job] = at, count, was_above
-        return was_above or count > self._above
+        return was_above or count > self.above_per_s
 
     @property
     def pending(self) -> dict[str, int]:

@@ -37,8 +37,9 @@ def procacctd(config: Path, check: bool, sample_config: bool, verbose: bool) -> 
     if check:
         tell_checks(keys)
         return
+    path = config.absolute()
     with Signals() as signals:
-        daemon = Daemon(keys)
+        daemon = Daemon(keys, lambda: load_node_config(path))
         try:
             daemon.begin()
             daemon.run(signals, Notifier.from_environment())

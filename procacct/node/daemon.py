@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 
 from batchacct.notify import Notifier
+from batchacct.reload import reload, tell_for_the_start
 from batchacct.signals import END, Signals
 from procacct.node.aggregation import Aggregation
 from procacct.node.alone import Alone
@@ -26,6 +27,7 @@ from procacct.node.looking import Looking
 from procacct.node.losses import OVERFLOW, UNSENT, USAGE_LOST, Losses
 from procacct.node.objects import ObjectSets
 from procacct.node.proc_files import boot_id, booted_s, forks_since_boot
+from procacct.node.reloading import merged
 from procacct.node.rescan import Rescan, rows_of_another_boot
 from procacct.node.rows import VERSION, Row, Rows
 from procacct.node.sources import Sources, write_policy
@@ -46,8 +48,11 @@ SAVE_SHARE = 400
 class Daemon:
     """Everything is opened when it is made.  Raises: ConfigError, BusyError for what cannot be opened and has to be."""
 
-    def __init__(self, config: NodeConfig) -> None:
+    def __init__(self, config: NodeConfig, read_again: Callable[[], NodeConfig] | None = None) -> None:
+        """`read_again`: the configuration as it is then, for SIGHUP."""
         self._config = config
+        self._read_again = read_again or (lambda: config)
+        self._prompt = _Prompt(config.events.prompt_per_s)
         self._is_ended = self._has_begun = False
         boot = boot_id()
         now_ns = time.time_ns()
@@ -86,6 +91,7 @@ class Daemon:
         self._boot = boot
         self._to_rescan = False
         self._timers: list[_Timer] = []
+        self._watchdog: _Timer | None = None
 
     def begin(self) -> None:
         """Takes up what an earlier daemon left, and what runs."""
@@ -150,22 +156,43 @@ class Daemon:
             selector.register(one, selectors.EVENT_READ)
         notifier.ready()
         if notifier.watchdog_s:
-            self._timers.append(_Timer(int(notifier.watchdog_s * SECOND_NS / 2), lambda _: notifier.watchdog(), 0))
-        prompt = _Prompt(self._config.events.prompt_per_s)
-        pause_s = self._config.events.drain_ms / 1000
+            self._watchdog = _Timer(int(notifier.watchdog_s * SECOND_NS / 2), lambda _: notifier.watchdog(), 0)
         while not self._is_ended:
             ready = selector.select(self._until_due_s())
-            if ready and not prompt.is_allowed():
-                time.sleep(pause_s)
+            if ready and not self._prompt.is_allowed():
+                time.sleep(self._config.events.drain_ms / 1000)
             self.round()
             number = signals.wait(0)
             if number in END:
                 break
+            if number is not None:
+                reload(lambda: self.take_over(self._read_again()), notifier)
         notifier.stopping()
         selector.close()
 
     def stop(self) -> None:
         self._is_ended = True
+
+    def take_over(self, changed: NodeConfig) -> None:
+        """Goes on by another configuration, as far as that can be done without a start."""
+        keys, waiting = merged(self._config, changed)
+        tell_for_the_start(waiting)
+        now_ns = time.time_ns()
+        self._config = keys
+        write_policy(keys)
+        self.sources.reader.may_stand_for(keys.sensor.most_weight)
+        self.looking.arguments = keys.arguments
+        self.sums.above_per_s = keys.sum_above_per_s
+        self.out.outside_jobs = keys.outside_jobs
+        self.spool.bound(
+            rotate_bytes=keys.spool.rotate_bytes,
+            rotate_s=keys.spool.rotate_s,
+            most_bytes=keys.spool.most_bytes,
+            keep_s=keys.spool_keep_s,
+        )
+        self.groups.take_rules(keys.group, now_ns)
+        self._prompt = _Prompt(keys.events.prompt_per_s)
+        self._timers = self._made_timers(now_ns)
 
     def round(self) -> None:
         """Reads what is there, and does what is due."""
@@ -228,7 +255,7 @@ class Daemon:
         self._save_timer = _Timer(SAVE_EVERY_NS, self._save, now_ns)
         if (prometheus := self._prometheus) is not None:
             timers.append(_Timer(int(keys.prometheus_s * SECOND_NS), lambda _: prometheus.write(), now_ns))
-        return [*timers, self._save_timer]
+        return [*timers, self._save_timer, *([] if self._watchdog is None else [self._watchdog])]
 
     def _until_due_s(self) -> float:
         now_ns = time.time_ns()
@@ -289,11 +316,11 @@ class _Out:
     """Rows of processes by way of the sums, records of groups straight into the spool."""
 
     def __init__(self, spool: Spool, sums: Aggregation, *, outside_jobs: bool) -> None:
-        self._spool, self._sums, self._outside_jobs = spool, sums, outside_jobs
+        self._spool, self._sums, self.outside_jobs = spool, sums, outside_jobs
         self.left_out = 0
 
     def process(self, row: Row) -> None:
-        if not self._outside_jobs and "lrms" not in row:
+        if not self.outside_jobs and "lrms" not in row:
             self.left_out += 1
         else:
             self._sums.add(row)

@@ -71,13 +71,21 @@ class Groups(Memberships):
         """Processes that ended before a rule could look at them."""
         self.unsaved: str | None = None
         """Why the state could not be written, when that was tried last."""
-        self._rules: tuple[Rule, ...] = tuple(map(ready, rules))
-        self._environment = any(rule.needs_environment for rule in self._rules)
+        self._set_rules(rules)
         self._memory = memory
         self._user_name = user_name or _name_of_user
         self._start_of = start_of
         self._next = time.clock_gettime_ns(time.CLOCK_BOOTTIME) // SECOND_NS
         self._changed, self._saved_ns = False, 0
+
+    def take_rules(self, rules: Iterable[GroupRule], now_ns: int) -> None:
+        """Goes on by other rules, which look at what runs already, too. Who is in a group of a former rule stays in it."""
+        self._set_rules(rules)
+        self._take_in_running({one.pid: one for one in proc.all_running() if not one.has_ended}, now_ns, now_ns)
+
+    def _set_rules(self, rules: Iterable[GroupRule]) -> None:
+        self._rules: tuple[Rule, ...] = tuple(map(ready, rules))
+        self._environment = any(rule.needs_environment for rule in self._rules)
 
     def on_fork(self, parent_pid: int, child_pid: int, at_ns: int) -> None:
         """A process was made: it joins the groups of its parent.
@@ -240,6 +248,9 @@ class Groups(Memberships):
         found = {one.pid: one for one in proc.all_running() if not one.has_ended}
         for pid in [pid for pid, member in self.of.items() if not _is_same(member, found.get(pid))]:
             self._gone(pid, None, now_ns)
+        self._take_in_running(found, now_ns, since_ns)
+
+    def _take_in_running(self, found: dict[int, proc.Running], now_ns: int, since_ns: int) -> None:
         fresh: set[Membership] = set()
         for one in sorted(found.values(), key=lambda one: (one.start_ticks, one.pid)):
             if one.pid not in self.of:

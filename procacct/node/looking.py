@@ -26,14 +26,14 @@ class Looking:
     """`arguments`: how much of command lines is kept."""
 
     def __init__(self, clocks: Clocks, arguments: Arguments) -> None:
-        self.clocks, self._arguments = clocks, arguments
+        self.clocks, self.arguments = clocks, arguments
         self._programs: OrderedDict[tuple[int, int], tuple[str, int]] = OrderedDict()
         self._files = ProgramFiles()
         self.looked = self.missed = 0
 
     def look(self, process: Process) -> bool:
         """Reads what /proc says of a process that runs, and decides its job; whether it was there to be looked at."""
-        facts = facts_of(process.pid, self._start(process), self._arguments)
+        facts = facts_of(process.pid, self._start(process), self.arguments)
         self.looked += 1
         if facts is None:
             self.missed += 1

@@ -57,6 +57,10 @@ class Reader:
         """Messages that processes could not send, by their own count."""
         self.cut = 0
 
+    def may_stand_for(self, most_weight: int) -> None:
+        """From now on one may stand for so many; what runs already acts by the policy it began with."""
+        self._most_weight = max(self._most_weight, most_weight)
+
     def read(self, data: bytes | memoryview, pid: int, user_id: int, group_id: int, to_real_ns: int) -> Told | None:
         """The message of a process that the kernel vouches for; None if it is not of the form."""
         if len(data) < HEADER.size:

@@ -83,8 +83,7 @@ class Spool:
     def __init__(self, folder: Path, boot_id: str, *, rotate_bytes: int, rotate_s: int, most_bytes: int, keep_s: int) -> None:
         self.folder = folder
         self._boot = _short(boot_id)
-        self._rotate_bytes, self._rotate_ns = rotate_bytes, rotate_s * 1_000_000_000
-        self._most_bytes, self._keep_s = most_bytes, keep_s
+        self.bound(rotate_bytes=rotate_bytes, rotate_s=rotate_s, most_bytes=most_bytes, keep_s=keep_s)
         self._files = {kind: _File(kind) for kind in KINDS}
         self.written = self.dropped = self.failures = 0
         self.untold = 0
@@ -103,6 +102,11 @@ class Spool:
         self._held: int | None = _held(folder)
         self._mend()
         self.numbers: dict[str, int] = {kind: max((number for _, number in self._of_boot(kind)), default=0) for kind in KINDS}
+
+    def bound(self, *, rotate_bytes: int, rotate_s: int, most_bytes: int, keep_s: int) -> None:
+        """How large and old files get, from now on."""
+        self._rotate_bytes, self._rotate_ns = rotate_bytes, rotate_s * 1_000_000_000
+        self._most_bytes, self._keep_s = most_bytes, keep_s
 
     def number_from(self, numbers: dict[str, int]) -> None:
         """Goes on after these, of an earlier daemon in this boot, whose files may be shipped and gone: a name is not used twice."""

@@ -24,7 +24,7 @@ class Ahead:
     def __init__(self, folder: Path, at_most: int) -> None:
         """Raises: OSError."""
         self._folder = folder
-        self._at_most = at_most
+        self.at_most = at_most
         self._kept: dict[Key, dict[int, int]] = {}
         self._bytes: dict[str, int] = {}
         self._unsynced: dict[Path, int] = {}
@@ -51,7 +51,7 @@ class Ahead:
         there = self._kept.get(key, {}).get(one.offset, 0)
         if length <= there:
             return
-        if self._bytes.get(one.host, 0) + length - there > self._at_most:
+        if self._bytes.get(one.host, 0) + length - there > self.at_most:
             raise Full
         path = self._path(one.host, one.file, one.offset)
         path.parent.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)

@@ -10,13 +10,15 @@ import click
 
 from batchacct import __version__
 from batchacct.brokers.keys import Receive
-from batchacct.cli.common import config_option, emit_table, open_store
-from batchacct.config import Config
+from batchacct.cli.common import config_option, config_path, emit_table, open_store
+from batchacct.config import Config, load_config
 from batchacct.errors import BatchacctError, ConfigError, IncompleteError, PluginError
 from batchacct.notify import Notifier
+from batchacct.reload import tell_for_the_start
 from batchacct.scripts import start_logging
 from batchacct.signals import Signals
-from procacct.node.config import DEFAULT_PATH, load_node_config
+from procacct.node.config import DEFAULT_PATH, NodeConfig, load_node_config
+from procacct.shipping.config import Ship
 from procacct.shipping.locking import held
 from procacct.shipping.spool import Spool, boot8
 
@@ -38,17 +40,25 @@ def ship(path: Path, once: bool) -> None:
     from procacct.shipping.shipper import Shipper, broker_links, ship_until_told  # noqa: PLC0415 - needs stomp.py
 
     start_logging("procacct ship")
-    config = load_node_config(path)
-    if (keys := config.ship) is None:
-        raise ConfigError(f"configuration {path} has no table [ship]: it says which broker lines are sent to")
-    spool = Spool(config.spool.path, boot8())
-    with held(keys.state, "procacct ship"), closing(Shipper(keys, config.host_name, spool, broker_links(keys))) as shipper:
+    path = path.absolute()
+    state = _ship_keys(load_node_config(path), path).state
+
+    def made() -> Shipper:
+        config = load_node_config(path)
+        keys = _ship_keys(config, path)
+        tell_for_the_start(["[ship] state"] if keys.state != state else [])
+        keys = keys.model_copy(update={"state": state})
+        return Shipper(keys, config.host_name, Spool(config.spool.path, boot8()), broker_links(keys))
+
+    with held(state, "procacct ship"):
         if once:
-            if (refused := shipper.round(everything=True).refused) > 0:
+            with closing(made()) as shipper:
+                refused = shipper.round(everything=True).refused
+            if refused:
                 raise IncompleteError(f"the broker does not take {refused} of the messages: the log says why")
             return
         with Signals() as signals:
-            ship_until_told(shipper, signals, Notifier.from_environment())
+            ship_until_told(made, signals, Notifier.from_environment())
 
 
 @group.command()
@@ -60,8 +70,15 @@ def receive(config: Config, once: bool) -> None:
 
     start_logging("procacct receive")
     keys = _receive_keys(config)
+    path = config_path().absolute()
+
+    def read_again() -> Receive:
+        changed = _receive_keys(load_config(path))
+        tell_for_the_start(["[receive] folder"] if changed.folder != keys.folder else [])
+        return changed.model_copy(update={"folder": keys.folder})
+
     with held(keys.folder / ".lock", "procacct receive"), Signals() as signals:
-        receiver = Receiver(keys)
+        receiver = Receiver(keys, read_again)
         receiver.run(signals, Notifier.from_environment(), idle_s=IDLE_S if once else None)
     if once and receiver.counts["refused"]:
         raise IncompleteError(
@@ -88,6 +105,12 @@ def tidy(config: Config, days: int, dry_run: bool) -> None:
         ("stay: not in the database to their end", len(found) - len(done), sum(one.size for one in found if not one.is_collected)),
     ]
     emit_table(f"Files older than {days} days", ("what", "files", "bytes"), rows)
+
+
+def _ship_keys(config: NodeConfig, path: Path) -> Ship:
+    if config.ship is None:
+        raise ConfigError(f"configuration {path} has no table [ship]: it says which broker lines are sent to")
+    return config.ship
 
 
 def _receive_keys(config: Config) -> Receive:

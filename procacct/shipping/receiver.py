@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
+from collections.abc import Callable
 from fnmatch import fnmatchcase
 
 from batchacct.brokers.keys import Receive
@@ -17,6 +18,7 @@ from batchacct.brokers.stomp_session import Delivery
 from batchacct.crashpoints import crash_point
 from batchacct.errors import SourceError
 from batchacct.notify import Notifier
+from batchacct.reload import reload
 from batchacct.signals import END, Signals
 from procacct.shipping.ahead import Full
 from procacct.shipping.consumers import Consumers, Taken
@@ -51,9 +53,13 @@ class PutBack(Exception):  # noqa: N818 - told of messages
 class Receiver:
     """The queue of all brokers into one folder."""
 
-    def __init__(self, keys: Receive) -> None:
-        """Raises: ConfigError, SourceError for a folder that cannot be used."""
+    def __init__(self, keys: Receive, read_again: Callable[[], Receive] | None = None) -> None:
+        """`read_again`: the keys as they are then, for SIGHUP.
+
+        Raises: ConfigError, SourceError for a folder that cannot be used.
+        """
         self._keys = keys
+        self._read_again = read_again or (lambda: keys)
         self.counts: Counter[str] = Counter()
         self._damaged = Recent(DAMAGED_KEPT)
         try:
@@ -74,7 +80,9 @@ class Receiver:
         self._consumers.start()
         quiet_since = told_at = time.monotonic()
         try:
-            while signals.wait(0) not in END:
+            while (number := signals.wait(0)) not in END:
+                if number is not None:
+                    reload(self._take_over, notifier)
                 if self._turn():
                     quiet_since = time.monotonic()
                 elif idle_s is not None and time.monotonic() - quiet_since >= idle_s:
@@ -96,11 +104,27 @@ class Receiver:
         until = time.monotonic() + self._pause_s
         self._pause_s = 0.0
         while (left_s := until - time.monotonic()) > 0:
-            if signals.wait(min(left_s, 10.0)) in END:
+            number = signals.wait(min(left_s, 10.0))
+            if number in END:
                 return True
+            if number is not None:  # what is wrong may be mended
+                reload(self._take_over, notifier)
+                return False
             notifier.watchdog()
         self._consumers.start()
         return False
+
+    def _take_over(self) -> None:
+        """Goes on by the configuration of now: what is not acknowledged is asked for again.
+
+        Raises: ConfigError, and nothing changes.
+        """
+        keys = self._read_again()
+        consumers = Consumers(keys)
+        self._put_back(len(self._deferred))
+        self._keys, self._consumers = keys, consumers
+        self._mirror.ahead.at_most = keys.ahead_bytes
+        self._consumers.start()
 
     def _turn(self) -> bool:
         """Takes what has come, and acknowledges it; whether that went well, and anything had come."""
@@ -179,7 +203,7 @@ class Receiver:
         said = delivery.headers.get(self._keys.sender_header)
         if said is None:
             raise Unusable(f"the broker vouches for nobody: there is no header {self._keys.sender_header}")
-        if not fnmatchcase(said, self._keys.sender.format(host=one.host, short=one.host.partition(".")[0])):
+        if not fnmatchcase(said, _of_host(self._keys.sender, one.host)):
             raise Unusable(f"user {said[:100]!r} is not host {one.host}, as [receive] sender says")
 
     def tell(self, notifier: Notifier) -> None:
@@ -192,3 +216,7 @@ class Receiver:
             log.warning(
                 "host=%s file=%s: bytes %d to %d have not come, %d wait for them", host, file, sizes[host, file], begin, count
             )
+
+
+def _of_host(pattern: str, host: str) -> str:
+    return pattern.format(host=host, short=host.partition(".")[0])

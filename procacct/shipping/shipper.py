@@ -19,6 +19,7 @@ from batchacct.brokers.stomp_session import Login, Session
 from batchacct.crashpoints import crash_point
 from batchacct.errors import BatchacctError, ConfigError, PublishError, SourceError
 from batchacct.notify import Notifier
+from batchacct.reload import reload
 from batchacct.signals import END, Signals
 from procacct.shipping.config import Ship
 from procacct.shipping.ranges import CONTENT_TYPE, Range, SpoolName, is_host_name
@@ -192,8 +193,12 @@ def _opened_state(keys: Ship, boot: str) -> SentState:
         raise SourceError(f"state file {keys.state} cannot be used: {error.strerror or error}") from error
 
 
-def ship_until_told(shipper: Shipper, signals: Signals, notifier: Notifier) -> None:
-    """Rounds until SIGTERM or SIGINT; after one that fails a pause, which is longer from one to the next."""
+def ship_until_told(make: Callable[[], Shipper], signals: Signals, notifier: Notifier) -> None:
+    """Rounds until SIGTERM or SIGINT; after one that fails a pause, which is longer from one to the next.
+
+    `make`: a shipper by the configuration as it is then; on SIGHUP another one goes on.
+    """
+    shipper = make()
     notifier.ready()
     failures = 0
     while True:
@@ -212,6 +217,19 @@ def ship_until_told(shipper: Shipper, signals: Signals, notifier: Notifier) -> N
                 log.info("sent: ranges=%d bytes=%d files_removed=%d", sent.ranges, sent.bytes, sent.files_removed)
                 notifier.status(f"last sent: {sent.bytes} bytes in {sent.ranges} messages")
         notifier.watchdog()
-        if signals.wait(pause_s) in END:
+        number = signals.wait(pause_s)
+        if number in END:
             notifier.stopping()
+            shipper.close()
             return
+        if number is not None:
+            shipper = _made_again(make, shipper, notifier)
+
+
+def _made_again(make: Callable[[], Shipper], shipper: Shipper, notifier: Notifier) -> Shipper:
+    """The one that goes on: the former where the configuration of now cannot be used."""
+    made = [shipper]
+    reload(lambda: made.append(make()), notifier)
+    if made[-1] is not shipper:
+        shipper.close()
+    return made[-1]

@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 import random
+import signal
 import threading
 import time
 from pathlib import Path
@@ -18,6 +19,7 @@ from batchacct.brokers.stomp_session import Login, Session
 from batchacct.errors import PublishError
 from procacct.shipping.ranges import CONTENT_TYPE, Range, SpoolName
 from procacct.shipping.spool import boot8
+from tests.procacct.node_daemon import wait_for
 from tests.procacct.spools import line, mirrored
 from tests.procacct.way import Program, Way
 from tests.servers import free_port
@@ -222,6 +224,49 @@ class TestKills:
             assert Program(way.folder / "log", *side, crash_at=point).ended() == -9, (way.folder / "log").read_text()
         node.ship()
         way.receive(idle_s=3)
+        way.assert_mirrored()
+
+    def test_a_receiver_goes_on_by_another_configuration(self, way: Way) -> None:
+        """One with an error in it is refused before, and changes nothing."""
+        node, log = way.node("n1"), way.folder / "log"
+        central = way.central_config(hosts=["n2"])
+        program = Program(log, "receive", "--config", central)
+        try:
+            wait_for(lambda: "taking from" in log.read_text(), "the receiver to listen")
+            way.central_config(hosts=[])
+            program.tell(signal.SIGHUP)
+            wait_for(lambda: "the configuration stays as it was" in log.read_text(), "the refusal")
+            assert "receive.hosts" in log.read_text()
+            way.central_config(hosts=["n1"], ahead_bytes=2 << 20)
+            program.tell(signal.SIGHUP)
+            wait_for(lambda: "configuration read again" in log.read_text(), "the receiver to go on")
+            node.spool.write(20)
+            node.ship()
+            wait_for(lambda: mirrored(way.mirror, "n1") == node.spool.written, "what was sent after that")
+        finally:
+            program.kill()
+
+    def test_a_sender_goes_on_by_another_configuration(self, way: Way) -> None:
+        node, log = way.node("n1", remove=False), way.folder / "log"
+        text = node.config.read_text()
+        program = Program(log, "ship", "--config", node.config)
+        try:
+            node.spool.write(400)
+            wait_for(lambda: "sent: " in log.read_text(), "the sender to send")
+            node.config.write_text(text.replace("ship.wait = 0", "ship.wait = 7200"))
+            program.tell(signal.SIGHUP)
+            wait_for(lambda: "the configuration stays as it was" in log.read_text(), "the refusal")
+            assert "ship.wait" in log.read_text()
+            assert len(list(node.spool.folder.iterdir())) == len(node.spool.written) > 1
+            changed = text.replace("ship.remove = false", "ship.remove = true").replace("sent.json", "other.json")
+            node.config.write_text(changed)
+            program.tell(signal.SIGHUP)
+            wait_for(lambda: len(list(node.spool.folder.iterdir())) == 1, "what was sent to be taken away")
+            assert "[ship] state changed: that is for the next start" in log.read_text()
+            assert not (way.folder / "n1/other.json").exists()
+        finally:
+            program.kill()
+        way.receive()
         way.assert_mirrored()
 
     @pytest.mark.slow

@@ -128,6 +128,9 @@ class Program:
         finally:
             self.kill()
 
+    def tell(self, number: signal.Signals) -> None:
+        self._process.send_signal(number)
+
     def kill(self, number: signal.Signals = signal.SIGKILL) -> None:
         if self._process.poll() is None:
             self._process.send_signal(number)
