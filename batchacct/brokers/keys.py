@@ -62,5 +62,6 @@ class Receive(BrokerKeys):
     sender: str = key(
         "what that header says of a node (with * and ?): {host} is its name, {short} that up to the first dot", "{host}"
     )
+    rows: str = key("what the rows of a node may call their host (with * and ?), as in sender; others are refused", "{host}")
     prefetch: int = key("messages taken ahead of those that are on the disk, of each broker", 100, ge=1, le=10_000)
     ahead_bytes: int = key("of a node, kept on disk until what stands before it has come", 1 << 30, ge=1 << 20)

@@ -191,6 +191,8 @@ class Mirror:
         if len(there) == len(one.content):
             self._written.add(key)  # a process that was killed may have written it, and not synced it
             return False
+        if one.offset > file.base and _read_at(file.descriptor, one.offset - file.base - 1, 1) != b"\n":
+            raise Unusable(f"{one.file} begins within a line at {one.offset}: lines are sent whole")
         write_all(file.descriptor, one.content[len(there) :])
         self._written.add(key)
         return True

@@ -23,6 +23,7 @@ from batchacct.signals import END, Signals
 from procacct.shipping.ahead import Full
 from procacct.shipping.consumers import Consumers, Taken
 from procacct.shipping.mirror import Mirror
+from procacct.shipping.own_rows import require_own_rows
 from procacct.shipping.ranges import Range, Unusable, unpacked
 from procacct.shipping.recent import Recent
 from procacct.shipping.refused import Refused
@@ -179,6 +180,7 @@ class Receiver:
         try:
             one = unpacked(delivery.headers, delivery.body)
             self._require_sender(one, delivery)
+            require_own_rows(one, _of_host(self._keys.rows, one.host))
             outcome = self._mirror.take(one)
         except Unusable as unusable:
             if unusable.is_damaged and self._is_first(delivery):

@@ -101,20 +101,32 @@ def test_other_bytes_than_before_are_refused(tmp_path: Path) -> None:
     assert mirrored(tmp_path, "n1") == {str(NAME): mine}
 
 
+def test_what_begins_within_a_line_is_refused(tmp_path: Path) -> None:
+    """A row that comes in two pieces is none that anybody could look at."""
+    mirror = Mirror(tmp_path, ROOM)
+    mirror.take(Range("n1", NAME, 0, b'{"host":"n', 1))
+    with pytest.raises(Unusable, match="begins within a line at 10"):
+        mirror.take(Range("n1", NAME, 10, b'2"}\n', 2))
+    assert mirror.take(Range("n1", NAME, 0, b'{"host":"n1"}\n', 3)) is Outcome.WRITTEN, "a line that was not whole before"
+    mirror.sync()
+    assert mirrored(tmp_path, "n1") == {str(NAME): b'{"host":"n1"}\n'}
+
+
 def test_what_is_kept_ahead_is_bounded_for_each_host(tmp_path: Path) -> None:
     mirror = Mirror(tmp_path, 10_000)
+    long, short = b"x" * 4_999 + b"\n", b"x" * 4_000
     for offset in (5_000, 20_000):
-        assert mirror.take(Range("n1", NAME, offset, b"x" * 5_000, 1)) is Outcome.AHEAD
-    assert mirror.take(Range("n1", NAME, 5_000, b"x" * 4_000, 1)) is Outcome.AHEAD, "it has it already"
+        assert mirror.take(Range("n1", NAME, offset, long, 1)) is Outcome.AHEAD
+    assert mirror.take(Range("n1", NAME, 5_000, short, 1)) is Outcome.AHEAD, "it has it already"
     with pytest.raises(Full):
         mirror.take(Range("n1", NAME, 40_000, b"x", 1))
-    assert mirror.take(Range("n2", NAME, 40_000, b"x" * 5_000, 1)) is Outcome.AHEAD
+    assert mirror.take(Range("n2", NAME, 40_000, long, 1)) is Outcome.AHEAD
     mirror.sync()
     again = Mirror(tmp_path, 10_000)
     assert again.ahead.waiting() == {("n1", NAME): (5_000, 10_000), ("n2", NAME): (40_000, 5_000)}
     with pytest.raises(Full):
         again.take(Range("n1", NAME, 40_000, b"x", 1))
-    assert again.take(Range("n1", NAME, 0, b"x" * 5_000, 1)) is Outcome.WRITTEN
+    assert again.take(Range("n1", NAME, 0, long, 1)) is Outcome.WRITTEN
     again.sync()
     assert (tmp_path / "n1" / str(NAME)).stat().st_size == 10_000
     assert again.ahead.waiting()["n1", NAME] == (20_000, 5_000)
@@ -178,7 +190,7 @@ def test_a_disk_that_is_full(tmp_path: Path) -> None:
     """As much as went is right, and the rest is written when there is room; descriptors are not left open."""
     content = whole("n1", 100)
     mirror = Mirror(tmp_path, ROOM)
-    half = len(content) // 2
+    half = content.index(b"\n", len(content) // 2) + 1
     open_before = len(list(Path("/proc/self/fd").iterdir()))
     with files_at_most(half + 100):
         mirror.take(Range("n1", NAME, 0, content[:half], 1))

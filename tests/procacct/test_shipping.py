@@ -172,6 +172,7 @@ class TestFaults:
             (good | {"host": "../n2"}, body),
             (damaged, body),
             (good | {"host": "x.org"}, body),
+            (good | {"host": "n3"}, body),
         )
         node.ship()
         receiver = way.receive(hosts=["n*"], idle_s=4)
@@ -180,8 +181,9 @@ class TestFaults:
         assert reasons == sorted([
             "'' is no host name", "'../n2' is no host name", "host x.org is none of [receive] hosts",
             "the bytes are not those that length and sha256 tell of",
+            f"{SpoolName('processes', boot8(), 1)} has a row of host 'n2', which is not n3, as [receive] rows says",
         ])  # fmt: skip
-        assert receiver.counts["refused"] == 4
+        assert receiver.counts["refused"] == 5
         assert "damaged" in caplog.text, "it is put back once"
         assert drained(broker, queue) == []
 
