@@ -63,7 +63,7 @@ def create(path: Path, name: str | None, pids: tuple[int, ...], as_json: bool) -
 @click.pass_obj
 def add(path: Path, group: str, pids: tuple[int, ...], tree: bool, as_json: bool) -> None:
     """Puts processes into a group; what they start from now on is in it as well."""
-    _tell(ask(path, "add", group=group, pids=list(pids), tree=tree), as_json, lambda told: _echo_done(told, "added"))
+    _tell(ask(path, "add", group=group, pids=list(pids), tree=tree), as_json, _echo_added)
 
 
 @jobmng.command()
@@ -223,6 +223,14 @@ def _echo_table(title: str, columns: tuple[str, ...], rows: Sequence[tuple[str, 
 def _echo_done(told: dict[str, Any], key: str) -> None:
     what = "" if told[key] is None else f" {len(told[key])} of its processes:"
     click.echo(f"group {told['group']['id']}:{what} {key}")
+
+
+def _echo_added(told: dict[str, Any]) -> None:
+    there = sorted(set(told.get("there", ())))
+    if told["added"] or not there:
+        _echo_done(told, "added")
+    if there:
+        click.echo(f"already a member of group {told['group']['id']}: {' '.join(map(str, there))}")
 
 
 def _echo_gaps(gaps: list[list[int]]) -> None:

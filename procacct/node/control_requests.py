@@ -80,8 +80,9 @@ class Requests:
         if request.get("tree"):
             pids += [pid for pid in _descendants(pids) if caller.is_root or proc.user_of(pid) == caller.user_id]
         self._demand_room(pids, caller)
+        there = [pid for pid in pids if pid in group.pids]
         added = [pid for pid in pids if self._groups.add(group, pid, time.time_ns())]
-        return self._saved({"group": _told(group), "added": added})
+        return self._saved({"group": _told(group), "added": added, "there": there})
 
     def _remove(self, request: dict[str, Any], caller: Caller) -> Reply:
         group = self._to_change(request, caller)

@@ -83,7 +83,8 @@ class TestRequests:
         group = ask(here.path, "create", name="build")["group"]
         assert (group["name"], group["owner"], group["made_by"], group["processes"]) == ("build", "root", "hand", 0)
         assert ask(here.path, "add", group="build", pids=[of_root, of_root])["added"] == [of_root]
-        assert ask(here.path, "add", group=group["id"], pids=[of_root])["added"] == []
+        again = ask(here.path, "add", group=group["id"], pids=[of_root])
+        assert (again["added"], again["there"]) == ([], [of_root])
         (member,) = ask(here.path, "show", group=group["id"].partition(".")[2])["members"]
         assert (member["pid"], member["inherited"]) == (of_root, False)
         assert [one["processes"] for one in ask(here.path, "list")["groups"]] == [1]

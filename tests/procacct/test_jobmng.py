@@ -123,6 +123,8 @@ def test_add_remove(here: Served, shell: subprocess.Popen[bytes]) -> None:
     go(shell)
     time.sleep(0.2)
     assert ": 6 of its processes: added" in run(here, "add", "build", str(shell.pid), "--tree")
+    group = json.loads(run(here, "list", "--json"))["groups"][0]["id"]
+    assert run(here, "add", "build", str(shell.pid)) == f"already a member of group {group}: {shell.pid}\n"
     assert ": 1 of its processes: removed" in run(here, "remove", "build", str(shell.pid))
     members(here, "build", 5)
     assert run(here, "remove", "build").strip().endswith(": removed")
