@@ -166,6 +166,7 @@ def load_node_config(path: Path) -> NodeConfig:
         raise ConfigError(f"configuration {path} cannot be read: {error}") from error
     try:
         config = NodeConfig.model_validate(tomllib.loads(text))
+        _require_full_paths(config)
         config.sensor_policy.text()
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"configuration {path} is no TOML: {error}") from error
@@ -174,6 +175,20 @@ def load_node_config(path: Path) -> NodeConfig:
     except ConfigError as error:
         raise ConfigError(f"configuration {path}: {error.message}") from error
     return config
+
+
+def _require_full_paths(config: NodeConfig) -> None:
+    if relative := list(_relative_paths(config)):
+        raise ConfigError("\n".join(["these depend on where a program is started: write them from / on", *relative]))
+
+
+def _relative_paths(section: BaseModel, above: str = "") -> Iterator[str]:
+    for name in type(section).model_fields:
+        value = getattr(section, name)
+        if isinstance(value, BaseModel):
+            yield from _relative_paths(value, f"{above}{name}.")
+        elif isinstance(value, Path) and not value.is_absolute():
+            yield f"  {above}{name}: {value} is no full path"
 
 
 def sample() -> str:

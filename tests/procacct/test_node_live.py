@@ -21,6 +21,7 @@ from pathlib import Path
 
 import pytest
 
+from batchacct.errors import ConfigError
 from procacct import datagrams
 from procacct.node.config import NodeConfig, load_node_config, sample
 from procacct.sensor.building import build
@@ -420,6 +421,20 @@ def test_without_events_there_are_rows_of_what_sensors_say(tmp_path: Path) -> No
         (gone,) = node.rows_of(killed.pid)
         assert (gone["ended_by"], gone["join_id"], "end_ns" in gone) == ("unknown", "8", False)
         assert node.stop() == 0
+
+
+def test_paths_that_depend_on_where_it_is_started_are_refused(tmp_path: Path) -> None:
+    """All of them at once, by their names."""
+    path = tmp_path / "procacctd.toml"
+    path.write_text(
+        'state = "here"\nprometheus_file = "m.prom"\nspool.path = "spool"\nsensor.policy = "/run/policy"\n'
+        'ship.brokers = ["mq:1"]\nship.state = "../sent.json"\nship.tls.ca = "ca.pem"\n',
+        encoding="utf-8",
+    )
+    with pytest.raises(ConfigError, match="write them from / on") as told:
+        load_node_config(path)
+    named = [text.strip().partition(":")[0] for text in told.value.message.splitlines()[1:]]
+    assert named == ["state", "prometheus_file", "spool.path", "ship.tls.ca", "ship.state"]
 
 
 def test_the_sample_is_a_configuration_and_shows_every_key(tmp_path: Path) -> None:
