@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-import bisect
+import heapq
 import os
+from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 
 from batchacct.durable import FILE_MODE, FOLDER_MODE, sync_folder, write_all
 from procacct.shipping.ranges import Range, SpoolName
 
 AHEAD = ".ahead"
+MOST_RANGES = 20_000
+"""Of a host: each is a file, and of a message with one line every five seconds these are those of a day."""
 
 Key = tuple[str, SpoolName]
 
@@ -21,28 +25,32 @@ class Full(Exception):  # noqa: N818 - told of a bound
 class Ahead:
     """FOLDER/HOST/.ahead/FILE@OFFSET, each the bytes of one range."""
 
-    def __init__(self, folder: Path, at_most: int) -> None:
-        """Raises: OSError."""
+    def __init__(self, folder: Path, at_most: int, *, is_to_look: bool = False) -> None:
+        """`is_to_look`: another process may be at work in the folder, and nothing is changed.  Raises: OSError."""
         self._folder = folder
         self.at_most = at_most
         self._kept: dict[Key, dict[int, int]] = {}
-        self._bytes: dict[str, int] = {}
+        self._offsets: dict[Key, list[int]] = {}
+        """Of each file a heap: the first is what fits next."""
+        self._bytes: Counter[str] = Counter()
+        self._ranges: Counter[str] = Counter()
         self._unsynced: dict[Path, int] = {}
         self._used: list[Path] = []
         for path in folder.glob(f"*/{AHEAD}/*"):
-            self._found(path)
-
-    def _found(self, path: Path) -> None:
-        file, _, offset = path.name.partition("@")
-        name = SpoolName.of(file)
-        if name is None or not offset.isdigit():
-            path.unlink()  # what was being written when a process was killed
-            return
-        self._note((path.parent.parent.name, name), int(offset), path.stat().st_size)
+            file, _, offset = path.name.partition("@")
+            name = SpoolName.of(file)
+            if name is not None and offset.isdigit():
+                with suppress(*([FileNotFoundError] if is_to_look else [])):
+                    self._note((path.parent.parent.name, name), int(offset), path.stat().st_size)
+            elif not is_to_look:
+                path.unlink()  # what was being written when a process was killed
 
     def _note(self, key: Key, offset: int, length: int) -> None:
         kept = self._kept.setdefault(key, {})
-        self._bytes[key[0]] = self._bytes.get(key[0], 0) + length - kept.get(offset, 0)
+        self._bytes[key[0]] += length - kept.get(offset, 0)
+        if offset not in kept:
+            self._ranges[key[0]] += 1
+            heapq.heappush(self._offsets.setdefault(key, []), offset)
         kept[offset] = length
 
     def keep(self, one: Range) -> None:
@@ -51,7 +59,7 @@ class Ahead:
         there = self._kept.get(key, {}).get(one.offset, 0)
         if length <= there:
             return
-        if self._bytes.get(one.host, 0) + length - there > self.at_most:
+        if self._bytes[one.host] + length - there > self.at_most or (not there and self._ranges[one.host] >= MOST_RANGES):
             raise Full
         path = self._path(one.host, one.file, one.offset)
         path.parent.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
@@ -71,18 +79,20 @@ class Ahead:
 
     def fitting(self, key: Key, size: int) -> Range | None:
         """One that begins at or before the end of its file, if there is one.  Raises: OSError."""
-        offsets = sorted(self._kept.get(key, {}))
-        if not offsets or bisect.bisect_right(offsets, size) == 0:
+        offsets = self._offsets.get(key)
+        if not offsets or offsets[0] > size:
             return None
         path = self._path(key[0], key[1], offsets[0])
         return Range(key[0], key[1], offsets[0], path.read_bytes(), 0)
 
     def used(self, one: Range) -> None:
-        """It is in its file; its own is deleted once that is on the disk."""
+        """It, which `fitting` gave, is in its file; its own is deleted once that is on the disk."""
         key = (one.host, one.file)
+        heapq.heappop(self._offsets[key])
         self._bytes[one.host] -= self._kept[key].pop(one.offset)
+        self._ranges[one.host] -= 1
         if not self._kept[key]:
-            del self._kept[key]
+            del self._kept[key], self._offsets[key]
         self._used.append(self._path(one.host, one.file, one.offset))
 
     def keep_used(self) -> None:
@@ -106,7 +116,7 @@ class Ahead:
 
     def waiting(self) -> dict[Key, tuple[int, int]]:
         """For each file that something is ahead of: where that begins, and how many bytes it is."""
-        return {key: (min(kept), sum(kept.values())) for key, kept in self._kept.items()}
+        return {key: (self._offsets[key][0], sum(kept.values())) for key, kept in self._kept.items()}
 
     def _path(self, host: str, file: SpoolName, offset: int) -> Path:
         return self._folder / host / AHEAD / f"{file}@{offset}"

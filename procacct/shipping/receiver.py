@@ -20,7 +20,7 @@ from batchacct.errors import SourceError
 from batchacct.notify import Notifier
 from batchacct.reload import reload
 from batchacct.signals import END, Signals
-from procacct.shipping.ahead import Full
+from procacct.shipping.ahead import MOST_RANGES, Full
 from procacct.shipping.consumers import Consumers, Taken
 from procacct.shipping.mirror import Mirror
 from procacct.shipping.own_rows import require_own_rows
@@ -164,7 +164,8 @@ class Receiver:
     def _too_much_ahead(self) -> PutBack:
         host = self._deferred[0].delivery.headers.get("host")
         return PutBack(
-            f"host={host}: more than ahead_bytes ({self._keys.ahead_bytes}) would wait for what stands before it. "
+            f"host={host}: more than ahead_bytes ({self._keys.ahead_bytes}) or {MOST_RANGES} messages would wait for what stands "
+            "before it. "
             "Is a broker away that has it?",
             pause_s=PAUSE_S,
         )

@@ -101,6 +101,25 @@ def test_other_bytes_than_before_are_refused(tmp_path: Path) -> None:
     assert mirrored(tmp_path, "n1") == {str(NAME): mine}
 
 
+def test_what_is_kept_ahead_are_so_many_ranges_at_most(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However short they are: each is a file. What had room comes in order."""
+    monkeypatch.setattr("procacct.shipping.ahead.MOST_RANGES", 20)
+    mirror = Mirror(tmp_path, ROOM)
+    for number in random.Random(1).sample(range(1, 21), 20):
+        assert mirror.take(Range("n1", NAME, 2 * number, b"x\n", 1)) is Outcome.AHEAD
+    for again in (mirror, Mirror(tmp_path, ROOM)):
+        with pytest.raises(Full):
+            again.take(Range("n1", NAME, 100, b"x\n", 1))
+        assert again.take(Range("n1", NAME, 2, b"x\nx\n", 1)) is Outcome.AHEAD, "it is no range more"
+        assert again.take(Range("n2", NAME, 100, b"x\n", 1)) is Outcome.AHEAD
+        again.sync()
+    mirror = Mirror(tmp_path, ROOM)
+    assert mirror.take(Range("n1", NAME, 0, b"x\n", 1)) is Outcome.WRITTEN
+    mirror.sync()
+    assert mirrored(tmp_path, "n1") == {str(NAME): b"x\n" * 21}
+    assert mirror.take(Range("n1", NAME, 100, b"x\n", 1)) is Outcome.AHEAD
+
+
 def test_what_begins_within_a_line_is_refused(tmp_path: Path) -> None:
     """A row that comes in two pieces is none that anybody could look at."""
     mirror = Mirror(tmp_path, ROOM)
