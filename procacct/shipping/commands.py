@@ -20,10 +20,18 @@ from batchacct.signals import Signals
 from procacct.node.config import DEFAULT_PATH, NodeConfig, load_node_config
 from procacct.shipping.config import Ship
 from procacct.shipping.locking import held
+from procacct.shipping.ranges import SpoolName
 from procacct.shipping.spool import Spool, boot8
 
 IDLE_S = 5.0
 DAY_S = 86_400
+
+
+def spool_file(text: str) -> SpoolName:
+    """What an argument names.  Raises: BadParameter."""
+    if (found := SpoolName.of(text)) is None:
+        raise click.BadParameter(f"{text} is no name of a spool file, such as processes-1a2b3c4d-000001.jsonl")
+    return found
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
@@ -35,7 +43,8 @@ def group() -> None:
 @group.command()
 @click.option("--config", "path", type=click.Path(path_type=Path), default=DEFAULT_PATH, show_default=True, help="The node's.")
 @click.option("--once", is_flag=True, help="Send what is there and end, rather than follow the spool.")
-def ship(path: Path, once: bool) -> None:
+@click.option("--again", "files", type=spool_file, multiple=True, metavar="FILE", help="Send this one from its beginning first.")
+def ship(path: Path, once: bool, files: tuple[SpoolName, ...]) -> None:
     """Sends the spool of this node to a broker, as [ship] says; in the foreground until SIGTERM."""
     from procacct.shipping.shipper import Shipper, broker_links, ship_until_told  # noqa: PLC0415 - needs stomp.py
 
@@ -51,6 +60,10 @@ def ship(path: Path, once: bool) -> None:
         return Shipper(keys, config.host_name, Spool(config.spool.path, boot8()), broker_links(keys))
 
     with held(state, "procacct ship"):
+        if files:
+            with closing(made()) as shipper:
+                for file in files:
+                    shipper.send_again(file)
         if once:
             with closing(made()) as shipper:
                 refused = shipper.round(everything=True).refused
@@ -84,6 +97,28 @@ def receive(config: Config, once: bool) -> None:
         raise IncompleteError(
             f"{receiver.counts['refused']} messages are refused: {keys.folder}/.refused has them, the log says why"
         )
+
+
+@group.command()
+@click.option("--give-up", "given_up", type=(str, spool_file), metavar="HOST FILE", help="Go on without them; a gap row tells.")
+@config_option
+def missing(config: Config, given_up: tuple[str, SpoolName] | None) -> None:
+    """Tells which bytes of the nodes' files have not come, though later ones have.
+
+    They may be at a broker that is away, or the node may send them once more (`procacct ship --again FILE` there).
+    """
+    from procacct.shipping.mirror import Mirror  # noqa: PLC0415 - as `ship`
+    from procacct.shipping.missing import give_up, missing  # noqa: PLC0415
+
+    keys = _receive_keys(config)
+    if given_up is None:
+        found = missing(Mirror(keys.folder, keys.ahead_bytes, is_to_look=True))
+        rows = [(one.host, str(one.file), one.begin, one.end, one.waiting) for one in found]
+        emit_table("Bytes that have not come", ("host", "file", "from", "to", "bytes that wait"), rows)
+        return
+    with held(keys.folder / ".lock", "procacct receive"):
+        done = give_up(Mirror(keys.folder, keys.ahead_bytes), given_up[0], given_up[1])
+    click.echo(f"{done.file} of host {done.host} goes on without the {done.end - done.begin} bytes from {done.begin} to {done.end}")
 
 
 @group.command()

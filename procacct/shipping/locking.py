@@ -27,6 +27,6 @@ def held(path: Path, program: str) -> Iterator[None]:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
     except BlockingIOError as error:
-        raise BusyError(f"another {program} is running: it holds {place}") from error
+        raise BusyError(f"another {program} is running: it holds {place}. Stop it first") from error
     finally:
         os.close(descriptor)

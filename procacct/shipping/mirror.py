@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from batchacct.crashpoints import crash_point
-from batchacct.durable import FILE_MODE, FOLDER_MODE, sync_folder, write_all
+from batchacct.durable import FILE_MODE, FOLDER_MODE, replace_file, sync_folder, write_all
 from procacct.shipping.ahead import Ahead
 from procacct.shipping.ranges import Range, SpoolName, Unusable
 from procacct.shipping.recent import Recent
@@ -34,6 +34,15 @@ REMOVED = ".removed"
 """FOLDER/HOST/.removed/FILE holds how much of a file `procacct tidy` took away; what comes after that is HOST/`rest_name`."""
 
 Key = tuple[str, SpoolName]
+
+
+def note_removed(folder: Path, file: SpoolName, size: int) -> None:
+    """The first bytes of a host's file, so many, are not there any more.  Raises: OSError."""
+    kept = folder / REMOVED
+    kept.mkdir(mode=FOLDER_MODE, exist_ok=True)
+    note = kept / str(file)
+    before = int(note.read_bytes()) if note.exists() else 0
+    replace_file(note, str(max(before, size)).encode())
 
 
 def rest_name(file: SpoolName, base: int) -> str:
@@ -71,11 +80,14 @@ class Outcome(enum.Enum):
 class Mirror:
     """The folder; used by one process at a time."""
 
-    def __init__(self, folder: Path, ahead_bytes: int) -> None:
-        """`ahead_bytes`: of one host, kept until what is missing has come.  Raises: OSError."""
+    def __init__(self, folder: Path, ahead_bytes: int, *, is_to_look: bool = False) -> None:
+        """`ahead_bytes`: of one host, kept until what is missing has come; `is_to_look`: while another process uses it.
+
+        Raises: OSError.
+        """
         self.folder = folder
         folder.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
-        self.ahead = Ahead(folder, ahead_bytes)
+        self.ahead = Ahead(folder, ahead_bytes, is_to_look=is_to_look)
         self._open: dict[Key, _File] = {}
         self._written: set[Key] = set()
         self._checked = Recent(CHECKED_KEPT)
@@ -131,6 +143,25 @@ class Mirror:
     def sizes(self) -> dict[Key, int]:
         """How much there is of each file that something is ahead of."""
         return {key: self._size(key) for key in self.ahead.waiting()}
+
+    def tail(self, key: Key, at_most: int) -> bytes:
+        """The last bytes there are of a file.  Raises: OSError."""
+        try:
+            with self._path(key, self._removed(key)).open("rb") as file:
+                file.seek(max(0, os.fstat(file.fileno()).st_size - at_most))
+                return file.read()
+        except FileNotFoundError:
+            return b""
+
+    def go_on(self, key: Key, offset: int) -> None:
+        """Goes on with a file where what is ahead of it begins: what was before is ended, and never waited for again.
+
+        Raises: OSError.
+        """
+        note_removed(self.folder / key[0], key[1], offset)
+        if (first := self.ahead.fitting(key, offset)) is not None:
+            self.take(first)
+        self.sync()
 
     def _size(self, key: Key) -> int:
         base = self._removed(key)

@@ -117,6 +117,19 @@ class Shipper:
             ) from error
         return sent
 
+    def send_again(self, file: SpoolName) -> None:
+        """The next round sends a file from its beginning, as a broker may have lost it.  Raises: SourceError if it is not there."""
+        name = replace(file, again=1)
+        self._state.meet(self._spool.names())
+        at = self._state.files.get(name)
+        if at is None or at.again != file.again:
+            raise SourceError(
+                f"{file} is not in the spool {self._spool.folder}: what the broker had confirmed is deleted ([ship] remove). "
+                f"On the central host `procacct missing --give-up {self._node} {file}` goes on without it"
+            )
+        self._state.files[name] = Cursor(again=at.again)
+        self._state.save()
+
     def close(self) -> None:
         self._links.close()
 

@@ -16,11 +16,10 @@ from typing import Any
 
 from sqlalchemy import Row, select
 
-from batchacct.durable import FOLDER_MODE, replace_file
 from batchacct.following.position import digest
 from batchacct.store import Store
 from batchacct.store.tables import followed_file
-from procacct.shipping.mirror import REMOVED, file_and_base
+from procacct.shipping.mirror import file_and_base, note_removed
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +52,7 @@ def take_away(old: Old) -> bool:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if os.fstat(descriptor).st_size != old.size:
             return False
-        kept = old.path.parent / REMOVED
-        kept.mkdir(mode=FOLDER_MODE, exist_ok=True)
-        note = kept / str(file)
-        before = int(note.read_bytes()) if note.exists() else 0
-        replace_file(note, str(max(before, base + old.size)).encode())
+        note_removed(old.path.parent, file, base + old.size)
         old.path.unlink()
     except BlockingIOError:
         return False

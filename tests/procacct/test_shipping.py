@@ -9,6 +9,7 @@ import random
 import signal
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import pytest
 
 from batchacct.brokers.pipeline import Ended
 from batchacct.brokers.stomp_session import Login, Session
-from batchacct.errors import PublishError
+from batchacct.errors import PublishError, SourceError
 from procacct.shipping.ranges import CONTENT_TYPE, Range, SpoolName
 from procacct.shipping.spool import boot8
 from tests.procacct.node_daemon import wait_for
@@ -82,6 +83,25 @@ class TestMirroring:
         node.ship(message_bytes=5000)
         counts = way.receive().counts
         assert counts["known"] > counts["written"] > 3
+        way.assert_mirrored()
+
+    def test_what_a_broker_has_lost_is_sent_again(self, broker: Broker, way: Way, queue: str) -> None:
+        node = way.node("n1", remove=False)
+        node.spool.write(30)
+        file = SpoolName.of(node.spool.file)
+        assert file is not None
+        node.ship()
+        assert drained(broker, queue)
+        shipper = node.shipper()
+        assert shipper.round(everything=True).ranges == 0
+        shipper.send_again(file)
+        assert shipper.round(everything=True).ranges > 0
+        with pytest.raises(
+            SourceError, match=r"is not in the spool .* `procacct missing --give-up n1 processes-[^ ]*-000002.jsonl`"
+        ):
+            shipper.send_again(replace(file, number=2))
+        shipper.close()
+        way.receive()
         way.assert_mirrored()
 
     def test_cut_short_on_the_way(self, way: Way) -> None:
