@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, field_validator
 
 from batchacct.addresses import host_and_port
 from batchacct.sections import Duration, File, Section, key
@@ -65,3 +65,12 @@ class Receive(BrokerKeys):
     rows: str = key("what the rows of a node may call their host (with * and ?), as in sender; others are refused", "{host}")
     prefetch: int = key("messages taken ahead of those that are on the disk, of each broker", 100, ge=1, le=10_000)
     ahead_bytes: int = key("of a node, kept on disk until what stands before it has come", 1 << 30, ge=1 << 20)
+
+    @field_validator("sender", "rows")
+    @classmethod
+    def _names_what_there_is(cls, value: str) -> str:
+        try:
+            value.format(host="", short="")
+        except (LookupError, ValueError) as error:
+            raise ValueError("names {host} and {short}, and nothing else in braces") from error
+        return value

@@ -108,9 +108,11 @@ class Receiver:
             number = signals.wait(min(left_s, 10.0))
             if number in END:
                 return True
-            if number is not None:  # what is wrong may be mended
+            if number is not None:
+                former = self._consumers
                 reload(self._take_over, notifier)
-                return False
+                if self._consumers is not former:  # and what was wrong may be mended
+                    return False
             notifier.watchdog()
         self._consumers.start()
         return False

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 
 import pytest
+from pydantic import ValidationError
 
+from batchacct.brokers.keys import Receive
 from procacct.shipping.own_rows import require_own_rows
 from procacct.shipping.ranges import Range, SpoolName, Unusable
 from tests.procacct.spools import line
@@ -63,3 +65,9 @@ def test_a_pattern() -> None:
     demand(line("n1", 1) + line("n1-old", 2), "n1*")
     with pytest.raises(Unusable):
         demand(line("n2", 1), "n1*")
+
+
+@pytest.mark.parametrize("pattern", ["{hots}", "{", "{0}"])
+def test_a_pattern_that_names_what_there_is_not(pattern: str) -> None:
+    with pytest.raises(ValidationError, match="names {host} and {short}, and nothing else in braces"):
+        Receive.model_validate({"brokers": ["mq:1"], "rows": pattern})

@@ -15,10 +15,14 @@ from typing import Any
 
 import pytest
 
+from batchacct.brokers.keys import Receive
 from batchacct.brokers.pipeline import Ended
 from batchacct.brokers.stomp_session import Login, Session
-from batchacct.errors import PublishError, SourceError
+from batchacct.errors import ConfigError, PublishError, SourceError
+from batchacct.notify import Notifier
+from batchacct.signals import Signals
 from procacct.shipping.ranges import CONTENT_TYPE, Range, SpoolName
+from procacct.shipping.receiver import Receiver
 from procacct.shipping.spool import boot8
 from tests.procacct.node_daemon import wait_for
 from tests.procacct.spools import line, mirrored
@@ -267,6 +271,19 @@ class TestKills:
             wait_for(lambda: mirrored(way.mirror, "n1") == node.spool.written, "what was sent after that")
         finally:
             program.kill()
+
+    def test_a_configuration_that_is_refused_in_a_pause_is_no_end_of_listening(self, tmp_path: Path) -> None:
+        def broken() -> Receive:
+            raise ConfigError("it is broken")
+
+        way = Way(tmp_path, [f"127.0.0.1:{free_port()}"], "/queue/none")
+        receiver = Receiver(Receive.model_validate(way.receive_keys()), broken)
+        with Signals() as signals:
+            receiver._pause_s = 0.5
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert not receiver._paused(signals, Notifier(None))
+            assert receiver._consumers._threads
+            receiver._consumers.stop()
 
     def test_a_sender_goes_on_by_another_configuration(self, way: Way) -> None:
         node, log = way.node("n1", remove=False), way.folder / "log"
