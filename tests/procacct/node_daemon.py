@@ -103,6 +103,14 @@ class Node:
         pid = int(child.stdout)
         wait_for(lambda: any(row["pid"] == pid for row in self.rows()), "the last process to be told")
 
+    def until_saved(self) -> None:
+        """Until everything that happened before is in the spool, and in a state that is on the disk."""
+        self.settle()
+        files = sorted((self.folder / "spool").glob("processes-*.jsonl"))
+        last = int(files[-1].stem.rpartition("-")[2]), files[-1].stat().st_size
+        state = self.folder / "state/open.json"
+        wait_for(lambda: tuple(json.loads(state.read_bytes())["position"]) >= last, "the state to be saved")
+
     def rows(self, kind: str = "processes") -> list[Row]:
         """Every row in the spool, in the order they were written. Each line is whole, but the last one while it runs."""
         found: list[Row] = []

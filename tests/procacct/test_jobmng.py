@@ -17,10 +17,12 @@ from click.testing import CliRunner, Result
 
 from batchacct.errors import BatchacctError, BusyError, ConfigError, IncompleteError
 from procacct.jobmng import jobmng
+from procacct.node import group_processes as proc
 from procacct.node.control_client import NoDaemonError, RefusedError
 from tests.procacct import event_log
 from tests.procacct.control_server import Served, served
 from tests.procacct.event_log import EXIT, FORK, Event, listening
+from tests.procacct.node_daemon import wait_for
 from tests.procacct.open_folder import open_folder
 from tests.servers import REQUIRED
 
@@ -121,7 +123,7 @@ def test_the_shell_that_calls_may_be_in_the_group(here: Served) -> None:
 def test_add_remove(here: Served, shell: subprocess.Popen[bytes]) -> None:
     run(here, "create", "build")
     go(shell)
-    time.sleep(0.2)
+    wait_for(lambda: sum(found.session == shell.pid for found in proc.all_running()) == 6, "all of them to run")
     assert ": 6 of its processes: added" in run(here, "add", "build", str(shell.pid), "--tree")
     group = json.loads(run(here, "list", "--json"))["groups"][0]["id"]
     assert run(here, "add", "build", str(shell.pid)) == f"already a member of group {group}: {shell.pid}\n"

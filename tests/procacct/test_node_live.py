@@ -202,7 +202,7 @@ def test_a_thread_may_execute(node: Node, tmp_path: Path) -> None:
 def test_forks_without_execution_and_a_daemon_that_leaves(node: Node) -> None:
     done = subprocess.run([sys.executable, "-S", "-c", LEAVING], capture_output=True, text=True, check=True)
     middle, left = map(int, done.stdout.split())
-    time.sleep(0.5)
+    wait_for(lambda: bool(node.rows_of(left)), "the end of the one that left")
     first, second = one(node, middle), one(node, left)
     assert (first["kind"], first["exit_code"], second["kind"], second["exit_code"]) == ("fork", 3, "fork", 5)
     assert (second["parent_pid"], second["command"]) == (middle, first["command"])
@@ -389,7 +389,8 @@ def test_its_status_and_its_own_cost(node: Node) -> None:
     assert status["hears_events"] and status["hears_taskstats"]
     for count in ("processes_started", "programs_executed", "rows_written"):
         assert status[count] - before[count] >= 40, count
-    assert before["own_memory_kib"] <= status["own_memory_kib"] < 200_000
+    exact_to_kib = 256  # the kernel gathers what each thread and CPU counted only now and then (proc_pid_status(5))
+    assert before["own_memory_kib"] - exact_to_kib <= status["own_memory_kib"] < 200_000
 
 
 def test_policy_is_written_for_the_sensors(node: Node) -> None:
@@ -408,13 +409,14 @@ def test_without_events_there_are_rows_of_what_sensors_say(tmp_path: Path) -> No
         assert killed.stdin is not None
         killed.stdin.write(message(1, start_ns, {1: b"/k", 8: b"PBS_JOBID=8.srv\0"}, pid=1).hex().encode() + b"\n")
         killed.stdin.flush()
-        time.sleep(0.2)
+        wait_for(lambda: node.status()["sensor_messages"] == 1, "the message")
+        wait_for(lambda: time.monotonic_ns() > second_ns, "the time that the second program has begun at")
         killed.kill()
         killed.wait()
         killed.stdin.close()
         messages = [message(1, start_ns, {1: b"/a"}, 1), message(1, second_ns, {1: b"/b"}, 1), message(2, second_ns, {7: usage}, 1)]
         process.communicate("\n".join(one.hex() for one in messages).encode() + b"\n")
-        time.sleep(2.5)
+        wait_for(lambda: len(node.rows_of(process.pid, killed.pid)) >= 3, "the ends to be told")
         rows = node.rows_of(process.pid)
         assert [row["ended_by"] for row in rows] == ["exec", "exit"]
         assert (rows[1]["minor_faults"], rows[1]["user_id"], "exit_code" in rows[1]) == (40, os.getuid(), False)

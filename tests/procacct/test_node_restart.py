@@ -71,11 +71,11 @@ def demand_each_once(node: Node) -> None:
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
 def test_what_runs_over_a_restart_is_one_row_and_the_time_between_is_a_gap(tmp_path: Path, how: signal.Signals) -> None:
     with running(tmp_path) as node, sleeping("60", 3) as (ends_before, ends_between, ends_after):
-        time.sleep(0.3)
+        node.settle()
         early = run(20)
         ends_before.kill()
         ends_before.wait()
-        time.sleep(3.0)  # the state is written every other second
+        node.until_saved()
         status = node.stop(how)
         assert status == (0 if how == signal.SIGTERM else -signal.SIGKILL)
         between = run(30)
@@ -125,9 +125,7 @@ def test_a_process_forked_since_the_state_was_saved_goes_on_under_its_key(tmp_pa
     """Also if it has executed other programs meanwhile: it is no second process, and no program has the time of another."""
     script = "read line; exec /bin/sh -c 'read line; exec sleep 30'"
     with running(tmp_path) as node:
-        saved = tmp_path / "state/open.json"
-        before = saved.stat().st_mtime_ns
-        wait_for(lambda: saved.stat().st_mtime_ns != before, "the state to be saved")
+        node.until_saved()
         process = subprocess.Popen(["/bin/sh", "-c", script], stdin=subprocess.PIPE, bufsize=0)
         assert process.stdin is not None
         time.sleep(0.5)
@@ -137,7 +135,7 @@ def test_a_process_forked_since_the_state_was_saved_goes_on_under_its_key(tmp_pa
         node.start()
         time.sleep(0.3)  # what /proc says just before an execution is not believed
         process.stdin.write(b"go\n")
-        time.sleep(0.5)
+        wait_for(lambda: Path(f"/proc/{process.pid}/comm").read_text(encoding="ascii") == "sleep\n", "the other program")
         process.kill()
         process.wait()
         process.stdin.close()
@@ -242,7 +240,7 @@ def test_where_the_state_is_lost_the_time_is_a_gap(tmp_path: Path) -> None:
 def test_lost_events_are_counted_and_told_and_what_runs_is_looked_at(tmp_path: Path) -> None:
     """The daemon is stopped in the midst of a storm, with a buffer for some hundred events."""
     with running(tmp_path, SMALL) as node, sleeping("60", 2) as (ends_unseen, stays):
-        time.sleep(0.5)
+        node.settle()
         node.send(signal.SIGSTOP)
         run(400)
         ends_unseen.kill()
@@ -250,7 +248,8 @@ def test_lost_events_are_counted_and_told_and_what_runs_is_looked_at(tmp_path: P
         late = subprocess.Popen(["/bin/sleep", "60"])
         node.send(signal.SIGCONT)
         wait_for(lambda: bool(node.gaps(OVERFLOW)), "the gap")
-        time.sleep(3.0)
+        time.sleep(3.0)  # /proc is looked at two seconds after the one before at the earliest
+        wait_for(lambda: node.status()["ends_unknown"] + node.status()["starts_unknown"] > 0, "what runs to be looked at")
         late.kill()
         late.wait()
         stays.kill()

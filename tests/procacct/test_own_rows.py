@@ -69,5 +69,5 @@ def test_a_pattern() -> None:
 
 @pytest.mark.parametrize("pattern", ["{hots}", "{", "{0}"])
 def test_a_pattern_that_names_what_there_is_not(pattern: str) -> None:
-    with pytest.raises(ValidationError, match="names {host} and {short}, and nothing else in braces"):
+    with pytest.raises(ValidationError, match=r"names \{host\} and \{short\}, and nothing else in braces"):
         Receive.model_validate({"brokers": ["mq:1"], "rows": pattern})
