@@ -17,7 +17,7 @@ class Ship(SendingKeys):
     destination: str = key("queue", "/queue/batchacct.processes", pattern=r"^/queue/[^/\s]+$")
     retry_for: Duration = key("connections that fail are made again for so long; then it pauses, and tells", 20)
     state: File = key("file that says what the broker has", Path("/var/lib/batchacct/procacct-ship.json"))
-    host: str | None = key("name of this node at the receiver; default: that of the rows", None)
+    host: str | None = key("name of this node at the receiver, by [receive] rows there; default: that of the rows", None)
     user_id: str | None = key("user that messages say they are of, which RabbitMQ checks; default: login", None)
     message_bytes: int = key("bytes of lines a message holds at most, before they are compressed", 262_144, ge=1024, le=16 << 20)
     wait: Duration = key("so long lines wait for others to go with them, if they do not fill a message", 5, le=3600)
