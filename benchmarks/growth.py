@@ -74,17 +74,22 @@ def measure(database: str, logs: Logs, workdir: Path) -> Iterator[Point]:
         rows: dict[str, int] = {}
         for phase in PHASES:
             before = server.cpu_s()
-            told = run(phase, config_path)
+            told = run("benchmarks.growing", phase, config_path)
             server_cpu_s = server.cpu_s() - before
             rows[phase] = int(told.pop("rows"))
-            at = f"{dt.datetime.now(dt.UTC):%Y-%m-%d %H:%M}Z"
-            yield Point(database, phase, logs.jobs, rows[phase], server_cpu_s=server_cpu_s, measured_at=at, **told)
+            yield Point(database, phase, logs.jobs, rows[phase], server_cpu_s=server_cpu_s, measured_at=timestamp(), **told)
         if not rows["load"] == rows["join"] == logs.jobs or not 0 < rows["publish"] <= rows["report"] <= logs.jobs:
             raise RuntimeError(f"of {logs.jobs:,} jobs not all went their way: {rows}")
 
 
-def run(phase: str, config_path: Path) -> dict[str, float]:
-    command = [sys.executable, "-m", "benchmarks.growing", phase, str(config_path)]
+def timestamp() -> str:
+    """`2026-11-27 14:10Z`"""
+    return f"{dt.datetime.now(dt.UTC):%Y-%m-%d %H:%M}Z"
+
+
+def run(module: str, phase: str, config_path: Path) -> dict[str, float]:
+    """A phase in a process of its own, and what that tells of it.  Raises: RuntimeError if it fails."""
+    command = [sys.executable, "-m", module, phase, str(config_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)}: {done.stderr}")
@@ -107,9 +112,10 @@ def exponent(smaller: Point, larger: Point) -> float:
     return math.log(larger.elapsed_s / smaller.elapsed_s) / math.log(larger.jobs / smaller.jobs)
 
 
-def table(points: list[Point]) -> str:
-    """Markdown, a row a database, phase and number of jobs."""
-    head = ("database", "phase", "jobs", "seconds", "jobs/s", "growth", "peak, MB", "our CPU, s", "server's CPU, s", "the limit is")
+def table(points: list[Point], what: str = "jobs") -> str:
+    """Markdown, a row a database, phase and number of jobs, or of what else there are numbers of."""
+    measured = ("seconds", f"{what}/s", "growth", "peak, MB", "our CPU, s", "server's CPU, s")
+    head = ("database", "phase", what, *measured, "the limit is")
     rows = [head, tuple("---" if place in {0, 1, 9} else "---:" for place in range(len(head)))]
     for point in points:
         smaller = max((p for p in points if _alike(p, point) and p.jobs < point.jobs), key=lambda p: p.jobs, default=None)
@@ -204,12 +210,12 @@ def main() -> None:
     points = []
     try:
         for jobs in sorted(int(size) for size in options.sizes.split(",")):
-            _tell(f"writing logs of {jobs:,} jobs")
+            tell(f"writing logs of {jobs:,} jobs")
             logs = Logs.made(workdir, jobs, SEED)
             for point in measure(options.database, logs, workdir):
                 points.append(point)
                 keep(options.keep, [point])
-                _tell(f"{point.database} {jobs:,} {point.phase}: {point.elapsed_s:.1f} s, {point.peak_mb:.0f} MB")
+                tell(f"{point.database} {jobs:,} {point.phase}: {point.elapsed_s:.1f} s, {point.peak_mb:.0f} MB")
             if not kept:
                 shutil.rmtree(logs.acct.parent)
     finally:
@@ -218,7 +224,8 @@ def main() -> None:
         print(table(points))
 
 
-def _tell(text: str) -> None:
+def tell(text: str) -> None:
+    """To who waits."""
     print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
 
 

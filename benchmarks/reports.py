@@ -72,7 +72,7 @@ def measure(database: str, logs: Logs, workdir: Path) -> tuple[list[Measured], d
     """The questions on a database of its own, and how many rows each of `SUMMARIES` would have."""
     with running(database) as server, site_of(workdir, logs, server) as config_path:
         for phase in ("load", "join"):
-            run(phase, config_path)
+            run("benchmarks.growing", phase, config_path)
         store = Store(load_config(config_path).database.resolved())
         try:
             taken = dict(_taken(store))

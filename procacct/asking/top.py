@@ -2,7 +2,7 @@
 
 A process counts as a whole at the instant it ended. Rows of libraries, modules and groups overlap: a process is in that of each
 library it had loaded, so they do not add up to the whole. What is summed by modules or applications, which are read from lists and
-rules, is added up here, from the sums by job and user.
+rules, or by the libraries of a set, is added up here, from the sums by job and user.
 """
 
 from __future__ import annotations
@@ -15,65 +15,28 @@ from sqlalchemy import ColumnElement, Connection, FromClause, Select, Subquery, 
 
 from batchacct.errors import ConfigError
 from batchacct.ledger.whose import UNKNOWN
-from batchacct.store.tables import object_, process, process_group
+from batchacct.store.tables import process, process_group
 from procacct.asking.applications import Applications, modules_of
 from procacct.asking.asked import CPU, CPU_UNKNOWN, NO_JOB, NUMBER_TEXT, PROGRAM, USER, Asked, vo_of
+from procacct.asking.libraries import by_library
 from procacct.asking.runs import Runs, is_of_run
+from procacct.asking.top_rows import Sums, TopRow
 
 NS = 10**9
 
 NOT_SIGNED = "(not signed)"
-NO_LIBRARIES = "(libraries not known)"
 NO_MODULES = "(no modules)"
 NO_GROUP = "(no group)"
 
 BY = ("program", "application", "library", "module", "signature", "command", "user", "vo", "host", "group", "job")
 OVERLAPPING = frozenset({"library", "module", "group"})
-SORTS = ("cpu", "executions", "elapsed", "jobs", "users")
-
-
-@dataclass(frozen=True, slots=True)
-class Sums:
-    """What processes come to: executions, the jobs and users they were of, seconds; executions of unknown CPU add nothing to it."""
-
-    executions: int
-    jobs: int
-    users: int
-    cpu_s: float
-    elapsed_s: float
-    cpu_unknown_executions: int
-
-
-@dataclass(frozen=True, slots=True)
-class TopRow:
-    """One program, or whatever is asked by, and what ran of it."""
-
-    name: str
-    sums: Sums
 
 
 def top(connection: Connection, asked: Asked, by: str, runs: Runs, applications: Applications) -> list[TopRow]:
-    """What ran, by one of `BY`, in any order (see `ordered`); `runs` are those of the processes.  Raises: ConfigError."""
+    """What ran, by one of `BY`, in any order (see `top_rows.ordered`); `runs` are those of the processes.  Raises: ConfigError."""
     if by not in BY:
         raise ConfigError(f"what ran is told by {', '.join(BY)}, not by {by!r}")
     return list(_asked_by(connection, asked, by, runs, applications))
-
-
-def ordered(rows: Iterable[TopRow], sort: str) -> list[TopRow]:
-    """The most of one of `SORTS` first.  Raises: ConfigError."""
-    if sort not in SORTS:
-        raise ConfigError(f"what ran is sorted by {', '.join(SORTS)}, not by {sort!r}")
-    measure = _MEASURE[sort]
-    return sorted(rows, key=lambda row: (-measure(row.sums), row.name))
-
-
-_MEASURE: Mapping[str, Callable[[Sums], float]] = {
-    "cpu": lambda sums: sums.cpu_s,
-    "executions": lambda sums: sums.executions,
-    "elapsed": lambda sums: sums.elapsed_s,
-    "jobs": lambda sums: sums.jobs,
-    "users": lambda sums: sums.users,
-}
 
 
 def _asked_by(connection: Connection, asked: Asked, by: str, runs: Runs, applications: Applications) -> Iterable[TopRow]:
@@ -86,7 +49,7 @@ def _asked_by(connection: Connection, asked: Asked, by: str, runs: Runs, applica
         by_run = _by_run(asked, run, {"modules": process.c.modules})
         return _added_up(connection, by_run, lambda row: modules_of(row.modules) or [NO_MODULES])
     if by == "library":
-        return _rows(connection, _by_library(asked, _by_run(asked, run, {"object_set": process.c.object_set}).subquery()))
+        return by_library(connection, _by_run(asked, run, {"object_set": process.c.object_set}), asked.objects_told)
     if by == "group":
         by_run = _by_run(asked, run, {"name": _GROUP}, _with_groups(asked, run))
         return _rows(connection, _summed(by_run.subquery()))
@@ -183,22 +146,6 @@ def _summed(by_run: Subquery) -> Select[Any]:
     )
     sums = (func.sum(by_user.c[name]).label(name) for name in (*_SUMS, "jobs"))
     return select(by_user.c.name, *sums, func.count(by_user.c.who).label("users")).group_by(by_user.c.name)
-
-
-def _by_library(asked: Asked, by_run: Subquery) -> Select[Any]:
-    """The sums of sets of objects, for each object that is in them; however often a set was told of, it is one."""
-    sets = (
-        select(object_.c.object_set, object_.c.path)
-        .where(object_.c.superseded_by.is_(None), asked.objects_told.has(object_.c.seen_at))
-        .distinct()
-        .subquery("sets")
-    )
-    joined = (
-        select(func.coalesce(sets.c.path, NO_LIBRARIES).label("name"), *(c for c in by_run.c if c.name != "object_set"))
-        .select_from(by_run.outerjoin(sets, sets.c.object_set == by_run.c.object_set))
-        .subquery("joined")
-    )
-    return _summed(_added(joined, ("run_id", "job_without_record", "name", "who")).subquery("by_run"))
 
 
 def _rows(connection: Connection, query: Select[Any]) -> Iterator[TopRow]:

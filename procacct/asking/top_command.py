@@ -16,7 +16,8 @@ from procacct.asking.coverage import counted, notes
 from procacct.asking.options import asked_for, format_option, period_options
 from procacct.asking.printing import Answer, hours, show
 from procacct.asking.runs import runs_of_processes
-from procacct.asking.top import BY, OVERLAPPING, SORTS, TopRow, ordered, top
+from procacct.asking.top import BY, OVERLAPPING, top
+from procacct.asking.top_rows import SORTS, TopRow, ordered
 
 COLUMNS = ("executions", "jobs", "users", "CPU h", "elapsed h")
 

@@ -16,8 +16,10 @@ from batchacct.store.tables import process
 from procacct.asking.applications import Applications
 from procacct.asking.asked import NO_JOB, NO_RECORD, Asked
 from procacct.asking.coverage import Coverage, coverage, lost, notes, whole
+from procacct.asking.libraries import NO_LIBRARIES
 from procacct.asking.runs import Runs, is_of_run, runs_of_processes
-from procacct.asking.top import NO_GROUP, NO_LIBRARIES, NO_MODULES, NOT_SIGNED, ordered, top
+from procacct.asking.top import NO_GROUP, NO_MODULES, NOT_SIGNED, top
+from procacct.asking.top_rows import ordered
 from tests.procacct.workload import (
     DAY,
     HOUR,
