@@ -109,8 +109,13 @@ def _cell(value: object) -> Text:
     if isinstance(value, int):
         return Text(f"{value:,}")
     if isinstance(value, float):
-        return Text(f"{value:.2g}" if 0 < abs(value) < LEAST_OF_ONE_DIGIT else f"{value:,.1f}")
+        return Text(figure(value))
     return Text("" if value is None else harmless(str(value)))
+
+
+def figure(value: float) -> str:
+    """To a digit behind the point; what would be 0.0 so, and is not nothing, to two digits that tell something."""
+    return f"{value:.2g}" if 0 < abs(value) < LEAST_OF_ONE_DIGIT else f"{value:,.1f}"
 
 
 def harmless(text: str) -> str:

@@ -48,12 +48,15 @@ class Files:
         for path in _each_content_once(expand(self.paths)):
             with open_stream(path) as stream, byte_progress(path, None) as progress:
                 source = Source(path, host=self.host)
-                blocks = UpToError(read_blocks(stream, PARSER.framing))
+                blocks, units = UpToError(read_blocks(stream, PARSER.framing)), 0
                 for number, parsed in enumerate(PARSER.parse(blocks, source)):
                     self._count(parsed, path, is_first=not number)
+                    units += parsed.units
                     yield asked_for(parsed.records, question)
                     progress(parsed.end_offset - parsed.start_offset)
                 blocks.check()
+            if not units:
+                click.echo(f"{path} holds no record of a process", err=True)
 
     def _count(self, parsed: Parsed, path: str, *, is_first: bool) -> None:
         if is_first and len(parsed.rejects) == parsed.units:

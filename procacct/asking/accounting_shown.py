@@ -24,6 +24,7 @@ from procacct.asking.accounts import group_name, user_name
 FORMATS = ("table", "csv", "json")
 MINUTE_S = 60
 NAMES_TOLD = 5
+_LEAST_OF_TWO_DIGITS = 0.005
 
 _HEADINGS = (
     "processes", "forks", "elapsed (min)", "user CPU (min)", "system CPU (min)", "minor faults", "major faults", "swaps", "killed",
@@ -109,6 +110,9 @@ def _rounded(number: Number) -> Number:
 
 
 def _show_table(answer: Answer) -> None:
+    if not answer.rows:
+        click.echo(f"Processes by {answer.by}: there are none to sum.")
+        return
     known = [at for at in range(len(COLUMNS)) if any(numbers[at] is not None for _, numbers in answer.rows)]
     rows = [(name, *(_cell(COLUMNS[at], numbers[at]) for at in known)) for name, numbers in answer.rows]
     emit_table(f"Processes by {answer.by}", (answer.by, *(_HEADINGS[at] for at in known)), rows)
@@ -123,10 +127,10 @@ def _cell(column: str, number: Number) -> object:
 
 
 class _Minutes(float):
-    """Shown to a hundredth, as `sa` does: most programs take less than a tenth of a minute."""
+    """Shown to a hundredth, as `sa` does: most programs take less than a tenth of a minute; what is less, to a digit."""
 
     def __format__(self, spec: str) -> str:
-        return format(float(self), ",.2f")
+        return format(float(self), ".1g" if 0 < self < _LEAST_OF_TWO_DIGITS else ",.2f")
 
 
 def notes_of_files(files: Files, by: str) -> tuple[str, ...]:

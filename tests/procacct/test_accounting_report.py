@@ -312,7 +312,15 @@ def test_a_file_of_something_else(tmp_path: Path) -> None:
 
 def test_an_empty_file(tmp_path: Path) -> None:
     (tmp_path / "pacct").touch()
-    assert run(tmp_path / "pacct").exit_code == 0
+    done = run(tmp_path / "pacct")
+    assert done.exit_code == 0
+    assert "Processes by user: there are none to sum." in done.stdout and "┃" not in done.stdout
+    assert f"{tmp_path}/pacct holds no record of a process" in done.stderr
+
+
+def test_minutes_that_are_few_are_not_nothing(tmp_path: Path) -> None:
+    (tmp_path / "pacct").write_bytes(v3(utime=3, stime=0))
+    assert "0.0005" in run(tmp_path / "pacct").stdout
 
 
 @pytest.mark.parametrize("line", ["1 2 3 4", "1\t2\t3", "1\tx\t3\t4", "1\t2\t3\tnever", "\t2\t3\t4"])
