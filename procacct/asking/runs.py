@@ -9,7 +9,8 @@ of the run of that id (cluster, `join_id`, `array_index`) which its start falls 
 - what is further away from any run is of none.
 
 So a process is of one run or of none, whatever the records say. Only its start counts: what a job leaves behind is still of it.
-Runs of one id do not overlap, but for the components of a heterogeneous Slurm job: what ran in any counts for the last of them.
+Runs of one id do not overlap. The components of a heterogeneous Slurm job, `12+0`, `12+1` and so on, have one `join_id`, and run at
+one time: they are told apart by the job's id as it is shown, and what is shown without a component is of the first.
 """
 
 from __future__ import annotations
@@ -28,8 +29,10 @@ SLACK_S = 300
 """How long before its start or after its end a process of a run may have started, by the clock of the node."""
 
 EVERYWHERE = Period()
-_NEAR_S = 3 * SLACK_S
+NEAR_S = 3 * SLACK_S
+"""Runs that are further away than this from a process neither have it nor bound the time of one that has."""
 _NO_INDEX = -1
+SLURM, _FIRST = "Slurm", "+0"
 _OF_JOB = ("logged_at", "cluster", "join_id", "array_index", "lrms_job_id", "user_name", "start_at", "end_at", "cpu_duration_s")
 
 
@@ -49,12 +52,13 @@ class Runs:
 
     def shared_out(self) -> Subquery:
         """A row a run: `run_id`, columns of the job, `vo`, and from when to before when (`from_at`, `until_at`) starts are its."""
-        one_id = (job.c.cluster, job.c.join_id, func.coalesce(job.c.array_index, _NO_INDEX))
+        one_id = (job.c.cluster, job.c.join_id, func.coalesce(job.c.array_index, _NO_INDEX), _component(job))
         in_order = (job.c.start_at, job.c.end_at, job.c.id)
         timed = (
             select(
                 job.c.id.label("run_id"),
                 *(job.c[name] for name in _OF_JOB),
+                _component(job).label("component"),
                 VO_OF_JOB.label("vo"),
                 *(column.label(name) for name, column in self.more.items()),
                 func.lag(job.c.end_at).over(partition_by=one_id, order_by=in_order).label("ended_before"),
@@ -76,9 +80,9 @@ class Runs:
         found: list[ColumnElement[bool]] = [job.c.superseded_by.is_(None), job.c.start_at.is_not(None), job.c.end_at.is_not(None)]
         found.append(self.period.logged.has(job.c.logged_at))
         if self.first is not None:
-            found.append(job.c.end_at >= self.first - _NEAR_S)
+            found.append(job.c.end_at >= self.first - NEAR_S)
         if self.last is not None:
-            found.append(job.c.start_at <= self.last + _NEAR_S)
+            found.append(job.c.start_at <= self.last + NEAR_S)
         return found if self.which is None else [*found, self.which]
 
 
@@ -87,12 +91,19 @@ def _border(end: ColumnElement[Any], start: ColumnElement[Any]) -> ColumnElement
     return case((end >= start, start), else_=(end + start) // 2 + 1)
 
 
+def _component(rows: FromClause) -> ColumnElement[Any]:
+    """The id of a component of a heterogeneous job but the first; the same of all else."""
+    shown = rows.c.lrms_job_id
+    return case((and_(rows.c.lrms == SLURM, shown.like("%+%"), shown.notlike("%+0")), shown), else_=_FIRST)
+
+
 def is_of_run(run: FromClause, rows: FromClause = process) -> ColumnElement[bool]:
     """Whether a row of `process` is of a row of `Runs.shared_out`; of one at most."""
     return and_(
         rows.c.cluster == run.c.cluster,
         rows.c.join_id == run.c.join_id,
         func.coalesce(rows.c.array_index, _NO_INDEX) == func.coalesce(run.c.array_index, _NO_INDEX),
+        _component(rows) == run.c.component,
         rows.c.started_at >= run.c.from_at,
         rows.c.started_at < run.c.until_at,
     )
@@ -113,10 +124,10 @@ def where_runs_are(connection: Connection, first: int, last: int) -> Period:
     A run that had started by then was submitted by then, and how long jobs took from submission to the log is known for each hour.
     One of more than `LATE` whose record does not tell when it was submitted is not looked for beyond that.
     """
-    period = when_ended(connection, first - _NEAR_S, None, identities=True)
+    period = when_ended(connection, first - NEAR_S, None, identities=True)
     if not has_partitions(connection) or period.logged is NEVER:
         return period
-    begun = last + _NEAR_S
+    begun = last + NEAR_S
     newest = connection.scalar(select(func.max(seen_hour.c.last_at)).where(seen_hour.c.first_at - seen_hour.c.longest_s <= begun))
     bound = max(begun + LATE, newest or 0)
     known = period.logged.last

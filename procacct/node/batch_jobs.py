@@ -8,7 +8,8 @@ job.
 **Spelling**, as the parsers of jobs have it, so that `join_id` (and `array_index`) find the job:
 
     Slurm      the raw id; of an array task the array's id and the index (SLURM_ARRAY_JOB_ID, SLURM_ARRAY_TASK_ID); of a
-               component of a heterogeneous job `leader+offset`, joined by the leader's
+               component of a heterogeneous job `leader+offset`, joined by the leader's. All tasks of such a job have the leader's
+               id in SLURM_JOB_ID, so only the cgroup tells components apart; without it all that ran is of the first
     PBS        `number.server`, joined by the number; `number[index].server` has the index
     LSF        LSB_JOBID; LSB_JOBINDEX if not 0
     SGE        JOB_ID (with SGE_CELL or SGE_ROOT beside it: the name is a common one); SGE_TASK_ID if not `undefined`. A cgroup says
@@ -44,7 +45,10 @@ _SIZES = ("OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP
 
 @dataclass(frozen=True, slots=True)
 class BatchJob:
-    """A job as a row names it. `raw` is what tells whether two sources mean the same one."""
+    """A job as a row names it. `raw` is what tells whether two sources mean the same one.
+
+    `components`: how many a heterogeneous job of Slurm has; their raw ids are those from the leader's, its `join_id`, on.
+    """
 
     lrms: str
     raw: str
@@ -52,6 +56,7 @@ class BatchJob:
     join_id: str | None
     array_index: int | None = None
     step_id: str | None = None
+    components: int | None = None
 
     def is_same(self, other: BatchJob) -> bool:
         return self.lrms == other.lrms and self.raw == other.raw
@@ -136,7 +141,15 @@ def _adds(job: BatchJob, other: BatchJob) -> bool:
         return other.lrms == HTCONDOR and other.join_id is not None
     if job.lrms == LSF and other.lrms == LSF:
         return job.join_id == other.join_id and job.array_index is None
-    return job.is_same(other) or _is_sluid(job, other)
+    return job.is_same(other) or _is_sluid(job, other) or _offset(job, other) is not None
+
+
+def _offset(job: BatchJob, other: BatchJob) -> int | None:
+    """Which component of the heterogeneous job that the other tells of a job is; None if it is none."""
+    if not (job.lrms == other.lrms == SLURM and other.components and other.join_id and job.raw.isdigit()):
+        return None
+    offset = int(job.raw) - int(other.join_id)
+    return offset if 0 <= offset < other.components else None
 
 
 def _is_sluid(job: BatchJob, other: BatchJob) -> bool:
@@ -150,7 +163,10 @@ def _agree(job: BatchJob, other: BatchJob) -> bool:
 
 def _merged(job: BatchJob, fuller: BatchJob) -> BatchJob:
     raw = fuller.raw if job.join_id is None else job.raw
-    return BatchJob(job.lrms, raw, fuller.lrms_job_id, fuller.join_id, fuller.array_index, job.step_id or fuller.step_id)
+    offset = _offset(job, fuller)
+    shown = fuller.lrms_job_id if offset is None else f"{fuller.join_id}+{offset}"
+    step = job.step_id or fuller.step_id
+    return BatchJob(job.lrms, raw, shown, fuller.join_id, fuller.array_index, step, fuller.components)
 
 
 def _slurm(variables: Mapping[str, str]) -> BatchJob | None:
@@ -162,6 +178,10 @@ def _slurm(variables: Mapping[str, str]) -> BatchJob | None:
     array, index = _number(variables, "SLURM_ARRAY_JOB_ID"), _number(variables, "SLURM_ARRAY_TASK_ID")
     if array is not None and index is not None:
         return BatchJob(SLURM, raw, array, array, int(index), step)
+    first = _number(variables, "SLURM_JOB_ID_HET_GROUP_0") or _number(variables, "SLURM_JOB_ID_PACK_GROUP_0")
+    components = int(_number(variables, "SLURM_HET_SIZE") or _number(variables, "SLURM_PACK_SIZE") or 0)
+    if first is not None and 0 <= int(raw) - int(first) < components:
+        return BatchJob(SLURM, raw, f"{first}+{int(raw) - int(first)}", first, None, step, components)
     leader, offset = _number(variables, "SLURM_HET_JOB_ID"), _number(variables, "SLURM_HET_JOB_OFFSET")
     if leader is not None and leader != "0":
         offset = offset if offset is not None else str(int(raw) - int(leader))

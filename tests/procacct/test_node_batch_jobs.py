@@ -89,6 +89,21 @@ def test_environments(variables: dict[str, str], job: BatchJob | None) -> None:
     assert of_environment(variables) == job
 
 
+HET = {"SLURM_HET_SIZE": "2", "SLURM_JOB_ID_HET_GROUP_0": "5308000", "SLURM_JOB_ID_HET_GROUP_1": "5308001"}
+
+
+@pytest.mark.parametrize(("raw", "spelled"), [("5308000", "5308000+0"), ("5308001", "5308000+1"), ("5308002", "5308002")])
+def test_components_of_a_heterogeneous_job_are_told_by_the_cgroup(raw: str, spelled: str) -> None:
+    """As Slurm was seen to do: in all tasks of such a job SLURM_JOB_ID is that of its leader, and nothing says which it is."""
+    environment = of_environment({"SLURM_JOB_ID": "5308000", "SLURM_STEP_ID": "0"} | HET)
+    found = found_job(of_cgroup(CgroupJob("Slurm", raw, "0")), None, environment)
+    assert found.job is not None
+    assert (found.job.lrms_job_id, found.job.join_id) == (spelled, spelled.partition("+")[0])
+    assert bool(found.claims) == ("+" not in spelled)
+    child = found_job(of_cgroup(CgroupJob("Slurm", raw, "0")), found.job, None)
+    assert child.job == found.job
+
+
 @pytest.mark.parametrize("written", ["123.srv", "123[4].srv", "7", "12-3.srv", "123[].srv", "odd.id"])
 def test_pbs_ids_are_spelled_as_its_parser_spells_them(written: str) -> None:
     theirs, ours = pbs_id_of_the_parser(written.encode()), of_cgroup(CgroupJob("PBS", written))

@@ -191,3 +191,19 @@ def test_only_the_months_of_a_period_are_looked_into(store: Store, monkeypatch: 
         assert connection.scalar(asked) == 1
     assert seen["process"] == {str(month)}
     assert seen["job"] <= {str(one) for one in MONTHS[3:6]}
+
+
+def test_components_of_a_heterogeneous_job_have_their_own_processes(store: Store) -> None:
+    """They run at one time, under one `join_id`; what names none is of the first. One that runs again is a run of its own."""
+    components = (a_job("50", T0, T0 + HOUR, lrms_job_id=f"50+{n}") for n in range(3))
+    add(store, *components, a_job("50", T0 + DAY, T0 + DAY + HOUR, lrms_job_id="50+1"))
+    shown = ("50+0", "50+1", "50+2", "50", "50+7")
+    add_processes(store, *(a_process("50", T0 + 60, lrms="Slurm", lrms_job_id=one, record_key=one) for one in shown))
+    add_processes(store, a_process("50", T0 + DAY - 5, lrms="Slurm", lrms_job_id="50+1", record_key="later"))
+    with store.reading() as connection:
+        ran = {row.id: (row.lrms_job_id, row.start_at) for row in connection.execute(select(job))}
+    of = {key: [ran[number] for number in numbers] for key, numbers in found(store, Runs(), ["50"]).items()}
+    assert of == {
+        "50+0": [("50+0", T0)], "50+1": [("50+1", T0)], "50+2": [("50+2", T0)], "50": [("50+0", T0)], "50+7": [],
+        "later": [("50+1", T0 + DAY)],
+    }  # fmt: skip
