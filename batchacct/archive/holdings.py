@@ -16,7 +16,7 @@ from sqlalchemy import Connection, delete, func, insert, select, update
 from batchacct.archive.layout import DATABASE_PREFIX, Manifest, Sums, archived_schema, damaged, month_folder
 from batchacct.archive.months import month_name, next_month
 from batchacct.errors import ArchiveError
-from batchacct.model import INSTANT, INTEGER, REAL, RECORD_TYPES, TEXT, RecordType
+from batchacct.model import INSTANT, INTEGER, JOB, REAL, RECORD_TYPES, TEXT, RecordType
 from batchacct.store import Store
 from batchacct.store.tables import PURGED, archived_month, recalled, setting
 
@@ -143,15 +143,17 @@ def archived_counts(connection: Connection, record_type: RecordType) -> tuple[in
     )
 
 
-def told_purged(connection: Connection, since: int | None = None, until: int | None = None) -> list[str]:
-    """A sentence for each month of job records that was purged and overlaps a period: it is in no figures any more."""
+def told_purged(
+    connection: Connection, since: int | None = None, until: int | None = None, record_type: RecordType = JOB
+) -> list[str]:
+    """A sentence for each month of records (jobs, or processes) that was purged and overlaps a period: it is in no figures."""
     told = []
-    for one in archived(connection, RECORD_TYPES["job"]):
+    for one in archived(connection, record_type):
         records, _, wall_s, cpu_s = one.purged
         if records and (until is None or one.month < until) and (since is None or next_month(one.month) > since):
             told.append(
-                f"{month_name(one.month)} was purged from the archive: {records:,} job records of {wall_s // 3600:,} hours of "
-                f"wallclock and {cpu_s // 3600:,} of CPU are not in these figures."
+                f"{month_name(one.month)} was purged from the archive: {records:,} {record_type.name} records of "
+                f"{wall_s // 3600:,} hours of wallclock and {cpu_s // 3600:,} of CPU are not in these figures."
             )
     return told
 

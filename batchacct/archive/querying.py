@@ -9,7 +9,7 @@ months give; whoever asks adds them up, as sums of months are.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -71,7 +71,7 @@ def archived_rows(
     months = [month for month in archived(connection, record_type, first, last) if month.file is not None]
     if not months:
         return []
-    with _duck(_small_tables(connection) if record_type is JOB else {}) as duck:
+    with duck_with(small_tables(connection) if record_type is JOB else {}) as duck:
         back = (recalled_ids(connection, record_type, month.month) for month in months)
         return _asked(duck, statement, zip(months, back, strict=True))
 
@@ -82,7 +82,7 @@ def folder_rows(folder: Path, statement: Executable) -> list[tuple[Any, ...]]:
     Raises: ArchiveError as `countable_files`, and if a file is damaged.
     """
     files = [Archived(JOB, named_month(m.month), file, 0, m, 0) for file, m in countable_files(folder, JOB)]
-    with _duck({name: _table([], query, _NUMBERS) for name, query in _SMALL.items() if name != "vo_mapping"}) as duck:
+    with duck_with({name: _table([], query, _NUMBERS) for name, query in _SMALL.items() if name != "vo_mapping"}) as duck:
         return _asked(duck, statement, ((file, []) for file in files), _OF_FILE)
 
 
@@ -106,7 +106,7 @@ def _asked(
 
 
 @contextmanager
-def _duck(small: dict[str, pa.Table]) -> Iterator[duckdb.DuckDBPyConnection]:
+def duck_with(small: dict[str, pa.Table]) -> Iterator[duckdb.DuckDBPyConnection]:
     """A DuckDB of this process's own, of a bounded size, with some small tables."""
     with tempfile.TemporaryDirectory(prefix="batchacct-") as folder:
         duck = duckdb.connect(config={"memory_limit": MEMORY, "threads": 2, "temp_directory": folder})
@@ -127,18 +127,26 @@ def _show(duck: duckdb.DuckDBPyConnection, month: Archived, back: Sequence[int],
 
 
 def _own_views(record_type: RecordType, some_are_back: bool) -> str:
-    """The file without what was recalled, and the table it stands for: instants are Unix seconds there."""
+    """The file without what was recalled, and the table it stands for."""
     without = " WHERE id NOT IN (SELECT id FROM back)" if some_are_back else ""
+    return views_of(record_type, f"SELECT * FROM file{without}", record_type.names)  # noqa: S608 - no word of a user
+
+
+def views_of(record_type: RecordType, records: str, names: Collection[str]) -> str:
+    """What makes the views of a table, with those `names` of its columns, of what a query gives: instants are Unix seconds."""
     columns = ["id", "revision", "superseded_by"]
     columns += [
-        f'CAST(epoch("{c.name}") AS BIGINT) AS "{c.name}"' if c.type == INSTANT else f'"{c.name}"' for c in record_type.columns
+        f'CAST(epoch("{c.name}") AS BIGINT) AS "{c.name}"' if c.type == INSTANT else f'"{c.name}"'
+        for c in record_type.columns
+        if c.name in names
     ]
-    others = _VIEWS.get(record_type, "")
-    kept = f"CREATE OR REPLACE TEMP VIEW kept AS SELECT * FROM file{without};"  # noqa: S608 - names of columns
-    return f"{kept} CREATE OR REPLACE TEMP VIEW {record_type.name} AS SELECT {', '.join(columns)} FROM kept;{others}"  # noqa: S608
+    kept = "kept" if record_type in _VIEWS else f"kept_{record_type.name}"
+    made = f"CREATE OR REPLACE TEMP VIEW {kept} AS {records};"
+    table = f"CREATE OR REPLACE TEMP VIEW {record_type.name} AS SELECT {', '.join(columns)} FROM {kept};"  # noqa: S608 - names of columns
+    return f"{made} {table}{_VIEWS.get(record_type, '')}"
 
 
-def _small_tables(connection: Connection) -> dict[str, pa.Table]:
+def small_tables(connection: Connection) -> dict[str, pa.Table]:
     """What stays in the database and is no larger than what is configured there."""
     return {name: _table(connection.execute(query).mappings().all(), query, _NUMBERS) for name, query in _SMALL.items()}
 

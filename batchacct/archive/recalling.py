@@ -65,7 +65,7 @@ def bring_back(connection: Connection, month: Archived, ids: Iterable[int]) -> l
         some = wanted[start : start + IDS_AT_ONCE]
         within = (pc.field("id") >= some[0]) & (pc.field("id") <= some[-1])
         for batch in batches_of(month, None, within & pc.field("id").isin(some)):
-            rows = [_stored(row, [c.name for c in table.columns]) for row in batch.to_pylist()]
+            rows = [stored(row, [c.name for c in table.columns]) for row in batch.to_pylist()]
             if rows:
                 connection.execute(insert(table), rows)
                 marks = [{"id": row["id"], "revision": row["revision"]} for row in rows]
@@ -77,7 +77,7 @@ def bring_back(connection: Connection, month: Archived, ids: Iterable[int]) -> l
     return returned
 
 
-def _stored(row: Found, names: Sequence[str]) -> Found:
+def stored(row: Found, names: Sequence[str]) -> Found:
     """A row of a file as its table has it: instants as Unix seconds."""
     return {name: int(row[name].timestamp()) if isinstance(row[name], dt.datetime) else row[name] for name in names}
 
@@ -174,7 +174,7 @@ def _recall_within(
     columns = ["join_id", record_type.time_column, *(["submit_at"] if record_type is JOB else [])]
     recalled_now: list[Found] = []
     for month, rows in find(connection, record_type, one_of("join_id", spans), columns, first=earliest):
-        stored = [_stored(row, ["id", *columns]) for row in rows]
+        stored = [stored(row, ["id", *columns]) for row in rows]
         near = [row["id"] for row in stored if spans[row["join_id"]].reaches(*when(row))]
         recalled_now += bring_back(connection, month, near)
     return recalled_now

@@ -238,7 +238,7 @@ class Taker:
                     raise ArchiveError(
                         f"archive file {old.file}: of {old.sums.rows:,} records {kept:,} are left without {len(back):,}"
                     )
-            for batch in _rows(connection, self._query(), schema):
+            for batch in rows_of(connection, self._query(), schema):
                 writer.write(batch)
                 from_table += sums_of(self.record_type.name, batch)
                 ledger.update(self._ledger_of(batch))
@@ -249,23 +249,7 @@ class Taker:
     def _query(self) -> Select[Any]:
         table = RECORD_TABLES[self.record_type.name]
         order = (table.c[self.record_type.time_column], table.c.record_key, table.c.revision)
-        if self.record_type is not JOB:
-            return select(*table.columns).where(self.going).order_by(*order)
-        ledger = (usage.c.outcome, usage.c.reason, *(usage.c[name] for name in _REFERENCES))
-        said = (
-            VO.label("vo"),
-            benchmark.c.type.label("benchmark_type"),
-            benchmark.c.value.label("benchmark_value"),
-            benchmark.c.per_host_factor.label("per_host_factor"),
-            identity.c.ce_id.label("ce_id"),
-        )
-        joined = (
-            job.outerjoin(usage, IS_OF_JOB)
-            .outerjoin(identity, IS_OF_IDENTITY_OF_MANY)
-            .outerjoin(vo_mapping, vo_mapping.c.id == usage.c.mapping_id)
-            .outerjoin(benchmark, benchmark.c.id == usage.c.benchmark_id)
-        )
-        return select(*table.columns, *ledger, *said).select_from(joined).where(self.going).order_by(*order)
+        return records_with_ledger(self.record_type).where(self.going).order_by(*order)
 
     # --- the database --------------------------------------------------------------------------------------------------
 
@@ -371,7 +355,29 @@ def _revisions(batch: pa.RecordBatch) -> int:
     return int((batch.column("revision").to_numpy(zero_copy_only=False) > 0).sum())
 
 
-def _rows(connection: Connection, query: Select[Any], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+def records_with_ledger(record_type: RecordType) -> Select[Any]:
+    """The records of a table with the columns of the archive's files."""
+    table = RECORD_TABLES[record_type.name]
+    if record_type is not JOB:
+        return select(*table.columns)
+    ledger = (usage.c.outcome, usage.c.reason, *(usage.c[name] for name in _REFERENCES))
+    said = (
+        VO.label("vo"),
+        benchmark.c.type.label("benchmark_type"),
+        benchmark.c.value.label("benchmark_value"),
+        benchmark.c.per_host_factor.label("per_host_factor"),
+        identity.c.ce_id.label("ce_id"),
+    )
+    joined = (
+        job.outerjoin(usage, IS_OF_JOB)
+        .outerjoin(identity, IS_OF_IDENTITY_OF_MANY)
+        .outerjoin(vo_mapping, vo_mapping.c.id == usage.c.mapping_id)
+        .outerjoin(benchmark, benchmark.c.id == usage.c.benchmark_id)
+    )
+    return select(*table.columns, *ledger, *said).select_from(joined)
+
+
+def rows_of(connection: Connection, query: Select[Any], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
     """The rows of a query as batches of a schema, so many at a time."""
     for rows in connection.execute(query.execution_options(yield_per=ROWS_AT_ONCE)).partitions():
         columns = zip(*rows, strict=True)

@@ -6,16 +6,19 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import reduce
 from operator import or_
+from typing import Any
 
+import pyarrow as pa
 import pyarrow.compute as pc
 from sqlalchemy import ColumnElement, Connection, and_, select
 
 from batchacct.archive.holdings import Archived, archived, despite_archiving
-from batchacct.archive.recalling import Found, bring_back, find, one_of
+from batchacct.archive.recalling import Found, bring_back, find, one_of, stored
 from batchacct.ledger import stories
-from batchacct.model import IDENTITY, JOB, PART, RECORD_TYPES, RecordType, whole_key
+from batchacct.model import IDENTITY, INSTANT, JOB, OBJECT, PART, PROCESS, RECORD_TYPES, RecordType, whole_key
 from batchacct.store import Store
-from batchacct.store.tables import RECORD_TABLES, ROWS_PER_LOAD_BITS, identity, job, part, usage
+from batchacct.store.spans import DAY
+from batchacct.store.tables import RECORD_TABLES, ROWS_PER_LOAD_BITS, identity, job, part, process, usage
 
 _ORIGIN = ("source", "source_offset")
 
@@ -70,6 +73,7 @@ class Wanted:
         of_elements = [pc.starts_with(pc.field("part_key"), f"{job_id.join_id}{mark}") for mark in "[."]
         self._add(PART, reduce(or_, of_elements, pc.field("part_key") == key))
         self._with_their_own(self._live(JOB, job.c.join_id == job_id.join_id))
+        self._of_programs(job_id.join_id)
 
     def of_message(self, number: int) -> None:
         """Everything that `trace message` tells of."""
@@ -92,6 +96,29 @@ class Wanted:
                     jobs |= self._of_record(record_type, row)
         told = self._with_their_own(jobs)
         self._add(IDENTITY, one_of("superseded_by", sorted(told)))
+
+    def _of_programs(self, join_id: str) -> None:
+        """Wants what ran in a job, the sets of shared objects, and what says how much of it is known.
+
+        That are losses on its hosts meanwhile, and, as of each host and day the best source counts, a record of each source.
+        """
+        names = ("host", "started_at", "logged_at", "object_set")
+        in_table = select(*(process.c[name] for name in names)).where(process.c.join_id == join_id)
+        rows = [row._asdict() for row in self._connection.execute(in_table)]
+        rows += [stored(row, names) for row in self._add(PROCESS, pc.field("join_id") == join_id, *names)]
+        if not rows:
+            return
+        self._add(OBJECT, one_of("object_set", sorted({row["object_set"] for row in rows if row["object_set"] is not None})))
+        first, last = min(row["started_at"] for row in rows), max(row["logged_at"] for row in rows)
+        at, begin, end = pc.field("logged_at"), first // DAY * DAY, last // DAY * DAY + DAY
+        meanwhile = (at >= _instant(begin)) & (at < _instant(end))
+        of_hosts = one_of("host", sorted({row["host"] for row in rows}))
+        lost = (pc.field("kind") == "gap") & (pc.field("started_at") <= _instant(last)) & (at >= _instant(first))
+        self._add(PROCESS, of_hosts & lost)
+        told = self._months(PROCESS, of_hosts & meanwhile & (pc.field("kind") != "gap"), ("host", "logged_at", "parser"))
+        for month, found in told:
+            one_each = {(row["host"], row["logged_at"].date(), row["parser"]): row["id"] for row in found}
+            self.found.setdefault((PROCESS.name, month.month), (month, set()))[1].update(one_each.values())
 
     def _unit_among(self, record_type: RecordType, near: pc.Expression, offset: int) -> Found | None:
         """The last of some archived records of a load, if the byte at `offset` is of its unit."""
@@ -192,3 +219,9 @@ def _in_thousands(ids: Iterable[int]) -> Iterator[list[int]]:
     ordered = sorted(ids)
     for start in range(0, len(ordered), 1000):
         yield ordered[start : start + 1000]
+
+
+def _instant(at: int) -> pc.Expression:
+    """A time, as the files of the archive have it."""
+    value: Any = pa.scalar(at, INSTANT)
+    return pc.scalar(value)

@@ -47,7 +47,8 @@ NEVER = Span(1, 0)
 
 
 def has_partitions(connection: Connection) -> bool:
-    return connection.dialect.name != "sqlite"
+    """Of SQLite, and where the archive is asked beside the tables (`batchacct.archive.together`), there are none."""
+    return connection.dialect.name not in {"sqlite", "duckdb"}
 
 
 def of_rows(connection: Connection, rows: FromClause, at: ColumnElement[Any], which: ColumnElement[bool] | None = None) -> Span:

@@ -12,9 +12,7 @@ from typing import Any
 
 from sqlalchemy import Connection, and_, case, func, select
 
-from batchacct.archive.holdings import archived
-from batchacct.archive.months import month_name
-from batchacct.model import PROCESS
+from batchacct.cli.common import figure
 from batchacct.store.spans import LATE, Span
 from batchacct.store.tables import job, process
 from procacct.asking.asked import CPU, CPU_UNKNOWN, Asked
@@ -156,10 +154,6 @@ def notes(connection: Connection, asked: Asked, runs: Runs) -> list[str]:
             f"Of {_hosts_text(several)} several sources tell: of each day (UTC) the rows of the node daemon count, "
             "else those of BSD accounting, else the others."
         )
-    if months := [month_name(month.month) for month in archived(connection, PROCESS, asked.begin, asked.end - 1)]:
-        found.append(
-            f"Processes of {', '.join(months)} are in the archive, and not counted: `batchacct db recall` brings them back."
-        )
     return found
 
 
@@ -168,7 +162,7 @@ def _coverage_notes(seen: Coverage) -> list[str]:
         return ["No job of these ended in this time: there is no figure of the batch system to compare with."]
     fraction = seen.fraction
     percent = "nothing to compare with" if fraction is None else f"{fraction:.0%} is in processes seen"
-    found = [f"Of {seen.cpu_s / 3600:,.1f} CPU h of the {counted(seen.jobs, 'job')} that ended in this time {percent}."]
+    found = [f"Of {figure(seen.cpu_s / 3600)} CPU h of the {counted(seen.jobs, 'job')} that ended in this time {percent}."]
     if seen.jobs_without_processes:
         found.append(f"{counted(seen.jobs_without_processes, 'job')} of these without any process: nobody looked where they ran.")
     if seen.unknown_cpu_jobs:

@@ -8,9 +8,11 @@ from typing import Any, TypeVar
 import click
 from sqlalchemy import Connection, func, select
 
+from batchacct.archive.holdings import archived
 from batchacct.cli.instants import end_of, instant
 from batchacct.clock import shown, unix_now
 from batchacct.errors import ConfigError, IncompleteError
+from batchacct.model import PROCESS
 from batchacct.store.tables import process
 from procacct.asking.asked import Asked
 from procacct.asking.printing import FORMATS
@@ -44,8 +46,8 @@ def asked_for(connection: Connection, begin: str | None, end: str | None, **whic
     now = unix_now()
     since, until = None if begin is None else instant(begin, now), None if end is None else end_of(end, now)
     if since is None or until is None:
-        first, last = connection.execute(select(func.min(process.c.logged_at), func.max(process.c.logged_at))).one()
-        if first is None:
+        first, last = _first_and_last(connection)
+        if first is None or last is None:
             raise IncompleteError("there is nothing to tell: the store holds no process; is there a source with parser procs?")
         since, until = first if since is None else since, last + 1 if until is None else until
         if since >= until:
@@ -53,3 +55,11 @@ def asked_for(connection: Connection, begin: str | None, end: str | None, **whic
     if since >= until:
         raise ConfigError(f"--from {shown(since)} is not before --to {shown(until)}")
     return Asked(since, until, **which)
+
+
+def _first_and_last(connection: Connection) -> tuple[int | None, int | None]:
+    """When the first and the last process ended that is in the database or its archive."""
+    ends = connection.execute(select(func.min(process.c.logged_at), func.max(process.c.logged_at))).one()
+    months = [month.manifest for month in archived(connection, PROCESS) if month.file is not None]
+    known = [at for at in (*ends, *(m.first_at for m in months), *(m.last_at for m in months)) if at is not None]
+    return min(known, default=None), max(known, default=None)

@@ -8,10 +8,11 @@ from dataclasses import asdict
 
 import click
 
-from batchacct.cli.common import config_option, open_store
+from batchacct.cli.common import config_option, figure, open_store
 from batchacct.clock import shown
 from batchacct.config import Config
 from batchacct.errors import IncompleteError
+from batchacct.ledger.archived import with_archived
 from batchacct.ledger.stories import JobId
 from procacct.asking.coverage import counted
 from procacct.asking.options import format_option
@@ -39,7 +40,7 @@ def programs_command(
     a process.
     """
     typed = JobId.of(job_id)
-    with open_store(config) as store, store.reading() as connection:
+    with open_store(config) as store, with_archived(store, lambda wanted: wanted.of_job(typed)) as (connection, _):
         runs = runs_of_job(connection, typed, cluster)
         if not runs:
             raise IncompleteError(f"no run of job {job_id} is recorded, and no process of it: see `batchacct why {job_id}`")
@@ -76,7 +77,7 @@ def totals(run: Run, executions: int, seen: float) -> str:
     of = ""
     if run.cpu_duration_s:
         of = f", {seen / run.cpu_duration_s:.0%} of the {run.cpu_duration_s:,} s that the batch system measured"
-    return f"{counted(executions, 'execution')}, {seen:,.1f} s of CPU{of}."
+    return f"{counted(executions, 'execution')}, {figure(seen)} s of CPU{of}."
 
 
 def _totals(run: Run, programs: Sequence[Program]) -> str:

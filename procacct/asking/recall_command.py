@@ -5,13 +5,15 @@ from __future__ import annotations
 from dataclasses import asdict
 
 import click
+from sqlalchemy import Connection
 
 from batchacct.cli.common import config_option, open_store
 from batchacct.clock import shown
 from batchacct.config import Config
-from batchacct.store.large_joins import large_joins
+from procacct.asking.asked import Asked
 from procacct.asking.coverage import counted, notes
-from procacct.asking.options import asked_for, format_option, period_options
+from procacct.asking.options import format_option, period_options
+from procacct.asking.places import answered
 from procacct.asking.printing import Answer, show
 from procacct.asking.recall import Sought, Use, uses
 from procacct.asking.runs import runs_of_processes
@@ -47,13 +49,15 @@ def jobs_command(
     of programs that ran with the sensor; the notes say how much of what ran was seen at all.
     """
     sought = Sought(program, library, signature, build_id)
-    with open_store(config) as store, store.reading() as connection, large_joins(connection):
-        asked = asked_for(connection, begin, end, vo=vo, cluster=cluster, user=user)
+
+    def question(connection: Connection, asked: Asked) -> tuple[list[Use], list[str]]:
         runs = runs_of_processes(connection, asked.logged)
-        found = list(uses(connection, asked, sought, runs))
-        told = notes(connection, asked, runs)
+        return list(uses(connection, asked, sought, runs)), notes(connection, asked, runs)
+
+    with open_store(config) as store:
+        (found, told), asked, purged = answered(store, begin, end, question, vo=vo, cluster=cluster, user=user)
     users, jobs = {one.user for one in found}, {(one.cluster, one.job, one.array_index, one.start_at) for one in found if one.job}
-    told.insert(0, f"{counted(len(jobs), 'job')} of {counted(len(users), 'user')} used it.")
+    told = [f"{counted(len(jobs), 'job')} of {counted(len(users), 'user')} used it.", *told, *purged]
     title = f"What used {sought}{asked.who}, {shown(asked.begin)} to {shown(asked.end)}"
     show(Answer(title, COLUMNS, [_for_people(one) for one in found], [asdict(one) for one in found], told), form)
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from sqlalchemy import Connection, func, select
 
+from batchacct.cli.common import figure
 from batchacct.ledger.more_stories import AskedJob
 from batchacct.ledger.stories import JobId
 from batchacct.store.spans import Span
@@ -30,7 +31,7 @@ def tell(connection: Connection, asked: AskedJob) -> Iterator[str]:
     yield f"{blanks}{beginning}{totals(run, executions, cpu_s)}"
     by_path = sorted(_by_path(shares).items(), key=lambda one: (-one[1][1], -one[1][0], one[0]))
     for path, (times, seconds) in by_path[:SHOWN]:
-        yield f"{blanks}  {path}: {counted(times, 'execution')}, {seconds:,.1f} s of CPU"
+        yield f"{blanks}  {path}: {counted(times, 'execution')}, {figure(seconds)} s of CPU"
     if len(by_path) > SHOWN:
         yield f"{blanks}  and {counted(len(by_path) - SHOWN, 'other program')}: see `batchacct procs programs {run.shown_id}`"
     libraries = libraries_of(connection, {one.object_set for one in shares if one.object_set is not None})

@@ -5,15 +5,16 @@ from __future__ import annotations
 from dataclasses import asdict
 
 import click
+from sqlalchemy import Connection
 
-from batchacct.cli.common import config_option, open_store
+from batchacct.cli.common import config_option, figure, open_store
 from batchacct.clock import shown
 from batchacct.config import Config
-from batchacct.store.large_joins import large_joins
 from procacct.asking.applications import Applications
 from procacct.asking.asked import Asked
 from procacct.asking.coverage import counted, notes
-from procacct.asking.options import asked_for, format_option, period_options
+from procacct.asking.options import format_option, period_options
+from procacct.asking.places import answered
 from procacct.asking.printing import Answer, hours, show
 from procacct.asking.runs import runs_of_processes
 from procacct.asking.top import BY, OVERLAPPING, top
@@ -52,12 +53,15 @@ def top_command(
     rows overlap, and do not add up. Applications are those of [[application]], else the names of the programs' files. A DATE is
     2026-11-01, 2026-11, Unix seconds, or -30d, -2w (before today); in UTC.
     """
-    with open_store(config) as store, store.reading() as connection, large_joins(connection):
-        asked = asked_for(connection, begin, end, vo=vo, cluster=cluster, user=user)
+
+    def question(connection: Connection, asked: Asked) -> tuple[list[TopRow], list[str]]:
         runs = runs_of_processes(connection, asked.logged)
         rows = ordered(top(connection, asked, by, runs, Applications(config.application)), sort)
-        told = notes(connection, asked, runs)
-    show(answer(asked, by, rows, limit, told), form)
+        return rows, notes(connection, asked, runs)
+
+    with open_store(config) as store:
+        (rows, told), asked, purged = answered(store, begin, end, question, vo=vo, cluster=cluster, user=user)
+    show(answer(asked, by, rows, limit, [*told, *purged]), form)
 
 
 def answer(asked: Asked, by: str, rows: list[TopRow], limit: int, told: list[str]) -> Answer:
@@ -65,7 +69,7 @@ def answer(asked: Asked, by: str, rows: list[TopRow], limit: int, told: list[str
     shown_rows = rows[:limit]
     if len(rows) > limit:
         rest = sum(row.sums.cpu_s for row in rows[limit:]) / 3600
-        with_cpu = "" if by in OVERLAPPING else f", of {rest:,.1f} CPU h"
+        with_cpu = "" if by in OVERLAPPING else f", of {figure(rest)} CPU h"
         told = [f"{counted(len(rows) - limit, 'more row')}{with_cpu}: --limit shows more.", *told]
     if by in OVERLAPPING:
         told = ["Rows overlap: a process is in each that it belongs to.", *told]

@@ -8,14 +8,19 @@ from pathlib import Path
 from typing import cast
 
 import click
+from sqlalchemy import Connection
 
+from batchacct.archive.holdings import archived
+from batchacct.archive.months import month_name
 from batchacct.cli.common import config_option, open_store
 from batchacct.clock import unix_now
 from batchacct.config import Config
 from batchacct.errors import IncompleteError
+from batchacct.model import PROCESS
 from batchacct.parsing import registry
 from batchacct.store.large_joins import large_joins
 from batchacct.usage_record import Format, Rendered
+from procacct.asking.asked import Asked
 from procacct.asking.coverage import notes
 from procacct.asking.options import asked_for, period_options
 from procacct.asking.runs import runs_of_processes
@@ -51,7 +56,7 @@ def usage_records_command(
         asked = asked_for(connection, begin, end, vo=vo, cluster=cluster, user=user)
         runs = replace(runs_of_processes(connection, asked.logged), more=OF_RUN)
         made = usage_records(connection, config, asked, runs, per)
-        told = [*reasons(made.left_out), *notes(connection, asked, runs)]
+        told = [*reasons(made.left_out), *notes(connection, asked, runs), *_not_counted(connection, asked)]
     for note in told:
         click.echo(note, err=True)
     by = cast("Format", registry.load(registry.FORMATS, form))
@@ -60,6 +65,14 @@ def usage_records_command(
     if len(good):
         _write(by.message(good), output)
     _tell(rendered, len(good))
+
+
+def _not_counted(connection: Connection, asked: Asked) -> list[str]:
+    """The archive is not asked here: what records tell of a job beside its VO is in its identity."""
+    months = [month_name(month.month) for month in archived(connection, PROCESS, asked.begin, asked.end - 1)]
+    if not months:
+        return []
+    return [f"Processes of {', '.join(months)} are in the archive, and in no record: `batchacct db recall` brings them back."]
 
 
 def _write(payload: bytes, output: Path | None) -> None:
