@@ -319,7 +319,7 @@ def test_an_empty_file(tmp_path: Path) -> None:
 
 
 def test_minutes_that_are_few_are_not_nothing(tmp_path: Path) -> None:
-    (tmp_path / "pacct").write_bytes(v3(utime=3, stime=0))
+    (tmp_path / "pacct").write_bytes(v3(user=3, system=0))
     assert "0.0005" in run(tmp_path / "pacct").stdout
 
 
