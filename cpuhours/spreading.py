@@ -10,6 +10,7 @@ pass over the jobs, however long they ran and however many bins there are.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +25,7 @@ from cpuhours.summing import AMOUNTS, RATE_BITS, Asked
 Numbers = npt.NDArray[Any]
 """Integers of 64 bits, or Python's own where those would not do."""
 _BITS = 63
+_BENDS = frozenset(f"{name}{what}" for name in AMOUNTS for what in ("", "_rate", "_jump"))
 
 
 def bends(asked: Asked, started: pd.DataFrame, stopped: pd.DataFrame) -> pd.DataFrame:
@@ -55,45 +57,67 @@ def cpu_in_bins(asked: Asked, bent: pd.DataFrame, groups: Sequence[str]) -> pd.D
 
 
 def _frame(asked: Asked, bent: pd.DataFrame, groups: Sequence[str], amounts: Mapping[str, Any]) -> pd.DataFrame:
-    found = []
-    for key, of_group in _grouped(bent, groups):
-        curves = _Curves.of(asked, of_group.sort_values("at", kind="stable"))
+    """Group by group in plain arrays: there may be thousands, and a frame of each takes longer than what is done with it."""
+    found: dict[str, list[Numbers]] = {name: [] for name in ("bin", *amounts)}
+    rows: list[int] = []
+    lengths: list[int] = []
+    edges = _edges(asked, bent["at"].to_numpy(np.int64))
+    for row, arrays in _of_groups(bent, groups):
+        curves = _Curves.of(asked, arrays, edges)
         if curves is None:
             continue
         values = {name: rises(curves, name) for name, rises in amounts.items()}
-        frame = pd.DataFrame({"bin": curves.begins, **values})
-        frame = frame[(frame[list(amounts)] != 0).any(axis=1)]
-        found.append(frame.assign(**dict(zip(groups, key, strict=True))))
-    columns = [*groups, "bin", *amounts]
-    return pd.concat(found, ignore_index=True)[columns] if found else pd.DataFrame(columns=columns)
+        used = np.logical_or.reduce([value != 0 for value in values.values()])
+        for name, value in {"bin": curves.begins, **values}.items():
+            found[name].append(value[used])
+        rows.append(row)
+        lengths.append(int(used.sum()))
+    if not rows:
+        return pd.DataFrame(columns=[*groups, "bin", *amounts])
+    keys = bent[list(groups)].iloc[np.repeat(rows, lengths)].reset_index(drop=True)
+    return keys.assign(**{name: np.concatenate(arrays) for name, arrays in found.items()})
 
 
-def _grouped(bent: pd.DataFrame, groups: Sequence[str]) -> Iterator[tuple[tuple[Any, ...], pd.DataFrame]]:
-    if groups:
-        yield from bent.groupby(list(groups), dropna=False, sort=False)
-    elif len(bent):
-        yield (), bent
+def _within(asked: Asked, at: Numbers) -> tuple[int, int]:
+    """The first and the last second in which something of some bends is used in the period; in the wrong order if nothing is."""
+    first, last = int(at.min()) - asked.unit_s, int(at.max()) - 1
+    return first if asked.begin is None else max(first, asked.begin), last if asked.end is None else min(last, asked.end - 1)
+
+
+def _edges(asked: Asked, at: Numbers) -> Instants:
+    """The edges of all bins that something is in."""
+    first, last = _within(asked, at) if len(at) else (0, -1)
+    return np.empty(0, np.int64) if asked.bins is None or first > last else asked.bins.edges(first, last)
+
+
+def _of_groups(bent: pd.DataFrame, groups: Sequence[str]) -> Iterator[tuple[int, dict[str, Numbers]]]:
+    """For each group the place of one of its rows, and its columns in order of time."""
+    if not len(bent):
+        return
+    numbers = bent.groupby(list(groups), dropna=False, sort=False).ngroup().to_numpy() if groups else np.zeros(len(bent), np.int64)
+    order = np.lexsort((bent["at"].to_numpy(np.int64), numbers))
+    columns = {name: bent[name].to_numpy(np.int64)[order] for name in ("at", *(n for n in bent.columns if n in _BENDS))}
+    borders = [0, *(np.flatnonzero(np.diff(numbers[order])) + 1).tolist(), len(bent)]
+    for first, last in itertools.pairwise(borders):
+        yield int(order[first]), {name: column[first:last] for name, column in columns.items()}
 
 
 @dataclass(frozen=True, slots=True)
 class _Curves:
     """The bends of a group in order of time, where its bins begin, and where, within the period asked for, the curves are read."""
 
-    bent: pd.DataFrame
+    bent: Mapping[str, Numbers]
     begins: Instants
     edges: Instants
 
     @classmethod
-    def of(cls, asked: Asked, bent: pd.DataFrame) -> _Curves | None:
-        """None if nothing is in the period."""
-        at = bent["at"].to_numpy()
-        first = int(at[0]) - asked.unit_s
-        last = int(at[-1]) - 1
-        first = first if asked.begin is None else max(first, asked.begin)
-        last = last if asked.end is None else min(last, asked.end - 1)
+    def of(cls, asked: Asked, bent: Mapping[str, Numbers], every: Instants) -> _Curves | None:
+        """None if nothing is in the period; `every` edge there is, of whatever group."""
+        first, last = _within(asked, bent["at"])
         if first > last:
             return None
-        edges = np.array([first, last + 1]) if asked.bins is None else asked.bins.edges(first, last)
+        begin, end = np.searchsorted(every, [first, last], side="right")
+        edges = np.array([first, last + 1]) if asked.bins is None else every[begin - 1 : end + 1]
         begins = np.zeros(1, np.int64) if asked.bins is None else edges[:-1]
         return cls(bent, begins, np.clip(edges, asked.begin, asked.end) if (asked.begin, asked.end) != (None, None) else edges)
 
@@ -115,12 +139,10 @@ class _Curves:
 
         Sums of 64 bits may run over on the way; what comes out is right if it fits, and it is no more than all of the jobs.
         """
-        at = self.bent["at"].to_numpy(np.int64)
-        amount = self.bent[name].to_numpy(np.int64)
+        at, amount = self.bent["at"], self.bent[name]
         fits = float(amount.sum(dtype=float)) * 2**RATE_BITS < 2 ** (_BITS - 1)
         kind: Any = np.int64 if fits else object
-        rate = self.bent[f"{name}_rate"].to_numpy(np.int64).astype(kind)
-        jump = self.bent[f"{name}_jump"].to_numpy(np.int64).astype(kind)
+        rate, jump = (self.bent[f"{name}_{what}"].astype(kind) for what in ("rate", "jump"))
         read = np.searchsorted(at, self.edges, side="right")
         origin = at[0]
         steepness = _summed(rate)[read]
