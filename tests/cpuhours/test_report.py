@@ -10,13 +10,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from batchacct.cli.instants import instant
 from batchacct.errors import BatchacctError, ConfigError, IncompleteError
 from batchacct.store import Store
 from cpuhours.command import report
 from tests.cpuhours.farm import DAY, add_benchmark, at, give_benchmark, job_row, join, new_store
-
-NOW = at("2026-11-20 16:20")
 
 
 @pytest.fixture
@@ -104,27 +101,6 @@ def test_begin_is_in_and_end_is_out(tmp_path: Path, store: Store) -> None:
 
 def test_names_of_users_are_not_markup(tmp_path: Path, store: Store) -> None:
     assert "[bold]" in run(tmp_path, "--by", "user").stdout
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("2026-11-01", at("2026-11-01 00:00")),
-        ("2026-11", at("2026-11-01 00:00")),
-        ("1793491200", 1793491200),
-        ("-2w", at("2026-11-06 00:00")),
-        ("-30d", at("2026-10-21 00:00")),
-        ("-0d", at("2026-11-20 00:00")),
-    ],
-)
-def test_dates(text: str, expected: int) -> None:
-    assert instant(text, NOW) == expected
-
-
-@pytest.mark.parametrize("text", ["2026", "2026-13", "2026-02-30", "yesterday", "-2m", "01.11.2026", "0000-01", "", "20261101"])
-def test_wrong_dates_say_what_a_date_is(text: str) -> None:
-    with pytest.raises(ConfigError, match="is no date"):
-        instant(text, NOW)
 
 
 def test_periods_that_cannot_be(tmp_path: Path, store: Store) -> None:
