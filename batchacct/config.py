@@ -23,6 +23,7 @@ from batchacct.brokers.keys import Receive
 from batchacct.config_applications import Application
 from batchacct.config_errors import told_errors
 from batchacct.config_mapping import Benchmark, Person, Vo
+from batchacct.config_reports import Capacity, Energy
 from batchacct.connection import check_url, database_url, holds_password
 from batchacct.cron import CronText
 from batchacct.errors import ConfigError
@@ -253,6 +254,8 @@ class Config(Section):
     collect: Collect = key("", Collect())
     cluster: list[Cluster] = key("", [])
     benchmark: list[Benchmark] = key("", [])
+    capacity: list[Capacity] = key("", [])
+    energy: list[Energy] = key("", [])
     join: Join = key("", Join())
     vo: Vo = key("", Vo())
     person: list[Person] = key("", [])
@@ -277,7 +280,7 @@ class Config(Section):
             raise ValueError(f"two sources have the name {', '.join(sorted(twice))}")
         known = {c.name for c in self.cluster}
         used = {c for s in self.source if (c := s.cluster)} | set(self.ce.values())
-        used |= {b.cluster for b in self.benchmark if b.cluster != "*"}
+        used |= {b.cluster for b in self.benchmark if b.cluster != "*"} | {c.cluster for c in self.capacity}
         if missing := used - known:
             raise ValueError(f"[[cluster]] is missing for {', '.join(sorted(missing))}")
         scopes = [(b.cluster, tuple(sorted(set(b.hosts))), b.valid_from) for b in self.benchmark]
@@ -286,6 +289,10 @@ class Config(Section):
                 f"two [[benchmark]] of cluster {twice_valid.cluster} for the same hosts begin on {twice_valid.valid_from}: "
                 "give one of them another valid_from; other benchmarks of the same core belong into also"
             )
+        begins = [(f"[[capacity]] of cluster {c.cluster}", c.valid_from) for c in self.capacity]
+        begins += [("[[energy]]", e.valid_from) for e in self.energy]
+        if begun_twice := next((one for one in begins if begins.count(one) > 1), None):
+            raise ValueError(f"two {begun_twice[0]} begin on {begun_twice[1]}: give one of them another valid_from")
         names = [name for p in self.person for name in (p.name, *p.also)]
         if twice := {n for n in names if names.count(n) > 1}:
             raise ValueError(f"[[person]]: {', '.join(sorted(twice))} stands twice")

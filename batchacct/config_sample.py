@@ -13,8 +13,11 @@ from pydantic.fields import FieldInfo
 from batchacct.config import EXAMPLE_CLUSTER, Config, is_duration
 from batchacct.config_errors import section_of
 
-_LISTS = ("source", "cluster", "benchmark", "person", "application", "destination")
+_LISTS = ("source", "cluster", "benchmark", "capacity", "energy", "person", "application", "destination")
 """Tables that stand more than once: `[[source]]`."""
+
+_INVENTED = {"capacity", "energy", "person", "application", "destination", "receive"}
+"""Tables of which the sample shows but an example, commented out."""
 
 _EXAMPLES: tuple[Found, ...] = ({}, {"name": "ce01", "parser": "blah", "paths": ["/var/log/cream/accounting/blahp.log-*"]})
 _WITHIN = {"vo": {"rule": "[[vo.rule]]", "issuer": "[[vo.issuer]]"}, "receive": {"tls": "[receive.tls]"}}
@@ -43,6 +46,8 @@ def sample(*, site: str | None = None, database: str | None = None, sources: Seq
         "cluster",
         "ce",
         "benchmark",
+        "capacity",
+        "energy",
         "join",
         "vo",
         "person",
@@ -64,9 +69,10 @@ def sample(*, site: str | None = None, database: str | None = None, sources: Seq
             for cluster in clusters:
                 lines += _table("[[cluster]]", section, {"name": cluster})
         elif section is not None:
-            table = _table(f"[[{name}]]" if name in _LISTS else f"[{name}]", section, given)
+            told = given | {"cluster": clusters[0]} if name == "capacity" else given
+            table = _table(f"[[{name}]]" if name in _LISTS else f"[{name}]", section, told)
             # a site's own configuration shall begin with no made-up number, and none with made-up people, programs or receivers
-            invented = (name == "benchmark" and site is not None) or name in {"person", "application", "destination", "receive"}
+            invented = (name == "benchmark" and site is not None) or name in _INVENTED
             lines += _commented(table) if invented else table
             for inner, title in _WITHIN.get(name, {}).items():
                 lines += _commented(_table(title, section_of(section, inner), {}))

@@ -63,7 +63,7 @@ def _uncommented(text: str) -> str:
     lines = []
     for line in text.splitlines():
         bare = line.removeprefix("# ")
-        is_key = re.match(r'(\[\[?[a-z.]+\]\]?|[a-z_]+ = .*|".*" = .*)$', bare)
+        is_key = re.match(r'(\[\[?[a-z.]+\]\]?|[a-z][a-z0-9_]* = .*|".*" = .*)$', bare)
         lines.append(bare if is_key else line)
     return "\n".join(lines)
 
@@ -92,9 +92,13 @@ def test_commented_values_are_the_defaults(tmp_path: Path) -> None:
     assert (everything.vo.issuer[0].vo, everything.person[0].also) == ("atlas", ["https://atlas-auth.cern.ch/7dee38a3"])
     assert everything.destination[0].name == "apel"
     assert everything.application[0].programs == ["/cvmfs/*/geant4/*", "/opt/geant4/bin/*"]
+    assert (everything.capacity[0].cluster, everything.capacity[0].cores) == ("lsf1", 4096)
+    assert everything.energy[0].g_co2e_per_kwh == 112.0
     assert everything.receive is not None
     assert everything.receive.brokers == ["mq1.example.org:61614"]
-    invented = {name: getattr(plain, name) for name in ("vo", "person", "application", "destination", "receive")}
+    invented = {
+        name: getattr(plain, name) for name in ("vo", "capacity", "energy", "person", "application", "destination", "receive")
+    }
     assert everything.model_copy(update=invented) == plain
     assert everything.vo.default == plain.vo.default
 
@@ -154,6 +158,17 @@ def test_everything_wrong_is_told_at_once(tmp_path: Path) -> None:
         ('[[benchmark]]\ntype = "HEPscore23"\nvalue = 1\nper_host_factor = "yes"', "benchmark[1].per_host_factor"),
         ('[[benchmark]]\ntype = "HEPscore23"\nvalue = 1\nvalid_from = "soon"', "benchmark[1].valid_from"),
         ('[[benchmark]]\ntype = "HEPscore23"\nvalue = 1\ncluster = "lfs1"', "[[cluster]] is missing for lfs1"),
+        ('[[capacity]]\ncluster = "lfs1"\ncores = 8', "[[cluster]] is missing for lfs1"),
+        ('[[cluster]]\nname = "a"\n[[capacity]]\ncluster = "a"\ncores = 0', "capacity[1].cores: Input should be greater"),
+        (
+            '[[cluster]]\nname = "a"\n' + '[[capacity]]\ncluster = "a"\ncores = 8\nvalid_from = 2026-11-01\n' * 2,
+            "two [[capacity]] of cluster a begin on 2026-11-01",
+        ),
+        ('[[energy]]\ng_co2e_per_kwh = 100.0\nsource = "x"\n' * 2, "two [[energy]] begin on 1970-01-01"),
+        (
+            '[[energy]]\ng_co2e_per_kwh = 100.0\nsource = "x"\nvalid_from = 2026-11-01\nvalid_until = 2026-11-01',
+            "energy[1]: valid_until is not after valid_from",
+        ),
         ('[[source]]\nname = "a"\nparser = "lsf"\npaths = "x"', "source[1].paths: Input should be a valid list"),
         ('[[source]]\nname = "a"\nparser = "lsf"\npaths = ["x"]\nzone = "Mars/Olympus"', "source[1].zone: no such time zone"),
         ('[[source]]\nname = "a"\nparser = "lsf"\npaths = ["x"]\nzone = "../../etc/passwd"', "source[1].zone: no such time zone"),
