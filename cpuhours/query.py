@@ -82,7 +82,8 @@ def usage_by(
     Columns: those of `by` (`day` is the UTC midnight, a Timestamp); `bin`, when it begins, a Timestamp in its zone; `SUMS`; and
     `efficiency` = CPU / core seconds over the jobs of which both are known, NaN where there are none. With `normalise`, the name
     of a benchmark: `normalised_cpu_s`, each job's CPU seconds times the benchmark of one core, exactly as it is published; and
-    `not_normalised_jobs`, those of known CPU without such a benchmark, which add nothing to it. Bins with nothing have no row.
+    `not_normalised_jobs`, those of known CPU without such a benchmark, which add nothing to it; unless it is spread, also
+    `normalised_wall_s` and `wall_not_normalised_jobs`, likewise of wall time. Bins with nothing have no row.
 
     Raises: ConfigError for something usage cannot be grouped by, StoreError, ArchiveError.
     """
@@ -150,9 +151,11 @@ def _answer(asked: Asked, by: str | Sequence[str], whole: pd.DataFrame, bent: pd
     if asked.normalise:
         of_levels = [*asked.names, *asked.levels, "bin"]
         cpu = [] if bent is None else [cpu_in_bins(asked, bent, of_levels[:-1])]
-        by_level = _added_up([whole, *cpu], of_levels, ["jobs", "cpu_unknown_jobs", "cpu_s"])
-        pieces.append(_normalised(by_level, asked.normalise)[[*keys, *_NORMALISED]])
-        sums += _NORMALISED
+        wall = ["wall_s", "wall_unknown_jobs"] if bent is None else []
+        by_level = _added_up([whole, *cpu], of_levels, ["jobs", "cpu_unknown_jobs", "cpu_s", *wall])
+        columns = [*_NORMALISED, *(_NORMALISED_WALL if wall else [])]
+        pieces.append(_normalised(by_level, asked.normalise)[[*keys, *columns]])
+        sums += columns
     frame = _added_up(pieces, keys, sums).astype(dict.fromkeys(TOTALS, "int64"))
     frame["efficiency"] = efficiency(frame)
     order = _listed(by)
@@ -165,6 +168,8 @@ def _answer(asked: Asked, by: str | Sequence[str], whole: pd.DataFrame, bent: pd
 
 
 _NORMALISED = ["normalised_cpu_s", "not_normalised_jobs"]
+_NORMALISED_WALL = ["normalised_wall_s", "wall_not_normalised_jobs"]
+"""Only where jobs count as wholes."""
 
 
 def _added_up(pieces: Sequence[pd.DataFrame], keys: Sequence[str], sums: Sequence[str]) -> pd.DataFrame:
@@ -180,16 +185,21 @@ def efficiency(frame: pd.DataFrame) -> pd.Series[float]:
 
 
 def _normalised(frame: pd.DataFrame, wanted: str) -> pd.DataFrame:
-    """Adds the normalised CPU of each row, whose jobs share one benchmark; with a host factor it is rounded down, as published."""
+    """Adds the normalised times of rows of jobs with one benchmark; with a host factor that is rounded down, as published."""
     value = frame["level_value"].astype(float)
     per_host = (value * frame["level_host_factor"].astype(float)) // 1
     level = value.where(frame["level_per_host"] != 1, per_host)
     fits = (frame["level_type"] == wanted) & level.notna()
     known = frame["jobs"] - frame["cpu_unknown_jobs"]
-    return frame.assign(
+    frame = frame.assign(
         normalised_cpu_s=(frame["cpu_s"] * level).where(fits, 0.0),
         not_normalised_jobs=known.where(~fits, 0),
     )
+    if "wall_s" in frame:
+        known = frame["jobs"] - frame["wall_unknown_jobs"]
+        frame["normalised_wall_s"] = (frame["wall_s"] * level).where(fits, 0.0)
+        frame["wall_not_normalised_jobs"] = known.where(~fits, 0)
+    return frame
 
 
 def _extremes(source: Source, statement: Executable) -> tuple[int, int] | None:
