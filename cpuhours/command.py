@@ -1,87 +1,235 @@
-"""`batchacct report`: usage by day, VO, queue, user, cluster; tables and a picture."""
+"""`batchacct report`: what jobs used, by VO, time, queue, user or whatever else; tables, data and pictures."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, TypeVar
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import click
 
-from batchacct.cli.common import open_store
-from batchacct.cli.instants import instant
+from batchacct.cli.common import config_option, open_store
+from batchacct.cli.instants import DATES_HELP, instant, period_of
 from batchacct.clock import unix_now
-from batchacct.config import default_path, load_config
-from batchacct.errors import ConfigError
+from batchacct.config import Config, default_path, load_config
+from batchacct.config_mapping import BENCHMARKS
+from batchacct.errors import ConfigError, IncompleteError
 from cpuhours.figures import Figures, StoreFigures, files_of_jobs
-from cpuhours.query import GROUPS
-from cpuhours.report import FORMATS, Question, make_report, plot_report, show
+from cpuhours.measures import MEASURES
+from cpuhours.question import DEFAULT_MEASURES, FILTERS, NAMED, TIMES, Question
+from cpuhours.report import make_report
+from cpuhours.selecting import names_of
+from cpuhours.showing import FORMATS, form_of, save_data, show
+from cpuhours.spans import bins_between
+
+KINDS = ("stack", "lines", "bars", "heatmap")
+C = TypeVar("C", bound=Callable[..., Any])
 
 
-@click.command()
-@click.option("--by", type=click.Choice(list(GROUPS)), default="vo", show_default=True, help="What to sum by.")
-@click.option("--begin", metavar="DATE", help="Jobs that ended from here on.  [default: the first one]")
-@click.option("--end", metavar="DATE", help="Jobs that ended before this (exclusive).  [default: after the last one]")
-@click.option("--vo", multiple=True, help="Only jobs of this VO; may be repeated.")
-@click.option("--normalise", metavar="BENCHMARK", help="Normalised hours too: HEPscore23, HEPSPEC or Si2k.")
-@click.option("--format", "form", type=click.Choice(FORMATS), default="table", show_default=True, help="How to print it.")
-@click.option("--plot", type=click.Path(path_type=Path), help="Draw hours by day, too: FILE.png, .svg or .pdf.", metavar="FILE")
-@click.option("--archive", type=click.Path(path_type=Path), metavar="FOLDER", help="Of Parquet files, not of the database.")
-@click.option("--master", metavar="URL", help="Have a Spark cluster sum them, spark://HOST:PORT.")
-@click.option(
-    "--config",
-    "config_path",
-    type=click.Path(path_type=Path),
-    help="Configuration file.  [default: $BATCHACCT_CONFIG, else /etc/batchacct/batchacct.toml]",
+def _hyphened(name: str) -> str:
+    return name.replace("_", "-").replace(" ", "-")
+
+
+_BY = {_hyphened(name): name for name in (*NAMED, *TIMES)}
+_SIZES = {_hyphened(size): size for size in TIMES}
+
+_OPTIONS = (
+    click.option("--by", type=click.Choice(list(_BY)), default="vo", show_default=True, help="What to sum by."),
+    click.option("--begin", metavar="DATE", help="From here on.  [default: the day of the first job's end]"),
+    click.option("--end", metavar="DATE", help="Before this (exclusive).  [default: the end of the day of the last job's]"),
+    click.option("--period", metavar="DATE", help="A whole day, week, month or year: 2026-11, 'last month', in place of the two."),
+    *(
+        click.option(
+            f"--{_hyphened(name)}",
+            multiple=True,
+            metavar="NAMES",
+            help=f"Only of {NAMED[name][0]} A; A,B or @FILE of names; % stands for any text; may be repeated.",
+        )
+        for name in FILTERS
+    ),
+    click.option(
+        "--measure",
+        "measures",
+        multiple=True,
+        type=click.Choice(list(MEASURES)),
+        help=f"What to measure; may be repeated.  [default: {', '.join(DEFAULT_MEASURES)}]",
+    ),
+    click.option("--normalise", metavar="BENCHMARK", help="Normalised hours too: HEPscore23, HEPSPEC or Si2k."),
+    click.option(
+        "--bins", type=click.Choice(list(_SIZES)), help="A row a bin of time for each group; pictures choose one that fits."
+    ),
+    click.option(
+        "--zone", default="UTC", show_default=True, help="Time zone of days, weeks, months and hours, such as Europe/Zurich."
+    ),
+    click.option("--spread", is_flag=True, help="Spread what jobs used over the time they ran, in place of when they ended."),
+    click.option(
+        "--top", type=click.IntRange(min=1), metavar="N", help="The N largest groups; the rest as other, and how many they are."
+    ),
+    click.option("--compare", type=click.Choice(["previous"]), help="With the period of the same length just before."),
+    click.option("--format", "form", type=click.Choice(FORMATS), default="table", show_default=True, help="How to print it."),
+    click.option("--plot", type=click.Path(path_type=Path), metavar="FILE", help="Draw it, too: FILE.png, .svg or .pdf."),
+    click.option(
+        "--kind",
+        type=click.Choice(KINDS),
+        help="Stacked bars or lines over time, bars of the whole period, or hours by weekday.  [default: what fits the measure]",
+    ),
+    click.option("--log", is_flag=True, help="Logarithmic scale of a picture."),
+    click.option(
+        "--data",
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        help="The figures of the picture: FILE.csv, .json, .md, .parquet.",
+    ),
+    click.option("--archive", type=click.Path(path_type=Path), metavar="FOLDER", help="Of Parquet files, not of the database."),
+    click.option("--master", metavar="URL", help="Have a Spark cluster sum them, spark://HOST:PORT."),
+    click.option(
+        "--config",
+        "config_path",
+        type=click.Path(path_type=Path),
+        help="Configuration file.  [default: $BATCHACCT_CONFIG, else /etc/batchacct/batchacct.toml]",
+    ),
 )
-def report(
-    *,
-    by: str,
-    begin: str | None,
-    end: str | None,
-    vo: tuple[str, ...],
-    normalise: str | None,
-    form: str,
-    plot: Path | None,
-    archive: Path | None,
-    master: str | None,
-    config_path: Path | None,
-) -> None:
-    """Sums what jobs used, by VO, day, queue, user or cluster.
 
-    Every job that started and ended counts, as a whole, at the instant it ended; days are UTC days. A DATE is 2026-11-01,
-    2026-11, Unix seconds, or -30d, -2w (before today). A day without any job record is shown as one of which nothing is known.
-    """
-    now = unix_now()
-    question = Question(by, instant(begin, now) if begin else None, instant(end, now) if end else None, vo, normalise)
+
+def _all_options(command: C) -> C:
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+@click.group(
+    invoke_without_command=True,
+    help=f"""Sums what jobs used, by VO, time, queue, user or whatever else.
+
+    Every job that started and ended counts, as a whole, at the instant it ended, or with --spread over the time it ran. A day
+    without any job record is shown as one of which nothing is known.
+
+    {DATES_HELP}; days are those of --zone.
+    """,
+)
+@_all_options
+@click.pass_context
+def report(context: click.Context, /, **given: Any) -> None:
+    if context.invoked_subcommand is not None:
+        _nothing_given(context)
+        return
+    plot, data = given["plot"], given["data"]
+    question = _question(given)
     if plot is not None:
-        from cpuhours.plot import checked_path  # noqa: PLC0415 - slow to import, and most reports are tables only
+        from cpuhours.drawing import check_kind  # noqa: PLC0415 - slow to import, and most reports are tables only
 
-        checked_path(plot)
-    if archive is None and master is not None:
+        check_kind(question, given["kind"], plot, log=given["log"])
+    elif given["kind"] or given["log"]:
+        raise ConfigError("--kind and --log are for a picture: say where it goes by --plot FILE")
+    if data is not None:
+        form_of(data)
+    if given["archive"] is None and given["master"] is not None:
         raise ConfigError("--master is for a folder of Parquet files: say which by --archive FOLDER")
-    with _figures(archive, master, config_path) as (figures, site):
-        answer = make_report(figures, question)
-        show(answer, form)
+    with _figures(given["archive"], given["master"], given["config_path"]) as (figures, site, config):
+        capacity, energy = (config.capacity, config.energy) if config else ([], [])
+        answer = make_report(figures, question, capacity=capacity, energy=energy)
+        drawn = answer
         if plot is not None:
-            plot_report(figures, answer, plot, site)
-            click.echo(f"wrote {plot}", err=True)
+            from cpuhours.drawing import draw, question_of_picture  # noqa: PLC0415 - as above
+
+            asked = question_of_picture(answer, given["kind"])
+            drawn = answer if asked == question else make_report(figures, asked, capacity=capacity, energy=energy)
+            draw(drawn, given["kind"], plot, site, log=given["log"])
+    show(answer, given["form"])
+    if plot is not None:
+        click.echo(f"wrote {plot}", err=True)
+    if data is not None:
+        from cpuhours.drawing import heat_records  # noqa: PLC0415 - as above
+
+        save_data(drawn, data, heat_records(drawn) if given["kind"] == "heatmap" else None)
+        click.echo(f"wrote {data}", err=True)
+
+
+def _nothing_given(context: click.Context) -> None:
+    """Raises: ConfigError for options that stand before the name of a command, which has its own."""
+    sources = (context.get_parameter_source(name) for name in context.params)
+    if any(source is click.core.ParameterSource.COMMANDLINE for source in sources):
+        raise ConfigError(f"options of `report {context.invoked_subcommand}` stand behind its name")
+
+
+def _question(given: Mapping[str, Any]) -> Question:
+    """Raises: ConfigError for what is no date, zone or list of names, or does not go together."""
+    zone, now = given["zone"], unix_now()
+    try:
+        where = ZoneInfo(zone)
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+        raise ConfigError(f"there is no time zone {zone}: use a name of the IANA database, such as Europe/Zurich") from error
+    sides = [given["begin"], given["end"]]
+    if given["period"] and any(sides):
+        raise ConfigError("--period is a whole period: leave out --begin and --end, or --period")
+    since, until = (instant(text, now, where) if text else None for text in sides)
+    if given["period"]:
+        since, until = period_of(given["period"], now, where)
+    chosen = {name: names_of(_hyphened(name), given[name]) for name in FILTERS if given[name]}
+    return Question(
+        _BY[given["by"]],
+        since,
+        until,
+        chosen,
+        given["normalise"],
+        tuple(dict.fromkeys(given["measures"])) or DEFAULT_MEASURES,
+        _SIZES.get(given["bins"]),
+        zone,
+        given["spread"],
+        given["top"],
+        given["compare"] is not None,
+    )
 
 
 @contextmanager
-def _figures(archive: Path | None, master: str | None, config_path: Path | None) -> Iterator[tuple[Figures, str]]:
-    """Who has the figures, and of what site they are."""
+def _figures(archive: Path | None, master: str | None, config_path: Path | None) -> Iterator[tuple[Figures, str, Config | None]]:
+    """Who has the figures, of what site they are, and the configuration if they are of the database."""
     if archive is None:
         config = load_config(config_path or default_path())
         with open_store(config) as store:
-            yield StoreFigures(store), config.site
+            yield StoreFigures(store), config.site, config
     elif master is None:
         files_of_jobs(archive)
-        yield StoreFigures(archive), archive.name
+        yield StoreFigures(archive), archive.name, None
     else:
         from batchacct.backfill.spark import session  # noqa: PLC0415 - of the extra [spark]
 
         with session(master) as spark:
             from cpuhours.on_spark import SparkFigures  # noqa: PLC0415 - likewise
 
-            yield SparkFigures(spark, archive), archive.name
+            yield SparkFigures(spark, archive), archive.name, None
+
+
+@report.command()
+@click.argument("month")
+@click.option("--output", type=click.Path(path_type=Path), required=True, metavar="FILE", help="Where to: FILE.html or FILE.pdf.")
+@click.option("--normalise", metavar="BENCHMARK", help="HEPscore23, HEPSPEC or Si2k.  [default: the first of these that jobs have]")
+@click.option("--reread/--no-reread", default=True, show_default=True, help="Hold records against the units they were read from.")
+@config_option
+def monthly(config: Config, month: str, output: Path, normalise: str | None, *, reread: bool) -> None:
+    """Writes the report of a MONTH (2026-10, 'last month'), to be signed.
+
+    One file, which needs no other: usage by VO, corrections, what is missing and why, and the audit. The exit status is 13 if the
+    books do not balance; the report is written all the same, and says so.
+    """
+    from cpuhours.monthly import read_month, written  # noqa: PLC0415 - slow to import
+
+    form = output.suffix.lower().removeprefix(".")
+    if form not in {"html", "pdf"}:
+        raise ConfigError(f"{output}: the suffix says what kind of file: .html or .pdf")
+    period = period_of(month, now := unix_now())
+    if bins_between("month", "UTC", *period) != [period]:
+        raise ConfigError(f"{month!r} is no month: write 2026-10, or 'last month'")
+    with open_store(config) as store:
+        known = StoreFigures(store).benchmark_types()
+        chosen = normalise or next((name for name in BENCHMARKS if name in known), None)
+        found = read_month(store, config, period, now, normalise=chosen, reread=reread)
+    try:
+        written(found, output, form)
+    except OSError as error:
+        raise ConfigError(f"{output} cannot be written: {error}") from error
+    click.echo(f"wrote {output}", err=True)
+    if not found.audit.balanced:
+        raise IncompleteError("the books do not balance: " + "; ".join(found.audit.problems))

@@ -28,14 +28,12 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 from batchacct.errors import ConfigError
-from batchacct.ledger.whose import NOT_JOINED
 from cpuhours.query import DAY_S
 
 SUFFIXES = (".png", ".svg", ".pdf")
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442")
 OTHER_COLOUR = "#8C8C8C"
 NOT_JOINED_COLOUR = "#D0D0D0"
-OTHER = "other"
 LONGEST_NAME = 26
 WIDTH_IN, HEIGHT_IN, DOTS_PER_IN = 11.0, 6.0, 120
 FOOT_IN = 0.17
@@ -60,7 +58,7 @@ _STYLE: dict[Any, Any] = {
 }
 
 
-_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,58 +101,29 @@ def save(figure: Figure, path: Path) -> None:
         raise ConfigError(f"{path} cannot be written: {error}") from error
 
 
-def plot_days(
-    path: Path, stacks: Mapping[str, Mapping[int, float]], days: Sequence[int], no_data: Sequence[int], words: Words
-) -> None:
-    """Stacked bars a UTC day: `stacks` is name -> day (Unix seconds of its midnight) -> value, the first name at the bottom.
-
-    `days` are all days of the axis; those in `no_data` are hatched, never a bar of height zero.  Raises: ConfigError.
-    """
-    with house_style():
-        figure, axes = new_figure(words)
-        shown = set(days) - set(no_data)
-        base = dict.fromkeys(sorted(shown), 0.0)
-        handles = [hatch_days(axes, no_data)] if no_data else []
-        for (name, values), colour in zip(stacks.items(), colours_of(stacks), strict=True):
-            heights = [values.get(day, 0.0) for day in base]
-            axes.bar(
-                [day / DAY_S for day in base],
-                heights,
-                bottom=list(base.values()),
-                color=colour,
-                width=0.86 if len(days) <= 100 else 1.0,
-                **_edge(days),
-            )
-            base = {day: bottom + height for (day, bottom), height in zip(base.items(), heights, strict=True)}
-            handles.insert(0, Patch(color=colour, label=_legend_text(name, sum(heights))))
-        _day_axis(axes, days)
-        highest = max(base.values(), default=0.0)
-        axes.set_ylim(0, highest * 1.06 if highest > 0 else 1)
-        _legend(axes, handles, words.legend_title)
-        save(figure, path)
-
-
-def new_figure(words: Words) -> tuple[Figure, Axes]:
-    """An empty figure with its texts; notes are wrapped below the plot."""
+def new_figure(words: Words, *, height_in: float = HEIGHT_IN, sideways: bool = False) -> tuple[Figure, Axes]:
+    """An empty figure with its texts; notes are wrapped below the plot, which they make higher. `sideways`: bars lie."""
     notes = [line for note in words.notes for line in textwrap.wrap(note, 150)]
-    foot = (len(notes) + 1) * FOOT_IN / HEIGHT_IN if notes else 0.0
-    figure = Figure(figsize=(WIDTH_IN, HEIGHT_IN))
+    height_in += max(0, len(notes) - 6) * FOOT_IN
+    foot = (len(notes) + 1) * FOOT_IN / height_in if notes else 0.0
+    figure = Figure(figsize=(WIDTH_IN, height_in))
     FigureCanvasAgg(figure)
-    head = (0.72 if words.subtitle else 0.5) / HEIGHT_IN
+    head = (0.72 if words.subtitle else 0.5) / height_in
     figure.set_layout_engine("constrained", rect=(0.008, foot, 0.984, 1 - foot - head), w_pad=0.06, h_pad=0.04)
-    figure.text(0.016, 1 - 0.16 / HEIGHT_IN, words.title, fontsize=14, fontweight="bold", va="top")
-    figure.text(0.016, 1 - 0.46 / HEIGHT_IN, words.subtitle, fontsize=10, color="#4D4D4D", va="top")
+    figure.text(0.016, 1 - 0.16 / height_in, words.title, fontsize=14, fontweight="bold", va="top")
+    figure.text(0.016, 1 - 0.46 / height_in, words.subtitle, fontsize=10, color="#4D4D4D", va="top")
     for number, line in enumerate(reversed(notes)):
-        figure.text(0.016, (number + 0.6) * FOOT_IN / HEIGHT_IN, line, fontsize=8, color="#4D4D4D", va="bottom")
+        figure.text(0.016, (number + 0.6) * FOOT_IN / height_in, line, fontsize=8, color="#4D4D4D", va="bottom")
     axes = figure.add_subplot()
-    axes.set_ylabel(words.y_label)
-    axes.yaxis.set_major_locator(MaxNLocator(nbins=7))
-    axes.yaxis.set_major_formatter(FuncFormatter(_number))
-    axes.grid(axis="y", color="#E0E0E0", linewidth=0.7)
+    axis = axes.xaxis if sideways else axes.yaxis
+    axis.set_label_text(words.y_label)
+    axis.set_major_locator(MaxNLocator(nbins=7))
+    axis.set_major_formatter(FuncFormatter(number_text))
+    axes.grid(axis="x" if sideways else "y", color="#E0E0E0", linewidth=0.7)
     return figure, axes
 
 
-def _number(value: float, _position: int | None) -> str:
+def number_text(value: float, _position: int | None) -> str:
     return f"{value:,.10g}"
 
 
@@ -174,33 +143,16 @@ def hatch_days(axes: Axes, days: Sequence[int], *, width_s: int = DAY_S, offset:
 
 
 def colours_of(names: Mapping[str, object]) -> list[str]:
-    """A colour a name, in order; the rest of a top N, jobs not joined yet, and names beyond the palette are grey."""
+    """A colour a name, in order; names beyond the palette are grey."""
     palette = iter(COLOURS)
-    fixed = {OTHER: OTHER_COLOUR, NOT_JOINED: NOT_JOINED_COLOUR}
-    return [fixed[name] if name in fixed else next(palette, OTHER_COLOUR) for name in names]
+    return [next(palette, OTHER_COLOUR) for _ in names]
 
 
-def top_of(stacks: Mapping[str, Mapping[int, float]], most: int = len(COLOURS)) -> dict[str, dict[int, float]]:
-    """The `most` largest stacks, largest first, then the sum of all others as `OTHER`, then what is not joined yet."""
-    order = sorted(stacks, key=lambda name: (-sum(stacks[name].values()), name))
-    chosen = [name for name in order if name not in {OTHER, NOT_JOINED}][:most]
-    rest: dict[int, float] = {}
-    for name in order:
-        if name not in chosen and name != NOT_JOINED:
-            for day, value in stacks[name].items():
-                rest[day] = rest.get(day, 0.0) + value
-    found = {name: dict(stacks[name]) for name in chosen}
-    if rest:
-        found[OTHER] = rest
-    if NOT_JOINED in stacks:
-        found[NOT_JOINED] = dict(stacks[NOT_JOINED])
-    return found
-
-
-def _legend(axes: Axes, handles: Sequence[Patch], title: str) -> None:
-    """Beside the plot, in the order of the stacks."""
+def add_legend(axes: Axes, handles: Sequence[Any], title: str, *, below: bool = False) -> None:
+    """Beside the plot, in the order of the handles; or below it."""
     look: dict[str, Any] = {"frameon": False, "alignment": "left", "fontsize": 9, "title_fontsize": 9, "borderaxespad": 0.0}
-    axes.legend(handles=handles, title=title or None, loc="upper left", bbox_to_anchor=(1.015, 1.0), **look)
+    place: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (0.0, -0.12) if below else (1.015, 1.0)}
+    axes.legend(handles=handles, title=title or None, **place, **look)
 
 
 def _edge(bins: Sequence[int]) -> dict[str, Any]:
@@ -213,13 +165,6 @@ def _legend_text(name: str, total: float) -> str:
     figures = f"{total:,.0f}" if total >= 10 or total == 0 else f"{total:.2g}"
     hidden = " " if short.startswith("_") else ""  # matplotlib keeps labels that begin with an underscore out of legends
     return f"{hidden}{short}:  {figures}"
-
-
-def _day_axis(axes: Axes, days: Sequence[int]) -> None:
-    axes.set_xlim(min(days) / DAY_S - 0.7, max(days) / DAY_S + 0.7)
-    time_axis(axes, len(days))
-    axes.set_xlabel("day (UTC)")
-    axes.tick_params(axis="x", length=3)
 
 
 def time_axis(axes: Axes, day_count: float) -> None:
@@ -240,7 +185,7 @@ def _date_text(days: float, position: int | None) -> str:
     """`7 Nov`; the first one, and the first of a year, with the year below."""
     day = dt.datetime.fromtimestamp(round(days) * DAY_S, dt.UTC)
     year = f"\n{day.year}" if position == 0 or (day.month, day.day) == (1, 1) else ""
-    return f"{day.day} {_MONTHS[day.month - 1]}{year}"
+    return f"{day.day} {MONTHS[day.month - 1]}{year}"
 
 
 # --- the pictures of the 2012 script -------------------------------------------------------------------------------------------
@@ -271,18 +216,18 @@ def plot_series(
             alone = sorted(at for at in seen if not {at - width_s, at + width_s} & seen)
             axes.plot(_days(alone), [values[at] for at in alone], "o", color=colour, markersize=4)
         if log and any(value > 0 for value in values.values()):
-            _log_scale(axes, [value for value in values.values() if value > 0], "clip" if bar else "mask")
+            log_scale(axes, [value for value in values.values() if value > 0], "clip" if bar else "mask")
         else:
             axes.set_ylim(0, max(*values.values(), 0.0) * 1.06 or 1)
         _finish_2012(axes, bins, gaps, [])
         save(figure, path)
 
 
-def _log_scale(axes: Axes, positive: Sequence[float], nonpositive: str) -> None:
+def log_scale(axes: Axes, positive: Sequence[float], nonpositive: str) -> None:
     axes.set_yscale("log", nonpositive=nonpositive)
-    axes.yaxis.set_major_formatter(FuncFormatter(_number))
+    axes.yaxis.set_major_formatter(FuncFormatter(number_text))
     few = max(positive) < 30 * min(positive)
-    axes.yaxis.set_minor_formatter(FuncFormatter(_number) if few else NullFormatter())
+    axes.yaxis.set_minor_formatter(FuncFormatter(number_text) if few else NullFormatter())
     axes.grid(axis="y", which="minor", color="#EEEEEE", linewidth=0.5)
 
 
@@ -309,7 +254,7 @@ def _finish_2012(axes: Axes, bins: Sequence[int], gaps: Sequence[int], handles: 
     width = _width_s(bins)
     shown = [*handles, *_hatched(axes, bins, gaps)]
     if shown:
-        _legend(axes, shown, "")
+        add_legend(axes, shown, "")
     places = _places(bins)
     margin = 0.2 * width / DAY_S
     axes.set_xlim(places[0][0] - margin, sum(places[-1]) + margin)

@@ -98,8 +98,8 @@ def _command(command: click.Command, context: click.Context) -> Iterator[str]:
     yield f"## `{context.command_path}`"
     yield ""
     if isinstance(command, click.Group):
-        yield _sentence(command.help or "")
-        yield ""
+        alone = ["```", context.get_help(), "```"] if command.invoke_without_command else [_sentence(command.help or "")]
+        yield from [*alone, ""]
         for name in command.list_commands(context):
             found = command.get_command(context, name)
             assert found is not None

@@ -102,7 +102,7 @@ def _check(words: list[str], where: str) -> None:
         found = command.get_command(context, words[0])
         assert found is not None, where
         context, command, words = click.Context(found, parent=context), found, words[1:]
-    if isinstance(command, click.Group):
+    if isinstance(command, click.Group) and not command.invoke_without_command:
         known = {name for option in command.get_params(context) for name in option.opts}
         assert set(words) <= known, where
         return

@@ -17,7 +17,8 @@ from batchacct.errors import ArchiveError, HorizonError, IncompleteError
 from batchacct.store import Store
 from batchacct.store.tables import archived_month, followed_file, load, message, reject, vo_mapping
 from cpuhours.query import usage_by
-from cpuhours.report import Question, make_report
+from cpuhours.question import Question
+from cpuhours.report import make_report
 from tests.archive.farms import archive, left, same
 from tests.pub.site import DAY, Site, a_job, an_identity, dumped
 

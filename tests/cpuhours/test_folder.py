@@ -14,13 +14,15 @@ from batchacct.errors import ConfigError, IncompleteError
 from batchacct.store import Store
 from cpuhours.figures import StoreFigures
 from cpuhours.query import Source
-from cpuhours.report import Question, as_values, make_report
+from cpuhours.question import Question
+from cpuhours.report import make_report
+from cpuhours.showing import as_values
 from tests.archive.farms import archive, left
 from tests.archive.test_purge import APRIL, JULY, MARCH, site_of
 from tests.backfill.folders import NOW, TOLD, append_files, backfill
 from tests.cli.runner import batchacct
 
-QUESTIONS = [Question("vo"), Question("day", MARCH + 86_400 // 2, APRIL, vo=("atlas",))]
+QUESTIONS = [Question("vo"), Question("day", MARCH + 86_400 // 2, APRIL, {"vo": ("atlas",)})]
 
 
 def answer(source: Source, question: Question) -> dict[str, object]:

@@ -7,6 +7,7 @@ import io
 import json
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from click.testing import CliRunner, Result
 
@@ -79,10 +80,14 @@ def test_days_are_complete_and_a_day_without_data_has_no_figures(tmp_path: Path,
 def test_json_has_units_in_names_notes_and_normalised_time(tmp_path: Path, store: Store) -> None:
     told = json.loads(run(tmp_path, "--format", "json", "--normalise", "HEPscore23").stdout)
     assert told["days_without_data"] == ["2026-11-02"]
-    assert told["rows"][0] | {"efficiency": None} == {
+    expected = {
         "vo": "atlas", "jobs": 2, "cpu_unknown_jobs": 0, "cpu_s": 10_800, "wall_s": 12_600, "core_s": 12_600,
-        "core_unknown_jobs": 0, "efficiency": None, "normalised_cpu_s": 72_000.0, "not_normalised_jobs": 1,
+        "core_unknown_jobs": 0, "wait_s": 7200, "wait_unknown_jobs": 0, "gpu_s": None, "gpu_unknown_jobs": 2,
+        "energy_j": None, "energy_unknown_jobs": 2, "normalised_cpu_s": 72_000.0, "not_normalised_jobs": 1,
+        "normalised_wall_s": 90_000.0, "wall_not_normalised_jobs": 1,
     }  # fmt: skip
+    assert {name: told["rows"][0][name] for name in expected} == expected
+    assert (told["counted"], told["zone"], told["bins"], told["others"]) == ("ended", "UTC", None, None)
     assert told["rows"][0]["efficiency"] == pytest.approx(10_800 / 12_600, abs=1e-4)
     assert "2 jobs without HEPscore23 benchmark: not in the HEPscore23 hours." in told["notes"]
     with pytest.raises(ConfigError, match="no job was given a benchmark Si2k: there are HEPscore23"):
@@ -124,15 +129,93 @@ def test_an_empty_store_is_said_to_be_empty(tmp_path: Path) -> None:
 def test_the_plot_is_drawn_and_the_same_twice(tmp_path: Path, store: Store, by: str) -> None:
     pictures = [tmp_path / f"{n}.svg" for n in range(2)]
     for picture in pictures:
-        run(tmp_path, "--by", by, "--plot", str(picture))
+        run(tmp_path, "--by", by, "--plot", str(picture), "--bins" if by != "day" else "--zone", "day" if by != "day" else "UTC")
     text = pictures[0].read_text()
     assert text == pictures[1].read_text()
-    assert "SITE, 2026-11-01 to 2026-11-03" in text
+    assert "SITE, 2026-11-01 to 2026-11-03 (UTC); jobs counted where they ended" in text
     assert ("[bold]" if by == "user" else "atlas:  3") in text
-    with pytest.raises(ConfigError, match="the suffix"):
-        run(tmp_path, "--plot", str(tmp_path / "a.txt"))
+    assert "CPU hours per day" in text
+    assert "no data" in text
+
+
+def test_every_kind_says_its_unit_zone_and_how_jobs_count(tmp_path: Path, store: Store) -> None:
+    for kind, more, words in (
+        ("stack", ("--spread", "--zone", "Europe/Zurich"), ("times spread over when jobs ran", "hour (Europe/Zurich)", "per hour")),
+        ("lines", ("--measure", "efficiency", "--bins", "week"), ("CPU / core time (%)", "week from Monday (UTC)")),
+        ("lines", ("--measure", "started", "--log"), ("jobs that started per hour", "jobs counted where they started")),
+        ("bars", ("--measure", "wait", "--log"), ("Hours waited by VO", "atlas")),
+        ("heatmap", ("--measure", "core"), ("core hours per hour, mean", "Wednesday", "hour of the day (UTC)")),
+    ):
+        picture = tmp_path / "a.svg"
+        run(tmp_path, "--kind", kind, "--plot", str(picture), *more)
+        text = picture.read_text()
+        for word in words:
+            assert word in text, (kind, word)
+
+
+def test_what_cannot_be_drawn_or_asked_says_what_to_do(tmp_path: Path, store: Store) -> None:
+    picture = str(tmp_path / "a.png")
+    for words, message in (
+        (("--plot", str(tmp_path / "a.txt")), "the suffix"),
+        (("--plot", picture, "--measure", "efficiency", "--kind", "stack"), "choose --kind lines or bars"),
+        (("--plot", picture, "--compare", "previous", "--kind", "lines"), "leave out --kind"),
+        (("--plot", picture, "--log"), "add --kind lines"),
+        (("--plot", picture, "--top", "22"), "ask for --top 21 at most"),
+        (("--log",), "say where it goes by --plot FILE"),
+        (("--data", str(tmp_path / "a.xls")), "one of .csv, .json, .md, .parquet"),
+        (("--by", "day", "--bins", "week"), "leave out --bins"),
+        (("--by", "day", "--top", "3"), "say --by vo --bins day"),
+        (("--compare", "previous", "--bins", "day"), "leave out --bins"),
+        (("--measure", "utilisation"), r"give \[\[capacity\]\]"),
+        (("--measure", "co2e"), r"give \[\[energy\]\]"),
+        (("--period", "2026-11", "--begin", "2026-11-02"), "leave out --begin and --end"),
+        (("--period", "now"), "is an instant and no period"),
+        (("--zone", "Mars/Olympus"), "no time zone Mars/Olympus"),
+        (("--bins", "quarter-hour", "--begin", "1990-01"), "choose larger --bins"),
+        (("--begin", "2026-11-01", "--end", "2026-11-01"), "for a whole day, week or month say --period"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            run(tmp_path, *words)
+
+
+def test_a_period_is_whole_and_in_the_zone(tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    def jobs(*words: str) -> int:
+        return sum(row["jobs"] or 0 for row in json.loads(run(tmp_path, "--format", "json", *words).stdout)["rows"])
+
+    monkeypatch.setenv("BATCHACCT_NOW", str(at("2026-11-04 10:00")))
+    assert (jobs("--period", "2026-11"), jobs("--period", "yesterday"), jobs("--period", "last week")) == (4, 3, 1)
+    assert jobs("--period", "2026-11-03", "--zone", "Pacific/Kiritimati") == 0, "it is the 4th there by then"
+    assert jobs("--period", "2026-11-04", "--zone", "Pacific/Kiritimati") == 3
+    assert jobs("--begin", "-1d", "--end", "now") == 3
+
+
+def test_filters_and_data_beside_the_picture(tmp_path: Path, store: Store) -> None:
+    (tmp_path / "users").write_text("[bold]\n")
+    picture, data = tmp_path / "a.png", tmp_path / "a.csv"
+    run(tmp_path, "--user", f"@{tmp_path / 'users'}", "--plot", str(picture), "--data", str(data), "--kind", "bars")
+    (row,) = csv.DictReader(io.StringIO(data.read_text()))
+    assert (row["vo"], row["jobs"], row["cpu_s"]) == ("atlas", "1", "3600")
+    run(tmp_path, "--kind", "heatmap", "--measure", "jobs", "--plot", str(picture), "--data", str(data))
+    rows = list(csv.DictReader(io.StringIO(data.read_text())))
+    assert len(rows) == 7 * 24
+    there = {(row["weekday"], row["hour"]): row["jobs"] for row in rows if row["hours_known"] != "0.0" and float(row["jobs"])}
+    assert there == {("7", "12"): "1.0", ("2", "12"): "3.0"}
+    none = run(tmp_path, "--queue", "no%such", "--plot", str(picture), "--format", "csv")
+    assert none.stdout.count("\n") == 1
 
 
 def test_a_period_of_seconds_names_its_days(tmp_path: Path, store: Store) -> None:
     told = run(tmp_path, "--begin", "2026-11-01", "--end", str(at("2026-11-03 00:00") + DAY // 2)).stdout
-    assert "2026-11-01 to 2026-11-03" in told
+    assert "2026-11-01 to 2026-11-03 12:00Z" in told
+
+
+def test_parquet_goes_to_a_file_or_a_pipe(tmp_path: Path, store: Store) -> None:
+    run(tmp_path, "--data", str(tmp_path / "a.parquet"))
+    assert pd.read_parquet(tmp_path / "a.parquet")["cpu_s"].fillna(-1).tolist() == [10_800, 3600, -1]
+    told = CliRunner().invoke(report, ["--config", str(tmp_path / "c.toml"), "--format", "parquet"])
+    assert pd.read_parquet(io.BytesIO(told.stdout_bytes))["jobs"].sum() == 4
+
+
+def test_options_of_a_command_stand_behind_it(tmp_path: Path, store: Store) -> None:
+    with pytest.raises(ConfigError, match="stand behind its name"):
+        run(tmp_path, "--by", "vo", "monthly", "2026-11")

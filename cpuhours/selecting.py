@@ -1,0 +1,42 @@
+"""The filters of a report: names and patterns from the command line, several at once, or a file of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from batchacct.errors import ConfigError
+
+MOST_NAMES = 10_000
+"""So many conditions a statement is still asked with in good time."""
+
+
+def names_of(option: str, given: Iterable[str]) -> tuple[str, ...]:
+    """The names that an option was given: `a`, `a,b`, or `@FILE` with a name a line, in order and each once; % stands for any text.
+
+    In a file blank lines and lines that begin with # are passed over. A comma in a name is written \\,.
+    Raises: ConfigError for a file that cannot be read, or no name at all.
+    """
+    names: list[str] = []
+    for one in given:
+        found = _of_file(option, one[1:]) if one.startswith("@") else _of_list(one)
+        if not found:
+            raise ConfigError(f"--{option} {one!r} names nothing: give names, {option.upper()},{option.upper()} or @FILE of names")
+        names += found
+    chosen = tuple(dict.fromkeys(names))
+    if len(chosen) > MOST_NAMES:
+        raise ConfigError(f"--{option} has {len(chosen):,} names, more than {MOST_NAMES:,}: use a pattern with %")
+    return chosen
+
+
+def _of_list(text: str) -> list[str]:
+    parts = text.replace("\\,", "\0").split(",")
+    return [name.replace("\0", ",") for part in parts if (name := part.strip())]
+
+
+def _of_file(option: str, path: str) -> list[str]:
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError, ValueError) as error:
+        raise ConfigError(f"--{option} @{path}: the file of names cannot be read: {error}") from error
+    return [name for line in lines if (name := line.strip()) and not name.startswith("#")]
