@@ -17,6 +17,7 @@ import batchacct
 from batchacct.cli.main import group
 from batchacct.parsing import Block, Source, UnitParser
 from batchacct.store import Store
+from docs.draw_gallery import VIEWS
 from docs.generate import FOLDER, pages
 
 ROOT = Path(__file__).parent.parent
@@ -155,3 +156,11 @@ def test_the_library_snippet_of_the_readme_works(tmp_path: Path) -> None:
     (again,) = batchacct.insert(store, "job", iter(jobs))
     assert (again.recorded, again.known) == (0, 1)
     store.close()
+
+
+def test_the_gallery_has_a_picture_of_every_view_and_stays_small() -> None:
+    page = (ROOT / "docs" / "gallery" / "README.md").read_text(encoding="utf-8")
+    pictures = sorted((ROOT / "docs" / "gallery").glob("*.png"))
+    assert {path.stem for path in pictures} == set(VIEWS), "run `python -m docs.draw_gallery`"
+    assert all(f"batchacct {command} --plot {name}.png" in page for name, (_, command) in VIEWS.items())
+    assert sum(path.stat().st_size for path in pictures) < 400_000
