@@ -39,7 +39,8 @@ def gather(
         of_clusters = _with_capacity(question, capacity)
         held = _ask(figures, question, period, "spread", {"cluster": of_clusters}) if of_clusters else usage.iloc[:0]
         usage = _together(question, usage, held, {"core_s": "held_core_s"})
-        usage["capacity_core_s"] = [_offered_by_row(row, question, period, capacity) for row in usage.to_dict("records")]
+        spans = dict(bins_between(question.size, question.zone, *period)) if question.size else {}
+        usage["capacity_core_s"] = [_offered_by_row(row, question, period, spans, capacity) for row in usage.to_dict("records")]
     if "co2e" in question.measures:
         for stretch in stretches(energy, *period):
             if stretch.in_force is not None:
@@ -102,13 +103,14 @@ def _fits(name: str, pattern: str) -> bool:
     return re.fullmatch(".*".join(map(re.escape, pattern.split("%"))), name, re.DOTALL) is not None
 
 
-def _offered_by_row(row: Mapping[object, object], question: Question, period: Period, capacity: Sequence[Capacity]) -> float:
-    """... in its bin, as far as that is in the period."""
+def _offered_by_row(
+    row: Mapping[object, object], question: Question, period: Period, spans: Mapping[int, int], capacity: Sequence[Capacity]
+) -> float:
+    """... in its bin, as far as that is in the period; `spans` tells when each bin ends."""
     begin, end = period
     if question.size:
         first = int(str(row["bin"]))
-        bounds = bins_between(question.size, question.zone, first, first + 1)[0]
-        begin, end = max(begin, bounds[0]), min(end, bounds[1])
+        begin, end = max(begin, first), min(end, spans[first])
     return offered(question, (begin, end), capacity, str(row["cluster"]) if question.by == "cluster" else None)
 
 

@@ -12,6 +12,7 @@ import itertools
 import math
 import statistics
 import textwrap
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -75,7 +76,8 @@ class Words:
 @contextmanager
 def house_style() -> Iterator[None]:
     """matplotlib's defaults and ours, whatever a matplotlibrc says; figures are made and saved within."""
-    with mpl.rc_context():
+    with mpl.rc_context(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)  # a box stands for what the font does not have
         mpl.rcdefaults()
         mpl.rcParams.update(_STYLE)
         yield

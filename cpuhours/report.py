@@ -50,12 +50,13 @@ class Report:
         question = self.question
         return bins_between(question.size, question.zone, *self.period) if question.size else []
 
-    @property
+    @cached_property
     def no_data(self) -> set[int]:
         """Begins of the bins of which nothing is known: no job is in them, and they touch a day without any record."""
         known = set(self.usage["bin"]) if self.question.size else set()
-        days = self.gaps.days
-        return {begin for begin, end in self.bins if begin not in known and any(day < end and begin < day + DAY_S for day in days)}
+        missing = set(self.gaps.days)
+        empty = [(begin, end) for begin, end in self.bins if begin not in known]
+        return {begin for begin, end in empty if not missing.isdisjoint(range(begin // DAY_S * DAY_S, end, DAY_S))}
 
     @property
     def title(self) -> str:

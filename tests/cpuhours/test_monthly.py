@@ -16,7 +16,7 @@ from batchacct.store.tables import job, load, reject, usage, usage_history
 from cpuhours.command import report
 from tests.cpuhours.farm import DAY, HOUR, add_benchmark, at, give_benchmark, job_ids, job_row, join, new_store
 
-EVIL = '<script src="https://evil.example/x.js">alert(1)</script>\x1b[31m'
+EVIL = '--><script src="https://evil.example/x.js">alert(1)</script>\x1b[31m'
 
 
 @pytest.fixture
@@ -139,7 +139,7 @@ def test_the_file_needs_no_other_and_runs_nothing(tmp_path: Path, store: Store) 
     assert hosts <= {"www.w3.org", "evil.example"}, "names of namespaces, and what a user has typed"
     assert "@import" not in text
     assert not re.findall(r"url\((?!#)", text)
-    assert "&lt;script src=&quot;https://evil.example/x.js&quot;&gt;alert(1)&lt;/script&gt;\\x1b[31m" in text
+    assert "--&gt;&lt;script src=&quot;https://evil.example/x.js&quot;&gt;alert(1)&lt;/script&gt;\\x1b[31m" in text
     assert "A &lt;b&gt;SITE&lt;/b&gt; &amp; Co" in text
     (policy,) = (a["content"] for tag, a in elements if tag == "meta" and a.get("http-equiv") == "Content-Security-Policy")
     assert policy == "default-src 'none'; style-src 'unsafe-inline'"

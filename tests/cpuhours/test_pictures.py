@@ -121,6 +121,13 @@ def test_one_bin_no_bar_and_nothing_but_gaps(tmp_path: Path) -> None:
     assert "no job in this period" in (tmp_path / "a.svg").read_text()
 
 
+def test_names_in_any_script_are_drawn(tmp_path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        draw_bars(tmp_path / "a.svg", [Bar("\N{CJK UNIFIED IDEOGRAPH-4E2D}\n--> <b>", 1.0)], WORDS)
+    ET.parse(tmp_path / "a.svg")
+
+
 def test_long_names_keep_both_ends(tmp_path: Path) -> None:
     name = "/DC=ch/DC=cern/OU=Organic Units/OU=Users/CN=alice/CN=12345"
     draw_bars(tmp_path / "a.svg", [Bar(name, 1.0)], WORDS)
