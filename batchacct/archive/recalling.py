@@ -174,8 +174,8 @@ def _recall_within(
     columns = ["join_id", record_type.time_column, *(["submit_at"] if record_type is JOB else [])]
     recalled_now: list[Found] = []
     for month, rows in find(connection, record_type, one_of("join_id", spans), columns, first=earliest):
-        stored = [stored(row, ["id", *columns]) for row in rows]
-        near = [row["id"] for row in stored if spans[row["join_id"]].reaches(*when(row))]
+        candidates = [stored(row, ["id", *columns]) for row in rows]
+        near = [row["id"] for row in candidates if spans[row["join_id"]].reaches(*when(row))]
         recalled_now += bring_back(connection, month, near)
     return recalled_now
 
