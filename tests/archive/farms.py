@@ -168,14 +168,12 @@ def asked(site: Site) -> dict[str, Any]:
     for by in ("vo", "day", "user", "outcome", "ce", "state", "exit", "host"):
         answers[f"report by {by}"] = usage_by(store, by=by).to_dict("records")
     answers["report by day and vo"] = usage_by(store, by=("day", "vo"), normalise="HEPSPEC").to_dict("records")
-    answers["report of a VO"] = usage_by(store, by="user", where={"vo": ["atlas"]}, begin=BEGIN, end=BEGIN + 70 * DAY).to_dict(
-        "records"
-    )
+    of_a_vo = usage_by(store, by="user", where={"vo": ["atlas"]}, begin=BEGIN, end=BEGIN + 70 * DAY)
+    answers["report of a VO"] = of_a_vo.to_dict("records")
     for counted in COUNTED:
         words: dict[str, Any] = {"bins": Bins("month", "Europe/Zurich"), "normalise": "HEPSPEC", "counted": counted}
-        answers[counted] = (
-            usage_by(store, by="vo", where={"user": ["%b%", "alice"]}, begin=BEGIN + DAY, **words).round(6).to_dict("records")
-        )
+        usage_of = usage_by(store, by="vo", where={"user": ["%b%", "alice"]}, begin=BEGIN + DAY, **words)
+        answers[counted] = usage_of.round(dict.fromkeys(usage_of.select_dtypes("float"), 6)).to_dict("records")
     answers["ends"], answers["span"] = ends(store), logged_span(store)
     answers["gaps"] = collection_gaps(store, BEGIN, END)
     answers["users"] = distinct_names(store, job.c.user_name, BEGIN, END)
