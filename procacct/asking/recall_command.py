@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import uuid as uuids
 from dataclasses import asdict
 
 import click
@@ -10,6 +12,7 @@ from sqlalchemy import Connection
 from batchacct.cli.common import config_option, open_store
 from batchacct.clock import shown
 from batchacct.config import Config
+from batchacct.errors import ConfigError
 from procacct.asking.asked import Asked
 from procacct.asking.coverage import counted, notes
 from procacct.asking.options import format_option, period_options
@@ -48,7 +51,7 @@ def jobs_command(
     For recalls: which jobs, of whom, when. What is looked for by several options has to be true of one process. Libraries are known
     of programs that ran with the sensor; the notes say how much of what ran was seen at all.
     """
-    sought = Sought(program, library, signature, build_id)
+    sought = Sought(program, library, _uuid(signature), _build_id(build_id))
 
     def question(connection: Connection, asked: Asked) -> tuple[list[Use], list[str]]:
         runs = runs_of_processes(connection, asked.logged)
@@ -66,3 +69,27 @@ def _for_people(one: Use) -> tuple[str | int, ...]:
     job = "-" if one.job is None else one.job if one.array_index is None else f"{one.job}[{one.array_index}]"
     host = one.host if one.hosts == 1 else f"{one.host} and {one.hosts - 1} more"
     return job, one.cluster, one.user, one.vo, host, one.executions, shown(one.first_at), shown(one.last_at)
+
+
+def _uuid(given: str | None) -> str | None:
+    """As it is recorded.  Raises: ConfigError for what no signature can be, of which it would be said that nobody used it."""
+    try:
+        return None if given is None else str(uuids.UUID(given.strip()))
+    except ValueError as error:
+        raise ConfigError(
+            f"--signature {given!r} is none: write a UUID as `batchacct procs show-signature FILE` shows it, such as "
+            "01a1f98c-555b-7147-bb57-58bdf3043a47"
+        ) from error
+
+
+def _build_id(given: str | None) -> str | None:
+    """Likewise."""
+    if given is None:
+        return None
+    digits = given.strip().lower().removeprefix("0x")
+    if not re.fullmatch(r"(?:[0-9a-f]{2})+", digits):
+        raise ConfigError(
+            f"--build-id {given!r} is none: write an even number of hex digits, all that `batchacct procs show-signature FILE` or "
+            "`readelf -n FILE` shows"
+        )
+    return digits

@@ -30,6 +30,7 @@ from batchacct.store.vos import IS_MAPPED
 from batchacct.usage_record import USAGE_RECORD
 from procacct.asking.applications import Applications
 from procacct.asking.asked import NO_JOB, NO_RECORD, PROGRAM, USER, Asked, vo_of
+from procacct.asking.coverage import counted
 from procacct.asking.runs import Runs, is_of_run
 
 PER = ("job", "account")
@@ -231,4 +232,4 @@ def _digest(key: tuple[object, ...], asked: Asked) -> str:
 
 def reasons(left_out: Mapping[str, int]) -> Iterator[str]:
     for what, executions in sorted(left_out.items()):
-        yield f"{executions:,} executions in no record, as no VO of theirs is known: {what.strip('()')}."
+        yield f"{counted(executions, 'execution')} in no record, as no VO of theirs is known: {what.strip('()')}."

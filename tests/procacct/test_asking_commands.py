@@ -14,7 +14,7 @@ from sqlalchemy import insert, update
 from batchacct.cli.instants import instant
 from batchacct.errors import BatchacctError, ConfigError, IncompleteError
 from batchacct.store import Store
-from batchacct.store.tables import benchmark, usage
+from batchacct.store.tables import benchmark, process, usage
 from procacct.commands import procs
 from tests.procacct.workload import HOUR, T0, a_job, a_process, add, add_objects, add_processes, an_object, decide
 from tests.usage_record_reader import UR, assert_valid, read_records
@@ -136,6 +136,25 @@ def test_jobs_that_used_a_library(filled: Asker) -> None:
     told = json.loads(filled.good("jobs", "--program", "ls", "--format", "json").output)
     assert [(row["job"], row["user"], row["vo"], row["executions"]) for row in told["rows"]] == [("7", "alice", "atlas", 40)]
     assert isinstance(filled.error("jobs"), ConfigError)
+
+
+def test_a_mark_with_a_typing_error_is_refused(filled: Asker) -> None:
+    """It would read as: nobody used it."""
+    for wrong in ("nouuid", "", "01a1f98c-555b-7147-bb57-58bdf3043a4"):
+        assert "--signature" in str(error := filled.error("jobs", "--signature", wrong, "--program", "ls"))
+        assert "write a UUID as `batchacct procs show-signature FILE` shows it" in str(error)
+    for wrong in ("zz", "", "abc", "0x"):
+        assert "--build-id" in str(error := filled.error("jobs", "--build-id", wrong, "--program", "ls"))
+        assert "write an even number of hex digits" in str(error)
+
+
+def test_marks_are_found_however_they_are_written(filled: Asker) -> None:
+    mark = "01a1f98c-555b-7147-bb57-58bdf3043a47"
+    with filled.store.writing() as connection:
+        connection.execute(update(process).where(process.c.program == "/bin/ls").values(signature=mark, build_id="00fe12"))
+    for words in (("--signature", mark.upper()), ("--signature", f" {mark.replace('-', '')} "), ("--build-id", "0x00FE12 ")):
+        told = json.loads(filled.good("jobs", *words, "--format", "json").output)
+        assert [row["executions"] for row in told["rows"]] == [40], words
 
 
 def test_usage_records(filled: Asker, tmp_path: Path) -> None:

@@ -107,6 +107,7 @@ def test_what_is_in_no_record_is_counted(farm: Store) -> None:
     records = made(farm, "job")
     assert records.left_out == {"(not joined yet)": 4, "(job not recorded)": 1, "(no batch job)": 1}
     assert "4 executions in no record, as no VO of theirs is known: not joined yet." in list(reasons(records.left_out))
+    assert "1 execution in no record, as no VO of theirs is known: job not recorded." in list(reasons(records.left_out))
     assert made(farm, "job", Asked(T0, T0 + DAY, ("cms",))).batch.num_rows == 1
 
 
