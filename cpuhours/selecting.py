@@ -14,7 +14,8 @@ MOST_NAMES = 10_000
 def names_of(option: str, given: Iterable[str]) -> tuple[str, ...]:
     """The names that an option was given: `a`, `a,b`, or `@FILE` with a name a line, in order and each once; % stands for any text.
 
-    In a file blank lines and lines that begin with # are passed over. A comma in a name is written \\,.
+    In a file blank lines and lines that begin with # are passed over. A comma in a name is written \\,. A name that is given alone
+    is taken as it stands; in a list and in a file blanks around a name are left out.
     Raises: ConfigError for a file that cannot be read, or no name at all.
     """
     names: list[str] = []
@@ -31,6 +32,8 @@ def names_of(option: str, given: Iterable[str]) -> tuple[str, ...]:
 
 def _of_list(text: str) -> list[str]:
     parts = text.replace("\\,", "\0").split(",")
+    if len(parts) == 1 and text.strip():
+        return [text.replace("\\,", ",")]
     return [name.replace("\0", ",") for part in parts if (name := part.strip())]
 
 

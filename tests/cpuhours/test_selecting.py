@@ -15,6 +15,7 @@ def test_names_are_repeated_listed_or_in_a_file(tmp_path: Path) -> None:
     assert names_of("vo", ["atlas", "cms,lhcb", " alice , cms"]) == ("atlas", "cms", "lhcb", "alice")
     assert names_of("vo", [f"@{tmp_path / 'names'}", "na62"]) == ("atlas", "belle, ii", "c%", "na62")
     assert names_of("user", ["Doe\\, Jane,bob"]) == ("Doe, Jane", "bob")
+    assert names_of("queue", [" lead"]) == (" lead",), "blanks are left out beside commas, and in files"
     assert names_of("vo", ["(waiting for identity)"]) == ("(waiting for identity)",)
 
 
