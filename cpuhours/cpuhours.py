@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -40,7 +39,9 @@ from cpuhours.data_files import (
     write_data,
     write_distribution,
 )
+from cpuhours.dimensions import pattern_of
 from cpuhours.distribution import HOUR_S, Chosen, Distribution, extent, histogram, wall_times
+from cpuhours.notes import count_of
 from cpuhours.options_2012 import factor, listed, options_of, period_of, title_of
 from cpuhours.query import (
     DAY_S,
@@ -198,8 +199,11 @@ def _of_days(known: Mapping[int, float], days: range, binning: str) -> Series:
     for day, value in sorted(known.items()):
         values[bin_of(day)] = values.get(bin_of(day), 0.0) + value
     if partial := {bin_of(day) for day in days if day not in known} & values.keys():
-        what = "weeks" if binning == "WW" else "months"
-        _tell(f"{len(partial)} {what} have days without any record, and are the sum of their other days")
+        what = count_of(len(partial), "week" if binning == "WW" else "month")
+        of_rest = "has days without any record, and is the sum of its other days"
+        if len(partial) > 1:
+            of_rest = "have days without any record, and are the sum of their other days"
+        _tell(f"{what} {of_rest}")
     return values
 
 
@@ -307,9 +311,9 @@ def _selection(store: Store, options: argparse.Namespace, begin: int, end: int) 
 def _one_of(store: Store, column: Column[Any], names: Sequence[str], begin: int, end: int) -> ColumnElement[bool]:
     """Wildcards are matched here, against the names there are: LIKE differs in upper and lower case between databases."""
     exact = {name for name in names if "%" not in name}
-    patterns = [re.compile(".*".join(map(re.escape, name.split("%"))), re.DOTALL) for name in names if "%" in name]
-    if patterns:
-        exact |= {name for name in distinct_names(store, column, begin, end) if any(p.fullmatch(name) for p in patterns)}
+    if wild := [name for name in names if "%" in name]:
+        meant = pattern_of(wild)
+        exact |= {name for name in distinct_names(store, column, begin, end) if meant.fullmatch(name)}
     wanted = sorted(exact)
     return or_(*(column.in_(wanted[i : i + LONGEST_LIST]) for i in range(0, max(len(wanted), 1), LONGEST_LIST)))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -112,14 +112,15 @@ class Where:
     def keep(self, frame: pd.DataFrame) -> pd.DataFrame:
         """The rows of a frame, with the `inexact` dimensions as columns, that are meant."""
         for name in self.inexact:
-            pattern = re.compile("|".join(f"(?:{_regular(text)})" for text in self.of[name]), re.DOTALL)
-            fits = {text: pattern.fullmatch(text) is not None for text in frame[name].unique()}
+            meant = pattern_of(self.of[name])
+            fits = {text: meant.fullmatch(text) is not None for text in frame[name].unique()}
             frame = frame[frame[name].map(fits).astype(bool)]
         return frame
 
 
-def _regular(text: str) -> str:
-    return ".*".join(map(re.escape, text.split("%")))
+def pattern_of(names: Iterable[str]) -> re.Pattern[str]:
+    """What one of the names is, of which there is at least one, from its beginning to its end; `%` in them stands for any text."""
+    return re.compile("|".join(f"(?:{'.*'.join(map(re.escape, name.split('%')))})" for name in names), re.DOTALL)
 
 
 def _like(dimension: ColumnElement[Any], names: Sequence[str]) -> ColumnElement[bool]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
 from batchacct.config_reports import Capacity, Energy
 from cpuhours.bins import Bins
+from cpuhours.dimensions import pattern_of
 from cpuhours.figures import Figures
 from cpuhours.measures import J_PER_KWH
 from cpuhours.query import efficiency
@@ -96,11 +96,7 @@ def _with_capacity(question: Question, capacity: Sequence[Capacity]) -> list[str
     """The clusters that are held against their capacity: those that have one, of those that are asked about."""
     known = list(dict.fromkeys(one.cluster for one in capacity))
     asked = question.where.get("cluster")
-    return known if asked is None else [name for name in known if any(_fits(name, pattern) for pattern in asked)]
-
-
-def _fits(name: str, pattern: str) -> bool:
-    return re.fullmatch(".*".join(map(re.escape, pattern.split("%"))), name, re.DOTALL) is not None
+    return known if asked is None else [name for name in known if pattern_of(asked).fullmatch(name)]
 
 
 def _offered_by_row(

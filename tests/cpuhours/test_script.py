@@ -120,6 +120,8 @@ def test_weeks_are_counted_from_new_year(capsys: pytest.CaptureFixture[str]) -> 
     # 29 October is day 302 of 2026, 43 weeks after 1 January; the next week begins on 5 November
     assert data("everything") == {-4: 3.0, 3: 1.0}
     assert "2 weeks have days without any record" in capsys.readouterr().err
+    assert run("-z", "--binning", "WW", "--begin", "2026-11-05") == 0
+    assert "1 week has days without any record, and is the sum of its other days" in capsys.readouterr().err
     days = [dt.date(2026, 12, 30), dt.date(2026, 12, 31), dt.date(2027, 1, 1)]
     begins = [week_of(at(f"{day} 00:00")) for day in days]
     assert begins == [at("2026-12-24 00:00"), at("2026-12-31 00:00"), at("2027-01-01 00:00")]
