@@ -77,23 +77,22 @@ class Month:
 
 
 def read_month(store: Store, config: Config, period: tuple[int, int], now: int, *, normalise: str | None, reread: bool) -> Month:
-    """Reads everything about a month (its period in Unix seconds).
+    """Reads everything about a month (its period in Unix seconds), of one state of the database.
 
     Raises: ConfigError, StoreError, and as `read_audit`.
     """
     begin, end = period
     readers = readers_of(config) if reread else None
     question = Question("vo", begin, end, normalise=normalise, measures=MEASURES)
-    usage = make_report(store, question)
     drawn = Question("vo", begin, end, normalise=normalise, measures=("cpu",))
-    picture = make_report(store, question_of_picture(make_report(store, drawn), "stack"))
 
-    def ask() -> tuple[Audit, list[Correction], list[Rejected]]:
-        with store.reading() as connection:
-            return _books(connection, config, period, now, readers)
+    def ask() -> Month:
+        with store.one_state() as as_it_is, as_it_is.reading() as connection:
+            usage = make_report(as_it_is, question)
+            picture = make_report(as_it_is, question_of_picture(make_report(as_it_is, drawn), "stack"))
+            return Month(config.site, begin, end, now, usage, picture, *_books(connection, config, period, now, readers))
 
-    audit, corrections, rejects = despite_archiving(store, ask)
-    return Month(config.site, begin, end, now, usage, picture, audit, corrections, rejects)
+    return despite_archiving(store, ask)
 
 
 def _books(

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from copy import copy
 from typing import TypeVar
 
 from sqlalchemy import Connection, Engine, make_url
@@ -35,6 +36,9 @@ _EXTRAS = {"postgresql": "postgres", "mariadb": "mysql", "oracle+cx_oracle": "cx
 
 class Store:
     """A database by its SQLAlchemy URL; connecting happens at the first use, and every database error is a StoreError."""
+
+    reads_in: Connection | None = None
+    """The transaction in which everything is read, of a store of `one_state`."""
 
     def __init__(self, url: str) -> None:
         self._turn = threading.Lock()
@@ -149,8 +153,23 @@ class Store:
     @contextmanager
     def reading(self) -> Iterator[Connection]:
         """A transaction that reads, seeing one state of the database; partitions are neither made nor dropped meanwhile."""
+        if self.reads_in is not None:
+            with self.errors():
+                yield self.reads_in
+            return
         with self.errors(), self.engine.execution_options(holding=tuple(RECORD_TABLES)).begin() as connection:
             yield connection
+
+    @contextmanager
+    def one_state(self) -> Iterator[Store]:
+        """This store as it is now: whatever is read of it in the body, in however many questions, is in one transaction.
+
+        A month that is archived anew meanwhile is not found any more: ask within `despite_archiving`.
+        """
+        with self.reading() as connection:
+            as_it_is = copy(self)
+            as_it_is.reads_in = connection
+            yield as_it_is
 
     @contextmanager
     def lock(self, *names: str, patience_s: float = 0) -> Iterator[HeldLocks]:

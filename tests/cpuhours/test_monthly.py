@@ -14,7 +14,10 @@ from batchacct.errors import BatchacctError, ConfigError, IncompleteError
 from batchacct.store import Store
 from batchacct.store.tables import job, load, reject, usage, usage_history
 from cpuhours.command import report
-from tests.cpuhours.farm import DAY, HOUR, add_benchmark, at, give_benchmark, job_ids, job_row, join, new_store
+from cpuhours.drawing import question_of_picture
+from cpuhours.question import Question
+from cpuhours.report import Report
+from tests.cpuhours.farm import DAY, HOUR, add_benchmark, at, fill, give_benchmark, job_ids, job_row, join, new_store
 
 EVIL = '--><script src="https://evil.example/x.js">alert(1)</script>\x1b[31m'
 
@@ -176,6 +179,20 @@ def test_a_month_that_is_not_over_says_so(tmp_path: Path, store: Store, monkeypa
     assert "NOT OVER" not in run(tmp_path)
     monkeypatch.setenv("BATCHACCT_NOW", str(at("2026-10-31 00:00") + DAY - 1))
     assert "THIS MONTH IS NOT OVER" in run(tmp_path)
+
+
+def test_all_of_it_is_of_one_state_of_the_database(tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A collector that stores a job while it is made: usage, picture and audit do without that job, all of them."""
+
+    def after_a_collector(of: Report, kind: str | None) -> Question:
+        fill(store, [job_row(9, at("2026-10-21 12:00"), cpu_duration_s=720_000)])
+        return question_of_picture(of, kind)
+
+    before = run(tmp_path, "before.html")
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr("cpuhours.monthly.question_of_picture", after_a_collector)
+        assert run(tmp_path, "meanwhile.html") == before
+    assert run(tmp_path, "after.html") != before
 
 
 def test_what_is_no_month_or_no_file(tmp_path: Path, store: Store) -> None:
