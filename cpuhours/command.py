@@ -18,7 +18,7 @@ from batchacct.config_mapping import BENCHMARKS
 from batchacct.errors import ConfigError, IncompleteError
 from cpuhours.figures import Figures, StoreFigures, files_of_jobs
 from cpuhours.measures import MEASURES
-from cpuhours.question import DEFAULT_MEASURES, FILTERS, NAMED, TIMES, Question
+from cpuhours.question import DEFAULT_MEASURES, FILTERS, NAMED, TIMES, Question, hyphened
 from cpuhours.report import make_report
 from cpuhours.selecting import names_of
 from cpuhours.showing import FORMATS, form_of, save_data, show
@@ -28,12 +28,8 @@ KINDS = ("stack", "lines", "bars", "heatmap")
 C = TypeVar("C", bound=Callable[..., Any])
 
 
-def _hyphened(name: str) -> str:
-    return name.replace("_", "-").replace(" ", "-")
-
-
-_BY = {_hyphened(name): name for name in (*NAMED, *TIMES)}
-_SIZES = {_hyphened(size): size for size in TIMES}
+_BY = {hyphened(name): name for name in (*NAMED, *TIMES)}
+_SIZES = {hyphened(size): size for size in TIMES}
 
 _OPTIONS = (
     click.option("--by", type=click.Choice(list(_BY)), default="vo", show_default=True, help="What to sum by."),
@@ -42,10 +38,11 @@ _OPTIONS = (
     click.option("--period", metavar="DATE", help="A whole day, week, month or year: 2026-11, 'last month', in place of the two."),
     *(
         click.option(
-            f"--{_hyphened(name)}",
+            f"--{hyphened(name)}",
             multiple=True,
             metavar="NAMES",
-            help=f"Only of {NAMED[name][0]} A; A,B or @FILE of names; % stands for any text; may be repeated.",
+            help=f"Only of {NAMED[name][0]} A; A,B or @FILE of names; % stands for any text; may be repeated. "
+            "Blanks around a name count only where it is given alone.",
         )
         for name in FILTERS
     ),
@@ -125,6 +122,7 @@ def report(context: click.Context, /, **given: Any) -> None:
         raise ConfigError("--kind and --log are for a picture: say where it goes by --plot FILE")
     if data is not None:
         form_of(data)
+        _check_folder(data)
     if given["archive"] is None and given["master"] is not None:
         raise ConfigError("--master is for a folder of Parquet files: say which by --archive FOLDER")
     with _figures(given["archive"], given["master"], given["config_path"]) as (figures, site, config):
@@ -147,6 +145,12 @@ def report(context: click.Context, /, **given: Any) -> None:
         click.echo(f"wrote {data}", err=True)
 
 
+def _check_folder(path: Path) -> None:
+    """Raises: ConfigError, before anything is asked or written, where a file cannot go."""
+    if not path.parent.is_dir():
+        raise ConfigError(f"{path} cannot be written: the folder {path.parent} does not exist: make it, or name another")
+
+
 def _nothing_given(context: click.Context) -> None:
     """Raises: ConfigError for options that stand before the name of a command, which has its own."""
     sources = (context.get_parameter_source(name) for name in context.params)
@@ -167,7 +171,7 @@ def _question(given: Mapping[str, Any]) -> Question:
     since, until = (instant(text, now, where) if text else None for text in sides)
     if given["period"]:
         since, until = period_of(given["period"], now, where)
-    chosen = {name: names_of(_hyphened(name), given[name]) for name in FILTERS if given[name]}
+    chosen = {name: names_of(hyphened(name), given[name]) for name in FILTERS if given[name]}
     return Question(
         _BY[given["by"]],
         since,
@@ -219,6 +223,7 @@ def monthly(config: Config, month: str, output: Path, normalise: str | None, *, 
     form = output.suffix.lower().removeprefix(".")
     if form not in {"html", "pdf"}:
         raise ConfigError(f"{output}: the suffix says what kind of file: .html or .pdf")
+    _check_folder(output)
     period = period_of(month, now := unix_now())
     if bins_between("month", "UTC", *period) != [period]:
         raise ConfigError(f"{month!r} is no month: write 2026-10, or 'last month'")

@@ -85,6 +85,11 @@ class Question:
         return [normalised(one, self.normalise, self.counted) if self.normalise else one for one in plain]
 
 
+def hyphened(name: str) -> str:
+    """`quarter-hour`: how a word of one of these lists is written on the command line."""
+    return name.replace("_", "-").replace(" ", "-")
+
+
 def heading(column: str) -> str:
     """`VO`: what stands above a column of names."""
     return NAMED[column][0] if column in NAMED else column

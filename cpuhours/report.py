@@ -20,7 +20,7 @@ from cpuhours.figures import Figures, StoreFigures
 from cpuhours.gathering import gather, offered, total_of
 from cpuhours.notes import notes_of
 from cpuhours.query import DAY_S, Gaps
-from cpuhours.question import TIMES, Question, heading, of_text
+from cpuhours.question import TIMES, Question, heading, hyphened, of_text
 from cpuhours.spans import bin_begin, bins_between, period_text
 from cpuhours.top import Others, keep_top
 
@@ -92,11 +92,12 @@ def _check(figures: Figures, question: Question, capacity: Sequence[Capacity], e
     if question.normalise is not None and question.normalise not in (known := figures.benchmark_types()):
         raise ConfigError(f"no job was given a benchmark {question.normalise}: there are {', '.join(known) or 'none'}")
     if question.bins and question.by in TIMES:
-        raise ConfigError(f"--by {question.by} has bins of its own: leave out --bins, or say by what else, such as --by vo")
-    if question.top is not None and question.group is None:
         raise ConfigError(
-            f"--top is for groups, and --by {question.by} has none: leave it out, or say --by vo --bins {question.by}"
+            f"--by {hyphened(question.by)} has bins of its own: leave out --bins, or say by what else, such as --by vo"
         )
+    if question.top is not None and question.group is None:
+        by = hyphened(question.by)
+        raise ConfigError(f"--top is for groups, and --by {by} has none: leave it out, or say --by vo --bins {by}")
     if question.compare and question.size:
         raise ConfigError("--compare is for whole periods: leave out --bins, and group by VO, queue or the like")
     if "utilisation" in question.measures and not capacity:

@@ -25,6 +25,7 @@ from cpuhours.query import day_text
 from cpuhours.question import Question, heading
 from cpuhours.report import Report
 from cpuhours.spans import bin_text
+from cpuhours.top import unlike
 
 FORMATS = ("table", "csv", "json", "markdown", "parquet")
 NO_DATA = "no data"
@@ -252,7 +253,11 @@ def table_of(report: Report) -> tuple[list[str], list[list[Cell]]]:
     columns = _columns(question)
     cells = [list(row) for row in zip(*(column.cells(report.usage) for column in columns), strict=True)]
     heads = [*([str(question.size)] if question.size else []), *([heading(question.by)] if question.group else [])]
-    total: list[Cell] = ["total", *([""] * (len(heads) - 1)), *(column.cells(report.total)[0] for column in columns)]
+    total: list[Cell] = [
+        unlike(report.names, "total"),
+        *([""] * (len(heads) - 1)),
+        *(column.cells(report.total)[0] for column in columns),
+    ]
     titles = [*heads, *(column.title for column in columns)]
     if question.compare:
         titles += [f"{one.short} {what}" for one in question.measured for what in ("before", "+/-", "+/- %")]
@@ -318,7 +323,9 @@ def _aligned(columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> list[lis
 
 def _as_markdown(report: Report) -> str:
     columns, rows = table_of(report)
-    return f"**{report.title}**\n\n{_markdown_table(columns, rows)}\n\n" + "\n".join(f"- {note}" for note in report.notes)
+    return f"**{_markdown_text(report.title)}**\n\n{_markdown_table(columns, rows)}\n\n" + "\n".join(
+        f"- {_markdown_text(note)}" for note in report.notes
+    )
 
 
 def _markdown_table(columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> str:

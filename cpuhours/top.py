@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import dataclass
 
 import pandas as pd
@@ -36,7 +37,7 @@ def keep_top(
         order += [name for name in largest_first(question.measured[0], before, group) if name not in set(order)]
     named = [name for name in order if name != NOT_JOINED]
     rest = [] if question.top is None else named[question.top :]
-    others = Others(len(rest), f"other ({len(rest):,} {NAMED[group][len(rest) > 1]})") if rest else None
+    others = Others(len(rest), unlike(order, f"other ({len(rest):,} {NAMED[group][len(rest) > 1]})")) if rest else None
     kept = [*(name for name in order if name not in set(rest) | {NOT_JOINED}), *([others.name] if others else []), NOT_JOINED]
     frames = [
         None if frame is None else _in_order(_merged(question, frame, rest, others), kept, question) for frame in (usage, before)
@@ -44,6 +45,13 @@ def keep_top(
     assert frames[0] is not None
     there = set(frames[0][group])
     return [name for name in kept if name in there], frames[0], frames[1], others
+
+
+def unlike(names: Container[str], name: str) -> str:
+    """A name that none of the groups has."""
+    while name in names:
+        name = f"the {name}"
+    return name
 
 
 def largest_first(measure: Measure, usage: pd.DataFrame, group: str) -> list[str]:

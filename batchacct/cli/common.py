@@ -91,7 +91,7 @@ def emit_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[objec
     for row in rows:
         table.add_row(*(_cell(value) for value in row))
     out = console()
-    out.print(Text(title, style="bold"))
+    out.print(Text(harmless(title), style="bold"))
     if Measurement.get(out, out.options.update(max_width=5000), table).maximum <= out.width:
         out.print(table)
         return
@@ -104,13 +104,14 @@ def emit_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[objec
 def _cell(value: object) -> Text:
     """As it is: a Text is not searched for markup, which paths and log lines may look like.
 
-    What would steer a terminal is escaped: names of programs and jobs are whatever their users like.
+    What would steer a terminal is escaped, and the end of a line, which would make a row: names of programs and jobs are whatever
+    their users like.
     """
     if isinstance(value, int):
         return Text(f"{value:,}")
     if isinstance(value, float):
         return Text(figure(value))
-    return Text("" if value is None else harmless(str(value)))
+    return Text("" if value is None else harmless(str(value)).replace("\n", "\\n"))
 
 
 def figure(value: float) -> str:

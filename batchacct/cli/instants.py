@@ -13,7 +13,7 @@ from collections.abc import Callable
 from batchacct.errors import ConfigError
 
 DAY_S = 86_400
-_DATE = re.compile(r"(\d{4})-(\d{2})(?:-(\d{2}))?")
+_DATE = re.compile(r"(\d{4})(?:-(\d{2})(?:-(\d{2}))?)?")
 _TIME = re.compile(r"(\d{4}-\d{2}-\d{2})[T ](\d{2}):(\d{2})(?::(\d{2}))?(Z|[+-]\d{2}:?\d{2})?")
 _UNITS = ("day", "week", "month", "year")
 _WORDS = {"today": ("day", 0), "yesterday": ("day", -1), "tomorrow": ("day", 1)} | {
@@ -22,9 +22,9 @@ _WORDS = {"today": ("day", 0), "yesterday": ("day", -1), "tomorrow": ("day", 1)}
 _AGO = re.compile(r"-(\d{1,5})([hdw])")
 
 DATES_HELP = (
-    "A DATE is a day (2026-11-01), a month (2026-11), a time of day ('2026-11-01 12:30', to which Z or +01:00 may be added), "
-    "Unix seconds (@1793491200), now, today, yesterday, 'this week', 'last month', 'last year', or so long before: -36h before "
-    "now, -30d and -2w before today. Each means the instant at which it begins; weeks begin on Monday"
+    "A DATE is a day (2026-11-01), a month (2026-11), a year (2026), a time of day ('2026-11-01 12:30', to which Z or +01:00 may "
+    "be added), Unix seconds (@1793491200), now, today, yesterday, 'this week', 'last month', 'last year', or so long before: -36h "
+    "before now, -30d and -2w before today. Each means the instant at which it begins; weeks begin on Monday"
 )
 """What the help of a command says of its dates; to be ended with a word about the zone."""
 
@@ -46,8 +46,8 @@ def instant(text: str, now: int, zone: dt.tzinfo = dt.UTC) -> int:
     if match := _TIME.fullmatch(" ".join(text.split())):
         return _time_of_day(text, match, zone)
     raise ConfigError(
-        f"{text!r} is no date: write a day (2026-11-01), a month (2026-11), a time (2026-11-01 12:30), Unix seconds (@1793491200), "
-        "yesterday, 'last month', or so many hours, days or weeks ago (-36h, -30d, -2w)"
+        f"{text!r} is no date: write a day (2026-11-01), a month (2026-11), a year (2026), a time (2026-11-01 12:30), Unix seconds "
+        "(@1793491200), yesterday, 'last month', or so many hours, days or weeks ago (-36h, -30d, -2w)"
     )
 
 
@@ -73,7 +73,9 @@ def period_of(text: str, now: int, zone: dt.tzinfo = dt.UTC) -> tuple[int, int]:
     """
     begin, end = instant(text, now, zone), end_of(text, now, zone)
     if begin == end:
-        raise ConfigError(f"{text!r} is an instant and no period: write a day, a month, yesterday, 'last week', 'this month'")
+        raise ConfigError(
+            f"{text!r} is an instant and no period: write a day, a month, a year, yesterday, 'last week', 'this month'"
+        )
     return begin, end
 
 
@@ -84,7 +86,8 @@ def _named(words: str, text: str, now: int, zone: dt.tzinfo) -> tuple[dt.date, s
             unit, steps = _WORDS[words]
             return _STEP[unit](_first_of(unit, dt.datetime.fromtimestamp(now, zone).date()), steps), unit
         if match := _DATE.fullmatch(words):
-            return dt.date(int(match[1]), int(match[2]), int(match[3] or 1)), "day" if match[3] else "month"
+            unit = "day" if match[3] else "month" if match[2] else "year"
+            return dt.date(int(match[1]), int(match[2] or 1), int(match[3] or 1)), unit
     except (ValueError, OverflowError) as error:
         raise ConfigError(f"{text!r} is no date of the calendar: {error}") from error
     return None
@@ -123,7 +126,17 @@ def _before(number: int, unit: str, now: int, zone: dt.tzinfo) -> int:
 
 def _midnight(day: dt.date, zone: dt.tzinfo) -> int:
     """The first instant of a day: where clocks skip midnight, that instant is also the one `fold=0` names."""
-    return int(dt.datetime.combine(day, dt.time(), zone).timestamp())
+    return _seconds(dt.datetime.combine(day, dt.time(), zone))
+
+
+def _seconds(local: dt.datetime) -> int:
+    """Raises: ConfigError for a time that UTC has no date for: it is before the year 1 there, or after 9999."""
+    at = int(local.timestamp())
+    try:
+        dt.datetime.fromtimestamp(at, dt.UTC)
+    except (ValueError, OverflowError) as error:
+        raise ConfigError(f"{local.date()} is no date in {local.tzinfo}: the calendar of UTC ends there, choose another") from error
+    return at
 
 
 def _time_of_day(text: str, match: re.Match[str], zone: dt.tzinfo) -> int:
@@ -134,7 +147,7 @@ def _time_of_day(text: str, match: re.Match[str], zone: dt.tzinfo) -> int:
         local = dt.datetime.combine(dt.date.fromisoformat(day), dt.time(int(hour), int(minute), int(second or 0)), zone)
     except ValueError as error:
         raise ConfigError(f"{text!r} is no date of the calendar: {error}") from error
-    at = int(local.timestamp())
+    at = _seconds(local)
     if dt.datetime.fromtimestamp(at, zone).replace(tzinfo=None) != local.replace(tzinfo=None):
         raise ConfigError(
             f"{text!r} is a time that the clocks of {zone} skip: write the hour before or after, or end it with Z for UTC"

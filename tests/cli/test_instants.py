@@ -39,6 +39,8 @@ NOW = utc("2026-11-20 16:20")
         ("next month", "2026-12-01", "2027-01-01"),
         ("this year", "2026-01-01", "2027-01-01"),
         ("last year", "2025-01-01", "2026-01-01"),
+        ("2026", "2026-01-01", "2027-01-01"),
+        ("2024", "2024-01-01", "2025-01-01"),
     ],
 )
 def test_a_word_is_a_period_and_begins_with_it(text: str, begin: str, end: str) -> None:
@@ -118,7 +120,21 @@ def test_times_of_day_that_are_told_twice_or_never() -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        *("2026", "2026-13", "2026-02-30", "2025-02-29", "-2m", "01.11.2026", "0000-01", "", "20261101", "last", "last decade"),
+        *(
+            "202",
+            "20266",
+            "0000",
+            "2026-13",
+            "2026-02-30",
+            "2025-02-29",
+            "-2m",
+            "01.11.2026",
+            "0000-01",
+            "",
+            "20261101",
+            "last",
+            "last decade",
+        ),
         *(
             "2026-11-01 24:30",
             "2026-11-01 1:30",
@@ -142,3 +158,12 @@ def test_the_last_month_of_the_calendar_has_no_end() -> None:
     assert instant("9999-12", NOW) == utc("9999-12-01 00:00")
     with pytest.raises(ConfigError, match="the calendar ends there"):
         end_of("9999-12", NOW)
+
+
+def test_a_day_that_begins_before_the_calendar_does_in_its_zone_is_refused() -> None:
+    assert instant("0001-01-01", NOW) == utc("0001-01-01 00:00")
+    for text in ("0001-01-01", "0001", "0001-01-01 00:30"):
+        with pytest.raises(ConfigError, match=r"is no date .*the calendar"):
+            instant(text, NOW, ZoneInfo("Asia/Tokyo"))
+        with pytest.raises(ConfigError, match=r"is no date .*the calendar"):
+            period_of(text, NOW, ZoneInfo("Asia/Tokyo"))

@@ -178,6 +178,52 @@ def test_what_cannot_be_drawn_or_asked_says_what_to_do(tmp_path: Path, store: St
             run(tmp_path, *words)
 
 
+def test_a_folder_that_is_missing_is_told_before_anything_is_written(tmp_path: Path, store: Store) -> None:
+    picture, data = tmp_path / "a.png", tmp_path / "a.csv"
+    for words in ((picture, tmp_path / "none" / "a.csv"), (tmp_path / "none" / "a.png", data)):
+        command = ["--config", str(tmp_path / "c.toml"), "--plot", str(words[0]), "--data", str(words[1])]
+        result = CliRunner().invoke(report, command)
+        assert isinstance(result.exception, ConfigError)
+        assert "none does not exist: make it" in str(result.exception)
+        assert result.output == ""
+    assert not picture.exists()
+    assert not data.exists()
+
+
+def test_names_make_no_rows_of_their_own(tmp_path: Path) -> None:
+    """A name with an end of a line, one that looks like the total, and one like the rest."""
+    names = ("two\nlines", "total", "other (2 queues)", "a|b<script>", "e")
+    rows = [job_row(n, at("2026-11-01 12:00") + n, queue=name, cpu_duration_s=3600 * (9 - n)) for n, name in enumerate(names, 1)]
+    new_store(tmp_path, rows)
+    (tmp_path / "c.toml").write_text(f'site = "SITE"\n[database]\nurl = "sqlite:///{tmp_path / "x.db"}"\n')
+    lines = run(tmp_path, "--by", "queue", "--top", "3").stdout.splitlines()
+    cells = [[cell.strip() for cell in line.strip("│ ").split("│")] for line in lines if line.startswith("│")]
+    assert [row[:3] for row in cells] == [
+        ["two\\nlines", "1", "8.0"],
+        ["total", "1", "7.0"],
+        ["other (2 queues)", "1", "6.0"],
+        ["the other (2 queues)", "2", "9.0"],
+        ["the total", "5", "30.0"],
+    ]
+    title = run(tmp_path, "--queue", "a|b<script>", "--format", "markdown").stdout.splitlines()[0]
+    assert title.startswith("**Usage of queue a\\|b&lt;script> by VO, ")
+
+
+def test_messages_name_options_as_they_are_written(tmp_path: Path, store: Store) -> None:
+    for words in (("--by", "quarter-hour", "--bins", "day"), ("--by", "quarter-hour", "--top", "2")):
+        with pytest.raises(ConfigError, match="--by quarter-hour has"):
+            run(tmp_path, *words)
+
+
+def test_a_year_is_a_period(tmp_path: Path, store: Store) -> None:
+    assert "by VO, 2026-01-01 to 2026-12-31" in run(tmp_path, "--period", "2026").stdout
+    with pytest.raises(ConfigError, match=r"is no date .*the calendar"):
+        run(tmp_path, "--begin", "0001-01-01", "--zone", "Asia/Tokyo")
+    assert "by VO, 0001-01-02 00:00+09:18:59 to 2026-11-03" in run(tmp_path, "--begin", "0001-01-02", "--zone", "Asia/Tokyo").stdout
+    with pytest.raises(ConfigError, match="the calendar has no such time"):
+        run(tmp_path, "--begin", "0001-01-02", "--compare", "previous")
+
+
 def test_a_period_is_whole_and_in_the_zone(tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     def jobs(*words: str) -> int:
         return sum(row["jobs"] or 0 for row in json.loads(run(tmp_path, "--format", "json", *words).stdout)["rows"])
