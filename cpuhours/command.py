@@ -33,7 +33,9 @@ _SIZES = {hyphened(size): size for size in TIMES}
 
 _OPTIONS = (
     click.option("--by", type=click.Choice(list(_BY)), default="vo", show_default=True, help="What to sum by."),
-    click.option("--begin", metavar="DATE", help="From here on.  [default: the day of the first job's end]"),
+    click.option(
+        "--begin", metavar="DATE", help="From here on.  [default: the day the first job ended, or started if that counts]"
+    ),
     click.option("--end", metavar="DATE", help="Before this (exclusive).  [default: the end of the day of the last job's]"),
     click.option("--period", metavar="DATE", help="A whole day, week, month or year: 2026-11, 'last month', in place of the two."),
     *(

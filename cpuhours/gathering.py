@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import pandas as pd
 
@@ -11,20 +11,29 @@ from cpuhours.bins import Bins
 from cpuhours.dimensions import pattern_of
 from cpuhours.figures import Figures
 from cpuhours.measures import J_PER_KWH
-from cpuhours.query import efficiency
+from cpuhours.query import DAY_S, efficiency
 from cpuhours.question import Counted, Question
 from cpuhours.spans import bins_between
-from cpuhours.validity import capacity_core_s, stretches
+from cpuhours.validity import capacity_core_s, runs, stretches
 
 Period = tuple[int, int]
-_NOT_SUMS = {"efficiency", "capacity_core_s"}
+NOT_SUMS = {"efficiency", "capacity_core_s"}
 """What cannot be added up."""
 
 
 def gather(
-    figures: Figures, question: Question, period: Period, capacity: Sequence[Capacity] = (), energy: Sequence[Energy] = ()
+    figures: Figures,
+    question: Question,
+    period: Period,
+    *,
+    capacity: Sequence[Capacity] = (),
+    energy: Sequence[Energy] = (),
+    missing: Sequence[int] = (),
 ) -> pd.DataFrame:
     """The figures of a period (Unix seconds): a row a group and bin, `bin` in Unix seconds, in no particular order.
+
+    `missing`: the UTC days without records, which `capacity` has to be without (`validity.without_days`) and are left out of what
+    is held; rows without a group are there for idle bins, too, where utilisation is asked for.
 
     The columns are those of `usage_by`, `wait_jobs` (those whose wait is known), and where a measure needs it `started_jobs`,
     `held_core_s` (of what is held against `capacity_core_s`, always spread) and `co2e_g` with `co2e_energy_j` it is of.
@@ -37,9 +46,12 @@ def gather(
         usage = _together(question, usage, started, {"jobs": "started_jobs"})
     if "utilisation" in question.measures:
         of_clusters = _with_capacity(question, capacity)
-        held = _ask(figures, question, period, "spread", {"cluster": of_clusters}) if of_clusters else usage.iloc[:0]
-        usage = _together(question, usage, held, {"core_s": "held_core_s"})
         spans = dict(bins_between(question.size, question.zone, *period)) if question.size else {}
+        held = _held(figures, question, period, of_clusters, missing=missing, spans=spans) if of_clusters else usage.iloc[:0]
+        usage = _together(question, usage, held, {"core_s": "held_core_s"})
+        if question.group is None:
+            idle = sorted(begin for begin, end in spans.items() if set(missing).isdisjoint(days_of(begin, end)))
+            usage = _with_rows(usage, "bin", idle)
         usage["capacity_core_s"] = [_offered_by_row(row, question, period, spans, capacity) for row in usage.to_dict("records")]
     if "co2e" in question.measures:
         for stretch in stretches(energy, *period):
@@ -51,10 +63,55 @@ def gather(
     return usage.assign(efficiency=efficiency(usage))
 
 
+def days_of(begin: int, end: int) -> range:
+    """The UTC days (their midnights) that a span of time touches."""
+    return range(begin // DAY_S * DAY_S, end, DAY_S)
+
+
+def with_groups(
+    usage: pd.DataFrame, names: Iterable[object], question: Question, period: Period, capacity: Sequence[Capacity]
+) -> pd.DataFrame:
+    """The figures of groups in a period without bins, and for those of `names` that have none rows of zeros."""
+    rows = _with_rows(usage, str(question.group), names)
+    if "capacity_core_s" in rows:
+        rows["capacity_core_s"] = [_offered_by_row(row, question, period, {}, capacity) for row in rows.to_dict("records")]
+    return rows.assign(efficiency=efficiency(rows))
+
+
+def _with_rows(usage: pd.DataFrame, key: str, values: Iterable[object]) -> pd.DataFrame:
+    """The figures, and rows of zeros for those values of their only key that have none."""
+    there = set(usage[key])
+    absent = pd.DataFrame({key: [value for value in values if value not in there]})
+    if absent.empty:
+        return usage
+    zeros = absent.reindex(columns=usage.columns, fill_value=0)
+    return zeros if usage.empty else pd.concat([usage, zeros], ignore_index=True)
+
+
+def _held(
+    figures: Figures,
+    question: Question,
+    period: Period,
+    clusters: Sequence[str],
+    *,
+    missing: Sequence[int],
+    spans: Mapping[int, int],
+) -> pd.DataFrame:
+    """What is held of the capacity of clusters, without what ran on days that are missing: nobody knows what else did."""
+    only = {"cluster": clusters}
+    held = _ask(figures, question, period, "spread", only)
+    for begin, end in runs(missing):
+        unknown = _ask(figures, question, (max(begin, period[0]), min(end, period[1])), "spread", only)
+        held = _together(question, held, unknown.assign(core_s=-unknown["core_s"]), {"core_s": "core_s"})
+    if question.size:
+        held = held[[not set(missing).issuperset(days_of(begin, spans[begin])) for begin in held["bin"]]]
+    return held.assign(core_s=held["core_s"].clip(lower=0))
+
+
 def total_of(usage: pd.DataFrame, by: Sequence[str] = ()) -> pd.DataFrame:
     """The sums over all rows (one row), or over those of each value of some columns; shares are of the sums, but for capacity."""
     numbers = [name for name in usage.columns if pd.api.types.is_numeric_dtype(usage[name])]
-    sums = [name for name in numbers if name not in {*by, *_NOT_SUMS, "bin"}]
+    sums = [name for name in numbers if name not in {*by, *NOT_SUMS, "bin"}]
     if by:
         whole = usage.groupby(list(by), as_index=False, sort=True)[sums].sum()
     else:
@@ -88,7 +145,7 @@ def _together(question: Question, usage: pd.DataFrame, other: pd.DataFrame, name
     added = other[[*question.keys, *named]].rename(columns=dict(named))
     columns = [*usage.columns, *(name for name in named.values() if name not in usage)]
     rows = [frame.reindex(columns=columns, fill_value=0) for frame in (usage, added)]
-    sums = [name for name in columns if name not in {*question.keys, *_NOT_SUMS}]
+    sums = [name for name in columns if name not in {*question.keys, *NOT_SUMS}]
     return pd.concat(rows, ignore_index=True).groupby(question.keys, as_index=False, sort=True)[sums].sum()
 
 

@@ -18,7 +18,8 @@ class Measure:
     """One measure: `column` (divided by that of `per` if it is a share or a mean), times 1/`scale`, is in `unit`.
 
     `unknown` names the columns that count the jobs which add nothing to it because it is not known of them, and `of_unknown` heads
-    the last of these in a table. `short` heads the measure itself, `title` stands on an axis.
+    the last of these in a table. `short` heads the measure itself, `title` stands on an axis. `made_of`: the column that tells how
+    much of another one it was made of. In data for programs the column is called `data`, and is in `data_scale` of the unit.
     """
 
     name: str
@@ -30,15 +31,29 @@ class Measure:
     unknown: tuple[str, ...] = ()
     of_unknown: str = ""
     per: str | None = None
+    made_of: tuple[str, str] | None = None
+    data: str = ""
+    data_scale: float | None = None
 
     @property
     def adds_up(self) -> bool:
         """Whether groups can stand on each other: a share or a mean cannot."""
         return self.per is None or self.per == "capacity_core_s"
 
+    @property
+    def data_name(self) -> str:
+        return self.data or self.column
+
+    def data_values(self, frame: pd.DataFrame) -> pd.Series[float]:
+        """As `values`, in the unit that the name of its column says."""
+        return self.values(frame) * (self.scale if self.data_scale is None else self.data_scale)
+
     def values(self, frame: pd.DataFrame) -> pd.Series[float]:
         """Of each row of figures in `unit`; NaN where it is not known of any of the jobs (and there are some)."""
         amounts = frame[self.column].astype(float) / self.scale
+        if self.made_of is not None:
+            part, whole = (frame[name] for name in self.made_of)
+            amounts = amounts.where((part > 0) | (whole == 0))
         if self.per is not None:
             return amounts / frame[self.per].astype(float).replace(0.0, np.nan)
         if not self.unknown:
@@ -58,14 +73,25 @@ MEASURES: Mapping[str, Measure] = {
         Measure("started", "jobs that started", "started", "", "started_jobs"),
         Measure("wait", "hours waited", "wait h", "h", "wait_s", HOUR_S, _OF_WAIT, "jobs of unknown wait"),
         Measure(
-            "mean-wait", "mean hours waited", "mean wait h", "h", "wait_s", HOUR_S, _OF_WAIT, "jobs of unknown wait", "wait_jobs"
+            *("mean-wait", "mean hours waited", "mean wait h", "h", "wait_s", HOUR_S, _OF_WAIT, "jobs of unknown wait"),
+            per="wait_jobs",
+            data="mean_wait_s",
         ),
-        Measure("efficiency", "CPU / core time", "CPU / core (%)", "%", "both_cpu_s", 1 / PERCENT, per="both_core_s"),
-        Measure("utilisation", "share of the capacity", "of capacity (%)", "%", "held_core_s", 1 / PERCENT, per="capacity_core_s"),
+        Measure(
+            "efficiency", "CPU / core time", "CPU / core (%)", "%", "both_cpu_s", 1 / PERCENT, per="both_core_s", data="efficiency"
+        ),
+        Measure(
+            *("utilisation", "share of the capacity", "of capacity (%)", "%", "held_core_s", 1 / PERCENT),
+            per="capacity_core_s",
+            data="utilisation_percent",
+            data_scale=1,
+        ),
         Measure("gpu", "GPU hours", "GPU h", "h", "gpu_s", HOUR_S, ("gpu_unknown_jobs",), "jobs of unknown GPUs"),
         Measure("energy", "kWh", "kWh", "kWh", "energy_j", J_PER_KWH, ("energy_unknown_jobs",), "jobs of unknown energy"),
         Measure(
-            "co2e", "kg CO2e (estimate)", "kg CO2e (est.)", "kg", "co2e_g", 1000, ("energy_unknown_jobs",), "jobs of unknown energy"
+            *("co2e", "kg CO2e (estimate)", "kg CO2e (est.)", "kg", "co2e_g", 1000),
+            *(("energy_unknown_jobs",), "jobs of unknown energy"),
+            made_of=("co2e_energy_j", "energy_j"),
         ),
     )
 }

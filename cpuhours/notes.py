@@ -10,10 +10,11 @@ from batchacct.clock import shown
 from batchacct.config_reports import Capacity, Energy
 from batchacct.ledger.whose import NOT_JOINED
 from cpuhours.figures import Figures
-from cpuhours.measures import MEASURES
+from cpuhours.gathering import NOT_SUMS
+from cpuhours.measures import MEASURES, NORMALISED
 from cpuhours.query import Gaps, day_text
 from cpuhours.question import Question
-from cpuhours.spans import period_text
+from cpuhours.spans import bins_between, period_text
 from cpuhours.validity import stretches
 
 Period = tuple[int, int]
@@ -25,6 +26,7 @@ def notes_of(
     period: Period,
     *,
     gaps: Gaps,
+    gaps_before: Gaps | None = None,
     total: pd.DataFrame,
     capacity: Sequence[Capacity] = (),
     energy: Sequence[Energy] = (),
@@ -32,15 +34,21 @@ def notes_of(
     """Whole sentences; `total` has one row, the sum of all figures."""
     sums = {str(name): value for name, value in total.to_dict("records")[0].items()}
     span = figures.logged_span()
-    notes = [f"{how_counted(question)} {_unit(question)} Newest job record: {shown(span[1]) if span else 'none'}."]
+    newest = f"Newest job record: {shown(span[1]) if span else 'none'}."
+    notes = [" ".join([how_counted(question), *_unit(question), newest])]
     if question.compare:
         begin, end = period
         notes.append(f"Compared with {period_text(2 * begin - end, begin, question.zone)}, as long a time just before.")
-    notes += figures.notes((question.begin, question.end))
+    notes += [*_in_part(question, period), *_nothing_fits(question, sums)]
+    since = question.begin
+    notes += figures.notes((2 * since - period[1] if question.compare and since is not None else since, question.end))
     notes += _of_gaps(gaps)
+    if gaps_before is not None and gaps_before.days:
+        days = count_of(len(gaps_before.days), "day")
+        notes.append(f"The time it is compared with has {days} without any job record: nothing is known of them.")
     notes += _unknown(question, sums)
     if "utilisation" in question.measures:
-        notes += _of_capacity(capacity, period)
+        notes += _of_capacity(capacity, period, gaps)
     if "co2e" in question.measures:
         notes += _of_co2e(energy, period, sums)
     notes += _not_decided(figures, question, period)
@@ -48,22 +56,58 @@ def notes_of(
 
 
 def how_counted(question: Question) -> str:
-    """`UTC days, jobs counted on the day they ended.`, for the words under a picture too."""
+    """`UTC days, jobs counted on the day they ended.`: where, of each measure, for the number of jobs is told with all of them."""
     zone = question.zone
     bins = f"Bins of {'an' if question.size == 'hour' else 'a'} {question.size} in {zone}"
     if question.is_spread:
         times = f"{bins}; times" if question.size else "Times"
-        return f"{times} are spread evenly over when jobs ran; jobs are counted where they ended."
-    counted = "started" if question.measures == ("started",) else "ended"
-    if question.size in (None, "day"):
-        return f"{zone} days, jobs counted on the day they {counted}."
-    return f"{bins}; a job counts as a whole in the one it {counted} in."
+        told = [f"{times} are spread evenly over when jobs ran; jobs are counted where they ended", "where they started"]
+    elif question.size in (None, "day"):
+        told = [f"{zone} days, jobs counted on the day they ended", "on the day they started"]
+    else:
+        told = [f"{bins}; a job counts as a whole in the one it ended in", "in the one they started in"]
+    started = f"; jobs that started, {told[1]}" if "started" in question.measures else ""
+    held = "; what is held of the capacity is spread evenly over when jobs ran"
+    return f"{told[0]}{started}{held if 'utilisation' in question.measures and not question.is_spread else ''}."
 
 
-def _unit(question: Question) -> str:
-    if question.normalise is None:
-        return "CPU time as the batch system measured it, not normalised."
-    return f"{question.normalise} hours are hours times the {question.normalise} benchmark of one core."
+def _unit(question: Question) -> Iterator[str]:
+    """What CPU time is, and what is normalised, if there is any."""
+    if benchmarked := _benchmarked(question):
+        yield f"{question.normalise} hours are hours times the {question.normalise} benchmark of one core."
+    if "cpu" in question.measures and "cpu" not in benchmarked:
+        yield "CPU time as the batch system measured it, not normalised."
+    if question.normalise and "wall" in question.measures and "wall" not in benchmarked:
+        yield "Wall hours spread over time are not normalised."
+
+
+def _benchmarked(question: Question) -> set[str]:
+    """The measures that are multiplied by a benchmark."""
+    return {one.name for one in question.measured if one.name in NORMALISED and one.column == NORMALISED[one.name][0]}
+
+
+def _in_part(question: Question, period: Period) -> Iterator[str]:
+    """Of bins at either end that are longer than what is asked for."""
+    if question.size is None:
+        return
+    bins = bins_between(question.size, question.zone, *period)
+    cut = [name for name, is_cut in (("first", bins[0][0] < period[0]), ("last", period[1] < bins[-1][1])) if is_cut]
+    if cut and len(bins) == 1:
+        yield f"The {question.size} is only in part in the period."
+    elif cut:
+        yield f"The {' and the '.join(cut)} {question.size} {'is' if len(cut) == 1 else 'are'} only in part in the period."
+
+
+def _nothing_fits(question: Question, sums: Mapping[str, object]) -> Iterator[str]:
+    """A name that nothing has may be a slip of the pen."""
+    if question.where and not any(float(str(value)) for name, value in sums.items() if name not in NOT_SUMS):
+        asked = [f"--{name.replace('_', '-')} {_listed(names)}" for name, names in question.where.items()]
+        yield f"No job in this period matches {' '.join(asked)}."
+
+
+def _listed(names: Sequence[str]) -> str:
+    """As the command takes them."""
+    return ",".join(name.replace(",", "\\,") for name in names)
 
 
 def count_of(number: int, what: str) -> str:
@@ -92,14 +136,17 @@ def _unknown(question: Question, sums: Mapping[str, object]) -> Iterator[str]:
 
     asked, benchmark = {*question.measures}, question.normalise
     if (unknown := count("cpu_unknown_jobs")) and asked & {"cpu", "efficiency"}:
-        yield f"{count_of(unknown, 'job')} of unknown CPU time: in the jobs and wall hours, not in the CPU hours."
+        yield f"{count_of(unknown, 'job')} of unknown CPU time: in the jobs, not in the CPU hours."
+    if (unknown := count("wall_unknown_jobs")) and "wall" in asked:
+        yield f"{count_of(unknown, 'job')} of unknown wall time: not in the wall hours."
     if (unknown := count("core_unknown_jobs")) and asked & {"core", "efficiency", "utilisation"}:
         yield f"{count_of(unknown, 'job')} of unknown processors or wall time: not in the core hours."
-    if benchmark is not None and (without := count("not_normalised_jobs")):
-        yield f"{count_of(without, 'job')} without {benchmark} benchmark: not in the {benchmark} hours."
+    for name, column, hours in (("cpu", "not_normalised_jobs", "hours"), ("wall", "wall_not_normalised_jobs", "wall hours")):
+        if name in _benchmarked(question) and (without := count(column)):
+            yield f"{count_of(without, 'job')} without {benchmark} benchmark: not in the {benchmark} {hours}."
     for names, column, what in (
         ({"wait", "mean-wait"}, "wait_unknown_jobs", "unknown time of submission: not in the hours waited"),
-        ({"gpu"}, "gpu_unknown_jobs", "which the batch system did not say how many GPUs they had: not in the GPU hours"),
+        ({"gpu"}, "gpu_unknown_jobs", "unknown GPUs or wall time: not in the GPU hours"),
         ({"energy", "co2e"}, "energy_unknown_jobs", "unknown energy: not in the kWh, and nothing was guessed for them"),
     ):
         if asked & names and (unknown := count(column)):
@@ -110,8 +157,8 @@ def _unknown(question: Question, sums: Mapping[str, object]) -> Iterator[str]:
         yield "Waiting is from submission to start, of jobs that ended in this time."
 
 
-def _of_capacity(capacity: Sequence[Capacity], period: Period) -> Iterator[str]:
-    """Which capacity it was."""
+def _of_capacity(capacity: Sequence[Capacity], period: Period, gaps: Gaps) -> Iterator[str]:
+    """Which capacity it was, of which days."""
     told = []
     for name in dict.fromkeys(one.cluster for one in capacity):
         parts = stretches([one for one in capacity if one.cluster == name], *period)
@@ -122,6 +169,9 @@ def _of_capacity(capacity: Sequence[Capacity], period: Period) -> Iterator[str]:
         f"Capacity in cores: {'; '.join(told)}. Held against it are core hours, spread evenly over when jobs ran; more than 100 % "
         "means that jobs had more processors than the configuration says there are. Clusters without [[capacity]] are left out."
     )
+    if gaps.days:
+        days = f"{count_of(len(gaps.days), 'day')} without any job record {'is' if len(gaps.days) == 1 else 'are'}"
+        yield f"{days} left out of the capacity, and of what is held of it."
 
 
 def _of_co2e(energy: Sequence[Energy], period: Period, sums: Mapping[str, object]) -> Iterator[str]:

@@ -78,6 +78,10 @@ class SparkFigures:
     def ends(self) -> tuple[int, int] | None:
         return _extremes(self._counted, "end_at")
 
+    def first_start(self) -> int | None:
+        found = _extremes(self._counted, "start_at")
+        return None if found is None else found[0]
+
     def logged_span(self) -> tuple[int, int] | None:
         return _extremes(self._jobs, "logged_at")
 

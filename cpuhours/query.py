@@ -76,8 +76,8 @@ def usage_by(
     `counted` says where a job counts, and which jobs are in the period: `ended`, as a whole at the instant it ended; `started`, the
     same jobs (those that ended: of running ones there is no record) at the instant they started; `spread`, what it used (`AMOUNTS`)
     evenly over the time it ran, and only what is in the period, while it is counted, and waited, where it ended. What is spread
-    adds up to what `ended` says, exactly, over all bins, and over neighbouring periods; where groups are added up, each may be
-    less than one second off in a bin.
+    adds up to what `ended` says, exactly, over all bins, and over neighbouring periods. Rates are rounded down, so that of each
+    job there may be 2^-16 too little for every second it ran before an instant (1.3 a day), which is put right in its last second.
 
     Columns: those of `by` (`day` is the UTC midnight, a Timestamp); `bin`, when it begins, a Timestamp in its zone; `SUMS`; and
     `efficiency` = CPU / core seconds over the jobs of which both are known, NaN where there are none. With `normalise`, the name
@@ -219,6 +219,12 @@ def benchmark_types(source: Source) -> list[str]:
 def ends(source: Source) -> tuple[int, int] | None:
     """When the first and the last counted job ended (Unix seconds); None if there is none."""
     return _extremes(source, select(func.min(job.c.end_at), func.max(job.c.end_at)).where(*counted_jobs()))
+
+
+def first_start(source: Source) -> int | None:
+    """When the first counted job started (Unix seconds); None if there is none."""
+    found = _extremes(source, select(func.min(job.c.start_at), func.min(job.c.start_at)).where(*counted_jobs()))
+    return None if found is None else found[0]
 
 
 def logged_span(source: Source) -> tuple[int, int] | None:

@@ -36,7 +36,7 @@ Counted = Literal["ended", "started", "spread"]
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What is asked. The period is in Unix seconds, its end exclusive; a side that is None is where the first or last job ended.
+    """What is asked. The period is in Unix seconds, its end exclusive; a side that is None is where the first or last job counts.
 
     `by` is one of `NAMED` or `TIMES`; with `bins`, one of `TIMES`, each group has a row a bin. `where`: of which jobs, names with %
     for any text by one of `FILTERS`. `top`: the largest so many groups, the rest as one. `compare`: with the period before.
@@ -77,6 +77,11 @@ class Question:
     def is_spread(self) -> bool:
         """Whether all that is measured is spread: what is held against a capacity always is."""
         return self.spread or self.measures == ("utilisation",)
+
+    @property
+    def counts_from_start(self) -> bool:
+        """Whether something of a job is counted before it ended."""
+        return self.spread or not {"started", "utilisation"}.isdisjoint(self.measures)
 
     @property
     def measured(self) -> list[Measure]:

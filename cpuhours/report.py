@@ -17,12 +17,13 @@ from batchacct.config_reports import Capacity, Energy
 from batchacct.errors import ConfigError, IncompleteError
 from batchacct.store import Store
 from cpuhours.figures import Figures, StoreFigures
-from cpuhours.gathering import gather, offered, total_of
+from cpuhours.gathering import days_of, gather, offered, total_of, with_groups
 from cpuhours.notes import notes_of
-from cpuhours.query import DAY_S, Gaps
+from cpuhours.query import Gaps
 from cpuhours.question import TIMES, Question, heading, hyphened, of_text
 from cpuhours.spans import bin_begin, bins_between, period_text
 from cpuhours.top import Others, keep_top
+from cpuhours.validity import without_days
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,8 @@ class Report:
     """The answer: rows of figures, their sum, those of the period before if compared, days without records, and notes.
 
     `usage` has the columns of `question.keys` (`bin` in Unix seconds) and those of `gathering.gather`. `names`: the groups, largest
-    first.
+    first. Groups of the period before have rows in both, and `before` is NaN if nothing is known of that period. `capacity` is
+    without the days of which nothing is known.
     """
 
     question: Question
@@ -56,7 +58,7 @@ class Report:
         known = set(self.usage["bin"]) if self.question.size else set()
         missing = set(self.gaps.days)
         empty = [(begin, end) for begin, end in self.bins if begin not in known]
-        return {begin for begin, end in empty if not missing.isdisjoint(range(begin // DAY_S * DAY_S, end, DAY_S))}
+        return {begin for begin, end in empty if not missing.isdisjoint(days_of(begin, end))}
 
     @property
     def title(self) -> str:
@@ -78,13 +80,30 @@ def make_report(
     figures = StoreFigures(store) if isinstance(store, Store) else store
     _check(figures, question, capacity, energy)
     begin, end = _period(figures, question)
-    usage = gather(figures, question, (begin, end), capacity, energy)
-    total = total_of(usage).assign(capacity_core_s=offered(question, (begin, end), capacity))
-    before = gather(figures, question, (2 * begin - end, begin), capacity, energy) if question.compare else None
+    usage, gaps, there = _known(figures, question, (begin, end), capacity, energy)
+    total = total_of(usage).assign(capacity_core_s=offered(question, (begin, end), there))
+    before = gaps_before = None
+    if question.compare:
+        earlier = (2 * begin - end, begin)
+        before, gaps_before, then = _known(figures, question, earlier, capacity, energy)
+        before = with_groups(before, usage[question.group], question, earlier, then)
+        usage = with_groups(usage, before[question.group], question, (begin, end), there)
     names, usage, before, others = keep_top(question, usage, before)
-    gaps = figures.collection_gaps(begin, end)
-    notes = notes_of(figures, question, (begin, end), gaps=gaps, total=total, capacity=capacity, energy=energy)
-    return Report(question, (begin, end), names, usage, total, before, others, gaps, tuple(notes), tuple(capacity))
+    if before is not None and gaps_before is not None and gaps_before.days == tuple(days_of(2 * begin - end, begin)):
+        before = before.assign(**{name: float("nan") for name in before.columns if name != question.group})
+    notes = notes_of(
+        figures, question, (begin, end), gaps=gaps, gaps_before=gaps_before, total=total, capacity=capacity, energy=energy
+    )
+    return Report(question, (begin, end), names, usage, total, before, others, gaps, tuple(notes), tuple(there))
+
+
+def _known(
+    figures: Figures, question: Question, period: tuple[int, int], capacity: Sequence[Capacity], energy: Sequence[Energy]
+) -> tuple[pd.DataFrame, Gaps, list[Capacity]]:
+    """The figures of a period, the days of which nothing is known, and the capacity without these."""
+    gaps = figures.collection_gaps(*period)
+    there = without_days(capacity, gaps.days)
+    return gather(figures, question, period, capacity=there, energy=energy, missing=gaps.days), gaps, there
 
 
 def _check(figures: Figures, question: Question, capacity: Sequence[Capacity], energy: Sequence[Energy]) -> None:
@@ -107,12 +126,14 @@ def _check(figures: Figures, question: Question, capacity: Sequence[Capacity], e
 
 
 def _period(figures: Figures, question: Question) -> tuple[int, int]:
-    """As asked for; what was left open is the day of the first job's end, and the end of the day of the last one's."""
+    """As asked for; what was left open is the day on which the first job ended (or started, where that counts), and the end of the
+    day on which the last one ended."""
     if question.begin is None or question.end is None:
         known = figures.ends()
         if known is None:
             raise IncompleteError("there is nothing to report: the store holds no job that started and ended")
-        first = bin_begin("day", question.zone, known[0])
+        start = figures.first_start() if question.counts_from_start else None
+        first = bin_begin("day", question.zone, known[0] if start is None else min(start, known[0]))
         last = bins_between("day", question.zone, known[1], known[1] + 1)[0][1]
         begin = first if question.begin is None else question.begin
         end = last if question.end is None else question.end

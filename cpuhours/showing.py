@@ -20,7 +20,7 @@ from batchacct.cli.common import emit_table, harmless
 from batchacct.clock import shown
 from batchacct.errors import ConfigError
 from cpuhours.gathering import total_of
-from cpuhours.measures import MEASURES, Measure
+from cpuhours.measures import MEASURES, NORMALISED, Measure
 from cpuhours.query import day_text
 from cpuhours.question import Question, heading
 from cpuhours.report import Report
@@ -101,10 +101,11 @@ def data_columns(report: Report) -> list[str]:
     question = report.question
     keys = [*([column_of_bins(report)] if question.size else []), *([question.by] if question.group else [])]
     sums = [name for name in report.usage.columns if name not in {*question.keys, "wait_jobs"} and not name.startswith("both_")]
+    shares = [name for measure in question.measured if (name := measure.data_name) not in sums]
     compared = [
-        f"{measure.name.replace('-', '_')}_{what}" for measure in question.measured for what in ("before", "difference", "percent")
+        f"{measure.data_name}_{what}" for measure in question.measured for what in ("before", "difference", "change_percent")
     ]
-    return [*keys, *sums, *(compared if question.compare else [])]
+    return [*keys, *sums, *shares, *(compared if question.compare else [])]
 
 
 def column_of_bins(report: Report) -> str:
@@ -115,9 +116,11 @@ def records(report: Report) -> list[dict[str, Cell]]:
     """The rows as plain values in seconds; of bins all of them: zeros where nothing counted, nulls where nothing is known."""
     question = report.question
     columns = data_columns(report)
-    rows = [_plain(report, {str(k): v for k, v in row.items()}, columns) for row in report.usage.to_dict("records")]
+    shares = {one.data_name: one.data_values(report.usage) for one in question.measured if one.data_name not in report.usage}
+    usage = report.usage.assign(**shares)
+    rows = [_plain(report, {str(k): v for k, v in row.items()}, columns) for row in usage.to_dict("records")]
     if question.compare:
-        rows = [row | compared for row, compared in zip(rows, comparison(report), strict=True)]
+        rows = [row | compared for row, compared in zip(rows, _compared_data(report), strict=True)]
     if not question.size:
         return rows
     filled: list[dict[str, Cell]] = []
@@ -131,7 +134,8 @@ def records(report: Report) -> list[dict[str, Cell]]:
 
 
 def _empty_row(columns: Sequence[str], name: str, value: int | None, report: Report) -> dict[str, Cell]:
-    unknown = {"efficiency", "capacity_core_s", *([report.question.by] if report.question.group else [])}
+    shares = [measure.data_name for measure in report.question.measured if measure.per]
+    unknown = {"efficiency", "capacity_core_s", *shares, *([report.question.by] if report.question.group else [])}
     empty: dict[str, Cell] = {column: None if column in unknown else value for column in columns}
     return empty | {columns[0]: name}
 
@@ -158,48 +162,69 @@ def _unknown_sums(row: Mapping[str, object]) -> list[str]:
 
     unknown = {
         "cpu_s": count("cpu_unknown_jobs"),
+        "wall_s": count("wall_unknown_jobs"),
         "core_s": count("core_unknown_jobs"),
         "wait_s": count("wait_unknown_jobs"),
         "gpu_s": count("gpu_unknown_jobs"),
         "energy_j": count("energy_unknown_jobs"),
         "co2e_g": count("energy_unknown_jobs"),
-        "normalised_cpu_s": count("cpu_unknown_jobs", "not_normalised_jobs"),
+        **{column: count(*names) for column, names in NORMALISED.values()},
     }
     jobs = count("jobs")
-    return [name for name, jobs_without in unknown.items() if jobs and jobs_without >= jobs and not row.get(name)]
+    found = [name for name, jobs_without in unknown.items() if jobs and jobs_without >= jobs and not row.get(name)]
+    return [*found, "co2e_g"] if row.get("energy_j") and not row.get("co2e_energy_j") else found
 
 
-def comparison(report: Report) -> list[dict[str, Cell]]:
-    """For each row: each measure in the period before, in its unit, and by how much this one differs, also in per cent of it."""
+def _compared_data(report: Report) -> list[dict[str, Cell]]:
+    """For each row the cells of the columns of data that compare it."""
     assert report.before is not None
-    group = str(report.question.group)
     found: list[dict[str, Cell]] = [{} for _ in range(len(report.usage))]
     for measure in report.question.measured:
-        earlier = dict(zip(report.before[group], measure.values(report.before), strict=True))
-        for told, name, now in zip(found, report.usage[group], measure.values(report.usage), strict=True):
-            told.update(_difference(measure, earlier.get(name, float("nan") if measure.per else 0.0), now))
+        whole = measure.per is None and pd.api.types.is_integer_dtype(report.usage[measure.column])
+        values = (measure.data_values(_as_now(report)), measure.data_values(report.usage))
+        names = [f"{measure.data_name}_{what}" for what in ("before", "difference", "change_percent")]
+        for told, before, now in zip(found, *values, strict=True):
+            told.update(zip(names, _difference(before, now, whole=whole), strict=True))
     return found
 
 
-def total_comparison(report: Report) -> list[Cell]:
+def _as_now(report: Report) -> pd.DataFrame:
+    """The groups of the period before in the order of those of now, which are the same."""
+    assert report.before is not None
+    group = str(report.question.group)
+    return report.before.set_index(group).loc[list(report.usage[group])].reset_index()
+
+
+def _compared_cells(report: Report) -> list[list[Cell]]:
+    """For each row of the table each measure in the period before, and by how much this one differs, also in per cent of it."""
+    return _differences(report, _as_now(report), report.usage)
+
+
+def _compared_totals(report: Report) -> list[Cell]:
     """The same of the totals; shares of the capacity are not compared."""
     assert report.before is not None
     before = total_of(report.before).assign(capacity_core_s=float("nan"))
-    told: dict[str, Cell] = {}
+    if len(report.before) and report.before["jobs"].isna().all():
+        before = before.assign(**dict.fromkeys(before.columns, float("nan")))
+    return _differences(report, before, report.total)[0]
+
+
+def _differences(report: Report, before: pd.DataFrame, now: pd.DataFrame) -> list[list[Cell]]:
+    found: list[list[Cell]] = [[] for _ in range(len(now))]
     for measure in report.question.measured:
-        told |= _difference(measure, measure.values(before).iloc[0], measure.values(report.total).iloc[0])
-    return list(told.values())
+        for cells, one, other in zip(found, measure.values(before), measure.values(now), strict=True):
+            cells.extend(_difference(one, other, whole=measure.unit == ""))
+    return found
 
 
-def _difference(measure: Measure, before: float, now: float) -> dict[str, Cell]:
+def _difference(before: float, now: float, *, whole: bool) -> tuple[Cell, Cell, Cell]:
+    """A value before, by how much that of now is more, and by how many per cent; None where it is not known."""
+
+    def cell(value: float) -> Cell:
+        return None if pd.isna(value) else round(value) if whole else round(float(value), 4)
+
     known = not (pd.isna(before) or pd.isna(now))
-    counts = measure.unit == ""
-    told: dict[str, Cell] = {
-        "before": None if pd.isna(before) else int(before) if counts else round(float(before), 4),
-        "difference": (int(now - before) if counts else round(float(now - before), 4)) if known else None,
-        "percent": round(float((now - before) / before * 100), 2) if known and before else None,
-    }
-    return {f"{measure.name.replace('-', '_')}_{what}": value for what, value in told.items()}
+    return cell(before), cell(now - before), round(float((now - before) / before * 100), 2) if known and before else None
 
 
 def as_values(report: Report) -> dict[str, object]:
@@ -261,8 +286,8 @@ def table_of(report: Report) -> tuple[list[str], list[list[Cell]]]:
     titles = [*heads, *(column.title for column in columns)]
     if question.compare:
         titles += [f"{one.short} {what}" for one in question.measured for what in ("before", "+/-", "+/- %")]
-        cells = [[*row, *compared.values()] for row, compared in zip(cells, comparison(report), strict=True)]
-        total += total_comparison(report)
+        cells = [[*row, *compared] for row, compared in zip(cells, _compared_cells(report), strict=True)]
+        total += _compared_totals(report)
     return titles, [*_with_heads(report, cells, len(columns)), total]
 
 

@@ -27,14 +27,13 @@ def keep_top(
     """The groups, the largest by the first measure first, and their rows in that order; those beyond `question.top` become one.
 
     Jobs that are not joined yet stay apart, and last.
-    The rows of the period before are summed by the same names. Groups that only the period before has come last among the rest.
+    The rows of the period before, of the same groups, are summed by the same names; those that have nothing now are in the order of
+    what they had then.
     """
     group = question.group
     if group is None:
         return [], usage.sort_values("bin", ignore_index=True), before, None
-    order = largest_first(question.measured[0], usage, group)
-    if before is not None:
-        order += [name for name in largest_first(question.measured[0], before, group) if name not in set(order)]
+    order = largest_first(question.measured[0], usage, group, before)
     named = [name for name in order if name != NOT_JOINED]
     rest = [] if question.top is None else named[question.top :]
     others = Others(len(rest), unlike(order, f"other ({len(rest):,} {NAMED[group][len(rest) > 1]})")) if rest else None
@@ -54,15 +53,16 @@ def unlike(names: Container[str], name: str) -> str:
     return name
 
 
-def largest_first(measure: Measure, usage: pd.DataFrame, group: str) -> list[str]:
-    """The groups by what they add up to in a measure; those of a share by what it is a share of."""
+def largest_first(measure: Measure, usage: pd.DataFrame, group: str, before: pd.DataFrame | None = None) -> list[str]:
+    """The groups by what they add up to in a measure (or did before, where that is the same); a share by what it is a share of."""
+    now, then = (_sizes(measure, frame, group) if frame is not None else {} for frame in (usage, before))
+    return sorted(now, key=lambda name: (-now[name], -then.get(name, 0.0), name))
+
+
+def _sizes(measure: Measure, usage: pd.DataFrame, group: str) -> dict[str, float]:
     whole = total_of(usage, [group])
-    if measure.per is not None and not measure.adds_up:
-        size = whole[measure.per].astype(float)
-    else:
-        size = whole[measure.column].astype(float)
-    pairs = zip(size, whole[group].astype(str), strict=True)
-    return [name for _, name in sorted(pairs, key=lambda pair: (-pair[0], pair[1]))]
+    column = measure.per if measure.per is not None and not measure.adds_up else measure.column
+    return dict(zip(whole[group].astype(str), whole[column].astype(float), strict=True))
 
 
 def _merged(question: Question, usage: pd.DataFrame, rest: list[str], others: Others | None) -> pd.DataFrame:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from batchacct.config_reports import Capacity, Energy
+from cpuhours.bins import DAY_S
 
 T = TypeVar("T", Capacity, Energy)
 
@@ -51,6 +52,31 @@ def capacity_core_s(capacity: Sequence[Capacity], cluster: str, begin: int, end:
     if any(one.in_force is None for one in parts):
         return None
     return sum((one.end - one.begin) * one.in_force.cores for one in parts if one.in_force is not None)
+
+
+def without_days(capacity: Sequence[Capacity], days: Sequence[int]) -> list[Capacity]:
+    """The same, but that on some UTC days (their midnights, in order) the clusters have nothing to be used."""
+    none = [
+        one.in_force.model_copy(update={"cores": 0, "valid_from": _day(one.begin), "valid_until": _day(one.end)})
+        for cluster in dict.fromkeys(one.cluster for one in capacity)
+        for begin, end in runs(days)
+        for one in stretches([held for held in capacity if held.cluster == cluster], begin, end)
+        if one.in_force is not None
+    ]
+    return [*none, *capacity]
+
+
+def runs(days: Iterable[int]) -> list[tuple[int, int]]:
+    """Days in order (their midnights), those that follow each other as one: its begin, and its end."""
+    found: list[tuple[int, int]] = []
+    for day in days:
+        begin = found.pop()[0] if found and found[-1][1] == day else day
+        found.append((begin, day + DAY_S))
+    return found
+
+
+def _day(at: int) -> dt.date:
+    return dt.datetime.fromtimestamp(at, dt.UTC).date()
 
 
 def midnight(day: dt.date) -> int:

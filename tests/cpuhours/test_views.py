@@ -265,9 +265,9 @@ def test_compared_with_as_long_a_time_before(farm: Farm) -> None:
     for row in records(found):
         queue = str(row["queue"])
         cpu, before = (float(frame["cpu_duration_s"].sum().to_dict()[queue]) / HOUR for frame in (now, then))
-        assert row["cpu_before"] == pytest.approx(before, abs=1e-4)
-        assert row["cpu_difference"] == pytest.approx(cpu - before, abs=1e-3)
-        assert row["cpu_percent"] == pytest.approx((cpu - before) / before * 100, abs=0.01)
+        assert row["cpu_s_before"] == pytest.approx(before * HOUR)
+        assert row["cpu_s_difference"] == pytest.approx((cpu - before) * HOUR)
+        assert row["cpu_s_change_percent"] == pytest.approx((cpu - before) / before * 100, abs=0.01)
         assert row["jobs_difference"] == now.size().to_dict()[queue] - then.size().to_dict()[queue]
     *_, total = table_of(found)[1]
     cpu, before = (frame["cpu_duration_s"].sum().sum() / HOUR for frame in (now, then))
@@ -275,17 +275,24 @@ def test_compared_with_as_long_a_time_before(farm: Farm) -> None:
 
 
 def test_utilisation_is_spread_core_time_over_what_there_was(farm: Farm) -> None:
-    """Four cores of lsf1 until the 28th, eight from then on; slurm1 has no capacity and is left out."""
+    """Four cores of lsf1 until the 28th, eight from then on; slurm1 has no capacity and is left out, and so is the unknown day."""
     lsf = farm.jobs[farm.jobs["cluster"] == "lsf1"]
-    change = at("2026-10-28 00:00")
+    change, unknown = at("2026-10-28 00:00"), at("2026-10-30 00:00")
+
+    def held(begin_s: int, end_s: int) -> float:
+        known = ((begin_s, min(end_s, unknown)), (max(begin_s, unknown + DAY), end_s))
+        return sum(float((lsf["core"] * overlap(lsf, *span)).sum()) for span in known if span[0] < span[1])
+
+    def offered(begin_s: int, end_s: int) -> int:
+        eight = max(0, end_s - max(begin_s, change)) - max(0, min(end_s, unknown + DAY) - max(begin_s, unknown))
+        return 4 * max(0, min(end_s, change) - begin_s) + 8 * eight
+
     found = farm.report(by="week", measures=("utilisation",))
     told = dict(zip(found.usage["bin"], found.question.measured[0].values(found.usage), strict=True))
     for begin, end in bins_between("week", "UTC", BEGIN, END):
         begin_s, end_s = max(begin, BEGIN), min(end, END)
-        cores = 4 * max(0, min(end_s, change) - begin_s) + 8 * max(0, end_s - max(begin_s, change))
-        used = (lsf["core"] * overlap(lsf, begin_s, end_s)).sum()
-        assert told[begin] == pytest.approx(100 * used / cores, abs=0.01)
-    whole = 100 * (lsf["core"] * overlap(lsf, BEGIN, END)).sum() / (4 * (change - BEGIN) + 8 * (END - change))
+        assert told[begin] == pytest.approx(100 * held(begin_s, end_s) / offered(begin_s, end_s), abs=0.01)
+    whole = 100 * held(BEGIN, END) / offered(BEGIN, END)
     assert found.question.measured[0].values(found.total).iloc[0] == pytest.approx(whole, abs=0.01)
     assert whole > 100, "more than all is shown as it is"
     by_cluster = farm.report(by="cluster", measures=("utilisation",))
