@@ -44,6 +44,13 @@ def gather(
     if "started" in question.measures:
         started = _ask(figures, question, period, "started")
         usage = _together(question, usage, started, {"jobs": "started_jobs"})
+    if "co2e" in question.measures:
+        for stretch in stretches(energy, *period):
+            if stretch.in_force is not None:
+                emitted = _ask(figures, question, (stretch.begin, stretch.end), question.counted)
+                emitted["emitted"] = emitted["energy_j"] / J_PER_KWH * stretch.in_force.g_co2e_per_kwh
+                usage = _together(question, usage, emitted, {"emitted": "co2e_g", "energy_j": "co2e_energy_j"})
+        usage = usage.assign(**{name: 0.0 for name in ("co2e_g", "co2e_energy_j") if name not in usage})
     if "utilisation" in question.measures:
         of_clusters = _with_capacity(question, capacity)
         spans = dict(bins_between(question.size, question.zone, *period)) if question.size else {}
@@ -53,13 +60,6 @@ def gather(
             idle = sorted(begin for begin, end in spans.items() if set(missing).isdisjoint(days_of(begin, end)))
             usage = _with_rows(usage, "bin", idle)
         usage["capacity_core_s"] = [_offered_by_row(row, question, period, spans, capacity) for row in usage.to_dict("records")]
-    if "co2e" in question.measures:
-        for stretch in stretches(energy, *period):
-            if stretch.in_force is not None:
-                emitted = _ask(figures, question, (stretch.begin, stretch.end), question.counted)
-                emitted["emitted"] = emitted["energy_j"] / J_PER_KWH * stretch.in_force.g_co2e_per_kwh
-                usage = _together(question, usage, emitted, {"emitted": "co2e_g", "energy_j": "co2e_energy_j"})
-        usage = usage.assign(**{name: 0.0 for name in ("co2e_g", "co2e_energy_j") if name not in usage})
     return usage.assign(efficiency=efficiency(usage))
 
 

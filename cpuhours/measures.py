@@ -18,8 +18,9 @@ class Measure:
     """One measure: `column` (divided by that of `per` if it is a share or a mean), times 1/`scale`, is in `unit`.
 
     `unknown` names the columns that count the jobs which add nothing to it because it is not known of them, and `of_unknown` heads
-    the last of these in a table. `short` heads the measure itself, `title` stands on an axis. `made_of`: the column that tells how
-    much of another one it was made of. In data for programs the column is called `data`, and is in `data_scale` of the unit.
+    the last of these in a table. `short` heads the measure itself, `title` stands on an axis. `made_of`: the part of a column
+    (second) that it was made of (first): without any it is unknown. In data for programs it is called `data`, if not as the column,
+    and is `values` times `data_scale`, if not `scale`.
     """
 
     name: str
@@ -49,7 +50,7 @@ class Measure:
         return self.values(frame) * (self.scale if self.data_scale is None else self.data_scale)
 
     def values(self, frame: pd.DataFrame) -> pd.Series[float]:
-        """Of each row of figures in `unit`; NaN where it is not known of any of the jobs (and there are some)."""
+        """Of each row of figures in `unit`; NaN where it is not known of any of the jobs, or what it is made of."""
         amounts = frame[self.column].astype(float) / self.scale
         if self.made_of is not None:
             part, whole = (frame[name] for name in self.made_of)
@@ -63,6 +64,7 @@ class Measure:
 
 
 _OF_WAIT = ("wait_unknown_jobs",)
+_OF_ENERGY = ("energy_unknown_jobs",)
 MEASURES: Mapping[str, Measure] = {
     one.name: one
     for one in (
@@ -87,10 +89,9 @@ MEASURES: Mapping[str, Measure] = {
             data_scale=1,
         ),
         Measure("gpu", "GPU hours", "GPU h", "h", "gpu_s", HOUR_S, ("gpu_unknown_jobs",), "jobs of unknown GPUs"),
-        Measure("energy", "kWh", "kWh", "kWh", "energy_j", J_PER_KWH, ("energy_unknown_jobs",), "jobs of unknown energy"),
+        Measure("energy", "kWh", "kWh", "kWh", "energy_j", J_PER_KWH, _OF_ENERGY, "jobs of unknown energy"),
         Measure(
-            *("co2e", "kg CO2e (estimate)", "kg CO2e (est.)", "kg", "co2e_g", 1000),
-            *(("energy_unknown_jobs",), "jobs of unknown energy"),
+            *("co2e", "kg CO2e (estimate)", "kg CO2e (est.)", "kg", "co2e_g", 1000, _OF_ENERGY, "jobs of unknown energy"),
             made_of=("co2e_energy_j", "energy_j"),
         ),
     )

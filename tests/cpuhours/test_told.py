@@ -191,6 +191,12 @@ def test_what_ran_through_a_day_without_records_is_not_held_against_the_other_da
     assert [row["utilisation_percent"] for row in records(report)] == pytest.approx([100.0, None, 100.0], abs=0.01)
 
 
+def test_utilisation_and_co2e_are_told_together(tmp_path: Path) -> None:
+    rows = [row | {"energy_j": 3.6e6} for row in _full_hours([0])]
+    (row,) = records(told(tmp_path, rows, measures=("utilisation", "co2e"), energy=_energy(1)))
+    assert (row["co2e_g"], row["held_core_s"], row["capacity_core_s"]) == (100.0, 10 * HOUR, 10 * DAY)
+
+
 # --- what is unknown -----------------------------------------------------------------------------------------------------------
 
 
