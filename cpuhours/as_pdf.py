@@ -24,6 +24,11 @@ SMALL = 7.0
 ROW_CHARACTERS = 174
 TEXT_CHARACTERS = 165
 MONO, SANS = "DejaVu Sans Mono", "DejaVu Sans"
+CHARACTER_IN = SMALL * 1233 / 2048 / 72
+"""Width of a character of that font."""
+
+Line = list[tuple[int, str]]
+"""The cells of a line: before how many characters each begins, and its text."""
 
 
 class _Pages:
@@ -53,12 +58,27 @@ class _Pages:
         self._left_in -= height_in
         self._write(text, MARGIN_IN + self._left_in, size, font=font, bold=bold)
 
+    def row(self, cells: Line, *, bold: bool = False) -> None:
+        """Each cell a text of its own: in one with them, a name in a script written from the right would turn the figures round."""
+        self.need(LINE_IN)
+        self._left_in -= LINE_IN
+        for before, text in cells:
+            self._write(text, MARGIN_IN + self._left_in, SMALL, font=MONO, bold=bold, right_in=before * CHARACTER_IN)
+
     def _write(
-        self, text: str, from_below_in: float, size: float, *, font: str = SANS, bold: bool = False, color: str = "#1a1a1a"
+        self,
+        text: str,
+        from_below_in: float,
+        size: float,
+        *,
+        font: str = SANS,
+        bold: bool = False,
+        color: str = "#1a1a1a",
+        right_in: float = 0.0,
     ) -> None:
         assert self._figure is not None
         weight = "bold" if bold else "normal"
-        place = (MARGIN_IN / WIDTH_IN, from_below_in / HEIGHT_IN)
+        place = ((MARGIN_IN + right_in) / WIDTH_IN, from_below_in / HEIGHT_IN)
         self._figure.text(*place, harmless(text), fontsize=size, family=font, weight=weight, color=color, va="bottom")
 
     def rule(self, begin: float, end: float) -> None:
@@ -139,22 +159,22 @@ def _table(pages: _Pages, table: Table) -> None:
             _head(pages, lines.head)
         if total:
             pages.rule(0, 1)
-        for text in row:
-            pages.line(text, SMALL, font=MONO, bold=total)
+        for line in row:
+            pages.row(line, bold=total)
     pages.space(0.1)
 
 
-def _head(pages: _Pages, head: Sequence[str]) -> None:
+def _head(pages: _Pages, head: Sequence[Line]) -> None:
     for line in head:
-        pages.line(line, SMALL, font=MONO, bold=True)
+        pages.row(line, bold=True)
     pages.rule(0, 1)
 
 
 class _Lines(NamedTuple):
     """A table as lines of a fixed-width font: those of its head, and of each row."""
 
-    head: list[str]
-    rows: list[list[str]]
+    head: list[Line]
+    rows: list[list[Line]]
 
 
 def _laid_out(table: Table) -> _Lines:
@@ -172,23 +192,22 @@ def _laid_out(table: Table) -> _Lines:
     return _Lines(_side_by_side(heads, widths, numeric, below=True), [_wrapped(row, widths, numeric) for row in texts])
 
 
-def _wrapped(row: Sequence[str], widths: Sequence[int], numeric: Sequence[bool]) -> list[str]:
+def _wrapped(row: Sequence[str], widths: Sequence[int], numeric: Sequence[bool]) -> list[Line]:
     return _side_by_side([textwrap.wrap(text, width) or [""] for text, width in zip(row, widths, strict=True)], widths, numeric)
 
 
 def _side_by_side(
     cells: Sequence[Sequence[str]], widths: Sequence[int], numeric: Sequence[bool], *, below: bool = False
-) -> list[str]:
+) -> list[Line]:
     """Cells of several lines as the lines of a row; `below` puts them at its foot."""
     high = max(len(cell) for cell in cells)
-    lines = []
-    for number in range(high):
-        parts = []
-        for cell, width, right in zip(cells, widths, numeric, strict=True):
-            place = number - (high - len(cell)) if below else number
-            text = cell[place] if 0 <= place < len(cell) else ""
-            parts.append(text.rjust(width) if right else text.ljust(width))
-        lines.append("  ".join(parts).rstrip())
+    lines: list[Line] = [[] for _ in range(high)]
+    begin = 0
+    for cell, width, right in zip(cells, widths, numeric, strict=True):
+        first = high - len(cell) if below else 0
+        for number, text in enumerate(cell):
+            lines[first + number].append((begin + (width - len(text) if right else 0), text))
+        begin += width + 2
     return lines
 
 
@@ -199,4 +218,4 @@ def _signatures(pages: _Pages, block: Signatures) -> None:
     for number in range(len(block.labels)):
         pages.rule(number * share, (number + 0.9) * share)
     wide = ROW_CHARACTERS // len(block.labels)
-    pages.line("".join(label.ljust(wide) for label in block.labels), SMALL, font=MONO)
+    pages.row([(number * wide, label) for number, label in enumerate(block.labels)])
