@@ -12,6 +12,7 @@ import pandas as pd
 
 from batchacct.errors import ConfigError
 from batchacct.ledger.whose import NOT_JOINED
+from cpuhours.bins import HOUR_S
 from cpuhours.gathering import offered, total_of
 from cpuhours.measures import Measure
 from cpuhours.pictures import MOST_SERIES, Bar, Series, TimeAxis, draw_bars, draw_heatmap, draw_lines, draw_stack
@@ -22,8 +23,6 @@ from cpuhours.showing import Cell
 from cpuhours.spans import usual_size
 
 MOST_BARS = 40
-HOUR_S = 3600
-WEEK_HOURS = 7 * 24
 FULL = 100.0
 
 
@@ -51,6 +50,8 @@ def check_kind(question: Question, kind: str | None, path: Path, *, log: bool) -
         raise ConfigError(f"{name} of groups does not add up, so that nothing can be stacked: choose --kind lines or bars")
     if question.compare and drawn != "bars":
         raise ConfigError("--compare is drawn as bars: leave out --kind")
+    if drawn == "bars" and question.group is None:
+        raise ConfigError(f"bars are of groups, and --by {question.by} has none: choose --by vo, or --kind lines or stack")
     if log and drawn not in {"lines", "bars"}:
         raise ConfigError(
             "--log is for lines and bars: what is stacked, or a colour, cannot be read on such a scale: add --kind lines"
@@ -69,15 +70,16 @@ def question_of_picture(report: Report, kind: str | None) -> Question:
     if drawn == "heatmap":
         return replace(asked, by="hour", bins=None, top=None)
     if drawn == "bars":
-        return replace(asked, by=question.group or "vo", bins=None, top=question.top or MOST_BARS)
+        return replace(asked, bins=None, top=question.top or MOST_BARS)
     size = question.size or usual_size(begin, end)
     if question.group is None and (not question.measured[0].adds_up or question.measured[0].name == "utilisation"):
         return replace(asked, by=size, bins=None, top=None)
     return replace(asked, by=question.group or "vo", bins=size, top=question.top or len(COLOURS))
 
 
-def draw(report: Report, kind: str | None, path: Path, site: str, *, log: bool = False) -> None:
+def draw(report: Report, kind: str | None, path: Path, site: str, *, log: bool = False, with_notes: bool = True) -> None:
     """Draws a report that answers `question_of_picture`.  Raises: ConfigError."""
+    report = report if with_notes else replace(report, notes=())
     question, measure = report.question, report.question.measured[0]
     drawn = kind_of(question, kind)
     full_at = FULL if measure.name == "utilisation" else None
@@ -102,15 +104,16 @@ def words_of(report: Report, site: str, kind: str) -> Words:
     per = "" if measure.per or kind == "bars" else " per hour, mean" if kind == "heatmap" else f" per {question.size}"
     by = f" by {heading(question.by)}" if question.group else " by hour and weekday" if kind == "heatmap" else ""
     where = f"; {of_text(question.where)}" if question.where else ""
+    whole = "" if measure.short.startswith("mean") else " mean" if measure.per else " in all"
     how = "times spread over when jobs ran" if question.is_spread else "jobs counted where they ended"
     how = "jobs counted where they started" if measure.name == "started" else how
     legend = f"{heading(question.by)}: " if question.group else ""
     title = f"{measure.title[0].upper()}{measure.title[1:]}{by}"
     return Words(
         title=title,
-        subtitle=f"{site}, {report.days_text} ({question.zone}){where}; {how}",
+        subtitle=f"{site}, {report.days_text} ({question.zone}); {how}{where}",
         y_label=f"{measure.title}{unit}{per}",
-        legend_title=f"{legend}{measure.short} {'mean' if measure.per else 'in all'}",
+        legend_title=f"{legend}{measure.short}{whole}",
         notes=report.notes,
     )
 
@@ -124,7 +127,7 @@ def series_of(report: Report) -> list[Series]:
     found = []
     for name in report.names if group else [""]:
         row = [math.nan if begin in report.no_data else float(values.get((name, begin), nothing)) for begin, _ in report.bins]
-        found.append(Series(name or "all jobs", row, _total(report, name), _look(report, name)))
+        found.append(Series(name if group else "all jobs", row, _total(report, name), _look(report, name)))
     return found
 
 

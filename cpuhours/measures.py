@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-HOUR_S = 3600
+from cpuhours.bins import HOUR_S
+
 J_PER_KWH = 3_600_000
 PERCENT = 100
 

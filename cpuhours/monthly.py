@@ -23,17 +23,17 @@ from batchacct.ledger.progress import read_progress, watched
 from batchacct.ledger.reading_rows import Reader, readers_of
 from batchacct.store import Store
 from batchacct.store.tables import load, reject, usage_history
+from cpuhours.bins import HOUR_S
 from cpuhours.document import Block, Bullets, Cell, Document, Heading, Paragraph, Picture, Signatures, Table
 from cpuhours.drawing import draw, question_of_picture, series_of
+from cpuhours.labels import amount_text
 from cpuhours.notes import count_of
-from cpuhours.pictures import amount_text
 from cpuhours.query import DAY_S
 from cpuhours.question import Question
 from cpuhours.report import Report, make_report
 from cpuhours.showing import table_of
 from cpuhours.spans import bin_text, period_text
 
-HOUR_S = 3600
 MEASURES = ("jobs", "cpu", "core", "wall", "efficiency", "gpu", "mean-wait")
 
 
@@ -170,7 +170,7 @@ def _usage(month: Month, folder: Path) -> Iterator[Block]:
     yield Table("Jobs that started and ended in the month", columns, rows, has_total=True)
     svg, png = folder / "usage.svg", folder / "usage.png"
     for path in (svg, png):
-        draw(month.picture, "stack", path, month.site)
+        draw(month.picture, "stack", path, month.site, with_notes=False)
     series = series_of(month.picture)
     described = "; ".join(f"{one.name}: {amount_text(one.total)}" for one in series) or "no jobs"
     title = f"{month.picture.question.measured[0].title} a day, by VO"

@@ -18,19 +18,22 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter
+from matplotlib.ticker import FixedLocator, FuncFormatter
 
-from batchacct.cli.common import harmless
+from cpuhours.labels import amount_text, legend_text, short_name
 from cpuhours.plot import (
     COLOURS,
     MONTHS,
     NOT_JOINED_COLOUR,
     OTHER_COLOUR,
+    Stack,
     Words,
     add_legend,
     hatch_days,
     house_style,
+    limits,
     log_scale,
+    mark_zero,
     new_figure,
     number_text,
     save,
@@ -40,7 +43,6 @@ from cpuhours.spans import SHORT, Span
 
 MOST_SERIES = 3 * len(COLOURS)
 """So many series the eye can tell apart: by colour, and then by hatching or dashes."""
-LONGEST_NAME = 28
 MOST_TICKS = 12
 _HATCHES = ("", "////", "....")
 _DASHES: tuple[Literal["-", "--", ":"], ...] = ("-", "--", ":")
@@ -82,19 +84,18 @@ class Bar:
 
 
 def draw_stack(path: Path, series: Sequence[Series], axis: TimeAxis, words: Words, *, full_at: float | None = None) -> None:
-    """Bars, the first series at the bottom; a dashed line at `full_at`.  Raises: ConfigError."""
+    """Bars, the first series at the bottom, what is negative below zero; a dashed line at `full_at`.  Raises: ConfigError."""
     with house_style():
         figure, axes = new_figure(words)
-        base = np.zeros(len(axis.bins))
+        stack = Stack(len(axis.bins))
         handles: list[Any] = []
         begins, widths = _places(axis)
         for one, (colour, hatch, _) in zip(series, _looks(series), strict=True):
             heights = np.nan_to_num(np.asarray(one.values, float))
             edge: dict[str, Any] = {"edgecolor": "white", "linewidth": 0.4 if len(axis.bins) <= 100 else 0.0}
-            axes.bar(begins, heights, bottom=base, width=widths, align="edge", color=colour, hatch=hatch, **edge)
-            handles.insert(0, Patch(facecolor=colour, hatch=hatch, edgecolor="white", label=_legend_text(one.name, one.total)))
-            base += heights
-        _finish(axes, axis, handles, words, full_at=full_at, highest=float(base.max(initial=0.0)))
+            axes.bar(begins, heights, bottom=stack.bases_of(heights), width=widths, align="edge", color=colour, hatch=hatch, **edge)
+            handles.insert(0, Patch(facecolor=colour, hatch=hatch, edgecolor="white", label=legend_text(one.name, one.total)))
+        _finish(axes, axis, handles, words, full_at=full_at, values=stack.ends)
         save(figure, path)
 
 
@@ -112,13 +113,13 @@ def draw_lines(
             axes.plot(middles, shown, dashes, color=colour, linewidth=1.7)
             alone = _alone(shown)
             axes.plot(np.asarray(middles)[alone], shown[alone], "o", color=colour, markersize=4)
-            handles.append(Line2D([], [], color=colour, linestyle=dashes, linewidth=1.7, label=_legend_text(one.name, one.total)))
+            handles.append(Line2D([], [], color=colour, linestyle=dashes, linewidth=1.7, label=legend_text(one.name, one.total)))
         values = np.asarray([value for one in series for value in one.values], float)
         positive = [float(value) for value in values if value > 0] if log else []
-        _finish(axes, axis, handles, words, full_at=full_at, highest=float(np.nanmax(values, initial=0.0)))
+        _finish(axes, axis, handles, words, full_at=full_at, values=values)
         if positive:
             axes.set_ylim(min(positive) / 1.5, max(*positive, full_at or 0.0) * 1.5)
-            log_scale(axes, positive, "mask")
+            log_scale(axes.yaxis, positive, "mask")
         save(figure, path)
 
 
@@ -136,20 +137,20 @@ def draw_bars(path: Path, bars: Sequence[Bar], words: Words, *, log: bool = Fals
             before = [_number(bar.before) for bar in bars]
             axes.barh(places + shift, before, height=thick, color=BEFORE_COLOUR, label="the period before")
             add_legend(axes, axes.get_legend_handles_labels()[0], "")
-        largest = max((_number(value) for bar in bars for value in (bar.value, bar.before)), default=0.0)
+        values = [_number(value) for bar in bars for value in (bar.value, bar.before)]
         positive = [value for bar in bars if (value := _number(bar.value)) > 0]
         if log and positive:
-            axes.set_xscale("log", nonpositive="clip")
-            axes.xaxis.set_major_formatter(FuncFormatter(number_text))
-            axes.xaxis.set_minor_formatter(NullFormatter())
-            axes.set_xlim(min(positive) / 2, max(largest, *positive) * 4)
+            axes.set_xlim(min(positive) / 2, max(values) * 4)
+            log_scale(axes.xaxis, [min(positive) / 2, max(values) * 4], "clip")
         else:
-            axes.set_xlim(0, largest * 1.16 or 1)
+            axes.set_xlim(*limits(values, 0.16))
         for place, bar in zip(places, bars, strict=True):
+            value = max(_number(bar.value), axes.get_xlim()[0])
+            away, side = ((-4, 0), "right") if value < 0 else ((4, 0), "left")
             axes.annotate(
-                _bar_text(bar), (_number(bar.value), place - shift), (4, 0), textcoords="offset points", va="center", fontsize=8
+                _bar_text(bar), (value, place - shift), away, textcoords="offset points", va="center", ha=side, fontsize=8
             )
-        axes.set_yticks(places, [_short(bar.name) for bar in bars], fontsize=9)
+        axes.set_yticks(places, [short_name(bar.name) for bar in bars], fontsize=9)
         axes.set_ylim(rows - 0.4, -0.6)
         if not bars:
             axes.set_yticks([])
@@ -165,8 +166,9 @@ def draw_heatmap(path: Path, means: Sequence[Sequence[float]], words: Words, zon
         axes.grid(visible=False)
         axes.set_facecolor("#F4F4F4")
         axes.patch.set(hatch="////", edgecolor="#9A9A9A", linewidth=0.0)
+        lowest, highest = (min(0.0, float(table.min())), max(0.0, float(table.max()))) if table.count() else (0.0, 1.0)
         drawn = axes.pcolormesh(
-            np.arange(25), np.arange(8), table, cmap="cividis", vmin=0, vmax=float(table.max()) or 1 if table.count() else 1
+            np.arange(25), np.arange(8), table, cmap="cividis", vmin=lowest, vmax=highest if highest > lowest else lowest + 1
         )
         axes.set_ylim(7, 0)
         axes.set_yticks(np.arange(7) + 0.5, list(_WEEKDAYS))
@@ -227,7 +229,9 @@ def _alone(values: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
     return alone
 
 
-def _finish(axes: Axes, axis: TimeAxis, handles: Sequence[Any], words: Words, *, full_at: float | None, highest: float) -> None:
+def _finish(
+    axes: Axes, axis: TimeAxis, handles: Sequence[Any], words: Words, *, full_at: float | None, values: npt.NDArray[np.float64]
+) -> None:
     """The axes, what is hatched, and the legend."""
     shown = list(handles)
     if axis.no_data:
@@ -235,7 +239,8 @@ def _finish(axes: Axes, axis: TimeAxis, handles: Sequence[Any], words: Words, *,
     if full_at is not None:
         axes.axhline(full_at, color="#222222", linewidth=1.0, linestyle=(0, (6, 4)), zorder=3)
         shown.append(Line2D([], [], color="#222222", linewidth=1.0, linestyle=(0, (6, 4)), label=f"{full_at:g} %: all cores"))
-    axes.set_ylim(0, max(highest, full_at or 0.0) * 1.06 or 1)
+    axes.set_ylim(*limits([*values, full_at or 0.0]))
+    mark_zero(axes)
     first, last = axis.bins[0][0] / DAY_S, axis.bins[-1][1] / DAY_S
     margin = (last - first) * 0.008
     axes.set_xlim(first - margin, last + margin)
@@ -296,22 +301,4 @@ def _bar_text(bar: Bar) -> str:
         return text
     if math.isnan(bar.before) or bar.before == 0:
         return f"{text}  (before: {'unknown' if math.isnan(bar.before) else '0'})"
-    return f"{text}  ({(bar.value - bar.before) / bar.before * 100:+,.0f} %)"
-
-
-def amount_text(value: float) -> str:
-    """`1,234`, `12.3`, `0.012`: an amount with as many digits as a reader wants."""
-    if math.isnan(value):
-        return "unknown"
-    return f"{value:,.0f}" if abs(value) >= 100 or value.is_integer() else f"{value:,.1f}" if abs(value) >= 1 else f"{value:.2g}"
-
-
-def _legend_text(name: str, total: float) -> str:
-    text = f"{_short(name)}:  {amount_text(total)}"
-    return f" {text}" if text.startswith("_") else text  # matplotlib keeps labels that begin with an underscore out of legends
-
-
-def _short(name: str) -> str:
-    """A name on one line, its middle left out if it is long: the ends of names differ, too."""
-    text = harmless(name).replace("\n", "\\n")
-    return text if len(text) <= LONGEST_NAME else f"{text[:17]}\N{HORIZONTAL ELLIPSIS}{text[-10:]}"
+    return f"{text}  ({(bar.value - bar.before) / abs(bar.before) * 100:+,.0f} %)"

@@ -13,32 +13,40 @@ import math
 import statistics
 import textwrap
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
+import numpy as np
+import numpy.typing as npt
 from matplotlib import dates as mdates
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis, XAxis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import is_color_like
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
-from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
+from batchacct.cli.common import harmless
 from batchacct.errors import ConfigError
+from cpuhours.bins import HOUR_S
+from cpuhours.labels import legend_text
 from cpuhours.query import DAY_S
 
 SUFFIXES = (".png", ".svg", ".pdf")
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442")
 OTHER_COLOUR = "#8C8C8C"
 NOT_JOINED_COLOUR = "#D0D0D0"
-LONGEST_NAME = 26
 WIDTH_IN, HEIGHT_IN, DOTS_PER_IN = 11.0, 6.0, 120
 FOOT_IN = 0.17
 """Height of a line of notes."""
+SUBTITLE_IN = 0.2
+TITLE, SUBTITLE = 80, 145
+"""So many characters fit on a line of each."""
 
 _METADATA: Mapping[str, dict[str, str | None]] = {
     ".png": {"Software": None},
@@ -60,6 +68,9 @@ _STYLE: dict[Any, Any] = {
 
 
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+
+
+Numbers = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,16 +115,21 @@ def save(figure: Figure, path: Path) -> None:
 
 
 def new_figure(words: Words, *, height_in: float = HEIGHT_IN, sideways: bool = False) -> tuple[Figure, Axes]:
-    """An empty figure with its texts; notes are wrapped below the plot, which they make higher. `sideways`: bars lie."""
+    """An empty figure with its texts, long ones wrapped, for which it is higher. `sideways`: bars lie."""
     notes = [line for note in words.notes for line in textwrap.wrap(note, 150)]
-    height_in += max(0, len(notes) - 6) * FOOT_IN
+    below_title = textwrap.wrap(
+        harmless(words.subtitle), SUBTITLE, max_lines=3, break_on_hyphens=False, placeholder=" \N{HORIZONTAL ELLIPSIS}"
+    )
+    more_in = max(0, len(below_title) - 1) * SUBTITLE_IN
+    height_in += max(0, len(notes) - 6) * FOOT_IN + more_in
     foot = (len(notes) + 1) * FOOT_IN / height_in if notes else 0.0
     figure = Figure(figsize=(WIDTH_IN, height_in))
     FigureCanvasAgg(figure)
-    head = (0.72 if words.subtitle else 0.5) / height_in
+    head = ((0.72 if below_title else 0.5) + more_in) / height_in
     figure.set_layout_engine("constrained", rect=(0.008, foot, 0.984, 1 - foot - head), w_pad=0.06, h_pad=0.04)
-    figure.text(0.016, 1 - 0.16 / height_in, words.title, fontsize=14, fontweight="bold", va="top")
-    figure.text(0.016, 1 - 0.46 / height_in, words.subtitle, fontsize=10, color="#4D4D4D", va="top")
+    figure.text(0.016, 1 - 0.16 / height_in, _title_text(words.title), fontsize=14, fontweight="bold", va="top")
+    for number, line in enumerate(below_title):
+        figure.text(0.016, 1 - (0.46 + number * SUBTITLE_IN) / height_in, line, fontsize=10, color="#4D4D4D", va="top")
     for number, line in enumerate(reversed(notes)):
         figure.text(0.016, (number + 0.6) * FOOT_IN / height_in, line, fontsize=8, color="#4D4D4D", va="bottom")
     axes = figure.add_subplot()
@@ -125,8 +141,61 @@ def new_figure(words: Words, *, height_in: float = HEIGHT_IN, sideways: bool = F
     return figure, axes
 
 
+def _title_text(title: str) -> str:
+    text = harmless(title)
+    return text if len(text) <= TITLE else f"{text[: TITLE - 1]}\N{HORIZONTAL ELLIPSIS}"
+
+
 def number_text(value: float, _position: int | None) -> str:
     return f"{value:,.10g}"
+
+
+def limits(values: Iterable[float], room: float = 0.06) -> tuple[float, float]:
+    """From zero, or from the lowest value that is known if it is negative, to the highest, and a little room."""
+    known = [value for value in values if not math.isnan(value)]
+    low, high = min(0.0, *known, 0.0), max(0.0, *known, 0.0)
+    if low == high:
+        return 0.0, 1.0
+    space = room * (high - low)
+    return low - space if low else 0.0, high + space if high else 0.0
+
+
+def mark_zero(axes: Axes) -> None:
+    """A line at zero, where the plot goes below it."""
+    if axes.get_ylim()[0] < 0:
+        axes.axhline(0, color="#4D4D4D", linewidth=0.8, zorder=2.5)
+
+
+class Stack:
+    """Where bars on each other begin: positive ones on the positive ones before, negative ones below the negative ones."""
+
+    def __init__(self, count: int) -> None:
+        self._above, self._below = np.zeros(count), np.zeros(count)
+
+    def bases_of(self, heights: Numbers) -> Numbers:
+        """The bases of the next bars, which are added."""
+        bases = np.where(heights < 0, self._below, self._above)
+        self._above = self._above + np.clip(heights, 0, None)
+        self._below = self._below + np.clip(heights, None, 0)
+        return bases
+
+    @property
+    def ends(self) -> Numbers:
+        """How far up and down the bars reach."""
+        return np.concatenate([self._above, self._below])
+
+
+def log_scale(axis: Axis, shown: Sequence[float], nonpositive: str) -> None:
+    """A logarithmic axis for positive values `shown`, with several ticks however near each other they are."""
+    of_axis = axis.axes.set_xscale if isinstance(axis, XAxis) else axis.axes.set_yscale
+    of_axis("log", nonpositive=nonpositive)
+    axis.set_major_formatter(FuncFormatter(number_text))
+    axis.set_minor_formatter(NullFormatter())
+    if max(shown) < 30 * min(shown):
+        axis.set_major_locator(LogLocator(subs=(1, 2, 3, 5, 7)))
+    elif max(shown) < 1000 * min(shown):
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.grid(which="minor", color="#EEEEEE", linewidth=0.5)
 
 
 def hatch_days(axes: Axes, days: Sequence[int], *, width_s: int = DAY_S, offset: float = -0.5) -> Patch:
@@ -162,13 +231,6 @@ def _edge(bins: Sequence[int]) -> dict[str, Any]:
     return {"edgecolor": "white", "linewidth": 0.4 if len(bins) <= 100 else 0.0}
 
 
-def _legend_text(name: str, total: float) -> str:
-    short = name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 1] + "\N{HORIZONTAL ELLIPSIS}"
-    figures = f"{total:,.0f}" if total >= 10 or total == 0 else f"{total:.2g}"
-    hidden = " " if short.startswith("_") else ""  # matplotlib keeps labels that begin with an underscore out of legends
-    return f"{hidden}{short}:  {figures}"
-
-
 def time_axis(axes: Axes, day_count: float) -> None:
     """Dates along x, whose unit is days since 1970-01-01T00:00Z; hours only where bins are shorter than a day (`day_count` 0)."""
     if day_count == 0:
@@ -192,9 +254,9 @@ def _date_text(days: float, position: int | None) -> str:
 
 # --- the pictures of the 2012 script -------------------------------------------------------------------------------------------
 
-CLOCK_CHANGE_S = 2 * 3600
+CLOCK_CHANGE_S = 2 * HOUR_S
 GAPS_2012 = "UTC bins. Hatched: no data, which is not the same as zero (2012 drew zero)."
-ZERO_LOG = "A logarithmic scale has no zero: where there is no mark and no hatching, it was 0."
+ZERO_LOG = "A logarithmic scale has no zero: where there is no mark and no hatching, it was 0 or less."
 
 
 def plot_series(
@@ -218,19 +280,12 @@ def plot_series(
             alone = sorted(at for at in seen if not {at - width_s, at + width_s} & seen)
             axes.plot(_days(alone), [values[at] for at in alone], "o", color=colour, markersize=4)
         if log and any(value > 0 for value in values.values()):
-            log_scale(axes, [value for value in values.values() if value > 0], "clip" if bar else "mask")
+            log_scale(axes.yaxis, [value for value in values.values() if value > 0], "clip" if bar else "mask")
         else:
-            axes.set_ylim(0, max(*values.values(), 0.0) * 1.06 or 1)
+            axes.set_ylim(*limits(list(values.values())))
+            mark_zero(axes)
         _finish_2012(axes, bins, gaps, [])
         save(figure, path)
-
-
-def log_scale(axes: Axes, positive: Sequence[float], nonpositive: str) -> None:
-    axes.set_yscale("log", nonpositive=nonpositive)
-    axes.yaxis.set_major_formatter(FuncFormatter(number_text))
-    few = max(positive) < 30 * min(positive)
-    axes.yaxis.set_minor_formatter(FuncFormatter(number_text) if few else NullFormatter())
-    axes.grid(axis="y", which="minor", color="#EEEEEE", linewidth=0.5)
 
 
 def plot_stack(path: Path, series: Mapping[str, Mapping[int, float]], bins: Sequence[int], *, title: str, y_label: str) -> None:
@@ -239,16 +294,16 @@ def plot_stack(path: Path, series: Mapping[str, Mapping[int, float]], bins: Sequ
         figure, axes = new_figure(Words(title, "", y_label, "", [GAPS_2012]))
         known = [at for at in bins if all(at in values for values in series.values())]
         places = dict(zip(bins, _places(bins), strict=True))
-        tops = dict.fromkeys(known, 0.0)
+        stack = Stack(len(known))
         handles: list[Patch] = []
         for (name, values), colour in zip(series.items(), colours_of(series), strict=True):
-            heights = [values[at] for at in known]
+            heights = np.asarray([values[at] for at in known], float)
             lefts, widths = [places[at][0] for at in known], [places[at][1] for at in known]
-            axes.bar(lefts, heights, bottom=list(tops.values()), color=colour, width=widths, align="edge", **_edge(bins))
-            tops = {at: tops[at] + height for at, height in zip(known, heights, strict=True)}
-            handles.insert(0, Patch(color=colour, label=_legend_text(name, sum(heights))))
-        axes.set_ylim(0, max(tops.values(), default=0.0) * 1.06 or 1)
-        _finish_2012(axes, bins, [at for at in bins if at not in tops], handles)
+            axes.bar(lefts, heights, bottom=stack.bases_of(heights), color=colour, width=widths, align="edge", **_edge(bins))
+            handles.insert(0, Patch(color=colour, label=legend_text(name, float(heights.sum()))))
+        axes.set_ylim(*limits(stack.ends))
+        mark_zero(axes)
+        _finish_2012(axes, bins, sorted(set(bins) - set(known)), handles)
         save(figure, path)
 
 

@@ -10,11 +10,14 @@ import pytest
 from click.testing import CliRunner
 from sqlalchemy import func, insert, select, update
 
+from batchacct.config import load_config
 from batchacct.errors import BatchacctError, ConfigError, IncompleteError
 from batchacct.store import Store
 from batchacct.store.tables import job, load, reject, usage, usage_history
 from cpuhours.command import report
+from cpuhours.document import Bullets
 from cpuhours.drawing import question_of_picture
+from cpuhours.monthly import document_of, read_month
 from cpuhours.question import Question
 from cpuhours.report import Report
 from tests.cpuhours.farm import DAY, HOUR, add_benchmark, at, fill, give_benchmark, job_ids, job_row, join, new_store
@@ -146,6 +149,17 @@ def test_the_file_needs_no_other_and_runs_nothing(tmp_path: Path, store: Store) 
     assert "A &lt;b&gt;SITE&lt;/b&gt; &amp; Co" in text
     (policy,) = (a["content"] for tag, a in elements if tag == "meta" and a.get("http-equiv") == "Content-Security-Policy")
     assert policy == "default-src 'none'; style-src 'unsafe-inline'"
+
+
+def test_notes_stand_once(tmp_path: Path, store: Store) -> None:
+    """Below the picture, and not in it as well."""
+    config, october = load_config(tmp_path / "c.toml"), (at("2026-10-01 00:00"), at("2026-11-01 00:00"))
+    month = read_month(store, config, october, at("2026-11-02 08:00"), normalise=None, reread=False)
+    blocks = document_of(month, tmp_path).blocks
+    notes = [note for block in blocks if isinstance(block, Bullets) for note in block.items]
+    assert any(note.startswith("UTC days, jobs counted on the day they ended.") for note in notes)
+    assert "<!-- UTC days" not in (tmp_path / "usage.svg").read_text()
+    assert "CPU hours by VO" in (tmp_path / "usage.svg").read_text()
 
 
 def test_it_can_be_read_by_ear_and_on_a_phone(tmp_path: Path, store: Store) -> None:

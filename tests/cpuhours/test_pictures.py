@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import re
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -139,3 +141,49 @@ def test_a_file_that_cannot_be_is_refused(tmp_path: Path) -> None:
         draw_bars(tmp_path / "a.gif", BARS, WORDS)
     with pytest.raises(ConfigError, match="does not exist"):
         draw_bars(tmp_path / "none" / "a.png", BARS, WORDS)
+
+
+def test_what_is_negative_is_drawn_below_zero(tmp_path: Path) -> None:
+    """Clocks that differ make negative waits: 10 up and 5 down are 15 of bars, in whatever order they stand on each other."""
+    up, down = Series("up", [10.0] * 5, 50.0), Series("down", [-5.0] * 5, -25.0)
+    for series in ([up, down], [down, up]):
+        draw_stack(tmp_path / "a.png", series, AXIS, WORDS)
+        first, second = (area(tmp_path / "a.png", colour) for colour in COLOURS[:2])
+        assert first / second == pytest.approx(2 if series[0] is up else 0.5, rel=0.1)
+    draw_lines(tmp_path / "lines.png", [up, down], AXIS, WORDS)
+    assert area(tmp_path / "lines.png", COLOURS[1]) == pytest.approx(area(tmp_path / "lines.png", COLOURS[0]), rel=0.2)
+    draw_bars(tmp_path / "bars.png", [Bar("up", 10.0), Bar("down", -10.0)], WORDS)
+    draw_bars(tmp_path / "up.png", [Bar("up", 10.0), Bar("none", 0.0)], WORDS)
+    assert area(tmp_path / "bars.png", COLOURS[0]) == pytest.approx(area(tmp_path / "up.png", COLOURS[0]), rel=0.15)
+    draw_bars(tmp_path / "a.svg", [Bar("down", -12.5, -10.0)], WORDS)
+    assert "-12.5  (-25 %)" in (tmp_path / "a.svg").read_text()
+    darkest, lightest = "#00224E", "#FEE838"
+    draw_heatmap(tmp_path / "heat.png", [[-1.0] * 24, [0.0] * 24, [1.0] * 24, *[[1.0] * 24] * 4], WORDS, "UTC")
+    assert area(tmp_path / "heat.png", darkest) > 10_000
+    assert area(tmp_path / "heat.png", lightest) > 10_000
+    draw_heatmap(tmp_path / "heat.png", [[-1.0] * 24, *[[-2.0] * 24] * 6], WORDS, "UTC")
+    assert area(tmp_path / "heat.png", darkest) == pytest.approx(6 * (area(tmp_path / "heat.png", "#7D7C78") or 1), rel=0.3)
+
+
+def test_a_group_without_name_is_not_all_jobs(tmp_path: Path) -> None:
+    draw_lines(tmp_path / "a.svg", [Series("", [1.0] * 5, 5.0), Series("a", [1.0] * 5, 5.0)], AXIS, WORDS)
+    assert "(no name):  5" in (tmp_path / "a.svg").read_text()
+
+
+def test_a_long_subtitle_is_wrapped_and_then_shortened(tmp_path: Path) -> None:
+    for names, complete in ((30, True), (300, False)):
+        filters = ", ".join(f"name{number}" for number in range(names))
+        draw_bars(tmp_path / "a.svg", BARS, replace(WORDS, subtitle=f"SITE, in October; jobs counted where they ended; {filters}"))
+        lines = re.findall(r"<!-- (.*name\d.*) -->", (tmp_path / "a.svg").read_text())
+        assert 1 < len(lines) <= 3
+        assert max(map(len, lines)) <= 145
+        assert "counted where they ended" in lines[0]
+        assert lines[-1].endswith("name29" if complete else "\N{HORIZONTAL ELLIPSIS}")
+
+
+@pytest.mark.parametrize("values", [(2000.0, 4000.0), (10.0, 900.0), (1.0, 10.0**6)])
+def test_logarithmic_bars_have_several_ticks(tmp_path: Path, values: tuple[float, float]) -> None:
+    draw_bars(tmp_path / "a.svg", [Bar("a", values[0]), Bar("b", values[1]), Bar("c", -5.0)], WORDS, log=True)
+    ticks = (tmp_path / "a.svg").read_text().split('id="matplotlib.axis_2"')[0].split('id="xtick_')[1:]
+    assert "<!-- -5 -->" in (tmp_path / "a.svg").read_text(), "what such an axis does not have stands at its edge"
+    assert sum(bool(re.search(r"<!-- [\d,.]+ -->", tick)) for tick in ticks) >= 3

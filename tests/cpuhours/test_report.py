@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -153,6 +154,19 @@ def test_every_kind_says_its_unit_zone_and_how_jobs_count(tmp_path: Path, store:
             assert word in text, (kind, word)
 
 
+def test_the_words_beside_a_picture(tmp_path: Path, store: Store) -> None:
+    """A group without name is none of all jobs; how jobs count stands before long filters; a mean is called so once."""
+    rows = [job_row(number, at("2026-11-01 12:00"), user_name=name) for number, name in enumerate(("", "alice"), 1)]
+    new_store(tmp_path, rows)
+    picture = tmp_path / "a.svg"
+    run(tmp_path, "--by", "user", "--plot", str(picture), "--measure", "mean-wait", "--queue", "grid%", "--bins", "day")
+    text = picture.read_text()
+    assert "(no name):  1" in text
+    assert "all jobs" not in text
+    assert re.search(r"<!-- user: mean wait h -->", text)
+    assert "SITE, 2026-11-01 (UTC); jobs counted where they ended; queue grid%" in text
+
+
 def test_what_cannot_be_drawn_or_asked_says_what_to_do(tmp_path: Path, store: Store) -> None:
     picture = str(tmp_path / "a.png")
     for words, message in (
@@ -160,6 +174,7 @@ def test_what_cannot_be_drawn_or_asked_says_what_to_do(tmp_path: Path, store: St
         (("--plot", picture, "--measure", "efficiency", "--kind", "stack"), "choose --kind lines or bars"),
         (("--plot", picture, "--compare", "previous", "--kind", "lines"), "leave out --kind"),
         (("--plot", picture, "--log"), "add --kind lines"),
+        (("--plot", picture, "--by", "day", "--kind", "bars"), "choose --by vo, or --kind lines"),
         (("--plot", picture, "--top", "22"), "ask for --top 21 at most"),
         (("--log",), "say where it goes by --plot FILE"),
         (("--data", str(tmp_path / "a.xls")), "one of .csv, .json, .md, .parquet"),
