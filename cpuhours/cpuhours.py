@@ -3,8 +3,8 @@
 Written anew from the options and behaviour of jeromebelleman/batchacct:cpuhours/batchacct/cpuhours.py. As there: CPU time is in
 DAYS (of one core, not hours, whatever the name says), multiplied by the batch system's host factor and by `factor` of
 .cpuhours.cfg (3.9, the HEPSPEC06 of host factor 1) unless --nonorm; wall and waiting times likewise; jobs that never started or
-whose CPU time is unknown are left out of everything. The data go to TITLE.data, `unixtime value` a line, the picture to
-TITLE.png. `EPILOG` of the options says what differs.
+whose CPU time is unknown are left out of everything, the latter counted on standard error. The data go to TITLE.data, `unixtime
+value` a line, the picture to TITLE.png. `EPILOG` of the options says what differs.
 """
 
 from __future__ import annotations
@@ -27,33 +27,30 @@ from batchacct.store import Store
 from batchacct.store.plans import plan_of
 from batchacct.store.spans import Period, when_ended
 from batchacct.store.tables import job
+from cpuhours.bins import HOUR_S
 from cpuhours.data_files import (
     BINS_S,
     OF_DAY,
     Series,
+    Stored,
     all_bins,
     distribution_file,
     file_name,
     read_data,
     read_distribution,
+    shortened,
     write_data,
     write_distribution,
 )
 from cpuhours.dimensions import pattern_of
-from cpuhours.distribution import HOUR_S, Chosen, Distribution, extent, histogram, wall_times
+from cpuhours.distribution import Chosen, Distribution, extent, histogram, wall_times
 from cpuhours.notes import count_of
 from cpuhours.options_2012 import factor, listed, options_of, period_of, title_of
-from cpuhours.query import (
-    DAY_S,
-    collection_gaps,
-    day_text,
-    distinct_names,
-    ended_2012,
-    logged_span,
-    series_2012,
-    statement_2012,
-)
+from cpuhours.query import DAY_S, collection_gaps, day_text, logged_span
+from cpuhours.series_2012 import LeftOut, distinct_names, ended_2012, series_2012, statement_2012
 
+UNTOLD = "as in the file"
+"""What the axis says of the values of a file of 2012."""
 LONGEST_LIST = 1000
 """So many values may be in one list on Oracle (ORA-01795)."""
 
@@ -91,7 +88,8 @@ def _single(options: argparse.Namespace) -> None:
     from cpuhours.plot import plot_series  # noqa: PLC0415 - slow to import: not for --help
 
     title = title_of(options)
-    values = read_data(title) if options.file else _query(options, title)
+    stored = read_data(title) if options.file else _query(options, title)
+    values = stored.values
     if not values:
         raise _nothing(options, title)
     if options.measure == "cumuwaiting":
@@ -100,19 +98,20 @@ def _single(options: argparse.Namespace) -> None:
     picture = Path(f"{file_name(title)}{suffix}.png")
     bins = all_bins(values, options.binning)
     style = {"bar": options.bar, "log": options.log, "colour": options.colour}
-    plot_series(picture, values, bins, title=title, y_label=_y_label(options), **style)
+    plot_series(picture, values, bins, title=title, y_label=_label(options, stored.what), **style)
     _wrote(picture)
 
 
 def _stack(options: argparse.Namespace) -> None:
     from cpuhours.plot import plot_stack  # noqa: PLC0415
 
-    series = {name: read_data(name) for name in (part.strip() for part in options.stack.split(","))}
-    picture = Path(f"{file_name(options.stack)}-stacked.pdf")
+    stored = {name: read_data(name) for name in (part.strip() for part in options.stack.split(","))}
+    series = {name: one.values for name, one in stored.items()}
+    picture = Path(f"{file_name(shortened(options.stack))}-stacked.pdf")
     bins = all_bins({at: 0.0 for values in series.values() for at in values}, options.binning)
     if not bins:
         raise ConfigError(f"there is nothing to draw: the data files of {options.stack} are empty")
-    plot_stack(picture, series, bins, title=options.stack, y_label=_y_label(options))
+    plot_stack(picture, series, bins, title=shortened(options.stack), y_label=_same(stored))
     _wrote(picture)
 
 
@@ -121,15 +120,18 @@ def _distribution(options: argparse.Namespace) -> None:
 
     title = title_of(options)
     if options.file:
-        found, notes = read_distribution(title), [f"Read from {distribution_file(title)}."]
+        found, told = read_distribution(title)
+        notes = [f"Read from {distribution_file(title)}."]
+        normalisation = f", {UNTOLD}" if told is None else told
     else:
-        found, notes = _query_distribution(options, title)
+        normalisation = "" if options.nonorm else _normalisation()
+        found, notes = _query_distribution(options, title, normalisation)
     if options.crop is not None:
         found = found.cropped(options.crop)
     if not found.total:
         raise _nothing(options, title)
     picture = Path(f"{file_name(title)}-walldist.png")
-    labels = Labels(title, "" if options.nonorm else _normalisation(), notes)
+    labels = Labels(title, normalisation, notes)
     plot_distribution(picture, found, labels, colour=options.colour, log=options.log, percent=options.percent)
     _wrote(picture)
 
@@ -144,12 +146,29 @@ def _nothing(options: argparse.Namespace, title: str) -> ConfigError:
     return ConfigError(f"there is nothing to draw for {title}: {why}")
 
 
-def _y_label(options: argparse.Namespace) -> str:
-    if options.measure in {"count", "started"}:
-        return f"number of {'finished' if options.measure == 'count' else 'started'} jobs"
-    what = {"cpu": "CPU time", "walltime": "wall time", "waiting": "waiting time", "cumuwaiting": "cumulative waiting time"}
-    unit = "days" if options.nonorm else f"days{_normalisation()}"
-    return f"{what[options.measure]} ({unit})"
+def _label(options: argparse.Namespace, what: str | None) -> str:
+    """What stands on the axis for values that are `what`, or of which their file does not say."""
+    if options.measure == "cumuwaiting":
+        return f"cumulative {what}" if what else f"cumulative, {UNTOLD}"
+    return what or UNTOLD
+
+
+def _same(stored: Mapping[str, Stored]) -> str:
+    """What all files have.  Raises: ConfigError if they say different things."""
+    said = {one.what: name for name, one in stored.items() if one.what is not None}
+    if len(said) > 1:
+        each = "; ".join(f"{name} is {what}" for what, name in said.items())
+        raise ConfigError(f"these cannot stand on each other: {each}: stack data files of one measure")
+    return next(iter(said)) if said and all(one.what for one in stored.values()) else UNTOLD.replace("file", "files")
+
+
+def _what(options: argparse.Namespace) -> str:
+    """What the values are that are asked for."""
+    measure = _measure(options)
+    if measure in {"count", "started"}:
+        return f"number of {'finished' if measure == 'count' else 'started'} jobs"
+    what = {"cpu": "CPU time", "walltime": "wall time", "waiting": "waiting time"}
+    return f"{what[measure]} (days{'' if options.nonorm else _normalisation()})"
 
 
 def _normalisation() -> str:
@@ -169,21 +188,22 @@ def _opened(options: argparse.Namespace) -> Iterator[Store]:
         store.close()
 
 
-def _query(options: argparse.Namespace, title: str) -> Series:
+def _query(options: argparse.Namespace, title: str) -> Stored:
     begin, end = period_of(options)
     with _opened(options) as store:
         values = _values(store, options, begin, end)
         _tell_purged(store, begin, end)
-    write_data(title, values)
-    return values
+    stored = Stored(values, _what(options))
+    write_data(title, values, _what(options))
+    return stored
 
 
 def _values(store: Store, options: argparse.Namespace, begin: int, end: int) -> Series:
     """The bins: what was found, and 0 where nothing was on a day that has records; of the other days there is none."""
     bin_s = _width_asked(options)
     only = _selection(store, options, begin, end)
-    found, without = series_2012(store, _measure(options), begin=begin, end=end, bin_s=bin_s, factor=_factor(options), only=only)
-    _tell_left_out(without)
+    found, left_out = series_2012(store, _measure(options), begin=begin, end=end, bin_s=bin_s, factor=_factor(options), only=only)
+    _tell_left_out(left_out)
     if not found:
         _tell("no job matches")
     known = found | dict.fromkeys(_idle_bins(store, begin, end, bin_s) - found.keys(), 0.0)
@@ -229,7 +249,7 @@ def _idle_bins(store: Store, begin: int, end: int, bin_s: int) -> set[int]:
     return {at for day in read for at in range(day, day + DAY_S, bin_s) if span[0] < at + bin_s and at <= span[1]}
 
 
-def _query_distribution(options: argparse.Namespace, title: str) -> tuple[Distribution, list[str]]:
+def _query_distribution(options: argparse.Namespace, title: str, normalisation: str) -> tuple[Distribution, list[str]]:
     """The distribution, and what is to be said of it below the picture.  Raises: ConfigError if there is no job to show."""
     begin, end = period_of(options)
     with _opened(options) as store:
@@ -237,12 +257,12 @@ def _query_distribution(options: argparse.Namespace, title: str) -> tuple[Distri
         found = wall_times(store, chosen, options.crop)
         gaps = len(collection_gaps(store, begin, end).days)
         _tell_purged(store, begin, end)
-    _tell_left_out(found.without_factor)
+    _tell_left_out(LeftOut(found.unknown_cpu, without_factor=found.without_factor))
     if found.negative:
-        _tell(f"{found.negative:,} jobs ended before they started, by their records, and are left out")
+        _tell(f"left out: {count_of(found.negative, 'job')} that ended before the start, by the records")
     if not found.total:
         raise _nothing(options, title)
-    write_distribution(title, found)
+    write_distribution(title, found, normalisation)
     notes = [f"Jobs that ended from {day_text(begin)} to before {day_text(end)} (UTC)."]
     if gaps:
         of_them = "1 of these days has" if gaps == 1 else f"{gaps} of these days have"
@@ -250,9 +270,14 @@ def _query_distribution(options: argparse.Namespace, title: str) -> tuple[Distri
     return found, notes
 
 
-def _tell_left_out(without_factor: int) -> None:
-    if without_factor:
-        _tell(f"{without_factor:,} jobs without host factor cannot be normalised and are left out: see --nonorm")
+def _tell_left_out(left_out: LeftOut) -> None:
+    for number, why in (
+        (left_out.unknown_cpu, "of unknown CPU time, as in 2012"),
+        (left_out.unknown_submission, "of unknown time of submission"),
+        (left_out.without_factor, "without host factor, which cannot be normalised: see --nonorm"),
+    ):
+        if number:
+            _tell(f"left out: {count_of(number, 'job')} {why}")
 
 
 def _tell_purged(store: Store, begin: int, end: int) -> None:

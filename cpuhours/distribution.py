@@ -8,19 +8,19 @@ so that no more comes out of it than there are bins, however many jobs there are
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from sqlalchemy import BigInteger, ColumnElement, Double, Select, case, cast, func, literal, select, type_coerce
+from sqlalchemy import BigInteger, ColumnElement, Double, Select, and_, case, cast, func, literal, not_, select, type_coerce
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
 from batchacct.store.spans import Period
 from batchacct.store.tables import job
 from cpuhours.asking import Source, rows_of
-from cpuhours.query import conditions_2012
+from cpuhours.bins import HOUR_S
+from cpuhours.series_2012 import conditions_2012
 
-HOUR_S = 3600
 BINS_S = ((HOUR_S // 2, 10), (3 * HOUR_S, 60), (24 * HOUR_S, 600))
 """Under how many seconds of the longest job a bin is how wide; longer ones have bins of an hour."""
 
@@ -30,8 +30,8 @@ class Distribution:
     """Jobs by wall time, in seconds (times host factor and factor where that was asked for).
 
     `jobs` is begin of a bin -> number of jobs, of bins that have any; `right_s` is where the last bin ends, and `beyond` how many
-    jobs ran that long or longer. Left out are `without_factor`, which cannot be normalised, and `negative`, which ended before they
-    started.
+    jobs ran that long or longer. Left out are `unknown_cpu`, of unknown CPU time, as in 2012; of the others `without_factor`, which
+    cannot be normalised, and `negative`, which ended before they started.
     """
 
     bin_s: int
@@ -40,6 +40,7 @@ class Distribution:
     beyond: int = 0
     without_factor: int = 0
     negative: int = 0
+    unknown_cpu: int = 0
 
     @property
     def total(self) -> int:
@@ -51,7 +52,7 @@ class Distribution:
         right_s = min(self.right_s, _whole_bins(crop_s, self.bin_s))
         kept = {at: count for at, count in self.jobs.items() if at < right_s}
         beyond = self.total - sum(kept.values())
-        return Distribution(self.bin_s, right_s, kept, beyond, self.without_factor, self.negative)
+        return replace(self, right_s=right_s, jobs=kept, beyond=beyond)
 
     def cumulative(self) -> list[tuple[int, int]]:
         """The corners of the curve of how many jobs ran less than so many seconds, from (0, 0) to the right edge."""
@@ -92,27 +93,28 @@ def _whole_bins(seconds: int, bin_s: int) -> int:
 
 def wall_times(source: Source, chosen: Chosen, crop_s: int | None = None) -> Distribution:
     """The distribution up to `crop_s` seconds, or of all.  Raises: StoreError, ArchiveError."""
-    longest_s, without_factor, negative = 0.0, 0, 0
-    for most, unweighted, before in rows_of(source, extent(chosen), chosen.begin, chosen.end):
+    longest_s = 0.0
+    left_out = [0, 0, 0]
+    for most, *counts in rows_of(source, extent(chosen), chosen.begin, chosen.end):
         longest_s = max(longest_s, float(most or 0))
-        without_factor += int(unweighted or 0)
-        negative += int(before or 0)
+        left_out = [before + int(count or 0) for before, count in zip(left_out, counts, strict=True)]
     bin_s, right_s = bins_for(longest_s, crop_s)
     jobs: dict[int, int] = {}
     for number, count in rows_of(source, histogram(chosen, bin_s, right_s), chosen.begin, chosen.end):
         at = int(number) * bin_s
         jobs[at] = jobs.get(at, 0) + int(count)
     beyond = jobs.pop(right_s, 0)
-    return Distribution(bin_s, right_s, dict(sorted(jobs.items())), beyond, without_factor, negative)
+    return Distribution(bin_s, right_s, dict(sorted(jobs.items())), beyond, *left_out)
 
 
 def extent(chosen: Chosen) -> Callable[[Period], Select[Any]]:
-    """The longest wall time, and how many jobs have no host factor, and how many ended before they started: one row."""
+    """The longest wall time; how many jobs have no host factor, ended before they started, are of unknown CPU time: one row."""
 
     def statement(period: Period) -> Select[Any]:
-        measured = _measured(chosen, period).c.measured
-        left_out = (measured.is_(None), measured < 0)
-        return select(func.max(measured), *(cast(func.sum(case((one, 1), else_=0)), BigInteger) for one in left_out))
+        measured, known = _measured(chosen, period)
+        left_out = (and_(known, measured.is_(None)), and_(known, measured < 0), not_(known))
+        counts: list[ColumnElement[Any]] = [cast(func.sum(case((one, 1), else_=0)), BigInteger) for one in left_out]
+        return select(func.max(case((known, measured))), *counts)
 
     return statement
 
@@ -121,22 +123,24 @@ def histogram(chosen: Chosen, bin_s: int, right_s: int) -> Callable[[Period], Se
     """Number of a bin and of its jobs; what is at the right edge or beyond is in the bin that would begin there."""
 
     def statement(period: Period) -> Select[Any]:
-        measured = _measured(chosen, period).c.measured
+        measured, known = _measured(chosen, period)
         shown = case((measured >= right_s, literal(right_s, measured.type)), else_=measured)
         number = shown // bin_s if chosen.factor is None else _Floor(shown / literal(float(bin_s), Double()))
-        one = select(number.label("bin")).where(measured >= 0).subquery()
+        one = select(number.label("bin")).where(known, measured >= 0).subquery()
         return select(one.c.bin, func.count()).group_by(one.c.bin)
 
     return statement
 
 
-def _measured(chosen: Chosen, period: Period) -> Any:
-    """One column, `measured`: seconds, null where there is no host factor to multiply them by."""
+def _measured(chosen: Chosen, period: Period) -> tuple[ColumnElement[Any], ColumnElement[bool]]:
+    """Seconds of jobs, null where there is no host factor to multiply them by; and whether their CPU time is known."""
     seconds: ColumnElement[Any] = job.c.end_at - job.c.start_at
     if chosen.factor is not None:
         seconds = type_coerce(seconds, Double()) * job.c.host_factor * literal(chosen.factor, Double())
     conditions = conditions_2012(job.c.end_at, chosen.begin, chosen.end, chosen.only)
-    return select(seconds.label("measured")).where(*conditions, period.logged.has(job.c.logged_at)).subquery()
+    columns = (seconds.label("measured"), job.c.cpu_duration_s.label("cpu"))
+    jobs = select(*columns).where(*conditions, period.logged.has(job.c.logged_at)).subquery()
+    return jobs.c.measured, jobs.c.cpu.is_not(None)
 
 
 class _Floor(FunctionElement[float]):

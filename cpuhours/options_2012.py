@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import configparser
+import errno
 import math
 import re
 from collections.abc import Iterator, Sequence
@@ -12,7 +13,7 @@ from pathlib import Path
 from batchacct.cli.instants import instant
 from batchacct.clock import unix_now
 from batchacct.errors import ConfigError
-from cpuhours.data_files import BINS_S
+from cpuhours.data_files import BINS_S, shortened
 from cpuhours.query import DAY_S, day_text
 
 SETTINGS = ".cpuhours.cfg"
@@ -28,6 +29,9 @@ in the store; a day without any record is not drawn as zero: it has no line in T
 is interrupted, and the gap is hatched. So are bins that a file read with --file or --stack does not
 have.
 
+Left out. As then, jobs whose CPU time is unknown are in no figure of any measure, and jobs whose
+submission is unknown in no waiting time. Now it is said on standard error how many they are.
+
 Dates. Bins and the dates of --begin and --end are UTC, not local time; both are rounded down to
 their day, as then, and --end itself is exclusive.
 
@@ -40,6 +44,11 @@ so: then it said days of wall and waiting times, whether or not they were normal
 host factor (batch systems other than LSF) are left out of normalised times, and counted on standard
 error; see --nonorm. Cumulative waiting times are added up from TITLE.data too: then --file drew
 what it read. A value may have more than six decimals.
+
+Files. The first line of TITLE.data and TITLE-walldist.data is a comment, which says what the values
+are: --file writes that on the axis, whatever the other options say, and "as in the file" where a
+file of 2012 does not say. --stack refuses files that say different things. A title that was not
+given by --title, and would be longer than 80 bytes, is shortened.
 
 Distribution. --walldist writes TITLE-walldist.data, `begin end jobs` a line (seconds; `inf` for what
 is beyond --crop), and no line a job into TITLE.data, which another view could not read; --file reads
@@ -128,6 +137,10 @@ def options_of(arguments: Sequence[str]) -> argparse.Namespace:
         made.error(f"--walldist is the distribution of wall times: leave out --{options.measure}")
     if options.crop is not None and options.crop <= 0:
         made.error(f"--crop {options.crop}: a number of seconds greater than 0")
+    if options.title is not None and not options.title.strip():
+        made.error("--title '': a title is the name of files: write one, or leave the option out")
+    if options.stack is not None and not all(part.strip() for part in options.stack.split(",")):
+        made.error(f"--stack {options.stack!r}: write the titles of the data files, with a comma between two")
     if options.plan and (options.file or options.stack is not None):
         made.error(f"--plan is of a query, and there is none with {'--file' if options.file else '--stack'}")
     return options
@@ -159,20 +172,30 @@ def _unix_or_date(text: str, now: int) -> int:
 
 def title_of(options: argparse.Namespace) -> str:
     asked = "-".join(text for text in (options.what, options.users, options.fromhosts) if text is not None)
-    return options.title if options.title is not None else asked or "everything"
+    return options.title if options.title is not None else shortened(asked) or "everything"
 
 
 def listed(given: str) -> list[str]:
     """The names of a comma-separated list, or of a file that holds one.  Raises: ConfigError if there are none."""
     path = Path(given)
     try:
-        text = path.read_text(encoding="utf-8").replace("\n", ",") if path.is_file() else given
+        text = path.read_text(encoding="utf-8").replace("\n", ",") if _is_file(path) else given
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"the list {path} cannot be read: {error}") from error
     names = [name for part in text.split(",") if (name := part.strip())]
     if not names:
         raise ConfigError(f"{given!r} names nothing: leave the option out for all")
     return names
+
+
+def _is_file(path: Path) -> bool:
+    """A list may be longer than the name of any file.  Raises: OSError if it cannot be told."""
+    try:
+        return path.is_file()
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            return False
+        raise
 
 
 def factor() -> float:

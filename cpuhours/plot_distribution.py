@@ -14,7 +14,8 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, MaxNLocator, MultipleLocator, NullFormatter
 
 from batchacct.errors import ConfigError
-from cpuhours.distribution import HOUR_S, Distribution
+from cpuhours.bins import HOUR_S
+from cpuhours.distribution import Distribution
 from cpuhours.plot import Words, house_style, new_figure, save
 
 CURVE = "#222222"
@@ -27,7 +28,7 @@ STEPS_H = (1, 2, 3, 4, 6, 12, 24, 48, 72, 96, 168)
 
 @dataclass(frozen=True, slots=True)
 class Labels:
-    """Title, what times are multiplied by (` x host factor x 3.9`, or nothing), sentences to stand below."""
+    """Title, what stands behind the unit of times (` x host factor x 3.9`, or nothing), sentences to stand below."""
 
     title: str
     normalisation: str
@@ -77,6 +78,8 @@ def _told(found: Distribution) -> list[str]:
         told.append(f"Left out: {found.without_factor:,} {_jobs(found.without_factor)} without host factor to normalise by.")
     if found.negative:
         told.append(f"Left out: {found.negative:,} {_jobs(found.negative)} that ended before the start, by their records.")
+    if found.unknown_cpu:
+        told.append(f"Left out, as in 2012: {found.unknown_cpu:,} {_jobs(found.unknown_cpu)} of unknown CPU time.")
     return told
 
 

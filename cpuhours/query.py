@@ -16,18 +16,16 @@ A day without any job record is not a day without work: nobody knows. `collectio
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
-from sqlalchemy import BigInteger, Column, ColumnElement, Executable, Select, and_, case, cast, func, literal, select, union
+from sqlalchemy import Executable, and_, func, select, union
 
 from batchacct.errors import ConfigError
-from batchacct.store import Store
 from batchacct.store.spans import Period
 from batchacct.store.tables import benchmark, job
 from cpuhours.asking import Rows, Source, answers, rows_of
@@ -51,7 +49,7 @@ from cpuhours.summing import (
     totals,
 )  # fmt: skip
 
-__all__ = ["DAY_S", "GROUPS", "MEASURES", "SUMS", "Bins", "Counted", "Gaps", "Source", "usage_by"]
+__all__ = ["DAY_S", "GROUPS", "SUMS", "Bins", "Counted", "Gaps", "Source", "usage_by"]
 
 GROUPS = ("vo", "day", *(name for name in DIMENSIONS if name != "vo"))
 """What usage can be grouped by: `DIMENSIONS`, and the UTC day."""
@@ -272,74 +270,6 @@ def gaps_between(seen: Mapping[str, set[int]], first: int, last: int) -> Gaps:
         cluster: tuple(day * DAY_S for day in sorted(anywhere - days) if day > min(days)) for cluster, days in sorted(seen.items())
     }
     return Gaps(missing, {cluster: days for cluster, days in of_cluster.items() if days})
-
-
-MEASURES = ("cpu", "count", "started", "walltime", "waiting")
-"""What the 2012 script can sum."""
-_SECONDS_2012: Mapping[str, ColumnElement[Any]] = {
-    "cpu": job.c.cpu_duration_s,
-    "walltime": job.c.end_at - job.c.start_at,
-    "waiting": job.c.start_at - job.c.submit_at,
-}
-"""Those of them that are times."""
-
-
-def conditions_2012(instant: Column[Any], begin: int, end: int, only: Sequence[ColumnElement[bool]]) -> list[ColumnElement[bool]]:
-    """The jobs that all the 2012 script shows are of: they started, ended, their CPU time is known; `instant` is in the period."""
-    return [*counted_jobs(), job.c.cpu_duration_s.is_not(None), instant >= begin, instant < end, *only]
-
-
-def statement_2012(
-    measure: str, *, begin: int, end: int, bin_s: int, normalised: bool, only: Sequence[ColumnElement[bool]]
-) -> Callable[[Period], Select[Any]]:
-    """One of `MEASURES` by bin: its number, the sum (of seconds or jobs, times the host factor if normalised), and how many jobs
-    have no host factor."""
-    instant = job.c.start_at if measure == "started" else job.c.end_at
-    seconds = _SECONDS_2012.get(measure)
-    one = select(
-        (instant // bin_s).label("bin"),
-        (literal(1) if seconds is None else seconds).label("measured"),
-        (job.c.host_factor if normalised and seconds is not None else literal(1)).label("weight"),
-    ).where(*conditions_2012(instant, begin, end, only))
-
-    def grouped(period: Period) -> Select[Any]:
-        jobs = one.where(period.logged.has(job.c.logged_at)).subquery()
-        unweighted = func.sum(case((jobs.c.weight.is_(None), 1), else_=0))
-        return select(jobs.c.bin, func.sum(jobs.c.measured * jobs.c.weight), cast(unweighted, BigInteger)).group_by(jobs.c.bin)
-
-    return grouped
-
-
-def ended_2012(measure: str, begin: int, end: int) -> tuple[int | None, int | None]:
-    """In which period the jobs of a measure ended: those that are counted when they started may end whenever."""
-    return (None, None) if measure == "started" else (begin, end)
-
-
-def series_2012(
-    store: Store, measure: str, *, begin: int, end: int, bin_s: int, factor: float | None, only: Sequence[ColumnElement[bool]]
-) -> tuple[dict[int, float], int]:
-    """One of `MEASURES` as in 2012: Unix second at which a bin begins -> value; and how many jobs had no host factor.
-
-    Times are in days, multiplied by the batch system's host factor and `factor` unless that is None. As in 2012 all measures
-    leave out jobs that never started or whose CPU time is unknown, and `started` bins by start instead of by end. A job without
-    host factor cannot be normalised, and is left out of what is.
-    """
-    grouped = statement_2012(measure, begin=begin, end=end, bin_s=bin_s, normalised=factor is not None, only=only)
-    scale = (factor if factor is not None else 1.0) / DAY_S if measure in _SECONDS_2012 else 1.0
-    values: dict[int, float] = {}
-    left_out = 0
-    for number, total, without_factor in rows_of(store, grouped, *ended_2012(measure, begin, end)):
-        left_out += int(without_factor)
-        if total is not None:
-            at = int(number) * bin_s
-            values[at] = values.get(at, 0.0) + float(total) * scale
-    return values, left_out
-
-
-def distinct_names(store: Store, column: Column[Any], begin: int, end: int) -> list[str]:
-    """The values of a job column among the jobs that ran from `begin` to before `end`: what wildcards are matched against."""
-    asked = select(column).where(column.is_not(None), job.c.end_at >= begin, job.c.start_at < end).distinct()
-    return sorted({row[0] for row in rows_of(store, lambda period: asked.where(period.logged.has(job.c.logged_at)), begin)})
 
 
 def day_text(at: int) -> str:

@@ -22,7 +22,8 @@ from batchacct.ledger.books import read_books
 from batchacct.store import Store
 from batchacct.store.tables import RECORD_TABLES, job, usage
 from cpuhours.distribution import Chosen, wall_times
-from cpuhours.query import Bins, collection_gaps, distinct_names, ends, logged_span, series_2012, usage_by
+from cpuhours.query import Bins, collection_gaps, ends, logged_span, usage_by
+from cpuhours.series_2012 import LeftOut, distinct_names, series_2012
 from cpuhours.summing import COUNTED
 from tests.pub.site import Site, a_job, an_identity
 from tests.records import rows
@@ -202,7 +203,7 @@ def rows_of_usage(store: Store) -> list[tuple[object, ...]]:
         return [tuple(row) for row in connection.execute(usage.select())]
 
 
-def _rounded(answer: tuple[dict[int, float], int]) -> tuple[dict[int, float], int]:
+def _rounded(answer: tuple[dict[int, float], LeftOut]) -> tuple[dict[int, float], LeftOut]:
     return {at: round(value, 9) for at, value in answer[0].items()}, answer[1]
 
 

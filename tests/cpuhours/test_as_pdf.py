@@ -12,7 +12,7 @@ HEBREW = "\N{HEBREW LETTER ALEF}\N{HEBREW LETTER BET} \N{HEBREW LETTER GIMEL}\N{
 
 
 def texts(pdf: bytes) -> list[tuple[float, str]]:
-    """How far to the right each text of Latin letters and figures begins, in points, and what it is, in the order they were drawn."""
+    """How far to the right each text of Latin letters and figures begins (points), and what it is, in the order drawn."""
     found = []
     for packed in re.findall(rb"stream\r?\n(.*?)endstream", pdf, re.DOTALL):
         content = zlib.decompress(packed)

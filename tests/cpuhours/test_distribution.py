@@ -24,21 +24,30 @@ from tests.cpuhours.test_plot import area
 BEGIN, END = at("2026-11-01 00:00"), at("2027-01-01 00:00")
 
 
+def started(frame: pd.DataFrame) -> pd.DataFrame:
+    return frame[frame.start_at.notna() & (frame.end_at >= BEGIN) & (frame.end_at < END)]
+
+
+def without_cpu(rows: list[dict[str, object]]) -> int:
+    return int(started(pd.DataFrame(rows)).cpu_duration_s.isna().sum())
+
+
 def measured(rows: list[dict[str, object]], factor: float | None) -> pd.Series[float]:
     """Wall times of what is counted, in the unit asked for; NaN without host factor."""
     frame = pd.DataFrame(rows)
-    frame = frame[frame.start_at.notna() & frame.cpu_duration_s.notna() & (frame.end_at >= BEGIN) & (frame.end_at < END)]
+    frame = started(frame)[started(frame).cpu_duration_s.notna()]
     wall = (frame.end_at - frame.start_at).astype(float)
     return wall if factor is None else wall * frame.host_factor.astype(float) * factor
 
 
-def counted(values: pd.Series[float], bin_s: int, right_s: int) -> Distribution:
+def counted(rows: list[dict[str, object]], factor: float | None, bin_s: int, right_s: int) -> Distribution:
+    values = measured(rows, factor)
     known = values.dropna()
     shown = known[(known >= 0) & (known < right_s)]
     jobs = pd.Series(np.floor(shown / bin_s).astype(int) * bin_s).value_counts().sort_index()
     counts = {int(begin): int(count) for begin, count in jobs.items()}  # type: ignore[call-overload]
     beyond, unknown, negative = (int(some.sum()) for some in (known >= right_s, values.isna(), known < 0))
-    return Distribution(bin_s, right_s, counts, beyond, unknown, negative)
+    return Distribution(bin_s, right_s, counts, beyond, unknown, negative, without_cpu(rows))
 
 
 @pytest.mark.parametrize("factor", [None, 3.9])
@@ -50,9 +59,10 @@ def test_equal_to_pandas(sqlite_store: Store, longest_s: int, bin_s: int, factor
     fill(sqlite_store, rows)
     values = measured(rows, factor)
     found = wall_times(sqlite_store, Chosen(BEGIN, END, factor))
-    assert found == counted(values, found.bin_s, found.right_s)
+    assert found == counted(rows, factor, found.bin_s, found.right_s)
     assert (found.bin_s, found.right_s) == bins_for(values.max())
     assert found.total == values.notna().sum() > 300
+    assert found.unknown_cpu > 100
     assert found.beyond == 0
     if factor is not None:
         assert found.bin_s == bin_s
@@ -66,7 +76,7 @@ def test_cropped(sqlite_store: Store, crop_s: int, factor: float | None) -> None
     fill(sqlite_store, rows)
     values = measured(rows, factor)
     found = wall_times(sqlite_store, Chosen(BEGIN, END, factor), crop_s)
-    assert found == counted(values, found.bin_s, found.right_s)
+    assert found == counted(rows, factor, found.bin_s, found.right_s)
     assert found.total == values.notna().sum()
     assert crop_s <= found.right_s < crop_s + found.bin_s or crop_s == 10**9
 
@@ -79,14 +89,15 @@ def test_equal_on_every_database(store: Store, factor: float | None) -> None:
     for crop_s in (None, 3000, 50_000):
         found = wall_times(store, Chosen(BEGIN, END, factor, [job.c.queue == "grid_atlas"]), crop_s)
         of_queue = [row for row in rows if row["queue"] == "grid_atlas"]
-        assert found == counted(measured(of_queue, factor), found.bin_s, found.right_s)
+        assert found == counted(of_queue, factor, found.bin_s, found.right_s)
         assert found.negative == 1
 
 
 def test_of_no_job(sqlite_store: Store) -> None:
-    fill(sqlite_store, [job_row(1, BEGIN, start_at=None), job_row(2, BEGIN, host_factor=None)])
-    assert wall_times(sqlite_store, Chosen(BEGIN, END, 3.9)) == Distribution(10, 1800, {}, without_factor=1)
-    assert wall_times(sqlite_store, Chosen(BEGIN, END, None)) == Distribution(60, 3 * HOUR, {HOUR: 1})
+    columns: list[dict[str, object]] = [{"start_at": None}, {"host_factor": None}, {"cpu_duration_s": None}]
+    fill(sqlite_store, [job_row(number, BEGIN, **of_job) for number, of_job in enumerate(columns, 1)])
+    assert wall_times(sqlite_store, Chosen(BEGIN, END, 3.9)) == Distribution(10, 1800, {}, without_factor=1, unknown_cpu=1)
+    assert wall_times(sqlite_store, Chosen(BEGIN, END, None)) == Distribution(60, 3 * HOUR, {HOUR: 1}, unknown_cpu=1)
 
 
 def test_no_more_rows_than_bins_come_out(sqlite_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,16 +147,17 @@ def test_the_curve_reaches_what_is_shown_and_knows_of_the_rest() -> None:
 
 def test_cropping_later_is_cropping_at_once() -> None:
     chance = random.Random(1)
-    found = Distribution(60, 6000, {60 * n: chance.randrange(1, 9) for n in range(100)}, beyond=7, without_factor=1, negative=2)
+    jobs = {60 * n: chance.randrange(1, 9) for n in range(100)}
+    found = Distribution(60, 6000, jobs, beyond=7, without_factor=1, negative=2, unknown_cpu=3)
     cropped = found.cropped(1234)
     assert cropped.right_s == 1260
     assert cropped.jobs == {at_s: count for at_s, count in found.jobs.items() if at_s < 1260}
-    assert (cropped.total, cropped.without_factor, cropped.negative) == (found.total, 1, 2)
+    assert (cropped.total, cropped.without_factor, cropped.negative, cropped.unknown_cpu) == (found.total, 1, 2, 3)
     assert found.cropped(10**6) == found
 
 
 LABELS = Labels("a $title$", " x host factor x 3.9", ["A note."])
-FOUND = Distribution(600, DAY, {0: 50, 600: 5, 12_000: 1}, beyond=44, without_factor=1)
+FOUND = Distribution(600, DAY, {0: 50, 600: 5, 12_000: 1}, beyond=44, without_factor=1, unknown_cpu=2)
 
 
 @pytest.mark.parametrize("log", [True, False])
@@ -164,6 +176,7 @@ def test_the_picture_says_what_it_shows(tmp_path: Path, log: bool, percent: bool
         "A note.",
         "Beyond the right edge (24 h or longer): 44 jobs (44 %), part of all jobs.",
         "Left out: 1 job without host factor",
+        "Left out, as in 2012: 2 jobs of unknown CPU time.",
     ):
         assert f"<!-- {said}" in words or said in words, said
 

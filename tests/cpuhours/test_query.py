@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from batchacct.errors import ConfigError
 from batchacct.ledger.whose import NOT_JOINED, UNKNOWN, WAITING
 from batchacct.store import Store
-from cpuhours.query import GROUPS, collection_gaps, ends, logged_span, series_2012, usage_by
+from cpuhours.query import GROUPS, collection_gaps, ends, logged_span, usage_by
+from cpuhours.series_2012 import LeftOut, series_2012
 from tests.cpuhours.farm import DAY, HOUR, add_benchmark, at, fill, give_benchmark, job_row, join, new_store, supersede
 
 
@@ -225,20 +226,23 @@ def test_series_2012(store: Store) -> None:
             job_row(2, noon + 60, cpu_duration_s=DAY, host_factor=0.5),
             job_row(3, noon + 120, cpu_duration_s=DAY, host_factor=None),
             job_row(4, noon + 180, cpu_duration_s=None),
+            job_row(5, noon + 240, cpu_duration_s=None, host_factor=None, submit_at=None),
+            job_row(6, noon + 300, cpu_duration_s=0, host_factor=None, submit_at=None),
         ],
     )
     day = at("2026-11-03 00:00")
-    for measure, factor, value, without_factor in (
-        ("cpu", 3.9, 2.5 * 3.9, 1),
-        ("cpu", None, 3.0, 0),
-        ("count", 3.9, 3.0, 0),
-        ("walltime", None, 3 / 24, 0),
-        ("waiting", 2.0, 2.5 * 2 / 24, 1),
+    for measure, factor, value, left in (
+        ("cpu", 3.9, 2.5 * 3.9, LeftOut(2, without_factor=2)),
+        ("cpu", None, 3.0, LeftOut(2)),
+        ("count", 3.9, 4.0, LeftOut(2)),
+        ("walltime", None, 4 / 24, LeftOut(2)),
+        ("waiting", 2.0, 2.5 * 2 / 24, LeftOut(2, unknown_submission=1, without_factor=1)),
+        ("waiting", None, 3 / 24, LeftOut(2, unknown_submission=1)),
     ):
         found, left_out = series_2012(store, measure, begin=day, end=day + DAY, bin_s=DAY, factor=factor, only=[])
         assert found.keys() == {day}
         assert found[day] == pytest.approx(value), measure
-        assert left_out == without_factor
+        assert left_out == left, measure
     for measure, begin in (("started", noon - HOUR), ("count", noon)):
         by_hour = series_2012(store, measure, begin=day, end=day + DAY, bin_s=HOUR, factor=3.9, only=[])
-        assert by_hour == ({begin: 3.0}, 0)
+        assert by_hour == ({begin: 4.0}, LeftOut(2))

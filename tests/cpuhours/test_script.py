@@ -10,7 +10,7 @@ import pytest
 
 from batchacct.clock import NOW_VARIABLE
 from cpuhours.cpuhours import main
-from cpuhours.data_files import all_bins, week_of
+from cpuhours.data_files import all_bins, read_distribution, week_of
 from cpuhours.options_2012 import parser
 from tests.cpuhours.farm import DAY, HOUR, at, job_row, new_store
 
@@ -47,7 +47,7 @@ def run(*arguments: str) -> int:
 
 def data(name: str) -> dict[int, float]:
     """Days since 2 November -> value."""
-    lines = (line.split() for line in Path(f"{name}.data").read_text().splitlines())
+    lines = (line.split() for line in Path(f"{name}.data").read_text().splitlines()[1:])
     return {(int(when) - FIRST) // DAY: float(value) for when, value in lines}
 
 
@@ -107,7 +107,7 @@ def test_what_users_and_hosts(folder: Path, options: list[str], title: str, expe
 
 def test_hours_of_a_day_with_records_are_zero_up_to_the_newest_record() -> None:
     assert run("-n", "-a", "HH24") == 0
-    lines = [line.split() for line in Path("everything.data").read_text().splitlines()]
+    lines = [line.split() for line in Path("everything.data").read_text().splitlines()[1:]]
     hours = {(int(when) - FIRST) // HOUR: float(value) for when, value in lines}
     day_one = {n: float(n == 12) for n in range(12, 24)}  # before 12 h nothing was read yet
     assert {n: v for n, v in hours.items() if n < 24} == day_one
@@ -156,6 +156,9 @@ def test_files_of_2012_with_local_midnights_can_be_read(capsys: pytest.CaptureFi
         (["-p", "-f"], "there is none with --file"),
         (["--plan", "-s", "a"], "there is none with --stack"),
         (["-n", "-w"], "not allowed with"),
+        (["-t", ""], "a title is the name of files: write one"),
+        (["-s", ""], "write the titles of the data files"),
+        (["-s", "a,,b"], "write the titles of the data files"),
         (["-a", "YYYY"], "invalid choice"),
     ],
 )
@@ -187,7 +190,7 @@ def test_months(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     new_store(folder, [job_row(n, end, cpu_duration_s=DAY) for n, end in enumerate(ends, 1)])
     assert main(["-z", "-b", "2026-10", "-e", "2026-12", "-a", "MM"]) == 0
     months = [at("2026-10-01 00:00"), at("2026-11-01 00:00")]
-    assert Path("everything.data").read_text() == "".join(f"{month} 1.000000\n" for month in months)
+    assert Path("everything.data").read_text() == "# CPU time (days)\n" + "".join(f"{month} 1.000000\n" for month in months)
     assert "2 months have days without any record" in capsys.readouterr().err
 
 
@@ -241,12 +244,94 @@ def test_jobs_without_host_factor_are_left_out_and_told(folder: Path, capsys: py
     new_store(folder, [job_row(1, FIRST + HOUR, host_factor=None), job_row(2, FIRST + HOUR, cpu_duration_s=DAY, host_factor=1.0)])
     assert run() == 0
     assert data("everything") == {0: 3.9}
-    assert "1 jobs without host factor" in capsys.readouterr().err
+    assert "left out: 1 job without host factor" in capsys.readouterr().err
     new_store(folder, [job_row(1, FIRST + HOUR, host_factor=None)])
     assert run("--walldist") == 3
     told = capsys.readouterr().err
-    assert "1 jobs without host factor" in told
+    assert "left out: 1 job without host factor" in told
     assert "no job to show from 2026-11-02" in told
+
+
+def test_jobs_of_which_something_is_unknown_are_told(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    known: dict[str, object] = {"cpu_duration_s": DAY, "host_factor": 1.0}
+    unknown: dict[str, object] = {"cpu_duration_s": None, "host_factor": None, "submit_at": None}
+    jobs = [known, known | {"submit_at": None}, unknown, unknown]
+    new_store(folder, [job_row(number, FIRST + HOUR, **columns) for number, columns in enumerate(jobs, 1)])
+    for options, submission in ((["-n"], False), (["-v"], True), (["--walldist"], False)):
+        assert run(*options) == 0
+        told = capsys.readouterr().err
+        assert "left out: 2 jobs of unknown CPU time" in told, options
+        assert ("left out: 1 job of unknown time of submission" in told) == submission, options
+        assert "host factor" not in told
+
+
+def test_a_list_may_be_longer_than_the_name_of_a_file(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The two titles begin with the same names, and are not the same."""
+    names = ["cms1", *(f"some\N{LATIN SMALL LETTER E WITH ACUTE}one{number}" for number in range(100))]
+    for more in ("atlas001", "nobody"):
+        assert run("-z", "-y", ",".join([*names, more])) == 0
+    files = sorted(path.stem for path in folder.glob("cms1*.data"))
+    assert len(files) == 2
+    assert all(file.startswith("cms1,some\N{LATIN SMALL LETTER E WITH ACUTE}one0,") for file in files)
+    assert {sum(data(file).values()) for file in files} == {2.0, 4.0}
+    titles = [f"a title that is no longer than it has to be {number}" for number in range(10)]
+    for title in titles:
+        Path(f"{title}.data").write_text(f"{FIRST} 1\n")
+    assert run("-s", ",".join(titles)) == 0
+    assert len(list(folder.glob("*-stacked.pdf"))) == 1
+
+
+def y_labels(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What will stand on the axes of pictures to be drawn."""
+    labels: list[str] = []
+    monkeypatch.setattr("cpuhours.plot.plot_series", lambda *_words, y_label, **_more: labels.append(y_label))
+    monkeypatch.setattr("cpuhours.plot.plot_stack", lambda *_words, y_label, **_more: labels.append(y_label))
+    return labels
+
+
+def test_the_file_says_what_it_has(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    labels = y_labels(monkeypatch)
+    for title, *options in (["counts", "-n"], ["waits", "-u", "-z"], ["cpu"], ["more"]):
+        assert run("-t", title, *options) == 0
+    del labels[:]
+    Path("old.data").write_text(f"{FIRST} 1.5\n")
+    for title, *options in (["counts"], ["waits", "-u"], ["waits", "-n"], ["old"], ["old", "-u"]):
+        assert run("-t", title, "-f", *options) == 0
+    for titles in ("cpu,more", "cpu,old"):
+        assert run("-s", titles) == 0
+    assert labels == [
+        "number of finished jobs",
+        "cumulative waiting time (days)",
+        "waiting time (days)",
+        "as in the file",
+        "cumulative, as in the file",
+        "CPU time (days x host factor x 3.9)",
+        "as in the files",
+    ]
+    assert run("-s", "cpu,counts") == 3
+    assert "cpu is CPU time (days x host factor x 3.9); counts is number of finished jobs" in capsys.readouterr().err
+
+
+def test_the_file_of_wall_times_says_how_they_are_normalised(folder: Path) -> None:
+    assert run("-t", "a", "--walldist", "-z") == 0
+    drawn = Path("a-walldist.png").read_bytes()
+    file = folder / "a-walldist.data"
+    first, rest = file.read_text().split("\n", 1)
+    assert first == "# wall time (seconds)"
+    file.write_text(f"# wall time (seconds x host factor x 9)\n{rest}")
+    assert read_distribution("a")[1] == " x host factor x 9"
+    file.write_text(rest)
+    assert read_distribution("a")[1] is None
+    assert run("-t", "a", "--walldist", "-f") == 0
+    assert Path("a-walldist.png").read_bytes() != drawn
+
+
+@pytest.mark.parametrize("value", ["inf", "nan", "-inf"])
+def test_values_without_bounds_are_refused(value: str, capsys: pytest.CaptureFixture[str]) -> None:
+    for line in (f"{FIRST} {value}", f"{value} 1"):
+        Path("old.data").write_text(f"{FIRST} 1\n{line}\n")
+        assert run("-t", "old", "-f") == 3
+        assert f"old.data, line 2: a line is a Unix time and a number, not '{line}'" in capsys.readouterr().err
 
 
 def test_every_option_is_in_the_table_of_the_docs_with_tests_that_are_there() -> None:

@@ -7,7 +7,8 @@ import pytest
 from batchacct.ledger.audit import read_audit
 from batchacct.store import partitions
 from batchacct.store.months import Month
-from cpuhours.query import collection_gaps, series_2012, usage_by
+from cpuhours.query import collection_gaps, usage_by
+from cpuhours.series_2012 import series_2012
 from tests.pub.site import DAY, HOUR, Site
 from tests.store.explains import touched
 
