@@ -19,7 +19,7 @@ import numpy as np
 from batchacct.model import JOB
 from batchacct.parsing import Block, Regular, Source
 from loccol.lsf_columns import EXEC_HOSTS, STRING_FIELD, WANTED, Bools, Bytes, Ints, Lexed, Positions, job_batch
-from loccol.lsf_framing import After, unit_spans
+from loccol.lsf_framing import unit_spans
 from loccol.lsf_layout import BASE, LATER, TAIL, Item, Repeat, Run
 
 RECORD_START = np.frombuffer(b'"JOB_FINISH" "', np.uint8)
@@ -40,7 +40,7 @@ def fast_lane(block: Block, source: Source, label: str) -> Regular:
     """The regular lines of a block as job records, and the spans of all other units."""
     whole = block.data.rfind(b"\n") + 1
     if whole == 0 or source.cluster is None:
-        return Regular(JOB.empty(), list(unit_spans(block.data, 0, len(block.data), After.NOTHING)))
+        return Regular(JOB.empty(), list(unit_spans(block.data, 0, len(block.data))))
     lexed = lex(block.data, whole)
     records, taken = job_batch(lexed, walk(lexed), block, source, label)
     return Regular(records, list(_left(lexed, taken)))
@@ -295,6 +295,6 @@ def _left(lexed: Lexed, taken: Bools) -> Iterator[tuple[int, int]]:
     bounds = np.append(lexed.starts, lexed.ends[-1] + 1)
     runs = [(int(bounds[a]), int(bounds[b])) for a, b in zip(edges[0::2], edges[1::2], strict=False)]
     for start, stop in runs:
-        yield from unit_spans(lexed.data, start, stop, After.RECORD)
+        yield from unit_spans(lexed.data, start, stop)
     if len(edges) % 2:
-        yield from unit_spans(lexed.data, int(bounds[edges[-1]]), len(lexed.data), After.NOTHING)
+        yield from unit_spans(lexed.data, int(bounds[edges[-1]]), len(lexed.data))

@@ -8,7 +8,6 @@ doubled: a line that begins with an event type and the quote of its version.
 
 from __future__ import annotations
 
-import enum
 import re
 from collections.abc import Iterator
 from itertools import pairwise
@@ -30,14 +29,6 @@ Unit = tuple[int, int, int]
 """Where a unit begins, where it ends without its separator, and where the next one begins."""
 
 
-class After(enum.Enum):
-    """What follows the bytes that are framed: nothing, something yet unread, or a line that is the start of a record."""
-
-    NOTHING = 0
-    UNREAD = 1
-    RECORD = 2
-
-
 class LsfFraming:
     """Records of `lsb.acct`; `#` lines are units of their own, blank lines are none."""
 
@@ -47,12 +38,12 @@ class LsfFraming:
             return len(data)
         stop = data.rfind(b"\n") + 1
         measured = data.rfind(b"\n" + _RECORD_HEAD, 0, stop) + 1
-        for _, _, following in units(data, measured, stop, After.UNREAD):
+        for _, _, following in units(data, measured, stop, goes_on=True):
             measured = following
         return measured
 
     def spans(self, data: bytes) -> Iterator[tuple[int, int]]:
-        return unit_spans(data, 0, len(data), After.NOTHING)
+        return unit_spans(data, 0, len(data))
 
     def split_after(self, data: bytes, after: int) -> int:
         """Between two records in order: no quote is open there, and none folded."""
@@ -66,24 +57,28 @@ class LsfFraming:
         return -1
 
 
-def unit_spans(data: bytes, start: int, stop: int, after: After) -> Iterator[tuple[int, int]]:
-    """(start, end) of each unit of `data[start:stop]` that is not blank; `start` is the start of a unit."""
-    for begin, end, _ in units(data, start, stop, after):
+def unit_spans(data: bytes, start: int, stop: int) -> Iterator[tuple[int, int]]:
+    """(start, end) of each unit of `data[start:stop]` that is not blank; `start` is the start of a unit, and so is `stop`."""
+    for begin, end, _ in units(data, start, stop, goes_on=False):
         if data[begin:end].strip():
             yield begin, end
 
 
-def units(data: bytes, start: int, stop: int, after: After) -> Iterator[Unit]:
-    """The units of `data[start:stop]`, blank lines among them; before UNREAD bytes only those that are surely complete."""
+def units(data: bytes, start: int, stop: int, *, goes_on: bool) -> Iterator[Unit]:
+    """The units of `data[start:stop]`, blank lines among them; only those that are surely complete if the last one may go on.
+
+    If not, a quote that is open at the end is taken for one that was lost, as before the line of another record: so it makes no
+    difference whether a block ends there or goes on with that line.
+    """
     while start < stop:
-        unit = _unit(data, start, stop, after)
+        unit = _unit(data, start, stop, goes_on=goes_on)
         if unit is None:
             return
         yield unit
         start = unit[2]
 
 
-def _unit(data: bytes, start: int, stop: int, after: After) -> Unit | None:
+def _unit(data: bytes, start: int, stop: int, *, goes_on: bool) -> Unit | None:
     """The unit that begins at `start`; None if that depends on bytes yet unread."""
     first = _line(data, start, stop)
     if data[start] == ord("#"):
@@ -99,20 +94,13 @@ def _unit(data: bytes, start: int, stop: int, after: After) -> Unit | None:
         if not is_open and not _is_folded(data, begin, end):
             return start, end, following
         if following >= stop:
-            return _last_unit(first, (start, end, following), after, is_open=is_open)
+            return None if goes_on else (start, end, following)
         if _ends_before(data, following, is_open=is_open):
             return start, end, following
         if following - start > MOST_BYTES:
             break
         line = _line(data, following, stop)
     return first
-
-
-def _last_unit(first: Unit, whole: Unit, after: After, *, is_open: bool) -> Unit | None:
-    """A unit whose lines run out while a quote or a fold is open: `first` is its first line, `whole` all of it."""
-    if after is After.UNREAD:
-        return None
-    return first if is_open and after is After.NOTHING else whole
 
 
 def _ends_before(data: bytes, line_start: int, *, is_open: bool) -> bool:

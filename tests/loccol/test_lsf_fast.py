@@ -195,6 +195,7 @@ def parse_in_pieces(log: bytes, sizes: list[int]) -> tuple[list[dict[str, object
 
 @SLOW
 @given(logs(), st.lists(st.integers(0, 2500), max_size=8))
+@example(b'stray "\nx\n' + PLAIN[0] + b' "open\n', [2500])
 def test_any_cutting_finds_the_same(log: bytes, sizes: list[int]) -> None:
     records, rejects, skipped = parse_in_pieces(log, sizes)
     whole = CAREFUL.parse_block(Block(log, 0), SOURCE)
