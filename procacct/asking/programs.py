@@ -79,9 +79,10 @@ def runs_of_job(connection: Connection, job_id: JobId, cluster: str | None = Non
     ]
     without = select(process.c.cluster, process.c.lrms_job_id, process.c.array_index, process.c.user_name).distinct()
     of_none = without.select_from(process.outerjoin(run, is_of_run(run))).where(_of_job(job_id, cluster), run.c.run_id.is_(None))
-    rest = connection.execute(of_none.order_by(process.c.cluster).limit(1)).all()
+    # in order here: each database has its own place for what is null
+    rest = sorted(connection.execute(of_none).all(), key=lambda r: [(value is None, value or 0) for value in r])
     return found + [
-        Run(None, r.cluster, _shown(r.lrms_job_id or job_id.typed, r.array_index), r.user_name, None, None, None) for r in rest
+        Run(None, r.cluster, _shown(r.lrms_job_id or job_id.typed, r.array_index), r.user_name, None, None, None) for r in rest[:1]
     ]
 
 
