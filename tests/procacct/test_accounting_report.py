@@ -293,7 +293,7 @@ def test_swaps_are_read_where_a_kernel_counted_them(tmp_path: Path) -> None:
         (("--list", "--by", "user"), "leave out --by"),
         (("--user", "no-such-account"), "this host knows no such account"),
         (("--from", "2026-11-02", "--to", "2026-11-01"), "nothing can have ended between them"),
-        (("--from", "yesterday"), "is no date"),
+        (("--from", "the other day"), "is no date"),
     ],
 )
 def test_what_cannot_be_asked_of_files(tmp_path: Path, arguments: tuple[str, ...], message: str) -> None:
