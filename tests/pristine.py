@@ -6,6 +6,7 @@ That a copy is what the migrations make is tested in `store/test_schema.py`.
 from __future__ import annotations
 
 import functools
+import os
 import tempfile
 from pathlib import Path
 
@@ -50,7 +51,10 @@ def _copy_file(place: URL) -> None:
     path = Path(place.database)
     for earlier in path.parent.glob(f"{path.name}*"):
         earlier.unlink()
-    path.write_bytes(_file())
+    with path.open("wb") as file:  # on the disk, as what is migrated there would be
+        file.write(_file())
+        file.flush()
+        os.fsync(file.fileno())
 
 
 @functools.cache
