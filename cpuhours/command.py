@@ -32,7 +32,14 @@ _BY = {hyphened(name): name for name in (*NAMED, *TIMES)}
 _SIZES = {hyphened(size): size for size in TIMES}
 
 _OPTIONS = (
-    click.option("--by", type=click.Choice(list(_BY)), default="vo", show_default=True, help="What to sum by."),
+    click.option(
+        "--by",
+        type=click.Choice(list(_BY)),
+        default="vo",
+        show_default=True,
+        metavar="WHAT",
+        help=f"What to sum by: {', '.join(_BY)}.",
+    ),
     click.option(
         "--begin", metavar="DATE", help="From here on.  [default: the day the first job ended, or started if that counts]"
     ),
@@ -53,7 +60,8 @@ _OPTIONS = (
         "measures",
         multiple=True,
         type=click.Choice(list(MEASURES)),
-        help=f"What to measure; may be repeated.  [default: {', '.join(DEFAULT_MEASURES)}]",
+        metavar="MEASURE",
+        help=f"One of {', '.join(MEASURES)}; may be repeated.  [default: {', '.join(DEFAULT_MEASURES)}]",
     ),
     click.option("--normalise", metavar="BENCHMARK", help="Normalised hours too: HEPscore23, HEPSPEC or Si2k."),
     click.option(
@@ -100,7 +108,7 @@ def _all_options(command: C) -> C:
 
 @click.group(
     invoke_without_command=True,
-    help=f"""Sums what jobs used, by VO, time, queue, user or whatever else.
+    help=f"""Sums what jobs used, by VO, time, user and more.
 
     Every job that started and ended counts, as a whole, at the instant it ended, or with --spread over the time it ran. A day
     without any job record is shown as one of which nothing is known.
@@ -215,10 +223,10 @@ def _figures(archive: Path | None, master: str | None, config_path: Path | None)
 @click.option("--reread/--no-reread", default=True, show_default=True, help="Hold records against the units they were read from.")
 @config_option
 def monthly(config: Config, month: str, output: Path, normalise: str | None, *, reread: bool) -> None:
-    """Writes the report of a MONTH (2026-10, 'last month'), to be signed.
+    """Writes the report of a month, to be signed.
 
-    One file, which needs no other: usage by VO, corrections, what is missing and why, and the audit. The exit status is 13 if the
-    books do not balance; the report is written all the same, and says so.
+    A MONTH is 2026-10, or 'last month'. One file, which needs no other: usage by VO, corrections, what is missing and why, and
+    the audit. The exit status is 13 if the books do not balance; the report is written all the same, and says so.
     """
     from cpuhours.monthly import read_month, written  # noqa: PLC0415 - slow to import
 

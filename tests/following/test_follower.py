@@ -142,6 +142,7 @@ def test_handles_of_files_that_rest_are_given_back(site: Site) -> None:
     for number in range(20):
         (site.folder / f"acct-{number}").write_bytes(log(number, number + 1)[:-1])
     follower = site.follower()
+    site.store.check()  # it keeps its connection from then on
     before = handles()
     follower.look()
     assert handles() == before + 20
