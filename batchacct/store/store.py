@@ -63,12 +63,14 @@ class Store:
             found = self._state()
             if found == schema.State(schema.head()):
                 return False
+            from batchacct.store import migrating  # noqa: PLC0415 - slow to import
+
             if found.version is not None and not found.is_interrupted:
                 with self.engine.connect() as connection:
-                    schema.refuse_foreign(connection, found)
+                    migrating.refuse_foreign(connection, found)
                 raise SchemaError(self._older(found.version))
             with self.lock("migrate"):
-                schema.upgrade(self.engine, self.dialect)
+                migrating.upgrade(self.engine, self.dialect)
         return True
 
     def migrate(self) -> tuple[str | None, str]:
@@ -81,15 +83,19 @@ class Store:
             if found == schema.State(None):
                 raise SchemaError(f"{self.shown_url} has no batchacct schema: run `batchacct db create`")
             if found != schema.State(schema.head()):
+                from batchacct.store import migrating  # noqa: PLC0415 - slow to import
+
                 self.dialect.prepare(self.engine)
                 with self.lock("migrate"):
-                    schema.upgrade(self.engine, self.dialect)
+                    migrating.upgrade(self.engine, self.dialect)
         return found.version, schema.head()
 
     def preview_migration(self) -> list[str]:
         """The SQL that `migrate` would run.  Raises: SchemaError."""
+        from batchacct.store import migrating  # noqa: PLC0415 - slow to import
+
         with self.errors(), self.engine.connect() as connection:
-            return list(schema.preview(connection, self.dialect))
+            return list(migrating.preview(connection, self.dialect))
 
     def check(self) -> None:
         """Raises: SchemaError unless the schema is there in exactly this program's version."""

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Inspector, func, insert, literal, make_url, s
 
 from batchacct.errors import BusyError, ConfigError, SchemaError, StoreError
 from batchacct.model import BYTES, INTEGER, REAL, TEXT
-from batchacct.store import Store, schema, tables
+from batchacct.store import Store, migrating, tables
 from batchacct.store.dialects import KnownRecordsError
 from batchacct.store.dialects.oracle import OracleDialect
 from batchacct.store.dialects.oracle_sql import EMPTY, EMPTY_BYTES, scratch_ddl
@@ -360,8 +360,8 @@ def test_the_whole_schema_is_made_by_statements_of_oracle(store: Store, oracle: 
     for asked in ("get_indexes", "get_columns", "get_unique_constraints"):
         monkeypatch.setattr(Inspector, asked, lambda *_, **__: [])
     monkeypatch.setattr(Inspector, "has_table", lambda *_, **__: False)
-    views = schema._views
-    monkeypatch.setattr(schema, "_views", lambda connection, dialect, _: views(connection, dialect, tables.RECORD_TABLES))
+    views = migrating._views
+    monkeypatch.setattr(migrating, "_views", lambda connection, dialect, _: views(connection, dialect, tables.RECORD_TABLES))
     assert store.create()
     made = [what[0] for _, call, what in oracle.calls if call == "execute"]
     made = [text for text in made if re.match(r"\s*(CREATE|ALTER TABLE|DROP|COMMENT|INSERT|UPDATE)", text)]

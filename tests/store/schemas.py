@@ -13,11 +13,12 @@ from sqlalchemy import Connection, MetaData, Table, func, inspect, select
 
 from batchacct.demo.farm import write_logs
 from batchacct.model import RECORD_TYPES
-from batchacct.store import Origin, Store, append, schema
+from batchacct.store import Origin, Store, append, migrating
 from batchacct.store.columns import hash_of
 from batchacct.store.sent import Numbers, packed_rows, unpacked_rows
 from batchacct.store.tables import RECORD_TABLES, metadata
 from tests.crash.site import END_AT, Site
+from tests.forks import Forks
 from tests.records import NOW, ORIGIN, job, loaded_object, membership, parsed, part, process
 
 Rows = dict[str, list[dict[str, Any]]]
@@ -88,7 +89,7 @@ def _not_by_month(connection: Connection, store: Store) -> list[object]:
 def create_at(store: Store, version: str) -> None:
     """Makes the schema as it was in an older version."""
     store.dialect.prepare(store.engine)
-    schema.upgrade(store.engine, store.dialect, version)
+    migrating.upgrade(store.engine, store.dialect, version)
 
 
 def everything(store: Store, tables: MetaData = metadata) -> Rows:

@@ -10,11 +10,11 @@ from sqlalchemy import text
 
 from batchacct.errors import BusyError, SchemaError
 from batchacct.ledger.books import read_books
-from batchacct.store import Store, append, schema
+from batchacct.store import Store, append, migrating, schema
 from tests.records import NOW, ORIGIN, holdings, job, parsed
 from tests.store.schemas import Rows, as_migrated, create_at, differences, everything, fill
 
-OLDER = [script.revision for script in schema._wanting(None)][:-1]
+OLDER = [script.revision for script in migrating._wanting(None)][:-1]
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def test_a_migration_that_fails_leaves_the_old_schema(old: Store, holding: Rows,
     def fail(_name: str) -> None:
         raise SchemaError("no room")
 
-    monkeypatch.setattr("batchacct.store.schema.crash_point", fail)
+    monkeypatch.setattr("batchacct.store.migrating.crash_point", fail)
     with pytest.raises(SchemaError, match="no room"):
         old.migrate()
     if not old.dialect.commits_ddl:

@@ -18,16 +18,9 @@ from sqlalchemy.schema import SchemaItem
 from batchacct.crashpoints import crash_point
 from batchacct.store.dialects import Dialect
 from batchacct.store.dialects.partitioning import Layout
+from batchacct.store.schema import PROGRESS
 
 Step = Callable[[], None]
-
-PROGRESS = sa.Table(
-    "migration_step",
-    sa.MetaData(),
-    sa.Column("migration", sa.String(32), primary_key=True),
-    sa.Column("done", sa.Integer, nullable=False),
-)
-"""How many steps of a migration are done."""
 
 
 def run(migration: str, steps: Sequence[Step]) -> None:
