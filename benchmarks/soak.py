@@ -34,8 +34,8 @@ from batchacct.store.tables import ROWS_PER_LOAD_BITS, followed_file, job, load,
 from benchmarks.figures import machine
 from benchmarks.soak_writer import ENTRY
 from tests.faults.farm import HEAD, source_table
-from tests.faults.forks import cpu_s, resident_mb
 from tests.faults.writer import job_line
+from tests.forks import cpu_s, resident_mb
 from tests.servers import postgresql
 
 ROOT = Path(__file__).parents[1]

@@ -14,6 +14,7 @@ settings.load_profile("no-deadlines")
 pytest_plugins = [
     "tests.fix_stores",
     "tests.fix_counts",
+    "tests.fix_forks",
     "tests.fix_oracle",
     "tests.faults.fix_farm",
     "tests.faults.fix_publisher",

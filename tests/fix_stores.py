@@ -12,6 +12,7 @@ import pytest
 from sqlalchemy import text
 
 from batchacct.store import Store
+from tests.forks import Forks
 from tests.pristine import prepare, with_schema
 from tests.servers import REQUIRED, MariaServer, MissingServerError, mariadb_server, postgres_server
 from tests.store.schemas import Rows, rows_of_a_site
@@ -93,6 +94,6 @@ def sqlite_store(sqlite_url: str) -> Iterator[Store]:
 
 
 @pytest.fixture(scope="session")
-def holding(tmp_path_factory: pytest.TempPathFactory) -> Rows:
+def holding(tmp_path_factory: pytest.TempPathFactory, forks: Forks) -> Rows:
     """Every row of a site's database, by table."""
-    return rows_of_a_site(tmp_path_factory.mktemp("holding"))
+    return rows_of_a_site(tmp_path_factory.mktemp("holding"), forks)

@@ -31,8 +31,8 @@ from batchacct.store.tables import RECORD_TABLES, archive_leftover, archived_mon
 from cpuhours.query import usage_by
 from tests.archive.farms import same
 from tests.archive.test_purge import APRIL, JULY, MARCH, found_names, site_of
-from tests.faults.forks import Forked, Forks
 from tests.fix_counts import RecordProperty, record_counts
+from tests.forks import Forked, Forks
 from tests.pub.site import DAY, Site, a_job, an_identity, dumped
 
 ARCHIVE_POINTS = (

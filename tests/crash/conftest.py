@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from tests.crash.site import Outcome, Site, farm_logs
+from tests.forks import Forks
 
-MakeSite = Callable[[], Site]
+MakeSite = Callable[..., Site]
 
 
 @pytest.fixture(scope="session")
@@ -18,10 +19,10 @@ def logs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def uninterrupted(tmp_path_factory: pytest.TempPathFactory, logs: Path) -> tuple[Outcome, float]:
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory, logs: Path, forks: Forks) -> tuple[Outcome, float]:
     """What a run that nothing interrupts comes to, and how many seconds it takes."""
     folder = tmp_path_factory.mktemp("uninterrupted")
-    site = Site(folder, logs, f"sqlite:///{folder}/batchacct.db")
+    site = Site(folder, logs, f"sqlite:///{folder}/batchacct.db", forks)
     seconds = site.seconds()
     outcome = site.outcome()
     site.close()
@@ -30,14 +31,14 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory, logs: Path) -> tuple
 
 
 @pytest.fixture
-def new_site(database_url: str, tmp_path: Path, logs: Path) -> Iterator[MakeSite]:
+def new_site(database_url: str, tmp_path: Path, logs: Path, forks: Forks) -> Iterator[MakeSite]:
     """Makes a site with an empty database, each time it is called."""
     made: list[Site] = []
 
-    def make() -> Site:
+    def make(outgoing: Path | None = None) -> Site:
         number = len(made)
         url = f"sqlite:///{tmp_path}/{number}.db" if database_url.startswith("sqlite") else database_url
-        made.append(Site(tmp_path / f"site{number}", logs, url))
+        made.append(Site(tmp_path / f"site{number}", logs, url, forks, outgoing))
         return made[-1]
 
     yield make

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import signal
-import subprocess
-import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,11 +17,11 @@ from batchacct.demo.farm import write_logs
 from batchacct.ledger.books import read_books
 from batchacct.store.tables import identity, job, message, reject, usage, vo_mapping
 from tests.apel_reader import read_message
+from tests.forks import Forked, Forks
 from tests.pristine import with_schema
 
 END_AT = 1_793_534_400
 JOBS = 500
-ROOT = Path(__file__).parents[2]
 
 CONFIGURATION = """\
 site = "TEST-SITE"
@@ -87,7 +82,10 @@ class Outcome:
 class Site:
     """`folder` takes configuration and outgoing messages; the schema is made at once."""
 
-    def __init__(self, folder: Path, logs: Path, url: str, outgoing: Path | None = None) -> None:
+    def __init__(self, folder: Path, logs: Path, url: str, forks: Forks, outgoing: Path | None = None) -> None:
+        self._forks = forks
+        self.folder = folder
+        self.log = folder / "log"
         self.outgoing = outgoing or folder / "outgoing"
         folder.mkdir(parents=True, exist_ok=True)
         self.configuration = folder / "batchacct.toml"
@@ -96,52 +94,41 @@ class Site:
         self.store = with_schema(url)
 
     def environment(self, crash_at: str = "") -> dict[str, str]:
-        ours = {NOW_VARIABLE: str(END_AT), PATH_VARIABLE: str(self.configuration), "BATCHACCT_CRASH_AT": crash_at}
-        return {**os.environ, **ours}
+        return {NOW_VARIABLE: str(END_AT), PATH_VARIABLE: str(self.configuration), "BATCHACCT_CRASH_AT": crash_at}
 
-    @contextlib.contextmanager
-    def running(self, *commands: str, crash_at: str = "") -> Iterator[subprocess.Popen[str]]:
-        """The commands as a process, from the moment its work begins."""
-        arguments = [sys.executable, "-m", "tests.crash.small_steps", *commands]
-        with subprocess.Popen(
-            arguments, cwd=ROOT, env=self.environment(crash_at), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        ) as process:
-            assert process.stdout is not None
-            assert process.stdout.readline() == "ready\n"
-            yield process
+    def start(self, *commands: str, crash_at: str = "") -> Forked:
+        """The commands as a process; what it says is appended to `log`."""
+        return self._forks.start("tests.crash.small_steps", *commands, log=self.log, environment=self.environment(crash_at))
 
     def run(self, *commands: str, crash_at: str = "") -> tuple[int, str]:
-        """Exit status and standard error; a process that was killed has the status -9."""
-        with self.running(*(commands or ("collect", "publish")), crash_at=crash_at) as process:
-            _, told = process.communicate(timeout=120)
-        return process.returncode, told
+        """Exit status and what was said; a process that was killed has the status -9."""
+        self.log.unlink(missing_ok=True)
+        status = self.start(*(commands or ("collect", "publish")), crash_at=crash_at).wait(120)
+        return status, self.log.read_text(encoding="utf-8")
 
     def seconds(self) -> float:
         """How long all the work takes, uninterrupted."""
-        with self.running("collect", "publish") as process:
-            began = time.monotonic()
-            _, told = process.communicate(timeout=120)
-            assert process.returncode == 0, told
-            return time.monotonic() - began
+        began = time.monotonic()
+        status, told = self.run()
+        assert status == 0, told
+        return time.monotonic() - began
 
     def killed_after(self, seconds: float) -> bool:
         """Whether the work was still going on then, and was killed."""
-        with self.running("collect", "publish") as process:
-            try:
-                _, told = process.communicate(timeout=seconds)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.communicate()
-            else:
-                assert process.returncode == 0, told
-        return process.returncode == -signal.SIGKILL
+        process = self.start("collect", "publish")
+        if process.has_ended(seconds):
+            assert process.wait() == 0, self.log.read_text(encoding="utf-8")
+            return False
+        process.kill()
+        return process.status == -signal.SIGKILL
 
     def status(self) -> dict[str, object]:
-        batchacct = Path(sys.executable).with_name("batchacct")
-        told = subprocess.run(
-            [batchacct, "status", "--json"], env=self.environment(), capture_output=True, text=True, check=True
-        ).stdout
-        values: dict[str, object] = json.loads(told)
+        """What `batchacct status --json` says."""
+        told = self.folder / "status.json"
+        told.unlink(missing_ok=True)
+        process = self._forks.start("batchacct", "status", "--json", log=told, environment=self.environment())
+        assert process.wait() == 0, told.read_text(encoding="utf-8")
+        values: dict[str, object] = json.loads(told.read_text(encoding="utf-8"))
         return values
 
     def messages(self) -> dict[str, bytes]:

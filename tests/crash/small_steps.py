@@ -1,27 +1,22 @@
-"""The `batchacct` commands, one after the other, in steps so small that a few hundred jobs make many transactions to interrupt.
-
-Says `ready` on standard output when everything is imported and the work begins.
-"""
+"""The `batchacct` commands, one after the other, in steps so small that a few hundred jobs make many transactions to interrupt."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 
-from batchacct.cli import collecting  # noqa: F401 - imported before the work is said to begin
-from batchacct.cli.main import main
+from batchacct.cli.main import main as batchacct
 from batchacct.parsing import reading
-from cecol import blah  # noqa: F401
-from loccol import lsf  # noqa: F401
-from pub import command, joining, outbox, sending  # noqa: F401
+from pub import joining, outbox, sending
 
-if __name__ == "__main__":
+
+def main(commands: Sequence[str]) -> int:
     assert reading.read_blocks.__kwdefaults__ is not None
     reading.read_blocks.__kwdefaults__["block_bytes"] = 20_000
     joining.RECORDS_PER_STEP = 200
     outbox.RECORDS_PER_STEP = 150
     sending.CONFIRM_EVERY = 3
-    wanted = sys.argv[1:]
-    print("ready", flush=True)
-    for name in wanted:
+    for name in commands:
         sys.argv = ["batchacct", name, "--once"]
-        main()
+        batchacct()
+    return 0

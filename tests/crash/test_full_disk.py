@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from batchacct.errors import PublishError, StoreError
+from tests.crash.conftest import MakeSite
 from tests.crash.site import Outcome, Site
+from tests.forks import Forks
 
 NEEDS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="mounts a file system")
 
@@ -36,10 +38,8 @@ def make_larger(path: Path) -> None:
 
 
 @NEEDS_ROOT
-def test_an_outgoing_folder_without_room(
-    database_url: str, tmp_path: Path, logs: Path, small: Path, uninterrupted: tuple[Outcome, float]
-) -> None:
-    site = Site(tmp_path / "site", logs, database_url, outgoing=small)
+def test_an_outgoing_folder_without_room(new_site: MakeSite, small: Path, uninterrupted: tuple[Outcome, float]) -> None:
+    site = new_site(outgoing=small)
     status, told = site.run()
     assert status == PublishError.exit_code
     assert "The file system is full: make room" in told
@@ -50,11 +50,10 @@ def test_an_outgoing_folder_without_room(
     assert status == 0, told
     assert there.items() <= site.messages().items()
     assert site.outcome() == uninterrupted[0]
-    site.close()
 
 
 @pytest.mark.parametrize("wrong", ["no parent", "a file"])
-def test_an_outgoing_folder_that_is_none(new_site: Callable[[], Site], uninterrupted: tuple[Outcome, float], wrong: str) -> None:
+def test_an_outgoing_folder_that_is_none(new_site: MakeSite, uninterrupted: tuple[Outcome, float], wrong: str) -> None:
     site = new_site()
     in_place = site.outgoing
     hindered = in_place / "below" if wrong == "no parent" else in_place
@@ -73,12 +72,12 @@ def test_an_outgoing_folder_that_is_none(new_site: Callable[[], Site], uninterru
 
 
 @NEEDS_ROOT
-def test_a_database_without_room(tmp_path: Path, logs: Path, uninterrupted: tuple[Outcome, float]) -> None:
+def test_a_database_without_room(tmp_path: Path, logs: Path, forks: Forks, uninterrupted: tuple[Outcome, float]) -> None:
     folder = tmp_path / "small"
     folder.mkdir()
     mount(folder, "900k")
     try:
-        site = Site(tmp_path / "site", logs, f"sqlite:///{folder}/batchacct.db", outgoing=tmp_path / "outgoing")
+        site = Site(tmp_path / "site", logs, f"sqlite:///{folder}/batchacct.db", forks, outgoing=tmp_path / "outgoing")
         status, told = site.run("collect")
         assert status == StoreError.exit_code
         assert "Traceback" not in told

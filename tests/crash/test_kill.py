@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
 
 import pytest
 
-from tests.crash.site import Outcome, Site
+from tests.crash.conftest import MakeSite
+from tests.crash.site import Outcome
 
 POINTS = (
     "append.after-position",
@@ -22,7 +22,7 @@ KILLS_A_DATABASE = 10
 
 
 @pytest.mark.parametrize("point", POINTS)
-def test_killed_at(new_site: Callable[[], Site], uninterrupted: tuple[Outcome, float], point: str) -> None:
+def test_killed_at(new_site: MakeSite, uninterrupted: tuple[Outcome, float], point: str) -> None:
     site = new_site()
     assert site.run(crash_at=f"{point}:3")[0] == -9
     assert site.run(crash_at=point)[0] == -9, "twice in a row, the second time at the first chance"
@@ -31,7 +31,7 @@ def test_killed_at(new_site: Callable[[], Site], uninterrupted: tuple[Outcome, f
     assert site.outcome() == uninterrupted[0]
 
 
-def test_running_again_changes_nothing(new_site: Callable[[], Site], uninterrupted: tuple[Outcome, float]) -> None:
+def test_running_again_changes_nothing(new_site: MakeSite, uninterrupted: tuple[Outcome, float]) -> None:
     site = new_site()
     for _ in range(2):
         status, told = site.run()
@@ -43,7 +43,7 @@ def test_running_again_changes_nothing(new_site: Callable[[], Site], uninterrupt
 
 
 @pytest.mark.slow
-def test_killed_at_any_moment(new_site: Callable[[], Site], uninterrupted: tuple[Outcome, float]) -> None:
+def test_killed_at_any_moment(new_site: MakeSite, uninterrupted: tuple[Outcome, float]) -> None:
     """25 kills on each database, spread evenly over the time the work takes; after some of them, or at its end, a new database."""
     wanted, seconds = uninterrupted
     moments = random.Random(7)

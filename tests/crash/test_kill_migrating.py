@@ -18,9 +18,9 @@ from batchacct.errors import BusyError
 from batchacct.ledger.books import read_books
 from batchacct.store import Store, partitions
 from batchacct.store.months import Month
-from tests.faults.forks import Forked, Forks
 from tests.fix_counts import RecordProperty, record_counts
 from tests.fix_stores import empty
+from tests.forks import Forked, Forks
 from tests.records import NOW
 from tests.store.schemas import Rows, as_migrated, create_at, differences, everything, fill
 

@@ -18,9 +18,9 @@ import pytest
 import batchacct
 from batchacct.errors import BusyError
 from tests.faults.farm import Farm, source_table
-from tests.faults.forks import Forked
 from tests.faults.writer import Load, Log, Style
 from tests.fix_counts import RecordProperty, record_counts
+from tests.forks import Forked
 
 POINTS = (
     "append.after-position",

@@ -16,8 +16,8 @@ from sqlalchemy import Table, func, select
 from batchacct.config import PATH_VARIABLE
 from batchacct.ledger.books import read_books
 from batchacct.store.tables import followed_file, identity, job, load, reject, source_state
-from tests.faults.forks import Forked, Forks
 from tests.faults.writer import Log, cpu_of, identity_line, job_line
+from tests.forks import Forked, Forks
 from tests.pristine import with_schema
 
 HEAD = """\

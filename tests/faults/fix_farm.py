@@ -1,4 +1,4 @@
-"""A server that forks processes, for all tests of a worker; a farm with an empty database of each kind."""
+"""A farm with an empty database of each kind."""
 
 from __future__ import annotations
 
@@ -8,13 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.farm import Farm
-from tests.faults.forks import Forks, forking
-
-
-@pytest.fixture(scope="session")
-def forks() -> Iterator[Forks]:
-    with forking() as server:
-        yield server
+from tests.forks import Forks
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.forks import Forks
 from tests.faults.publisher import Publisher
+from tests.forks import Forks
 
 NewPublisher = Callable[..., Publisher]
 

@@ -15,9 +15,9 @@ from batchacct.config import MAIN, PATH_VARIABLE, load_config
 from batchacct.errors import BusyError, PublishError
 from batchacct.ledger.books import read_books
 from pub.command import publish_once
-from tests.faults.forks import Forked, Forks
 from tests.faults.receiver import Receiver
 from tests.faults.world import SITE, World
+from tests.forks import Forked, Forks
 from tests.pristine import with_schema
 from tests.services.brokers import PASSCODE, USER
 

@@ -12,8 +12,8 @@ import pytest
 
 from benchmarks.catchup import TURNS, turned_five_times
 from tests.faults.farm import Farm, source_table
-from tests.faults.forks import Forked
 from tests.faults.writer import Log, Style
+from tests.forks import Forked
 
 LINES = 4000
 LOOSE_S = 5.0

@@ -12,10 +12,10 @@ from sqlalchemy import text
 from batchacct.errors import BusyError, StoreError
 from batchacct.store import Store
 from tests.faults.farm import Farm, source_table
-from tests.faults.forks import Forks
 from tests.faults.proxy import Line, Proxy, proxy
 from tests.faults.writer import Style
 from tests.fix_stores import empty
+from tests.forks import Forks
 from tests.servers import REQUIRED, MissingServerError, PostgresServer, postgres_server
 
 

@@ -16,9 +16,9 @@ from batchacct.config import PATH_VARIABLE
 from batchacct.errors import BusyError
 from batchacct.store.tables import identity, load
 from tests.faults.farm import Farm, source_table
-from tests.faults.forks import Forked
 from tests.faults.proxy import Line, proxy
 from tests.faults.writer import Style, job_line
+from tests.forks import Forked
 
 MEGABYTES = 200
 

@@ -18,8 +18,8 @@ from batchacct.following.position import digest
 from batchacct.store.tables import followed_file, job
 from tests.crash.test_full_disk import NEEDS_ROOT
 from tests.faults.farm import Farm, inotify_handles, source_table
-from tests.faults.forks import Forked
 from tests.faults.writer import Log, Style, job_line
+from tests.forks import Forked
 
 NOBODYS = 54_321
 """A user id that nobody has: what a process of it uses up is nobody else's."""

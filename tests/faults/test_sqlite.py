@@ -13,8 +13,8 @@ import pytest
 from batchacct.errors import BusyError, StoreError
 from tests.crash.test_full_disk import NEEDS_ROOT, make_larger, mount
 from tests.faults.farm import Farm
-from tests.faults.forks import Forks
 from tests.faults.writer import Style
+from tests.forks import Forks
 
 
 @pytest.fixture

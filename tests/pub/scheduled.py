@@ -1,4 +1,4 @@
-"""`batchacct publish` with something in the place of its receiver or its clock: `main(["alone"])`, started by `tests.faults.forks`.
+"""`batchacct publish` with something in the place of its receiver or its clock: `main(["alone"])`, started by `tests.forks`.
 
 `BATCHACCT_TEST_FOLDER` is where it leaves traces, and reads the step of its clock.
 """

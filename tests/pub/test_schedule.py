@@ -22,7 +22,7 @@ from batchacct.errors import BusyError, ConfigError, PluginError, SchemaError
 from batchacct.store.tables import message, setting, usage
 from pub.schedule import BEGAN, Schedule, delay_s
 from tests.apel_reader import read_message
-from tests.faults.forks import Forked, Forks
+from tests.forks import Forked, Forks
 from tests.pristine import with_schema
 from tests.pub.scheduled import FOLDER
 from tests.pub.site import BASE, DAY, T0, a_job

@@ -159,10 +159,10 @@ def as_migrated(rows: Rows, version: str) -> Rows:
     }
 
 
-def rows_of_a_site(folder: Path) -> Rows:
+def rows_of_a_site(folder: Path, forks: Forks) -> Rows:
     """Rows of every table: a farm's jobs and identities, joined and published, and parts, revisions and a load of both."""
     write_logs(folder / "logs", jobs=500, seed=3, end_at=END_AT)
-    site = Site(folder / "site", folder / "logs", f"sqlite:///{folder}/batchacct.db")
+    site = Site(folder / "site", folder / "logs", f"sqlite:///{folder}/batchacct.db", forks)
     assert site.run()[0] == 0
     records = [job(n, logged_at=NOW + n * 86_400, end_at=NOW + n * 86_400 - 5) for n in range(1, 80)]
     append(site.store, ORIGIN, parsed(records, parts=[part(1, logged_at=NOW - 10), part(2, logged_at=NOW + 9_000_000)]), NOW)

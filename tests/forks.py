@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Self
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 PATIENCE_S = 60.0
 
 
@@ -112,7 +112,7 @@ def forking() -> Iterator[Forks]:
     """A server, ready; what still runs when it is no longer wanted is killed."""
     environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}  # no threads at work where it forks
     with subprocess.Popen(
-        [sys.executable, "-m", "tests.faults.forkserver"],
+        [sys.executable, "-m", "tests.forkserver"],
         cwd=ROOT, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
     ) as server:  # fmt: skip
         assert server.stdin is not None

@@ -1,6 +1,6 @@
 """Forks commands of `batchacct` out of a process that has imported everything, so that one costs 20 ms and not a second.
 
-`python -m tests.faults.forkserver` reads one JSON object a line: what to start, or which process to bury (`tests.faults.forks`
+`python -m tests.forkserver` reads one JSON object a line: what to start, or which process to bury (`tests.forks`
 is the other end). It has no thread but that of Arrow's allocator when it forks. At the end of its input it kills what still runs.
 """
 
@@ -26,7 +26,7 @@ IMPORTED = (
     "encodings.ascii", "encodings.idna", "alembic", "psycopg", "sqlalchemy.dialects.postgresql.psycopg",
     "batchacct.cli.collecting", "batchacct.cli.telling", "batchacct.cli.main", "batchacct.collector",
     "batchacct.archive.purging", "batchacct.archive.whole_months",
-    "batchacct.completing", "batchacct.store.schema", "loccol.acct", "loccol.lsf", "cecol.blah", "cecol.whisk",
+    "batchacct.completing", "batchacct.store.migrating", "loccol.acct", "loccol.lsf", "cecol.blah", "cecol.whisk",
     "pub.command", "pub.formats.apel", "pub.transports.ssm_directory", "pub.transports.stomp", "pub.smime",
 )  # fmt: skip
 _PR_SET_PDEATHSIG = 1
