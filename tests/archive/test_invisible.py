@@ -16,7 +16,7 @@ def differences(wanted: dict[str, Any], found: dict[str, Any]) -> dict[str, tupl
     return {name: (wanted[name], found.get(name)) for name in wanted if not same(wanted[name], found.get(name))}
 
 
-FARMS = int(os.environ.get("BATCHACCT_FARMS", "2"))
+FARMS = int(os.environ.get("BATCHACCT_FARMS", "1"))
 """More than a few: `make crash`."""
 
 

@@ -25,7 +25,7 @@ SOURCE = Source("gram", site="SITE", cluster="main")
 Row = dict[str, Any]
 
 FUZZED = settings(
-    max_examples=int(os.environ.get("BATCHACCT_FUZZ", "200")), deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    max_examples=int(os.environ.get("BATCHACCT_FUZZ", "70")), deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
 """For a test over mutated lines: the number of examples is raised by BATCHACCT_FUZZ."""
 

@@ -20,7 +20,7 @@ SAMPLES = Path(__file__).parent.parent / "samples"
 PER_JOB_FILES = sorted((SAMPLES / "htcondor" / "gratia-perjob").iterdir())
 GRID_JOB_IDS = (SAMPLES / "htcondor-ce" / "GridJobId.txt").read_text().splitlines()
 SOURCE = Source("ce", site="SITE", cluster="pool")
-FUZZ = int(os.environ.get("BATCHACCT_FUZZ", "300"))
+FUZZ = int(os.environ.get("BATCHACCT_FUZZ", "100"))
 ISSUER, SUBJECT = "https://atlas-auth.cern.ch/", "7dee38a3-6ab8-4fe2-9e4c-58039c21d817"
 DN = "/DC=org/DC=doegrids/OU=People/CN=James Frey 259919"
 ATTRIBUTES: dict[str, object] = {

@@ -21,7 +21,7 @@ from cecol.htcondor_ce_audit import PARSER, complete
 SAMPLES = Path(__file__).parent.parent / "samples"
 AUDIT, AUDIT_2014 = SAMPLES / "htcondor-ce" / "AuditLog", SAMPLES / "htcondor-ce" / "AuditLog.2014"
 SOURCE = Source("ce01", site="SITE", cluster="pool")
-FUZZ = int(os.environ.get("BATCHACCT_FUZZ", "300"))
+FUZZ = int(os.environ.get("BATCHACCT_FUZZ", "100"))
 OSG_DN = "/DC=org/DC=opensciencegrid/C=US/O=OSG Software/OU=People/CN=testuser"
 
 

@@ -26,7 +26,7 @@ from tests.following.histories import Database, History, Play
 from tests.following.model import LONGEST_UNIT
 
 WANTED = int(os.environ.get("BATCHACCT_HISTORIES", "0"))
-NUMBERS = {"SQLite": range(WANTED or 150), "PostgreSQL": range(WANTED or 60), "MariaDB": range(WANTED or 15)}
+NUMBERS = {"SQLite": range(WANTED or 60), "PostgreSQL": range(WANTED or 20), "MariaDB": range(WANTED or 6)}
 TOGETHER = 30
 SMALL_BLOCK = 700
 TOLD = (

@@ -30,7 +30,7 @@ SAMPLES = Path(__file__).parent.parent / "samples"
 ADS = SAMPLES / "htcondor"
 PER_JOB_FILES = sorted((ADS / "gratia-perjob").iterdir())
 SOURCE = Source("schedd", site="SITE", cluster="pool")
-FUZZ = int(os.environ.get("BATCHACCT_FUZZ", "300"))
+FUZZ = int(os.environ.get("BATCHACCT_FUZZ", "100"))
 ATTRIBUTES: dict[str, object] = {
     "ClusterId": 7,
     "ProcId": 0,

@@ -32,7 +32,7 @@ APEL, FACTOR = SAMPLES / "htcondor" / "apel-tests.htcondor", SAMPLES / "htcondor
 RAL, GRIDKA = SAMPLES / "htcondor-ce" / "batch-apel-ral", SAMPLES / "htcondor-ce" / "batch-gridka-2021"
 SOURCE = Source("apel", site="SITE", cluster="pool")
 CAREFUL = dataclasses.replace(PARSER, fast_lane=None)
-FUZZ = int(os.environ.get("BATCHACCT_FUZZ", "300"))
+FUZZ = int(os.environ.get("BATCHACCT_FUZZ", "100"))
 LINE = b"arcce.rl.ac.uk#2376.0#71589|tatls011|287|107|11|1435671643|1435671930|26636|26832|1"
 
 Row = dict[str, object]

@@ -156,7 +156,7 @@ def assert_same(found: Parsed, expected: Parsed) -> None:
     assert found.units == expected.units
 
 
-SLOW = settings(deadline=None, max_examples=300, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+SLOW = settings(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 
 
 @SLOW

@@ -25,7 +25,7 @@ from loccol.pbs_fast import fast_lane
 SAMPLES = Path(__file__).parent.parent / "samples" / "pbs"
 SOURCE = Source("pbs-test", site="SITE", cluster="batch", zone=ZoneInfo("America/Chicago"))
 CAREFUL = dataclasses.replace(PARSER, fast_lane=None)
-MANY = int(os.environ.get("BATCHACCT_FUZZ", "300"))
+MANY = int(os.environ.get("BATCHACCT_FUZZ", "100"))
 
 
 def lines_of(name: str, *numbers: int) -> list[bytes]:

@@ -14,7 +14,7 @@ from batchacct.parsing import Reject
 from loccol.pbs_hosts import Hosts, exec_hosts, vnode_cpus
 from loccol.pbs_slots import LONGEST_HOST, MARGIN, Values, allocations, vnode_cpus_of
 
-MANY = int(os.environ.get("BATCHACCT_FUZZ", "300"))
+MANY = int(os.environ.get("BATCHACCT_FUZZ", "100"))
 FUZZ = settings(deadline=None, max_examples=MANY)
 SHARED = "n" * (LONGEST_HOST - 1)
 HOSTS = ["a", "b", "node7", "node8", "node70", "abcdefgh", "abcdefgi", "abcdefghi", "node1.example.org", "node2.example.org",

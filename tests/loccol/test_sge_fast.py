@@ -47,7 +47,7 @@ VALUES = [
 ]  # fmt: skip
 CHOSEN = [0, 1, 2, 3, 4, 5, 6, 8, 9, 10, 11, 12, 13, 16, 31, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 46, 47, 49, 51, 53, 68]
 MUTATED = settings(
-    deadline=None, max_examples=int(os.environ.get("BATCHACCT_FUZZ", "400")), suppress_health_check=list(HealthCheck)
+    deadline=None, max_examples=int(os.environ.get("BATCHACCT_FUZZ", "130")), suppress_health_check=list(HealthCheck)
 )  # fmt: skip
 
 

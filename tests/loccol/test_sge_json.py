@@ -201,7 +201,7 @@ FRAGMENTS = [
     b"\r",
 ]
 MUTATED = settings(
-    deadline=None, max_examples=int(os.environ.get("BATCHACCT_FUZZ", "300")), suppress_health_check=list(HealthCheck)
+    deadline=None, max_examples=int(os.environ.get("BATCHACCT_FUZZ", "100")), suppress_health_check=list(HealthCheck)
 )
 
 

@@ -24,7 +24,7 @@ from loccol.slurm_jobcomp_fast import fast_lane
 SAMPLES = Path(__file__).parent.parent / "samples" / "slurm-jobcomp"
 BERLIN = Source("slurm-test", site="SITE", cluster="alex", zone=ZoneInfo("Europe/Berlin"))
 CAREFUL = dataclasses.replace(PARSER, fast_lane=None)
-FUZZ = int(os.environ.get("BATCHACCT_FUZZ", "300"))
+FUZZ = int(os.environ.get("BATCHACCT_FUZZ", "100"))
 
 OLD, SAVIO, ALEX = (SAMPLES / "misc-jobcomp.filetxt").read_bytes().splitlines()
 TASK = (SAMPLES / "safe-jobcomp-tests.filetxt").read_bytes().splitlines()[0]

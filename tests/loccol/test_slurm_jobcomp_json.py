@@ -21,7 +21,7 @@ from loccol.slurm_jobcomp_json import PARSER, parse_unit, recognise
 
 SAMPLE = (Path(__file__).parent.parent / "samples" / "slurm-jobcomp" / "cscs-kafka-23.11.jsonl").read_bytes()
 SOURCE = Source("slurm-test", site="SITE", cluster="jg")
-FUZZ = int(os.environ.get("BATCHACCT_FUZZ", "200"))
+FUZZ = int(os.environ.get("BATCHACCT_FUZZ", "70"))
 
 Json = Any
 Row = dict[str, object]

@@ -21,7 +21,7 @@ from loccol.slurm_json import PARSER, parse_unit, recognise
 
 SAMPLE = (Path(__file__).parent.parent / "samples" / "slurm-json" / "vcell-sacct-23.11.json").read_bytes()
 SOURCE = Source("slurm-test", site="SITE", cluster="mantis")
-FUZZ = int(os.environ.get("BATCHACCT_FUZZ", "150"))
+FUZZ = int(os.environ.get("BATCHACCT_FUZZ", "50"))
 START = 1_786_540_675
 END = START + 46_770
 

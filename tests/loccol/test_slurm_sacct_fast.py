@@ -22,7 +22,7 @@ from tests.loccol.sacct_samples import NAMES, sample
 
 SOURCE = Source("sacct", site="SITE", cluster="main", zone=ZoneInfo("Europe/Zurich"))
 CAREFUL = dataclasses.replace(PARSER, fast_lane=None)
-EXAMPLES = int(os.environ.get("BATCHACCT_FUZZ", "200"))
+EXAMPLES = int(os.environ.get("BATCHACCT_FUZZ", "70"))
 
 LAYOUTS = {
     "apel": "",

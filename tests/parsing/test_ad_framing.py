@@ -109,7 +109,7 @@ PIECES = st.sampled_from(
 )
 
 
-@settings(deadline=None, max_examples=400)
+@settings(deadline=None, max_examples=100)
 @given(st.lists(PIECES, max_size=30).map(b"".join), st.integers(1, 40))
 def test_any_way_of_cutting_finds_the_same_units(data: bytes, size: int) -> None:
     whole = [(start, data[start:end]) for start, end in FRAMING.spans(data)]

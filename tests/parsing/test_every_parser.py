@@ -57,7 +57,7 @@ RECOGNISED: dict[str, tuple[str, ...]] = {
 UNGUESSED = {"htcondor-ce": "htcondor", "htcondor-ce-json": "htcondor-json", "htcondor-perjob": "htcondor"}
 """Parsers that have to be named, since their files are those of another one, too."""
 
-MUTATIONS = int(os.environ.get("BATCHACCT_FUZZ", "150"))
+MUTATIONS = int(os.environ.get("BATCHACCT_FUZZ", "50"))
 """Of each parser; the long run takes a million."""
 
 

@@ -16,7 +16,7 @@ from batchacct.parsing.reading import read_blocks
 
 JOBS = JsonElements("jobs", first_key="account")
 ARRAY = JsonElements()
-FUZZ = int(os.environ.get("BATCHACCT_FUZZ", "300"))
+FUZZ = int(os.environ.get("BATCHACCT_FUZZ", "100"))
 
 ELEMENTS: list[dict[str, object]] = [
     {"account": "a", "job_id": 1, "association": {"account": "a"}, "steps": [{"time": {"end": [1, [2]]}}, {"time": {}}]},
