@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import inspect
 import logging
 import re
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint, EntryPoints, entry_points
 from typing import cast
 
 from batchacct.errors import PluginError
@@ -25,15 +26,21 @@ HEAD_BYTES = 16_384
 """How much of a file a parser sees to say whether it knows the format."""
 
 
+@functools.cache
+def installed() -> EntryPoints:
+    """What is installed when a process first asks: reading it takes longer than looking at all sources."""
+    return entry_points()
+
+
 def names(group: str) -> list[str]:
     """Names registered in a group, sorted."""
-    return sorted({point.name for point in entry_points(group=group)})
+    return sorted(installed().select(group=group).names)
 
 
 def is_ours(group: str, name: str) -> bool:
     """Whether what is registered under `name` is of this program, and no plug-in."""
     ours = ("batchacct.", "loccol.", "cecol.", "procacct.", "pub.")
-    return any(point.value.startswith(ours) for point in entry_points(group=group, name=name))
+    return any(point.value.startswith(ours) for point in installed().select(group=group, name=name))
 
 
 def load(group: str, name: str) -> object:
@@ -41,7 +48,7 @@ def load(group: str, name: str) -> object:
 
     Raises: PluginError if there is none (its room may not be installed), two of that name, or if importing it fails.
     """
-    points = {point.value: point for point in entry_points(group=group, name=name)}
+    points = {point.value: point for point in installed().select(group=group, name=name)}
     kind = group.removeprefix("batchacct.").removesuffix("s")
     if not points:
         near = difflib.get_close_matches(name, names(group), 1)

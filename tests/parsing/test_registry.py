@@ -40,10 +40,15 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install
         (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 1\n")
         lines = [f"{name} = {value}" for name, value in points.items()]
         (folder / "entry_points.txt").write_text("\n".join(["[batchacct.parsers]", *lines, ""]))
-        importlib.invalidate_caches()
+        _forget_installed()
 
     yield add
+    _forget_installed()
+
+
+def _forget_installed() -> None:
     importlib.invalidate_caches()
+    registry.installed.cache_clear()
 
 
 def test_a_parser_of_a_site_is_found(install: Install) -> None:
