@@ -6,6 +6,7 @@ The rules are from Oracle's SQL Language Reference (19c). A statement that passe
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -72,8 +73,9 @@ def problems(statement: ClauseElement) -> list[str]:
     return list(dict.fromkeys(found))
 
 
+@functools.cache
 def of_text(text: str) -> list[str]:
-    """The same of a statement's text alone."""
+    """The same of a statement's text alone; parsing it takes 20 ms, and both drivers are mostly given the same."""
     if text == NOTHING:
         return []
     # a bound list is there as one mark until it is executed; sqlglot has no RETURNING ... INTO for INSERT
