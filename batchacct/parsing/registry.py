@@ -27,20 +27,20 @@ HEAD_BYTES = 16_384
 
 
 @functools.cache
-def installed() -> EntryPoints:
+def installed(group: str) -> EntryPoints:
     """What is installed when a process first asks: reading it takes longer than looking at all sources."""
-    return entry_points()
+    return entry_points(group=group)
 
 
 def names(group: str) -> list[str]:
     """Names registered in a group, sorted."""
-    return sorted(installed().select(group=group).names)
+    return sorted(installed(group).names)
 
 
 def is_ours(group: str, name: str) -> bool:
     """Whether what is registered under `name` is of this program, and no plug-in."""
     ours = ("batchacct.", "loccol.", "cecol.", "procacct.", "pub.")
-    return any(point.value.startswith(ours) for point in installed().select(group=group, name=name))
+    return any(point.value.startswith(ours) for point in installed(group).select(name=name))
 
 
 def load(group: str, name: str) -> object:
@@ -48,7 +48,7 @@ def load(group: str, name: str) -> object:
 
     Raises: PluginError if there is none (its room may not be installed), two of that name, or if importing it fails.
     """
-    points = {point.value: point for point in installed().select(group=group, name=name)}
+    points = {point.value: point for point in installed(group).select(name=name)}
     kind = group.removeprefix("batchacct.").removesuffix("s")
     if not points:
         near = difflib.get_close_matches(name, names(group), 1)
