@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import TypeVar
 
 from pydantic import ValidationError
 
@@ -30,6 +30,12 @@ def opened_transport(config: Config, destination: Destination) -> object:
 
     Raises: PluginError, ConfigError.
     """
+    kind, options = transport_options(config, destination)
+    return kind(options)
+
+
+def transport_options(config: Config, destination: Destination) -> tuple[Callable[[Section], object], Section]:
+    """The kind of transport a destination has, and its options.  Raises: PluginError, ConfigError."""
     kind = registry.load(registry.TRANSPORTS, destination.transport)
     section = getattr(kind, "options", None)
     if not (callable(kind) and isinstance(section, type) and issubclass(section, Section)):
@@ -37,7 +43,7 @@ def opened_transport(config: Config, destination: Destination) -> object:
     _require_fitting(kind, destination)
     path = {"path": destination.path} if "path" in section.model_fields else {}
     where = f"destination {destination.name}: options" if config.destination else "publish.options"
-    return cast("object", kind(checked(section, path | destination.options, where, config.file)))
+    return kind, checked(section, path | destination.options, where, config.file)
 
 
 def _require_fitting(kind: object, destination: Destination) -> None:

@@ -53,7 +53,7 @@ class TlsFiles:
         except OSError as error:
             raise ConfigError(f"tls: ca {path} gives no CA certificates in PEM: {error}") from error
         if tls.certificate is not None and tls.key is not None:
-            _demand_pair(tls.certificate, tls.key)
+            demand_pair(tls.certificate, tls.key)
             self.certificate, self.key = str(tls.certificate), str(tls.key)
 
     def context(self) -> ssl.SSLContext:
@@ -94,7 +94,7 @@ def complaint(error: ssl.SSLError) -> str:
     return f"TLS failed: {told}. Is our certificate valid, and is its CA known there?"
 
 
-def _demand_pair(certificate: Path, key: Path) -> None:
+def demand_pair(certificate: Path, key: Path) -> None:
     """Raises: ConfigError unless they are a certificate and its key, which not everybody may read."""
     try:
         if key.stat().st_mode & stat.S_IROTH:

@@ -71,16 +71,22 @@ def archive_path(connection: Connection) -> Path | None:
     return None if path is None else Path(path)
 
 
+def archive_name(connection: Connection) -> str | None:
+    """What the names of this database's files begin with; None as long as nothing was archived."""
+    name: str | None = connection.scalar(select(setting.c.value).where(setting.c.name == _NAME))
+    return name
+
+
 def note_place(connection: Connection, path: Path, now: int) -> str:
     """Notes where the archive is, and returns the name that this database's files bear."""
-    if connection.scalar(select(setting.c.value).where(setting.c.name == _NAME)) is None:
+    if archive_name(connection) is None:
         connection.execute(insert(setting).values(name=_NAME, value=f"{DATABASE_PREFIX}{secrets.token_hex(4)}", since=now))
     known = archive_path(connection)
     if known is None:
         connection.execute(insert(setting).values(name=_PATH, value=str(path), since=now))
     elif known != path:
         connection.execute(update(setting).where(setting.c.name == _PATH).values(value=str(path), since=now))
-    return str(connection.scalar(select(setting.c.value).where(setting.c.name == _NAME)))
+    return str(archive_name(connection))
 
 
 def archived(connection: Connection, record_type: RecordType, first: int | None = None, last: int | None = None) -> list[Archived]:

@@ -24,6 +24,7 @@ _BUILT_IN = {
     "status": "batchacct.cli.status:status",
     "metrics": "batchacct.cli.status:metrics",
     "audit": "batchacct.cli.auditing:audit",
+    "doctor": "batchacct.cli.doctor:doctor",
     "why": "batchacct.cli.telling:why",
     "trace": "batchacct.cli.telling:trace",
     "db": "batchacct.cli.database:db",

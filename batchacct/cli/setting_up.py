@@ -13,15 +13,12 @@ from sqlalchemy import make_url
 from batchacct.cli.common import config_option, open_store
 from batchacct.cli.database import create_database
 from batchacct.config import Config, default_path, load_config, masked
+from batchacct.config_problems import config_problems
 from batchacct.config_sample import Found, sample
 from batchacct.connection import check_url, holds_password
 from batchacct.errors import BatchacctError, ConfigError, SchemaError
-from batchacct.feeding import feed
-from batchacct.httpd import server_context, token_of
-from batchacct.names_policy import Policy, change_ahead
-from batchacct.options import opened_transport
-from batchacct.parsing import registry
-from batchacct.parsing.reading import expand, open_stream
+from batchacct.names_policy import change_ahead
+from batchacct.parsing.reading import expand
 
 _USUAL_LOGS: dict[str, tuple[str, ...]] = {
     "lsf": ("/var/log/lsf/lsb.acct*", "/usr/share/lsf/work/*/logdir/lsb.acct*"),
@@ -129,7 +126,7 @@ def check(config: Config) -> None:
 
     Plug-ins, files, the database: tells everything that is wrong, at once.
     """
-    problems = list(_problems(config))
+    problems = [*config_problems(config), *_unreachable(config)]
     for problem in problems:
         click.echo(f"wrong: {problem}", err=True)
     for note in _notes(config) if not problems else ():
@@ -140,44 +137,20 @@ def check(config: Config) -> None:
     click.echo("the configuration is right")
 
 
-def _problems(config: Config) -> list[str]:
-    problems: list[str] = []
+def _unreachable(config: Config) -> list[str]:
+    """What is wrong with the database: it answers, has its schema, and lets this account do its work.
 
-    def try_out(attempt: object, *args: object) -> None:
-        try:
-            attempt(*args)  # type: ignore[operator]
-        except Exception as error:  # noqa: BLE001 - whatever it is, the person who asked for a check wants to read it
-            problems.append(str(error))
-
-    for source in config.source:
-        try_out(registry.parser, source.parser)
-        if source.feed is not None:
-            try_out(feed, source.feed, config.parser_source(source), source.paths, source.feed_options)
-        paths = expand(source.paths)
-        if source.paths and not paths:
-            problems.append(f"source {source.name}: no file matches {', '.join(source.paths)}")
-        for path in paths:
-            try_out(_open, path)
-    for one in config.destinations:
-        try_out(registry.load, registry.FORMATS, one.format)
-        try_out(opened_transport, config, one)
-        if one.path.exists() and not one.path.is_dir():
-            where = f"destination {one.name}:" if config.destination else "[publish]"
-            problems.append(f"{where} path {one.path} is no folder")
-    if config.vo.file and not config.vo.file.is_file():
-        problems.append(f"[vo] file {config.vo.file} does not exist")
-    try_out(Policy.of, config)
-    try_out(token_of, config.serve)
-    if config.serve.certificate is not None:
-        try_out(server_context, config.serve.certificate, config.serve.certificate_key)
-    try_out(_reach, config)
-    if not config.benchmark:
-        problems.append("no [[benchmark]]: every job would be excluded from publishing")
-    return problems
+    A file that is not there is not made by asking.
+    """
+    try:
+        _reach(config)
+    except Exception as error:  # noqa: BLE001 - whatever it is, the person who asked for a check wants to read it
+        return [str(error)]
+    return []
 
 
 def _reach(config: Config) -> None:
-    """The database answers, has its schema, and lets this account do its work; a file that is not there is not made by asking."""
+    """Raises: whatever is wrong."""
     url = make_url(config.database.resolved())
     if url.get_backend_name() == "sqlite" and not Path(url.database or "").is_file():
         raise SchemaError(f"the database {url.database} does not exist: run `batchacct db create`")
@@ -190,8 +163,3 @@ def _notes(config: Config) -> list[str]:
     with open_store(config) as store, store.reading() as connection:
         change = change_ahead(connection, config)
     return [] if change is None else [change]
-
-
-def _open(path: str) -> None:
-    with open_stream(path):
-        pass

@@ -20,11 +20,13 @@ from pydantic import ValidationError
 from sqlalchemy import func, insert, select
 
 from batchacct.config import Config
+from batchacct.doctor import Examined, Finding, Level
 from batchacct.errors import ConfigError, PublishError
 from batchacct.options import checked
 from batchacct.store import Store
 from batchacct.store.payload import packed
 from batchacct.store.tables import message as message_table
+from pub.checks import receivers
 from pub.formats.apel import APEL_03
 from pub.outbox import Outbox
 from pub.sending import Way, send
@@ -99,6 +101,21 @@ def receipted(outcomes: list[Receipt | Refusal]) -> list[int]:
 def assert_each_arrived(broker: Broker, queue: str, some: list[Message]) -> None:
     """At least once, and whenever it did, under the same id with the same bytes."""
     assert contents(drained(broker, queue)) == {one.name: {one.payload} for one in some}
+
+
+def test_the_doctor_logs_in(broker: Broker, options: dict[str, Any], tmp_path: Path) -> None:
+    def told(ports: list[int], **others: Any) -> list[Finding]:
+        given = {**options, "passcode_file": str(options["passcode_file"]), **others, "brokers": [f"127.0.0.1:{p}" for p in ports]}
+        publish = {"transport": "stomp", "options": given}
+        config = Config.model_validate({**BASE, "database": {"url": "sqlite:////nowhere"}, "publish": publish})
+        return list(receivers(Examined(config, NOW)))
+
+    assert [one.level for one in told([broker.port])] == [Level.OK]
+    assert [one.level for one in told([free_port(), broker.port])] == [Level.OK, Level.WARNING]
+    (wrong := tmp_path / "wrong").write_text("not it\n")
+    wrong.chmod(0o600)
+    (refused,) = told([broker.port], passcode_file=str(wrong))
+    assert refused.level is Level.ERROR
 
 
 class TestSending:
