@@ -111,6 +111,8 @@ def _check(words: list[str], where: str) -> None:
     given = [w if w.isdigit() or w.startswith("-") or not w.isupper() else "1" for w in words]
     try:
         command.make_context("shown", [*given], parent=context)
+    except click.exceptions.Exit as end:
+        assert end.exit_code == 0, where
     except click.MissingParameter as error:
         assert not words and required, f"{where}: {error.format_message()}"
     except click.UsageError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from batchacct.ledger.books import Books, DestinationBooks, SourceBooks
 from batchacct.ledger.gaps import duration
 from batchacct.ledger.progress import Progress
 from batchacct.ledger.state import State, read_state
+from batchacct.monitoring import alert_rules, dashboard
 from batchacct.store import sent
 from batchacct.store.tables import message
 
@@ -48,7 +50,24 @@ def status(config: Config, as_json: bool) -> None:
         raise IncompleteError("the books do not balance: " + "; ".join(state.books.problems))
 
 
+def _prints(text: Callable[[], str]) -> Callable[[click.Context, click.Parameter, bool], None]:
+    """A callback of an option that prints a text in place of what its command does."""
+
+    def callback(context: click.Context, _: click.Parameter, is_given: bool) -> None:
+        if is_given:
+            click.echo(text(), nl=False)
+            context.exit()
+
+    return callback
+
+
+def _instead(name: str, text: Callable[[], str], told: str) -> Callable[[click.decorators.FC], click.decorators.FC]:
+    return click.option(name, is_flag=True, is_eager=True, expose_value=False, callback=_prints(text), help=told)
+
+
 @click.command()
+@_instead("--alert-rules", alert_rules, "Print alert rules for Prometheus, each with what to do.")
+@_instead("--dashboard", dashboard, "Print a dashboard for Grafana.")
 @config_option
 def metrics(config: Config) -> None:
     """Prints the same as Prometheus text.

@@ -12,6 +12,7 @@ from procacct.checks import node_findings
 from procacct.sensor.building import NAME
 from tests.procacct.node_daemon import Node, running
 from tests.procacct.open_folder import open_folder
+from tests.test_monitoring import rules, selectors
 
 SMALL_SPOOL = '[spool]\npath = "{}"\nrotate_bytes = 4096\nmost_bytes = 8192'
 
@@ -52,6 +53,8 @@ def test_a_daemon_that_runs_and_the_sensor(monkeypatch: pytest.MonkeyPatch, tmp_
     monkeypatch.setattr(checks, "FOLDERS", (tmp_path,))
     with open_folder() as folder, running(folder / "node", '[events]\nuse = "auto"') as node:
         told = levels(node.config)
+        named = {one.name for rule in rules("procacctd").values() for one in selectors(rule["expr"])}
+        assert named <= {f"procacctd_{name}" for name in node.status()}, "alerts are of metrics that there are"
         assert told["node daemon"] in {Level.OK, Level.WARNING}, "it may hear no events of the kernel here"
         assert told["sensor"] is Level.NOT_APPLICABLE
         (tmp_path / NAME).touch()
