@@ -31,6 +31,8 @@ def become(name: str | None) -> None:
         if name is not None:
             raise ConfigError(f"there is no user {name}: name the one that the daemons run as") from None
         return
+    if account.pw_uid == os.geteuid():
+        return
     os.setgroups([*os.getgrouplist(account.pw_name, account.pw_gid), *_groups_of_unit()])
     os.setresgid(account.pw_gid, account.pw_gid, account.pw_gid)
     os.setresuid(account.pw_uid, account.pw_uid, account.pw_uid)

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, select
 
 from batchacct.archive.due import read_due
 from batchacct.archive.holdings import archive_name, archive_path, archived
-from batchacct.archive.layout import finished_files
+from batchacct.archive.layout import DATABASE_PREFIX, finished_files
 from batchacct.doctor.contract import Examined, Finding, error, not_applicable, ok, warning
 from batchacct.errors import BatchacctError
 from batchacct.model import RECORD_TYPES
@@ -68,33 +68,8 @@ def archive(examined: Examined) -> Iterator[Finding]:
     with examined.store.reading() as connection:
         due = read_due(connection, examined.config, examined.now)
         place = archive_path(connection)
-        overdue = {what: count for what, count in due.overdue.items() if count}
-        if place is None:
-            what = f"; {due.months} months are older than [retention] keep" if due.months else ""
-            yield not_applicable("archive", f"nothing was ever archived{what}")
-        else:
-            yield from _files(connection, place)
-    if overdue and (place is not None or set(overdue) - {"jobs to archive", "processes to archive"}):
-        told = ", ".join(f"{count:,} {what}" for what, count in overdue.items())
-        yield warning("retention", f"past [retention]: {told}", "run `batchacct db archive`, then `batchacct db purge`, from cron")
-
-
-def _files(connection: Connection, place: Path) -> Iterator[Finding]:
-    known, lost = set(), []
-    for record_type in RECORD_TYPES.values():
-        for month in archived(connection, record_type):
-            if month.file is not None:
-                known.add(month.file)
-                if not (month.file.is_file() and month.file.stat().st_size == month.manifest.bytes):
-                    lost.append(month.file)
-    noted = set(connection.scalars(select(archive_leftover.c.file_name)))
-    name = archive_name(connection)
-    strange = [
-        file
-        for record_type in RECORD_TYPES.values()
-        for file, _ in finished_files(place, record_type)
-        if name is not None and file.name.startswith(name) and file not in known and file.name not in noted
-    ]
+        lost, strange, known = _files(connection, place or examined.config.archive.path)
+    overdue = {what: count for what, count in due.overdue.items() if count}
     if lost:
         todo = f"mount the file system of {place}, or restore them from its backup; until then reports of these months fail"
         yield error("archive", f"{_named(lost)}: not there, or cut short, though the books count on it", todo)
@@ -104,8 +79,30 @@ def _files(connection: Connection, place: Path) -> Iterator[Finding]:
             "them out of the archive (docs/how-to/backup.md)"
         )
         yield warning("archive", f"{_named(strange)}: of this database, which does not know of it", todo)
-    if not lost and not strange:
-        yield ok("archive", f"{place}: {len(known)} files in force, each there")
+    if place is None and not strange:
+        months = f"; {due.months} months are older than [retention] keep" if due.months else ""
+        yield not_applicable("archive", f"nothing was ever archived{months}")
+    elif not lost and not strange:
+        yield ok("archive", f"{place}: {known} files in force, each there")
+    if overdue and (place is not None or set(overdue) - {"jobs to archive", "processes to archive"}):
+        told = ", ".join(f"{count:,} {what}" for what, count in overdue.items())
+        yield warning("retention", f"past [retention]: {told}", "run `batchacct db archive`, then `batchacct db purge`, from cron")
+
+
+def _files(connection: Connection, place: Path) -> tuple[list[Path], list[Path], int]:
+    """Files in force that are not there as they should be, files of this database that it does not know, and how many are in force.
+
+    A database that has archived nothing takes for its own what any database has: it may have been restored to before it did.
+    """
+    in_force = {
+        month.file: month for kind in RECORD_TYPES.values() for month in archived(connection, kind) if month.file is not None
+    }
+    lost = [file for file, month in in_force.items() if not (file.is_file() and file.stat().st_size == month.manifest.bytes)]
+    noted = set(connection.scalars(select(archive_leftover.c.file_name)))
+    name = archive_name(connection) or DATABASE_PREFIX
+    there = (file for kind in RECORD_TYPES.values() for file, _ in finished_files(place, kind))
+    strange = [file for file in there if file.name.startswith(name) and file not in in_force and file.name not in noted]
+    return lost, strange, len(in_force)
 
 
 def _named(files: list[Path]) -> str:
