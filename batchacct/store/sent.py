@@ -1,8 +1,9 @@
 """What went out: how far each destination has come in the ledger, and which rows of it a message holds.
 
-Rows of the ledger are numbered by the step of the join that wrote them, and within it by their jobs. A destination goes through
-them in that order, so that one place says what it has dealt with. Of what is behind that place, a row that goes out is in one of
-its messages, unless `kept_back` has it; no row has to be written to when its record leaves.
+Rows of the ledger are numbered by the step of the join that wrote them (a number that is its time, or follows the last one), and
+within it by their jobs. A destination goes through them in that order, so that one place says what it has dealt with. Of what is
+behind that place, a row that goes out is in one of its messages, unless `kept_back` has it; no row has to be written to when its
+record leaves.
 """
 
 from __future__ import annotations
@@ -37,6 +38,8 @@ IS_OPEN = and_(message.c.confirmed_at.is_(None), message.c.withdrawn_at.is_(None
 _NO_ROWS: Numbers = np.empty(0, np.int64)
 _LAST_JOB = 2**62
 _STEP = "step"
+STEPS_PER_S = 1000
+"""More than there ever are."""
 _LEVEL = 3
 
 
@@ -84,12 +87,15 @@ def last_step(connection: Connection) -> int:
 
 
 def next_step(connection: Connection, now: int) -> int:
-    """The number of the next step of the join: no number is used twice, whatever becomes of its rows."""
-    step = last_step(connection) + 1
-    if step == 1:
+    """The number of the next step of the join: no number is used twice, whatever becomes of its rows.
+
+    It is at least the time, in milliseconds. So a database that was restored from a backup does not use those again that it gave
+    after the backup: a client that pulls would take new rows for some it has had.
+    """
+    step = max(last_step(connection) + 1, now * STEPS_PER_S)
+    known = connection.execute(update(setting).where(setting.c.name == _STEP).values(value=str(step), since=now))
+    if not known.rowcount:
         connection.execute(insert(setting).values(name=_STEP, value=str(step), since=now))
-    else:
-        connection.execute(update(setting).where(setting.c.name == _STEP).values(value=str(step), since=now))
     return step
 
 

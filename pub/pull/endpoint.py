@@ -138,7 +138,7 @@ class Endpoint:
         except NotThereError as error:
             told = (
                 "the database does not know of what this cursor has had: it was restored from a backup, or is another one. "
-                "Begin anew, without `after`, and replace what you have"
+                "Ask again after its next run of the join, or begin anew, without `after`, and replace what you have"
             )
             raise RefusedError(HTTPStatus.GONE, told) from error
         except ConfigError as error:
