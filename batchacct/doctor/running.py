@@ -72,10 +72,18 @@ def _loaded(name: str) -> Check:
     try:
         return cast("Check", registry.load(CHECKS, name))
     except PluginError as broken:
-        message = broken.message
+        told = _told_of(name, broken)
 
         def tell(examined: Examined, /) -> Iterable[Finding]:
             del examined
-            yield error(name, message, "install what it needs, or uninstall it")
+            yield told
 
         return tell
+
+
+def _told_of(name: str, broken: PluginError) -> Finding:
+    """A room may not be installed here: then there is nothing of it to be checked."""
+    cause = broken.__cause__
+    if isinstance(cause, ModuleNotFoundError) and f"({cause.name}." in broken.message:
+        return not_applicable(name, f"{cause.name} is not installed")
+    return error(name, broken.message, "install what it needs, or uninstall it")

@@ -7,6 +7,7 @@ import pwd
 import stat
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from sqlalchemy import make_url
@@ -97,9 +98,10 @@ def folder_findings(path: Path, what: str) -> Iterator[Finding]:
 def _written_to(config: Config) -> dict[Path, list[str]]:
     """Folders that a daemon or a command writes to, and for what."""
     found: dict[Path, list[str]] = {Path(tempfile.gettempdir()): ["temporary files"]}
-    url = make_url(config.database.resolved())
-    if url.get_backend_name() == "sqlite" and url.database:
-        found.setdefault(Path(url.database).parent, []).append("the database")
+    with suppress(BatchacctError):  # `database` tells
+        url = make_url(config.database.resolved())
+        if url.get_backend_name() == "sqlite" and url.database:
+            found.setdefault(Path(url.database).parent, []).append("the database")
     for one in config.destinations:
         try:
             _, options = transport_options(config, one)

@@ -276,19 +276,30 @@ def check(examined):
 """
 
 
-def test_a_plug_in_adds_a_check_and_a_broken_one_is_told(sound: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def with_plug_ins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A distribution with a check that works, one that is broken, and one of a room that is not there."""
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "site_check_for_tests.py").write_text(PLUGIN)
     folder = tmp_path / "site_checks-1.dist-info"
     folder.mkdir()
     (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: site_checks\nVersion: 1\n")
-    (folder / "entry_points.txt").write_text(
-        "[batchacct.checks]\ncoffee = site_check_for_tests:check\ntea = no_such_module:check\n"
-    )
+    checks = ("coffee = site_check_for_tests:check", "tea = no_such_module:check", "milk = no_such_room.checks:check")
+    (folder / "entry_points.txt").write_text("\n".join(["[batchacct.checks]", *checks, ""]))
     importlib.invalidate_caches()
-    told = bad(sound)
+    registry.installed.cache_clear()
+    yield
+    importlib.invalidate_caches()
+    registry.installed.cache_clear()
+
+
+@pytest.mark.usefixtures("with_plug_ins")
+def test_a_plug_in_adds_a_check_and_a_broken_one_is_told(sound: Site) -> None:
+    told = {one["subject"]: (one["level"], one["found"]) for one in findings(sound)}
     assert told["coffee"] == ("warning", "TEST-SITE has none")
+    assert told["tea"][0] == "error"
     assert "check 'tea' (no_such_module:check) is broken" in told["tea"][1]
+    assert told["milk"] == ("not applicable", "no_such_room is not installed")
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may become somebody else")
