@@ -108,3 +108,9 @@ class ArchiveError(Permanent, BatchacctError):
     """A file of the archive could not be written, is missing, or is not what was written; nothing is lost from the database."""
 
     exit_code = 21
+
+
+class DifferenceError(Permanent, BatchacctError):
+    """Two accounts that should say the same do not; which records differ, and in what, was told before."""
+
+    exit_code = 23

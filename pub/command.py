@@ -199,4 +199,5 @@ def _rows_of(done: Published) -> list[tuple[str, str, int]]:
     rows = [("records", "", done.records), ("messages", "", done.messages), ("messages handed over", "", done.confirmed)]
     rows += [("refused", reason, count) for reason, count in sorted(done.refused.items())]
     rows += [("not for it", "vos and infrastructure in [[destination]]", done.not_for_it)] if done.not_for_it else []
+    rows += [("published elsewhere", "by the program they were imported from", done.elsewhere)] if done.elsewhere else []
     return rows + [("left out", what, count) for what, count in sorted(done.left_out.items())]

@@ -41,8 +41,9 @@ from batchacct.errors import ConfigError
 from batchacct.model import INTEGER
 from batchacct.store import sent
 from batchacct.store.dialects import Dialect
+from batchacct.store.imports import published_elsewhere
 from batchacct.store.payload import digest_of, packed
-from batchacct.store.sent import GO_OUT, NOT_FOR_IT, NOT_THERE, REFUSED, UNCHANGED, Numbers, Place
+from batchacct.store.sent import ELSEWHERE, GO_OUT, NOT_FOR_IT, NOT_THERE, REFUSED, UNCHANGED, Numbers, Place
 from batchacct.store.spans import of_times
 from batchacct.store.tables import destination, kept_back, left_out, message, setting, usage, usage_history
 from pub.destinations import is_for
@@ -76,13 +77,14 @@ _SOUGHT = pa.schema([("step", INTEGER), ("job_id", INTEGER)])
 class Published:
     """What a run did: records and messages built, records refused by reason, optional values left out, messages confirmed.
 
-    `not_for_it`: records that the destination's filter passed over.
+    `not_for_it`: records that the destination's filter passed over; `elsewhere`: those that another program has published.
     """
 
     records: int = 0
     messages: int = 0
     confirmed: int = 0
     not_for_it: int = 0
+    elsewhere: int = 0
     refused: Counter[str] = field(default_factory=Counter)
     left_out: Counter[str] = field(default_factory=Counter)
 
@@ -200,6 +202,11 @@ class Outbox:
         self._keep_back(connection, NOT_THERE, *batch.missing, [NO_JOB] * len(batch.missing[1]))
         done.refused.update([NO_JOB] * len(batch.missing[1]))
         steps, jobs, records = batch.steps, batch.jobs, batch.records
+        if told := published_elsewhere(connection, jobs):
+            gone = np.isin(jobs, list(told))
+            self._keep_back(connection, ELSEWHERE, steps[gone], jobs[gone], [told[number] for number in jobs[gone].tolist()])
+            done.elsewhere += len(told)
+            steps, jobs, records = steps[~gone], jobs[~gone], records.take(pa.array(np.flatnonzero(~gone), INTEGER))
         if (mask := is_for(self.destination, records)) is not None:
             self._keep_back(connection, NOT_FOR_IT, steps[~mask], jobs[~mask], None)
             done.not_for_it += int((~mask).sum())

@@ -198,6 +198,7 @@ _KEPT = {
     sent.NOT_FOR_IT: "not published{to}, by its vos and infrastructure in [[destination]]",
     sent.UNCHANGED: "not sent{to} again: {reason}",
     sent.NOT_THERE: "not sent{to}: {reason}",
+    sent.ELSEWHERE: "not sent{to}: {reason}",
 }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, cast
 
 import numpy as np
@@ -39,6 +39,7 @@ from batchacct.store.seen import note_seen
 from batchacct.store.spans import Span, of_rows
 from batchacct.store.store import Store
 from batchacct.store.tables import reject
+from batchacct.store.twins import twins_of
 
 LOADS_PER_QUERY = 500
 
@@ -93,11 +94,12 @@ def _append(store: Store, origin: Origin, parsed: Parsed, now: int, moved: Posit
     goes_on = origin.asked or (origin.position is not None and origin.position.id is not None)
     with store.appending() as connection:
         parsed = without_archived(connection, record_type, parsed, source=origin.source, path=origin.path, goes_on=goes_on)
+        kept, twins = _without_twins(connection, record_type, parsed.records, origin.source)
         stored = _store_position(connection, origin.position, moved, now) if moved else None
-        rows = max(parsed.records.num_rows, parsed.parts.num_rows)
+        rows = max(kept.num_rows, parsed.parts.num_rows)
         of = open_load(connection, _of_block(origin, parsed, stored), rows)
         crash_point("append.after-position")
-        records = _append_records(connection, store.dialect, record_type, parsed.records, of)
+        records = _append_records(connection, store.dialect, record_type, kept, of)
         parts = _append_records(connection, store.dialect, PART, parsed.parts, of)
         rejects = _new_rejects(connection, origin, parsed.rejects) if origin.asked else parsed.rejects
         _append_rejects(connection, origin, rejects, of.id)
@@ -106,12 +108,12 @@ def _append(store: Store, origin: Origin, parsed: Parsed, now: int, moved: Posit
             units=parsed.units,
             recorded=records.inserted,
             merged=parts.inserted,
-            known=records.known + parts.known + len(parsed.rejects) - len(rejects),
+            known=records.known + parts.known + twins + len(parsed.rejects) - len(rejects),
             revised=records.revised + parts.revised,
             skipped=sum(parsed.skipped.values()),
             rejected=len(rejects),
         )
-        _close(connection, of, rows, now, parsed=parsed, counts=counts, record_type=record_type)
+        _close(connection, of, rows, now, parsed=replace(parsed, records=kept), counts=counts, record_type=record_type)
         crash_point("append.before-commit")
     return counts, stored
 
@@ -130,15 +132,27 @@ def append_completed(
         by_file.setdefault(of_file, []).append(record)
     total = 0
     for (source, path, file_id), together in by_file.items():
-        batch = record_type.batch(together)
+        batch, _ = _without_twins(connection, record_type, record_type.batch(together), cast("str", source))
+        if not batch.num_rows:
+            continue
         values = {"source": source, "record_type": record_type.name, "file_id": file_id, "path": path}
-        of = open_load(connection, values | {"start_offset": 0, "end_offset": 0}, len(together))
+        of = open_load(connection, values | {"start_offset": 0, "end_offset": 0}, batch.num_rows)
         inserted = _append_records(connection, store.dialect, record_type, batch, of)
         added = {"completed": inserted.inserted, "revised": inserted.revised}
-        looked_at = {"completed_at": now, "completed_to": of.first_row + len(together)}
-        close_load(connection, of, len(together), now, added, **_times(record_type, batch, PART.empty()), **looked_at)
+        looked_at = {"completed_at": now, "completed_to": of.first_row + batch.num_rows}
+        close_load(connection, of, batch.num_rows, now, added, **_times(record_type, batch, PART.empty()), **looked_at)
         total += inserted.inserted
     return total
+
+
+def _without_twins(
+    connection: Connection, record_type: RecordType, batch: pa.RecordBatch, source: str
+) -> tuple[pa.RecordBatch, int]:
+    """The records without those that are stored already as they came from elsewhere (see `store.twins`), and how many those are."""
+    twins = twins_of(connection, record_type, batch, source)
+    if not twins:
+        return batch, 0
+    return batch.filter(pa.array([row not in twins for row in range(batch.num_rows)])), len(twins)
 
 
 def _loads_of(connection: Connection, numbers: set[int]) -> dict[int, tuple[object, ...]]:

@@ -26,11 +26,11 @@ GO_OUT = ("joined", "local")
 """Outcomes of jobs that are published."""
 GOES_OUT = usage.c.outcome.in_(GO_OUT)
 
-REFUSED, NOT_FOR_IT, UNCHANGED, NOT_THERE = "refused", "not for it", "sent before", "not there"
+REFUSED, NOT_FOR_IT, UNCHANGED, NOT_THERE, ELSEWHERE = "refused", "not for it", "sent before", "not there", "published elsewhere"
 """Kinds of rows kept back: the format refuses the record; the destination is to have none; an earlier row's record stands; the
-job's own record was archived when the destination came to it.
+job's own record was archived when the destination came to it; the program it was imported from has published it.
 """
-KINDS = (REFUSED, NOT_FOR_IT, UNCHANGED, NOT_THERE)
+KINDS = (REFUSED, NOT_FOR_IT, UNCHANGED, NOT_THERE, ELSEWHERE)
 
 IS_OPEN = and_(message.c.confirmed_at.is_(None), message.c.withdrawn_at.is_(None))
 """Messages that no receiver is known to have, and that are to get there."""
