@@ -43,6 +43,7 @@ import pyarrow.compute as pc
 
 from batchacct.fqan import parse_fqan, split_fqans
 from batchacct.model import BYTES, IDENTITY, INSTANT, INTEGER, LAST_INSTANT, TEXT, Record, text_of
+from batchacct.parsing.batch_ids import NUMBER, OPAQUE
 from batchacct.parsing.columnar import hashes, line_bounds, lines_of, same, spans_left
 from batchacct.parsing.contract import Block, Outcome, Regular, Reject, Skip, Source, UnitParser, printable
 
@@ -73,9 +74,6 @@ _CE_LRMS = re.compile(
     re.IGNORECASE,
 )
 
-# These two are read by both lanes, by Python's engine and by Arrow's (RE2).
-_OPAQUE = r"#|^[0-9]+(?:\.[0-9]+)?_.*[A-Za-z]"
-_NUMBER = r"^(?P<number>[0-9]{1,18})(?:\[(?P<index>[0-9]{0,9})\]|_(?P<task>[0-9]{1,9}))?(?:[.@].*)?$"
 _BLAH_ID = re.compile(r"([a-z][a-z0-9]*)/.+")
 
 # The fast lane's line, in the order of BLAH, ARC and HTCondor-CE: printable ASCII, nothing escaped. It is in two parts
@@ -211,9 +209,9 @@ def batch_id(raw: str) -> BatchId:
         raw = parts[1] if blah[1].startswith("con") else parts[-1]
         if not raw:
             raise Reject("the BLAH id in lrmsID holds no job id")
-    if re.search(_OPAQUE, raw):
+    if re.search(OPAQUE, raw):
         return BatchId(raw, raw, None, True, lrms)
-    numbered = re.match(_NUMBER, raw)
+    numbered = re.match(NUMBER, raw)
     if not numbered:
         return BatchId(raw, raw, None, False, lrms)
     index = numbered["index"] or numbered["task"]
@@ -279,8 +277,8 @@ def _records(regular: pa.RecordBatch, offset: int, source: Source, label: str) -
     line, lrms_id, job, user = texts
     time = pc.utf8_slice_codeunits(line, _TIME_AT.start, _TIME_AT.stop)
     native = pc.ascii_rtrim(line, characters="\r\n").cast(BYTES)
-    opaque = pc.match_substring_regex(lrms_id, _OPAQUE)
-    numbered = pc.extract_regex(lrms_id, _NUMBER)
+    opaque = pc.match_substring_regex(lrms_id, OPAQUE)
+    numbered = pc.extract_regex(lrms_id, NUMBER)
     number: Column = pc.struct_field(numbered, "number")
     task: Column = pc.struct_field(numbered, "task")
     ce_id = pc.coalesce(regular["ce_id"], same("", count))

@@ -21,7 +21,7 @@ Every field by name: `loccol.lsf_layout`; the facts and their sources: `formats/
     memory_real_kib, -virtual  maxRMem, maxRSwap, KB; negative is null.  memory_requested_kib: always null, since the unit of
                             `rusage[mem=]` depends on a setting (LSF_UNIT_FOR_LIMITS) that the log does not show
     exit_code, exit_signal  exitStatus, a wait status: high byte, low seven bits; both null if it never started
-    state                   see `_state`;  host_factor, energy_j: hostFactor, serial_job_energy (J, null if 0)
+    state                   see `state_of`;  host_factor, energy_j: hostFactor, serial_job_energy (J, null if 0)
 
 Zone: none needed, times are Unix seconds. A job that never started (startTime 0: killed while pending) is a record too, with
 state `never_started` and neither start, wallclock nor exit status. A job that ran without reported usage has wallclock, and
@@ -40,17 +40,7 @@ from batchacct.parsing import Outcome, Reject, Skip, Source, UnitParser
 from loccol.lsf_fast import fast_lane
 from loccol.lsf_framing import LsfFraming, unfold
 from loccol.lsf_layout import RECORD, Fields, Token, read_fields, tokens
-from loccol.lsf_values import (
-    CANCELLED,
-    FINISHED,
-    OUT_OF_MEMORY,
-    TEXT_FIELDS,
-    TIMEOUT,
-    exec_hosts,
-    gpus_a_host,
-    group_of,
-    slurm_nodes,
-)
+from loccol.lsf_values import TEXT_FIELDS, exec_hosts, exit_columns, gpus_a_host, group_of, slurm_nodes, state_of
 
 OTHER_EVENTS = frozenset({b"EVENT_ADRSV_FINISH", b"JOB_RESIZE"})
 """Advance reservations, and changes of an allocation: no usage of their own."""
@@ -99,7 +89,7 @@ def _job(fields: Fields, source: Source) -> Record:
         "group_name": group_of(fields.values.get("chargedSAAP", b"")),
         "memory_real_kib": _not_negative(fields.integer("maxRMem")),
         "memory_virtual_kib": _not_negative(fields.integer("maxRSwap")),
-        "state": _state(fields),
+        "state": state_of(fields.integer("jStatus"), fields.integer("exitInfo"), started=started),
         "host_factor": _finite(fields.values["hostFactor"]),
         "energy_j": _energy_j(fields.values.get("serial_job_energy")),
     }
@@ -107,7 +97,7 @@ def _job(fields: Fields, source: Source) -> Record:
         record[column] = text_of(fields.values[name]) or None
     record |= _times(fields) | _cpu(fields) | _allocation(fields, started=started)
     if started:
-        record |= _exit_status(fields.integer("exitStatus"))
+        record |= exit_columns(fields.integer("exitStatus"))
     return record
 
 
@@ -180,27 +170,6 @@ def _allocation(fields: Fields, *, started: bool) -> Record:
         "node_count": nodes,
         "gpu_count": None if gpus is None else gpus * nodes,
     }
-
-
-def _exit_status(status: int) -> Record:
-    """Code and signal of a wait status; neither if the number is none."""
-    if not 0 <= status <= 0xFFFF:
-        return {}
-    return {"exit_code": status >> 8, "exit_signal": _positive(status & 0x7F)}
-
-
-def _state(fields: Fields) -> str:
-    """How the job ended: startTime, then jStatus, then exitInfo (the reason LSF gives since 6.0); never exitStatus alone."""
-    exit_info = fields.integer("exitInfo")
-    if fields.integer("startTime") == 0:
-        return "never_started"
-    if fields.integer("jStatus") & FINISHED:
-        return "completed"
-    if exit_info in TIMEOUT:
-        return "timeout"
-    if exit_info in OUT_OF_MEMORY:
-        return "out_of_memory"
-    return "cancelled" if exit_info in CANCELLED else "failed"
 
 
 def _energy_j(raw: bytes | None) -> float | None:

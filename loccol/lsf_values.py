@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
-from batchacct.model import join_lists, text_of
+from batchacct.model import Record, join_lists, text_of
 
 SLURM_HOST = "lsfhost.localdomain"
 """Under LSF-SLURM every execution host has this name; the allocation is in additionalInfo (sample `epcc-safe-7.03.acct`)."""
@@ -87,3 +87,23 @@ def gpus_a_host(effective_request: bytes) -> int | None:
 def group_of(charged_account: bytes) -> str | None:
     """First element of the share account charged: `/group/sub/user` is `group`; None where there is none."""
     return text_of(charged_account.removeprefix(b"/").partition(b"/")[0]) or None
+
+
+def exit_columns(status: int) -> Record:
+    """Code and signal of a wait status; neither if the number is none."""
+    if not 0 <= status <= 0xFFFF:
+        return {}
+    return {"exit_code": status >> 8, "exit_signal": (status & 0x7F) or None}
+
+
+def state_of(j_status: int, exit_info: int, *, started: bool) -> str:
+    """How the job ended: startTime, then jStatus, then exitInfo (the reason LSF gives since 6.0); never exitStatus alone."""
+    if not started:
+        return "never_started"
+    if j_status & FINISHED:
+        return "completed"
+    if exit_info in TIMEOUT:
+        return "timeout"
+    if exit_info in OUT_OF_MEMORY:
+        return "out_of_memory"
+    return "cancelled" if exit_info in CANCELLED else "failed"

@@ -20,6 +20,7 @@ _BUILT_IN = {
     "parse": "batchacct.cli.parsing:parse",
     "collect": "batchacct.cli.collecting:collect",
     "backfill": "batchacct.cli.backfilling:backfill",
+    "import": "batchacct.cli.importing:import_",
     "rejects": "batchacct.cli.rejecting:rejects",
     "status": "batchacct.cli.status:status",
     "metrics": "batchacct.cli.status:metrics",

@@ -20,10 +20,13 @@ from batchacct.parsing.reading import open_stream, read_blocks
 
 SAMPLES = Path(__file__).parents[1] / "samples"
 RECOGNISED: dict[str, tuple[str, ...]] = {
+    "apel-identities": ("importing/apel-identities.jsonl",),
+    "apel-jobs": ("importing/apel-jobs.jsonl",),
     "app-accounting": ("app-accounting/*.yaml",),
     "arc-db": ("arc/feed.jsonl",),
     "arc-joblog": ("arc/gm-jobs.log.*",),
     "blah": ("blah/*.log*", "blah/grid-jobmap.*", "blah/blah-*"),
+    "ce-2012": ("importing/ce-2012.jsonl",),
     "gram": (
         "gram/gram-accounting.*",
         "gram/globus-gatekeeper.*",
@@ -37,6 +40,7 @@ RECOGNISED: dict[str, tuple[str, ...]] = {
     "htcondor-ce-audit": ("htcondor-ce/AuditLog*",),
     "htcondor-json": ("htcondor/*.json",),
     "lcmaps": ("gram/lcas_lcmaps.log", "gram/lcmaps.*", "gram/messages.*", "globus-site/messages"),
+    "loc-2012": ("importing/loc-2012.jsonl",),
     "lsf": ("lsf/*.acct",),
     "ogrt": ("ogrt/*.bin", "ogrt/*.jsonl"),
     "pacct": ("pacct/*.bin",),
