@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from batchacct.feeding import Answer
 from batchacct.importing.foreign import Foreign, Question
-from batchacct.parsing.rows import RowValues, row_of, unit_of
+from batchacct.parsing.rows import RowValues, plain, unit_of
 
 ROWS_PER_ANSWER = 10_000
 """An answer ends where the time changes after so many rows."""
@@ -24,6 +24,13 @@ _TIME = "at"
 
 Progress = Callable[[int], None]
 """Told how many rows were handed out since the last call."""
+
+
+def values_of(foreign: Foreign, question: Question) -> Iterator[RowValues]:
+    """What every row says, in whatever order.  Raises: SourceError."""
+    with foreign.reading() as connection:
+        for row in foreign.rows(connection, question.query):
+            yield RowValues(question.table, plain(row))
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +50,6 @@ class TableFeed:
             where = f"{self.foreign.shown_url} {self.question.where}: rows from {first} {until}"
             yield Answer(where, nullcontext(io.BytesIO(b"".join(lines))), following or first)
             self.progress(len(lines))
-
-    def rows(self) -> Iterator[tuple[bytes, RowValues]]:
-        """Every row, as its unit and as its values.  Raises: SourceError."""
-        for lines, _, _ in self._answers(None):
-            for line in lines:
-                yield line, row_of(line, self.question.table)
 
     def _answers(self, cursor: str | None) -> Iterator[tuple[list[bytes], str, str | None]]:
         """Lines, the time of the first, and that of the first behind them (None: there are none)."""

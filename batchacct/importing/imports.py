@@ -12,7 +12,7 @@ from batchacct.config import Config
 from batchacct.errors import ConfigError
 from batchacct.fqan import parse_fqan
 from batchacct.importing import layout_2012, layout_apel
-from batchacct.importing.feed import TableFeed
+from batchacct.importing.feed import values_of
 from batchacct.importing.foreign import Foreign, Question
 from batchacct.importing.layout_apel import ApelClient
 from batchacct.importing.running import Step
@@ -95,14 +95,12 @@ class Import2012:
             _, end = self._ran(row)
         except Reject:
             end = None
-        group = (row.text("chargedSAAP") or "").removeprefix("/").partition("/")[0] or "-"
-        return (UNREADABLE if end is None else month_of(end), group)
+        return _cell_of_loc(row, end)
 
     def there(self) -> Totals:
         """Each row's times are converted and its CPU time is rounded one by one, as SQL would do otherwise on each database."""
         found = Totals()
-        question = layout_2012.jobs(self.foreign, self.jobs_table, published=None)
-        for _, row in TableFeed(self.foreign, question).rows():
+        for row in values_of(self.foreign, layout_2012.figures(self.foreign, self.jobs_table)):
             try:
                 start, end = self._ran(row)
                 used = [row.number("ru_utime"), row.number("ru_stime")]
@@ -111,7 +109,7 @@ class Import2012:
                 used = []
             known = [seconds for seconds in used if seconds is not None and seconds >= 0]
             cpu = int(sum(known, Decimal()).to_integral_value(ROUND_HALF_EVEN)) if len(known) == 2 else 0
-            add(found, self._cell(row), Sums(1, end - start if start is not None and end is not None else 0, cpu))
+            add(found, _cell_of_loc(row, end), Sums(1, end - start if start is not None and end is not None else 0, cpu))
         return found
 
     def here(self, store: Store) -> Totals:
@@ -122,9 +120,14 @@ class Import2012:
         if not self.identities_table:
             return None
         there = Totals()
-        for _, row in TableFeed(self.foreign, layout_2012.identities(self.foreign, self.identities_table)).rows():
+        for row in values_of(self.foreign, layout_2012.identities(self.foreign, self.identities_table)):
             add(there, _cell_of_ce(row), Sums(1, 0, 0))
         return there, identities_here(store, f"{self.name}-ce", lambda month, told: (month, told[0] or "-"), "vo")
+
+
+def _cell_of_loc(row: RowValues, end: int | None) -> Key:
+    group = (row.text("chargedSAAP") or "").removeprefix("/").partition("/")[0] or "-"
+    return (UNREADABLE if end is None else month_of(end), group)
 
 
 def _cell_of_ce(row: RowValues) -> Key:

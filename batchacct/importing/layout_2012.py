@@ -42,6 +42,13 @@ _NEVER = "1970-01-03 00:00:00"
 """`published` of what was not is 1970-01-01 in the zone of the program."""
 
 
+def figures(foreign: Foreign, table: str) -> Question:
+    """What the totals are made of, of all rows of `loc`.  Raises: ConfigError, SourceError."""
+    needed = ("eventTime", "jobId", "idx", "submitTime", "startTime", "ru_utime", "ru_stime")
+    loc = foreign.table(table, needed, ("chargedSAAP",))
+    return Question(JOBS, select(*loc.named("jobId", "idx")), loc["eventTime"], (loc["jobId"], loc["idx"]), table)
+
+
 def jobs(foreign: Foreign, table: str, *, published: bool | None) -> Question:
     """The rows of `loc` that were published, those that were not, or all.  Raises: ConfigError, SourceError."""
     refuse_older(foreign, table)

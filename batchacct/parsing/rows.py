@@ -22,11 +22,17 @@ MISSING_BEFORE = 2 * 86_400
 
 def unit_of(table: str, row: Mapping[str, object]) -> bytes:
     """The line of a row, with the end of the line."""
-    values = {name: _plain(value) for name, value in row.items() if value is not None}
-    return json.dumps({table: values}, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "backslashreplace") + b"\n"
+    return json.dumps({table: plain(row)}, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "backslashreplace") + b"\n"
+
+
+def plain(row: Mapping[str, object]) -> dict[str, object]:
+    """The values of a row as its unit has them, without those that are null."""
+    return {name: _plain(value) for name, value in row.items() if value is not None}
 
 
 def _plain(value: object) -> object:
+    if isinstance(value, str | int):
+        return value
     if isinstance(value, dt.datetime):
         return value.isoformat(" ", "seconds")
     if isinstance(value, Decimal):
@@ -35,7 +41,7 @@ def _plain(value: object) -> object:
         return int(value) if value.is_integer() else value if math.isfinite(value) else str(value)
     if isinstance(value, bytes):
         return value.decode("utf-8", "backslashreplace")
-    return value if isinstance(value, str | int) else str(value)
+    return str(value)
 
 
 class RowValues:
@@ -89,8 +95,8 @@ class RowValues:
             raise Reject(f"{name} is no time: {str(value)[:40]!r}") from error
         if shown.tzinfo is not None:
             raise Reject(f"{name} has a time zone, which the table is not known to have")
-        seconds, second = (int(shown.replace(tzinfo=zone, fold=fold).timestamp()) for fold in (0, 1))
-        if after is not None and seconds < after <= second:
+        seconds = int(shown.replace(tzinfo=zone).timestamp())
+        if after is not None and seconds < after <= (second := int(shown.replace(tzinfo=zone, fold=1).timestamp())):
             seconds = second
         if seconds < MISSING_BEFORE:
             return None
