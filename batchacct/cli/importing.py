@@ -95,7 +95,7 @@ def import_apel(config: Config, connection: Path | None, url: str | None, publis
     """
     with opened(connection, url) as foreign:
         _import(config, foreign, ImportApel(foreign, config, name, published), dry=dry_run)
-        rows = [(*row[:2], float(str(row[2])), *map(_day, row[3:])) for row in ApelClient(foreign).benchmarks()]
+        rows = [(*row[:2], str(row[2]), *map(_day, row[3:])) for row in ApelClient(foreign).benchmarks()]
         if rows:
             emit_table("Its benchmarks, to be said as [[benchmark]]", ("CE or LRMS", "type", "value", "from", "until"), rows)
 

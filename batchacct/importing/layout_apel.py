@@ -117,7 +117,7 @@ class ApelClient:
         for name, columns in ((JOBS, _OF_JOB), (EVENTS, _OF_EVENT)):
             found = self._named(self.foreign.table(name, columns))
             with self.foreign.reading() as connection:
-                names |= set(connection.scalars(select(found.columns["MachineName"]).select_from(found.joined).distinct()))
+                names |= set(connection.scalars(select(found.columns["MachineName"]).select_from(found.joined).distinct())) - {None}
         return sorted(names)
 
     def benchmarks(self) -> list[tuple[object, ...]]:
@@ -161,7 +161,7 @@ class ApelClient:
                 continue
             names, word = _NAMES[name]
             found = self.foreign.table(names, ("id", "name"))
-            joined = joined.join(found.clause, found["id"] == one)
+            joined = joined.outerjoin(found.clause, found["id"] == one)
             columns[word] = found["name"]
         return Named(table, joined, columns)
 

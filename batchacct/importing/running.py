@@ -16,7 +16,7 @@ from batchacct.collector.running import lock_name
 from batchacct.importing.feed import Progress, TableFeed
 from batchacct.importing.foreign import Foreign, Question
 from batchacct.importing.totals import Cell, Sums, Totals, add, standing
-from batchacct.model import JOB, RecordType
+from batchacct.model import JOB, LAST_INSTANT, RecordType
 from batchacct.parsing import Parsed, Parser, Source, registry
 from batchacct.parsing.reading import read_blocks
 from batchacct.parsing.rows import row_of
@@ -87,8 +87,12 @@ def _import_of(foreign: Foreign, step: Step) -> Import:
         last = connection.scalar(
             question.query.with_only_columns(func.max(question.time), maintain_column_froms=True).order_by(None)
         )
-    at = 0 if last is None else int(dt.datetime.fromisoformat(str(last)).replace(tzinfo=dt.UTC).timestamp()) + MARGIN_S
-    record_type = step.parser.record_type.name
+    record_type, at = step.parser.record_type.name, 0
+    if last is not None:
+        try:
+            at = int(dt.datetime.fromisoformat(str(last)).replace(tzinfo=dt.UTC).timestamp()) + MARGIN_S
+        except ValueError:  # a row with what is no time: it will be a reject
+            at = LAST_INSTANT
     return Import(step.source.name, step.family, record_type, at, step.zone, step.published_by, step.of_jobs)
 
 

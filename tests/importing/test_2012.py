@@ -144,6 +144,17 @@ def test_a_time_that_the_clocks_skipped_tells_of_a_wrong_zone(site: Site) -> Non
     assert "which the clocks of Europe/Zurich skipped" in site.run("rejects", "list").out
 
 
+def test_what_is_no_time_is_a_reject_and_told(site: Site) -> None:
+    of = old(site, [Job(n, SUMMER + n, SUMMER - 60, SUMMER - 90) for n in (1, 2)])
+    with sqlite3.connect(of.path) as database:
+        database.execute("UPDATE loc SET eventTime = 'junk' WHERE jobId = 2")
+    database.close()
+    for _ in range(2):
+        told = imports(site, of, status=23)
+        assert "jobs of month no time, group atlasgrp: there 1 (0 s wall, 0 s CPU); here 0" in told
+    assert (in_force(site)[0], site.run("rejects", "list").out.count("eventTime is no time")) == (1, 1)
+
+
 def test_published_jobs_are_not_published_again_unless_asked_for(site: Site) -> None:
     jobs = [Job(n, SUMMER + n, SUMMER, SUMMER - 60, queue="8nm", published=SUMMER + DAY if n <= 3 else 0) for n in range(1, 6)]
     imports(site, old(site, jobs))
