@@ -18,6 +18,8 @@ SENSOR_PACKAGES = gcc libc6-dev gcc-multilib musl-tools strace gdb perl
 UNIT_PACKAGES = systemd
 # An independent reader of process accounting.
 ACCOUNTING_PACKAGES = acct
+# The browser that pages of the portal are tested with.
+BROWSER_PACKAGES = chromium chromium-driver
 # Linkers and a compiler that programs are signed with, and binutils of other machines.
 LINKER_PACKAGES = binutils-aarch64-linux-gnu binutils-powerpc64le-linux-gnu binutils-riscv64-linux-gnu clang lld mold
 # What reads or shows the time of a zone: run in a second one as well, but for the servers, whose sessions are in UTC.
@@ -92,6 +94,6 @@ $(VENV)/ready: setup.cfg pyproject.toml | $(VENV)/bin/python
 
 $(VENV)/ready-test: setup.cfg pyproject.toml tools/system-packages | $(VENV)/ready
 	@./tools/system-packages postgresql $(CLUSTER_PACKAGES) $(SPARK_PACKAGES) $(BROKER_PACKAGES) $(UNIT_PACKAGES) $(SENSOR_PACKAGES) \
-		$(ACCOUNTING_PACKAGES) $(LINKER_PACKAGES)
-	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[ams,http,postgres,mysql,oracle,smime,spark,stomp,test,dev]'
+		$(ACCOUNTING_PACKAGES) $(LINKER_PACKAGES) $(BROWSER_PACKAGES)
+	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[ams,http,postgres,mysql,oracle,portal,smime,spark,stomp,test,dev]'
 	@touch $@

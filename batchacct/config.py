@@ -23,6 +23,7 @@ from batchacct.brokers.keys import Receive
 from batchacct.config_applications import Application
 from batchacct.config_errors import told_errors
 from batchacct.config_mapping import Benchmark, Person, Vo
+from batchacct.config_portal import Portal
 from batchacct.config_reports import Capacity, Energy
 from batchacct.connection import check_url, database_url, holds_password
 from batchacct.cron import CronText
@@ -263,6 +264,7 @@ class Config(Section):
     publish: Publish = key("", Publish())
     destination: list[Destination] = key("", [])
     serve: Serve = key("", Serve())
+    portal: Portal = key("", Portal())
     receive: Receive | None = key("", None)
     archive: Archive = key("", Archive())
     retention: Retention = key("", Retention())

@@ -55,6 +55,7 @@ def sample(*, site: str | None = None, database: str | None = None, sources: Seq
         "publish",
         "destination",
         "serve",
+        "portal",
         "receive",
         "archive",
         "retention",

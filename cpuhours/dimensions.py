@@ -16,6 +16,7 @@ from batchacct.ledger.whose import NOT_JOINED, UNKNOWN, VO_OF_JOB
 from batchacct.store.tables import identity, job, usage
 
 NO_CE = "(no CE)"
+NO_IDENTITY = "(no grid identity)"
 SEVERAL_HOSTS = "(several hosts)"
 _LONGEST_HOSTS = 4000
 """Characters of a list of hosts that are looked at; a longer one is of several."""
@@ -42,6 +43,8 @@ _HOSTS = case(
 )
 """The list of one host as it stands, `["8*n1"]`: `named` takes the name out of it."""
 
+_TOKEN = identity.c.token_issuer + "/" + identity.c.token_subject
+
 DIMENSIONS: Mapping[str, ColumnElement[Any]] = {
     "vo": VO_OF_JOB,
     "queue": _or_unknown(job.c.queue),
@@ -56,11 +59,13 @@ DIMENSIONS: Mapping[str, ColumnElement[Any]] = {
     "state": job.c.state,
     "exit": _EXIT,
     "host": _HOSTS,
+    "identity": case((usage.c.identity_id.is_(None), NO_IDENTITY), else_=func.coalesce(identity.c.dn, _TOKEN, UNKNOWN)),
 }
 """Each a text that is never null. `ce` is the computing element of the identity a job was joined with; `exit` is `0`, `exit 1` or
-`signal 9`; `host` is where a job ran, `SEVERAL_HOSTS` if there were several."""
+`signal 9`; `host` is where a job ran, `SEVERAL_HOSTS` if there were several; `identity` is the DN, or issuer/subject of the
+token, of whoever sent it through a computing element (not known of what is archived)."""
 
-OF_LEDGER = frozenset(("vo", "outcome", "ce"))
+OF_LEDGER = frozenset(("vo", "outcome", "ce", "identity"))
 """Those that the ledger is needed for."""
 
 

@@ -20,7 +20,7 @@ def names_of(option: str, given: Iterable[str]) -> tuple[str, ...]:
     """
     names: list[str] = []
     for one in given:
-        found = _of_file(option, one[1:]) if one.startswith("@") else _of_list(one)
+        found = _of_file(option, one[1:]) if one.startswith("@") else names_in(one)
         if not found:
             raise ConfigError(f"--{option} {one!r} names nothing: give names, {option.upper()},{option.upper()} or @FILE of names")
         names += found
@@ -30,7 +30,8 @@ def names_of(option: str, given: Iterable[str]) -> tuple[str, ...]:
     return chosen
 
 
-def _of_list(text: str) -> list[str]:
+def names_in(text: str) -> list[str]:
+    """The names in `a` or `a,b`; a comma in a name is written \\,."""
     parts = text.replace("\\,", "\0").split(",")
     if len(parts) == 1 and text.strip():
         return [text.replace("\\,", ",")]

@@ -332,7 +332,8 @@ def _with_heads(report: Report, cells: Sequence[list[Cell]], width: int) -> list
     return rows
 
 
-def _text(cell: Cell) -> str:
+def cell_text(cell: Cell) -> str:
+    """A cell as people read it; an empty text where nothing is known."""
     if isinstance(cell, str):
         return cell
     return "" if cell is None else f"{cell:,}" if isinstance(cell, int) else f"{cell:,.1f}"
@@ -340,7 +341,7 @@ def _text(cell: Cell) -> str:
 
 def _aligned(columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> list[list[str]]:
     """Figures as texts that end in one column, so that a row without figures does not move those of the others."""
-    texts = [[_text(cell) for cell in row] for row in rows]
+    texts = [[cell_text(cell) for cell in row] for row in rows]
     names = [all(isinstance(row[i], str) for row in rows) for i in range(len(columns))]
     widths = [max(len(name), *(len(row[i]) for row in texts)) for i, name in enumerate(columns)]
     return [[text if name else text.rjust(width) for text, width, name in zip(row, widths, names, strict=True)] for row in texts]
@@ -361,4 +362,4 @@ def _markdown_table(columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> s
 
 def _markdown_text(cell: Cell) -> str:
     """One line, and no column more, whatever is in a name."""
-    return harmless(_text(cell)).replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("\n", "\\n")
+    return harmless(cell_text(cell)).replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("\n", "\\n")

@@ -35,10 +35,11 @@ _VIEWS = {
 CREATE OR REPLACE TEMP VIEW usage AS SELECT id AS job_id, CAST(epoch(logged_at) AS BIGINT) AS logged_at, outcome, reason,
   CASE WHEN identity_id IS NOT NULL THEN id END AS identity_id, 0 AS identity_at, mapping_id, benchmark_id
   FROM kept WHERE outcome IS NOT NULL;
-CREATE OR REPLACE TEMP VIEW identity AS SELECT id, 0 AS recorded_at, vo, ce_id FROM kept WHERE identity_id IS NOT NULL;
+CREATE OR REPLACE TEMP VIEW identity AS SELECT id, 0 AS recorded_at, vo, ce_id, CAST(NULL AS VARCHAR) AS dn,
+  CAST(NULL AS VARCHAR) AS token_issuer, CAST(NULL AS VARCHAR) AS token_subject FROM kept WHERE identity_id IS NOT NULL;
 """,
 }
-"""An identity is known by its job there, and its VO is the job's: that of the identity, else of the mapping.
+"""An identity is known by its job there, and its VO is the job's: that of the identity, else of the mapping. Nobody is named.
 
 Files of older versions do not tell its computing element, which is unknown then.
 """

@@ -100,10 +100,14 @@ def show_state(state: State) -> None:
 
 
 def _show_following(state: State) -> None:
-    """A line a source: what is read, how much is left, for how long, and what is wrong with it."""
+    emit_table("Sources, in bytes", *following_rows(state))
+
+
+def following_rows(state: State) -> tuple[tuple[str, ...], list[tuple[object, ...]]]:
+    """Columns, and a row a source: what is read, how much is left, for how long, and what is wrong with it."""
     by_name = {s.name: s for s in state.books.sources}
     columns = ("source", "reading", "at byte", "unread", "in files", "lag", "last record", "read to end", "state")
-    rows = []
+    rows: list[tuple[object, ...]] = []
     for one in state.progress:
         source, rhythm = by_name.get(one.source), state.gaps.rhythms.get(one.source)
         times = (source.last_record_at if source else None, rhythm.last_at if rhythm else None)
@@ -113,7 +117,7 @@ def _show_following(state: State) -> None:
         to_end = "never" if one.read_to_end_at is None else f"{duration(max(state.now - one.read_to_end_at, 0))} ago"
         file = "-" if one.file is None else Path(one.file).name
         rows.append((one.source, file, one.offset, *left, lag, shown(last_at), to_end, _state(state, one)))
-    emit_table("Sources, in bytes", columns, rows)
+    return columns, rows
 
 
 def _state(state: State, one: Progress) -> str:

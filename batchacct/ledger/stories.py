@@ -69,8 +69,7 @@ def why(connection: Connection, job_id: JobId, more: Sequence[MoreOfJob] = ()) -
     """The story of every run of a job, line by line, and what others tell of it; of a job never seen, what was read instead."""
     runs = _runs(connection, job_id)
     for run in runs:
-        yield from _run(connection, run)
-        yield from told_more(connection, more, AskedJob(run.join_id, run.array_index, run))
+        yield from why_run(connection, run, more)
     identities = connection.execute(
         select(identity).where(identity.c.join_id == job_id.join_id).order_by(identity.c.recorded_at, identity.c.id)
     ).all()
@@ -93,17 +92,27 @@ def why(connection: Connection, job_id: JobId, more: Sequence[MoreOfJob] = ()) -
         yield from _never_seen(connection, job_id)
 
 
-def _runs(connection: Connection, job_id: JobId) -> list[Found]:
-    """Every run of a job, by the id that joins; else by the id that is published, or that is part of it (`schedd#1234.0#time`)."""
+def naming(job_id: JobId) -> tuple[ColumnElement[bool], ...]:
+    """Which rows of `job` an id names, in order: by the id that joins, else as it is published, or as a part of that
+    (`schedd#1234.0#time`)."""
     joins = job.c.join_id == job_id.join_id
     if job_id.array_index is not None:
         joins = and_(joins, job.c.array_index == job_id.array_index)
-    published = job.c.lrms_job_id == job_id.typed
-    within = job.c.lrms_job_id.contains(f"#{job_id.typed}#", autoescape=True)
-    for condition in (joins, published, within):
+    return joins, job.c.lrms_job_id == job_id.typed, job.c.lrms_job_id.contains(f"#{job_id.typed}#", autoescape=True)
+
+
+def _runs(connection: Connection, job_id: JobId) -> list[Found]:
+    """Every run of a job that there is by the first way of `naming` by which there are any."""
+    for condition in naming(job_id):
         if found := connection.execute(select(job).where(condition).order_by(job.c.logged_at, job.c.id)).all():
             return list(found)
     return []
+
+
+def why_run(connection: Connection, run: Found, more: Sequence[MoreOfJob] = ()) -> Iterator[str]:
+    """The story of one run, a row of `job`, alone: an id may come again, and be somebody else's job."""
+    yield from _run(connection, run)
+    yield from told_more(connection, more, AskedJob(run.join_id, run.array_index, run))
 
 
 def _run(connection: Connection, run: Found) -> Iterator[str]:

@@ -10,6 +10,7 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import click
 
@@ -113,9 +114,14 @@ def _show_table(answer: Answer) -> None:
     if not answer.rows:
         click.echo(f"Processes by {answer.by}: there are none to sum.")
         return
+    emit_table(f"Processes by {answer.by}", *table_of(answer))
+
+
+def table_of(answer: Answer) -> tuple[list[str], list[list[Any]]]:
+    """Titles and rows for people: times in minutes, memory in MiB, without columns of which nothing is known."""
     known = [at for at in range(len(COLUMNS)) if any(numbers[at] is not None for _, numbers in answer.rows)]
-    rows = [(name, *(_cell(COLUMNS[at], numbers[at]) for at in known)) for name, numbers in answer.rows]
-    emit_table(f"Processes by {answer.by}", (answer.by, *(_HEADINGS[at] for at in known)), rows)
+    rows = [[name, *(_cell(COLUMNS[at], numbers[at]) for at in known)] for name, numbers in answer.rows]
+    return [answer.by, *(_HEADINGS[at] for at in known)], rows
 
 
 def _cell(column: str, number: Number) -> object:

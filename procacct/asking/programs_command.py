@@ -55,7 +55,7 @@ def programs_command(
 def _table(run: Run, programs: Sequence[Program], limit: int, *, libraries: bool) -> Answer:
     rows: list[tuple[str | int | float | None, ...]] = []
     for one in programs[:limit]:
-        rows.append(_for_people(one))
+        rows.append(for_people(one))
         if libraries:
             rows += [(f"{'  ' * one.depth}    {path}", *([None] * (len(COLUMNS) - 1))) for path in one.libraries]
     notes = [_totals(run, programs)]
@@ -84,7 +84,8 @@ def _totals(run: Run, programs: Sequence[Program]) -> str:
     return totals(run, sum(one.executions for one in programs), sum(one.cpu_s or 0.0 for one in programs))
 
 
-def _for_people(one: Program) -> tuple[str | int | float | None, ...]:
+def for_people(one: Program) -> tuple[str | int | float | None, ...]:
+    """A program under `COLUMNS`, as far to the right as it is deep."""
     mark = "=> " if one.by == EXEC else ""
     many = f" x {one.executions:,}" if one.executions > 1 else ""
     fork = " (fork)" if one.kind == "fork" else ""

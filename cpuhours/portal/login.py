@@ -1,0 +1,170 @@
+"""Who somebody is: by a proxy's headers, or by a session that the login form began. Everything but that form is behind it."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import secrets
+import threading
+from urllib.parse import urlencode, urlsplit
+
+from flask import Blueprint, Response, g, make_response, redirect, request
+from werkzeug.wrappers import Response as Answer
+
+from batchacct.errors import ConfigError
+from cpuhours.portal.proxies import SECRET_HEADER, shows_secret
+from cpuhours.portal.site import page, site
+from cpuhours.portal.viewers import Role, Viewer, is_name
+
+log = logging.getLogger(__name__)
+
+login = Blueprint("login", __name__)
+
+OPEN = frozenset({"login.form", "login.enter", "static"})
+"""What is shown to anybody."""
+_HASHING = threading.BoundedSemaphore(1)
+"""A password is looked at in turn: it takes memory and time on purpose."""
+PATIENCE_S = 5.0
+
+
+class NotUsableError(Exception):
+    """The accounts cannot be read: nobody is let in until somebody mends it."""
+
+
+@login.before_app_request
+def know_viewer() -> Answer | None:
+    """Nobody gets further unless it is known who it is."""
+    if request.endpoint in OPEN:
+        return None
+    by_proxy = site().desk.config.portal.login == "proxy"
+    g.viewer = _of_proxy() if by_proxy else _of_session()
+    if g.viewer is not None:
+        return None
+    if by_proxy:
+        return make_response(page("error.html", title="Not let in", message=_UNKNOWN), 403)
+    if request.method != "GET":
+        return make_response(page("error.html", title="Not logged in", message="Your login has ended: log in again."), 403)
+    wanted = request.full_path.rstrip("?")
+    return redirect("/login" if wanted == "/" else f"/login?{urlencode({'next': wanted})}", 303)
+
+
+_UNKNOWN = "Nobody was named, or an account that may not look here. Ask the administrators of this site for an account."
+
+
+def _of_proxy() -> Viewer | None:
+    settings = site().desk.config.portal
+    if not shows_secret(request.headers.get(SECRET_HEADER, ""), site().proxy_secret):
+        log.warning("%s asks without the secret of the proxy, or with another one", request.remote_addr or "somebody")
+        return None
+    name = request.headers.get(settings.user_header, "")
+    if not is_name(name):
+        return None
+    known = _named(name)
+    return Viewer(name, Role.USER, (name,)) if known is None and settings.others == "user" else known
+
+
+def _of_session() -> Viewer | None:
+    token = request.cookies.get(_cookie("session"), "")
+    name = site().sessions.name_of(token) if token else None
+    if name is None:
+        return None
+    g.session_token = token
+    return _named(name)
+
+
+def _named(name: str) -> Viewer | None:
+    try:
+        account = site().accounts.named(name)
+    except ConfigError as error:
+        log.error("%s", error.message)  # noqa: TRY400 - told to people, who need no traceback
+        raise NotUsableError from error
+    return None if account is None else account.viewer(name, sees_names=site().desk.config.portal.names == "shown")
+
+
+# --- the form -------------------------------------------------------------------------------------------------------------------
+
+
+@login.get("/login")
+def form() -> Answer:
+    return _form("", 200)
+
+
+def _form(told: str, status: int) -> Answer:
+    """The form, for a browser that has a cookie to go with its token."""
+    if site().desk.config.portal.login == "proxy":
+        return redirect("/", 303)
+    nonce = request.cookies.get(_cookie("form")) or secrets.token_urlsafe(24)
+    shown = page("login.html", told=told, next=_local(request.values.get("next", "")), login_token=site().tokens.of(nonce))
+    response = make_response(shown, status)
+    _set(response, "form", nonce, None)
+    response.headers["Cache-Control"] = "private, no-store"
+    return response
+
+
+@login.post("/login")
+def enter() -> Answer:
+    if site().desk.config.portal.login == "proxy":
+        return redirect("/", 303)
+    name, password = request.form.get("name", "").strip(), request.form.get("password", "")
+    if not site().tokens.fits(request.form.get("token", ""), request.cookies.get(_cookie("form"), "")):
+        return _form("This form was open for too long, or cookies are switched off. Try again.", 400)
+    known = name if is_name(name) else ""
+    wait_s = site().guesses.wait_s(known)
+    if wait_s > 0 or not _HASHING.acquire(timeout=PATIENCE_S):
+        response = _form(f"Too many tries. Wait {int(wait_s) + 1} seconds, then try again.", 429)
+        response.headers["Retry-After"] = str(int(wait_s) + 1)
+        return response
+    try:
+        fits = _fits(known, password)
+    finally:
+        _HASHING.release()
+    if not fits:
+        log.warning("a wrong name or password, from %s", request.remote_addr or "a socket")
+        return _form("The name or the password is wrong.", 403)
+    site().guesses.forget(known)
+    log.info("%s has logged in", known)
+    with contextlib.suppress(KeyError):
+        site().sessions.end(request.cookies[_cookie("session")])
+    response = redirect(_local(request.form.get("next", "")), 303)
+    _set(response, "session", site().sessions.begin(known), site().desk.config.portal.session_life)
+    return response
+
+
+def _fits(name: str, password: str) -> bool:
+    try:
+        return site().accounts.is_password(name, password)
+    except ConfigError as error:
+        log.error("%s", error.message)  # noqa: TRY400 - told to people, who need no traceback
+        raise NotUsableError from error
+
+
+@login.post("/logout")
+def leave() -> Answer:
+    token = g.get("session_token", "")
+    if not site().tokens.fits(request.form.get("token", ""), token):
+        return make_response(page("error.html", title="Not logged out", message="Use the button of this site to log out."), 400)
+    site().sessions.end(token)
+    response = redirect("/login", 303)
+    response.delete_cookie(_cookie("session"), secure=_secure(), httponly=True, samesite="Strict")
+    response.headers["Clear-Site-Data"] = '"cache"'
+    return response
+
+
+def _local(address: str) -> str:
+    """An address of this site, or the first page."""
+    parts = urlsplit(address) if address.isprintable() else urlsplit("")
+    local = address.startswith("/") and not address.startswith(("//", "/\\")) and not (parts.scheme or parts.netloc)
+    return address if local and len(address) <= 2000 and "\\" not in address else "/"
+
+
+def _secure() -> bool:
+    return site().desk.config.portal.https
+
+
+def _cookie(what: str) -> str:
+    """With HTTPS a name that browsers let no other host, path or plain HTTP set."""
+    return f"{'__Host-' if _secure() else ''}portal-{what}"
+
+
+def _set(response: Response | Answer, what: str, value: str, life_s: int | None) -> None:
+    response.set_cookie(_cookie(what), value, max_age=life_s, secure=_secure(), httponly=True, samesite="Strict", path="/")

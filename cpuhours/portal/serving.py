@@ -1,0 +1,130 @@
+"""Serves the site: waitress, at an address or a Unix socket, until told to end."""
+
+from __future__ import annotations
+
+import contextlib
+import grp
+import logging
+import os
+import stat
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from flask import Flask
+from waitress.server import create_server
+
+from batchacct.addresses import host_and_port
+from batchacct.config import Config, load_config
+from batchacct.config_portal import Portal, is_socket
+from batchacct.errors import BatchacctError, ConfigError
+from batchacct.notify import Notifier
+from batchacct.signals import END, Signals
+from batchacct.store import Store
+from cpuhours.portal.app import LONGEST_BODY, create_app
+from cpuhours.portal.site import Site
+
+log = logging.getLogger(__name__)
+
+TICK_S = 60.0
+THREADS = 8
+"""More than questions at a time: who waits for a turn holds one, and a stylesheet shall not wait for that."""
+
+
+@dataclass
+class Server:
+    """A site that is listened for, in a thread of its own; `port` is the one it has, 0 at a socket."""
+
+    site: Site
+    app: Flask
+    _listener: Any
+    _thread: threading.Thread
+
+    @classmethod
+    def of(cls, store: Store, config: Config) -> Self:
+        """Raises: ConfigError, PluginError."""
+        served = Site.of(store, config)
+        app = create_app(served)
+        listener = _listener(app, config.portal)
+        thread = threading.Thread(target=listener.run, name="portal", daemon=True)
+        thread.start()
+        return cls(served, app, listener, thread)
+
+    @property
+    def port(self) -> int:
+        port = getattr(self._listener, "effective_port", 0)
+        return port if isinstance(port, int) else 0
+
+    def close(self) -> None:
+        self._listener.close()
+        self._thread.join(5.0)
+
+
+def _listener(app: Flask, settings: Portal) -> Any:
+    """Raises: ConfigError for an address it cannot listen at."""
+    common: dict[str, Any] = {
+        "threads": THREADS,
+        "ident": None,
+        "max_request_body_size": LONGEST_BODY,
+        "max_request_header_size": 32_768,
+        "channel_timeout": 60,
+        "clear_untrusted_proxy_headers": True,
+    }
+    try:
+        if is_socket(settings.address):
+            return _at_socket(app, settings, common)
+        host, port = host_and_port(settings.address)
+        return create_server(app, host=host, port=port, **common)
+    except (OSError, ValueError, KeyError) as error:
+        raise ConfigError(f"the portal cannot listen at {settings.address}: {error}. Choose another [portal] address") from error
+
+
+def _at_socket(app: Flask, settings: Portal, common: dict[str, Any]) -> Any:
+    """For the user of this process, and the group that is named: nobody else may connect at any moment."""
+    path = Path(settings.address)
+    with contextlib.suppress(FileNotFoundError):
+        if not stat.S_ISSOCK(path.lstat().st_mode):
+            raise ConfigError(f"[portal] address {path} is there, and is no socket: name another")
+    before = os.umask(0o177)
+    try:
+        listener = create_server(app, unix_socket=str(path), unix_socket_perms="600", **common)
+    finally:
+        os.umask(before)
+    if settings.socket_group is not None:
+        os.chown(path, -1, grp.getgrnam(settings.socket_group).gr_gid)
+        path.chmod(0o660)
+    return listener
+
+
+def serve(store: Store, config: Config, path: Path, signals: Signals) -> None:
+    """Answers until SIGTERM; SIGHUP has the configuration read again."""
+    notifier = Notifier.from_environment()
+    server = Server.of(store, config)
+    with contextlib.closing(server):
+        log.info("the portal is at %s", config.portal.address if is_socket(config.portal.address) else f"port {server.port}")
+        notifier.ready()
+        while (number := signals.wait(TICK_S)) not in END:
+            if number is not None:
+                notifier.reloading()
+                _reload(server, path)
+                notifier.ready()
+        log.info("told to end")
+        notifier.stopping()
+
+
+def _reload(server: Server, path: Path) -> None:
+    """Takes the configuration as it is now; if something is wrong with it, all stays as it was."""
+    try:
+        config = load_config(path)
+        old = server.site.desk.config
+        if (config.portal.address, config.portal.deadline, config.database) != (
+            old.portal.address,
+            old.portal.deadline,
+            old.database,
+        ):
+            log.warning("[portal] address, deadline, or [database] has changed: that is for the next start")
+        server.site.use(config)
+        log.info("the configuration was read again")
+    except BatchacctError as error:
+        log.error("%s. All stays as it was", error.message)  # noqa: TRY400 - told to people, who need no traceback
