@@ -56,6 +56,7 @@ class Portal(Section):
     most_bins: int = key("... in at most so many bins", 2000, ge=1, le=20_000)
     most_rows: int = key("a download has at most so many rows", 50_000, ge=100, le=1_000_000)
     at_once: int = key("questions put to the database at the same time; others wait a little", 2, ge=1, le=16)
+    fresh: Duration = key("figures are at most this old, however often they are asked for", 15, sample="15s")
     deadline: Duration = key("a statement that takes longer is given up", 20, sample="20s", ge=1)
 
     @model_validator(mode="after")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import time
 from collections.abc import Callable, Mapping
@@ -47,7 +48,7 @@ def create_app(served: Site) -> Flask:
     app = Flask(__name__)
     app.config.update(MAX_CONTENT_LENGTH=LONGEST_BODY, MAX_FORM_MEMORY_SIZE=LONGEST_BODY)
     app.extensions["portal"] = served
-    app.jinja_env.filters.update(instant=shown, amount=_amount, percent=_percent, duration=_duration, cell=cell_text)
+    app.jinja_env.filters.update(instant=shown, amount=_amount, percent=_percent, duration=_duration, cell=cell_text, hosts=_hosts)
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     for part in (login, overview, explore, jobs, ran, health):
         app.register_blueprint(part)
@@ -76,6 +77,15 @@ def _duration(seconds: int | None) -> str:
     days, rest = divmod(abs(seconds), 86_400)
     clock = f"{rest // 3600:02d}:{rest % 3600 // 60:02d}:{rest % 60:02d}"
     return f"{'-' if seconds < 0 else ''}{f'{days} d ' if days else ''}{clock}"
+
+
+def _hosts(text: str | None) -> str:
+    """`n1 (8), n2 (8)` for `["8*n1","8*n2"]`."""
+    try:
+        each = [str(one).partition("*") for one in json.loads(text or "[]")]
+    except ValueError:
+        return text or ""
+    return ", ".join(f"{host} ({slots})" if host else slots for slots, _, host in each)
 
 
 # --- the pages that need no more than this --------------------------------------------------------------------------------------

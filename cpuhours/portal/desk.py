@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
@@ -67,6 +68,9 @@ class Desk:
     drawing: threading.Lock = field(default_factory=threading.Lock)
     """One picture at a time: the library's settings are of the whole process."""
 
+    _known: list[tuple[str, float]] = field(default_factory=lambda: [("", 0.0)])
+    """The last version, and until when it is good."""
+
     def __post_init__(self) -> None:
         object.__setattr__(self, "_turns", threading.BoundedSemaphore(self.config.portal.at_once))
 
@@ -74,9 +78,14 @@ class Desk:
         return unix_now()
 
     def version(self) -> str:
-        """What state the records are in."""
+        """What state the records are in, or were in a few seconds ago (`[portal] fresh`)."""
+        known, until = self._known[0]
+        if time.monotonic() < until:
+            return known
         with self.store.reading() as connection:
-            return version(connection)
+            known = version(connection)
+        self._known[0] = known, time.monotonic() + self.config.portal.fresh
+        return known
 
     @contextmanager
     def turn(self) -> Iterator[None]:

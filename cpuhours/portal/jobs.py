@@ -16,6 +16,7 @@ from sqlalchemy import Connection, Row, select
 from werkzeug.wrappers import Response as Answer
 
 from batchacct.cli.common import harmless
+from batchacct.clock import shown
 from batchacct.errors import ConfigError, PluginError
 from batchacct.ledger import stories
 from batchacct.model import text_of
@@ -185,7 +186,16 @@ def one(number: int) -> Answer:
             abort(404)
         with desk.store.reading() as connection:
             told = _told(connection, who, number)
-    return _not_kept(make_response(page("job.html", job=found, told=told)))
+    return _not_kept(make_response(page("job.html", job=found, told=told, links=_links(found))))
+
+
+def _links(found: JobRow) -> dict[str, str]:
+    """Addresses of the jobs that ended on the same day and are of the same account, VO or queue."""
+    day = shown(found.end_at or found.logged_at)[:10]
+    names = {"user": found.user_name, "vo": found.vo, "queue": found.queue}
+    return {
+        name: f"/jobs?{urlencode({'period': day, name: text.replace(',', chr(92) + ',')})}" for name, text in names.items() if text
+    }
 
 
 def _told(connection: Connection, who: Viewer, number: int) -> Told | None:
@@ -203,11 +213,8 @@ def _told(connection: Connection, who: Viewer, number: int) -> Told | None:
 
 def _messages(connection: Connection, number: int, now: Row[Any] | None) -> list[Sent]:
     found = sent.messages_of(connection, number)
-    created = dict(
-        connection.execute(
-            select(message.c.id, message.c.created_at).where(message.c.id.in_([one.id for one, _ in found]))
-        ).tuples()
-    )
+    built = select(message.c.id, message.c.created_at).where(message.c.id.in_([one.id for one, _ in found]))
+    created = {row.id: row.created_at for row in connection.execute(built)}
     return [
         Sent(one.id, one.destination, one.format, created[one.id], one.confirmed_at, now is not None and step == now.step)
         for one, step in found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import urlencode
 from zoneinfo import ZoneInfo
@@ -12,7 +12,7 @@ import pandas as pd
 from flask import Blueprint, Response
 
 from batchacct.cli.instants import end_of, instant, period_of
-from cpuhours.bins import HOUR_S, Bins
+from cpuhours.bins import DAY_S, HOUR_S, Bins
 from cpuhours.portal.desk import Look
 from cpuhours.portal.health import attention
 from cpuhours.portal.job_rows import JobRow, Wanted, jobs_of
@@ -55,6 +55,8 @@ class Tile:
     address: str
     change: float | None = None
     before: str = ""
+    days_missing: int = 0
+    """Days (UTC) of the period of which nothing is known, as there is no record of any job."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +65,8 @@ class OfVo:
 
     name: str
     figure: Figure
-    core_h_before: float
+    core_h_before: float | None
+    """None if nothing is known of some of these days."""
     address: str
 
     @property
@@ -103,7 +106,7 @@ def first() -> Response:
 
 
 def summary(look: Look, now: int) -> Summary:
-    """Asked in two questions: by VO and day from the begin of last month on, and by state this month."""
+    """Of few questions: by VO and day from the begin of last month on, by state this month, and days of which nothing is known."""
     name, who, figures = look.config.portal.zone, look.viewer, look.figures
     zone = ZoneInfo(name)
     month, before = period_of("this month", now, zone), period_of("last month", now, zone)
@@ -112,12 +115,13 @@ def summary(look: Look, now: int) -> Summary:
     daily = daily.assign(at=[int(moment.timestamp()) for moment in daily["bin"]])
     until = before[0] + (tomorrow - month[0])
     same = (before[0], min(_day_of(until, zone), before[1]))
+    missing = figures.collection_gaps(before[0], now).days
     by_state = figures.usage_by(by=("state",), begin=month[0], end=tomorrow)
     states = sorted(zip(by_state["state"], by_state["jobs"], strict=True), key=lambda one: -one[1])
     latest = jobs_of(look.desk.store, who, Wanted(before[0], tomorrow, all_of_them=True), LATEST_SHOWN)[0] if who.own_only else []
     return Summary(
-        _tiles(daily, now, zone, same),
-        _vos(daily, (month[0], tomorrow), same, who),
+        _tiles(daily, now, zone, same, missing),
+        _vos(daily, (month[0], tomorrow), None if _missing(same, missing) else same, who),
         [(str(state), int(jobs), f"/jobs?{urlencode({'period': 'this month', 'state': state})}") for state, jobs in states],
         _days_text(*same, zone),
         latest,
@@ -134,7 +138,12 @@ def _within(daily: pd.DataFrame, period: tuple[int, int]) -> pd.DataFrame:
     return daily[(daily["at"] >= period[0]) & (daily["at"] < period[1])]
 
 
-def _tiles(daily: pd.DataFrame, now: int, zone: ZoneInfo, same: tuple[int, int]) -> list[Tile]:
+def _missing(period: tuple[int, int], days: Sequence[int]) -> int:
+    """How many UTC days that a period touches are missing."""
+    return sum(day < period[1] and day + DAY_S > period[0] for day in days)
+
+
+def _tiles(daily: pd.DataFrame, now: int, zone: ZoneInfo, same: tuple[int, int], missing: Sequence[int]) -> list[Tile]:
     tiles = []
     for title, words in (
         ("Today", "today"),
@@ -145,20 +154,22 @@ def _tiles(daily: pd.DataFrame, now: int, zone: ZoneInfo, same: tuple[int, int])
         begin, end = period_of(words, now, zone)
         figure = Figure.of(_within(daily, (begin, end)))
         address = f"/explore?{urlencode({'by': 'vo', 'period': words})}"
+        gone = _missing((begin, min(end, now)), missing)
         if words == "this month":
-            earlier = Figure.of(_within(daily, same))
-            change, before = _change(figure.core_h, earlier.core_h), _days_text(*same, zone)
-            tiles.append(Tile(title, _days_text(begin, end_of("today", now, zone), zone), figure, address, change, before))
+            earlier = None if _missing(same, missing) else Figure.of(_within(daily, same)).core_h
+            change, before = _change(figure.core_h, earlier), _days_text(*same, zone)
+            tiles.append(Tile(title, _days_text(begin, end_of("today", now, zone), zone), figure, address, change, before, gone))
         else:
-            tiles.append(Tile(title, _days_text(begin, end, zone), figure, address))
+            tiles.append(Tile(title, _days_text(begin, end, zone), figure, address, days_missing=gone))
     return tiles
 
 
-def _vos(daily: pd.DataFrame, month: tuple[int, int], same: tuple[int, int], who: Viewer) -> list[OfVo]:
-    now, before = _within(daily, month), _within(daily, same)
-    earlier: Mapping[str, float] = {str(name): float(rows["core_s"].sum()) / HOUR_S for name, rows in before.groupby("vo")}
+def _vos(daily: pd.DataFrame, month: tuple[int, int], same: tuple[int, int] | None, who: Viewer) -> list[OfVo]:
+    """`same`: the same days of last month, if something is known of all of them."""
+    now = _within(daily, month)
+    before = {} if same is None else dict(_within(daily, same).groupby("vo")["core_s"].sum() / HOUR_S)
     found = [
-        OfVo(str(name), Figure.of(rows), earlier.get(str(name), 0.0), _of_vo(str(name), who))
+        OfVo(str(name), Figure.of(rows), None if same is None else float(before.get(name, 0.0)), _of_vo(str(name), who))
         for name, rows in now.groupby("vo", sort=True)
     ]
     return sorted(found, key=lambda one: (-one.figure.core_h, one.name))
@@ -169,7 +180,7 @@ def _of_vo(name: str, who: Viewer) -> str:
     return f"/explore?{urlencode({'by': by, 'period': 'this month', 'vo': name.replace(',', chr(92) + ',')})}"
 
 
-def _change(now: float, before: float) -> float | None:
+def _change(now: float, before: float | None) -> float | None:
     return None if not before else (now - before) / before
 
 

@@ -53,8 +53,8 @@ class Server:
 
     @property
     def port(self) -> int:
-        port = getattr(self._listener, "effective_port", 0)
-        return port if isinstance(port, int) else 0
+        port = str(getattr(self._listener, "effective_port", ""))
+        return int(port) if port.isdigit() else 0
 
     def close(self) -> None:
         self._listener.close()

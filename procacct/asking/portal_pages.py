@@ -63,8 +63,11 @@ class Programs:
 class Groups:
     """What processes used, by group of processes, command, account, host and so on."""
 
-    title = "Process groups"
-    doc = "What processes used: groups made by `jobmng` or a rule, commands, accounts, hosts. Each counts as a whole when it ended."
+    title = "Groups"
+    doc = (
+        "What processes used, in jobs or not: by the groups that `jobmng` or a rule put them in, by command, account, host. "
+        "Each counts as a whole when it ended."
+    )
 
     def choices(self, accounts: tuple[str, ...] | None) -> list[Choice]:
         by = {name: _SHOWN_AS.get(name, name) for name in accounting_question.SUMMED_BY if accounts is None or name != "user"}
