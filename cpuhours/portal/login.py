@@ -25,6 +25,7 @@ OPEN = frozenset({"login.form", "login.enter", "static"})
 _HASHING = threading.BoundedSemaphore(1)
 """A password is looked at in turn: it takes memory and time on purpose."""
 PATIENCE_S = 5.0
+LONGEST_ADDRESS = 2000
 
 
 class NotUsableError(Exception):
@@ -152,9 +153,11 @@ def leave() -> Answer:
 
 def _local(address: str) -> str:
     """An address of this site, or the first page."""
-    parts = urlsplit(address) if address.isprintable() else urlsplit("")
-    local = address.startswith("/") and not address.startswith(("//", "/\\")) and not (parts.scheme or parts.netloc)
-    return address if local and len(address) <= 2000 and "\\" not in address else "/"
+    if not address.isprintable() or "\\" in address or len(address) > LONGEST_ADDRESS:
+        return "/"
+    parts = urlsplit(address)
+    is_local = address.startswith("/") and not address.startswith("//") and not (parts.scheme or parts.netloc)
+    return address if is_local else "/"
 
 
 def _secure() -> bool:

@@ -13,9 +13,9 @@ from enum import StrEnum
 
 from cpuhours.question import NAMED
 
-_PERSONAL = frozenset({"user"})
-"""Dimensions whose names are those of people."""
-_NAME = re.compile(r"[A-Za-z0-9._@+-]{1,100}")
+_PERSONAL = frozenset({"user", "group"})
+"""Dimensions whose names are those of people: many systems give each user a group of the same name."""
+_NAME = re.compile(r"(?=.*[A-Za-z_])[A-Za-z0-9._@+-]{1,100}")
 
 
 class Role(StrEnum):
@@ -61,7 +61,7 @@ class Viewer:
 
 
 def is_name(text: str) -> bool:
-    """Whether a text can be the name of an account: with others, `%` above all, more than one account might be meant."""
+    """Whether a text can be the name of an account: others, `%` or a number, may mean more than one, or another."""
     return _NAME.fullmatch(text) is not None
 
 

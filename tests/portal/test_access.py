@@ -1,0 +1,514 @@
+"""Who sees what: every page by every role, and what strangers try."""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Iterator
+from urllib.parse import quote
+
+import pytest
+from flask.testing import FlaskClient
+from werkzeug.test import TestResponse
+
+from batchacct.errors import ConfigError
+from cpuhours.portal.accounts import Account, read_accounts, write_accounts
+from cpuhours.portal.app import create_app
+from cpuhours.portal.proxies import SECRET_HEADER, secret_of
+from cpuhours.portal.sessions import Guesses
+from cpuhours.portal.site import Site
+from cpuhours.portal.viewers import Role, is_identity, is_name
+from tests.portal.demo_site import ACCOUNT, Demo, Portal, json_of
+
+PAGES = (
+    *("/", "/explore", "/explore?by=queue&bins=day", "/explore.csv", "/explore.json?by=vo", "/explore.parquet", "/explore.md"),
+    *("/explore.svg?by=vo", "/explore.png", "/jobs", "/jobs.csv", "/jobs.json", "/jobs.parquet", "/jobs?all=1"),
+)
+"""For everybody, each with what they may see."""
+OF_PEOPLE = (
+    "/explore?by=user",
+    "/explore.csv?by=group",
+    "/jobs?user=anna",
+    "/ran/programs",
+    "/ran/groups.csv",
+    "/ran/programs.json?by=user",
+)
+"""Not for officers who are not shown people."""
+
+
+def ids(demo: Demo, condition: str) -> list[int]:
+    return [row[0] for row in demo.rows(f"SELECT id FROM job WHERE {condition} ORDER BY id")]
+
+
+@pytest.mark.parametrize("address", PAGES)
+def test_pages_for_everybody(portal: Portal, address: str) -> None:
+    for name in ("admin", "olga", ACCOUNT, "grid"):
+        got = portal.get(name, address)
+        assert got.status_code == 200, (name, got.text[:500])
+        assert len(got.data) > 100
+
+
+def test_what_is_for_some_roles(portal: Portal, demo: Demo) -> None:
+    job_of_anna = ids(demo, "user_name = 'anna'")[0]
+    matrix = {
+        "/health": {"admin": 200, "olga": 200, ACCOUNT: 403, "anna": 403},
+        **{address: {"admin": 200, "olga": 403} for address in OF_PEOPLE},
+        "/ran/programs": {"admin": 200, "olga": 403, ACCOUNT: 200, "anna": 200},
+        "/explore?by=user": {"admin": 200, "olga": 403, ACCOUNT: 200},
+        f"/job/{job_of_anna}": {"admin": 200, "olga": 200, ACCOUNT: 404, "anna": 200, "nobody": 404},
+        "/message/1": {"admin": 200, "olga": 200, "nobody": 404},
+    }
+    for address, of_roles in matrix.items():
+        for name, status in of_roles.items():
+            assert portal.get(name, address).status_code == status, (name, address)
+
+
+def test_an_officer_is_shown_nobody(portal: Portal, demo: Demo) -> None:
+    """No account, DN, line of a log or command is in anything that an officer gets."""
+    people = {row[0] for row in demo.rows("SELECT DISTINCT user_name FROM job")}
+    secrets = people | {"/CN=", "run.sh", "JOB_FINISH", "/home/", "Lovelace"}
+    jobs = ids(demo, "id % 40 = 0") + ids(demo, "user_name = 'anna'")[:2]
+    addresses = [*PAGES, "/health", "/message/1", *(f"/job/{number}" for number in jobs), "/job?id=1", "/explore.json?by=project"]
+    for address in addresses:
+        body = portal.get("olga", address).data.decode(errors="replace")
+        found = {secret for secret in secrets if re.search(rf"(?<![\w.]){re.escape(secret)}(?![\w.])", body)}
+        assert not found, (address, found)
+        assert address.startswith("/explore.p") or len(people) > 20
+
+
+def test_an_officer_who_is_shown_people(demo: Demo) -> None:
+    served = Portal.of(demo, names="shown")
+    try:
+        assert all(served.get("olga", address).status_code == 200 for address in OF_PEOPLE)
+        assert "JOB_FINISH" in served.get("olga", f"/job/{ids(demo, 'id > 0')[0]}").text
+    finally:
+        served.close()
+
+
+def test_a_user_is_shown_nobody_else(portal: Portal, demo: Demo) -> None:
+    others = {row[0] for row in demo.rows("SELECT DISTINCT user_name FROM job WHERE user_name <> 'anna'")}
+    mine = ids(demo, "user_name = 'anna'")
+    tries = [
+        *PAGES,
+        *(f"/job/{number}" for number in mine[:5]),
+        *("/explore.json?by=user&period=-365d", "/explore.json?by=user&host=%25&period=-365d", "/explore.json?by=user&vo=%25,a"),
+        *("/jobs.json?all=1&period=-365d", "/ran/programs.json?period=-365d", "/ran/programs?by=user&period=-365d"),
+        *("/ran/programs.json?user=bruno&period=-365d", "/ran/groups.json?by=command&period=-365d"),
+        *("/explore.json?by=user&compare=previous", "/explore.json?by=user&state=completed&measure=started"),
+    ]
+    for address in tries:
+        body = portal.get("anna", address).data.decode(errors="replace")
+        found = {name for name in others if re.search(rf"(?<![\w./]){re.escape(name)}(?![\w.])", body)}
+        assert not found, (address, found)
+        assert "secret" not in body
+
+
+@pytest.mark.parametrize(
+    "words", ["user=bruno", "user=%25", "user=a%25", "user=anna,bruno", "user=anna&user=bruno", "user=(unknown)"]
+)
+def test_a_user_cannot_ask_for_others(portal: Portal, words: str) -> None:
+    for page in ("/explore.csv?by=vo", "/explore?by=vo", "/explore.svg?by=vo", "/jobs?all=1", "/jobs.csv?all=1"):
+        got = portal.get("anna", f"{page}&{words}")
+        assert got.status_code == 403
+        assert "bruno" not in got.text
+
+
+def test_filters_tell_a_user_nothing_of_others(portal: Portal, demo: Demo) -> None:
+    """Whatever is asked, the figures are no more than those of the own jobs."""
+    mine = demo.one("SELECT count(*) FROM job WHERE user_name = 'anna' AND start_at IS NOT NULL AND end_at IS NOT NULL")
+    for words in ("", "vo=%25", "host=%25", "queue=%25&group=%25", "cluster=lsf1", "outcome=%25", "exit=%25", "ce=%25"):
+        rows = json_of(portal.get("anna", f"/explore.json?by=state&period=-365d&{words}"))["rows"]
+        assert sum(row["jobs"] for row in rows) <= mine, words
+    notes = json_of(portal.get("anna", "/explore.json?by=vo&period=-365d"))["notes"]
+    whole = demo.one("SELECT count(*) FROM usage WHERE outcome = 'waiting'")
+    assert not any(f"{whole} job" in note for note in notes), notes
+
+
+def test_jobs_of_others_look_like_none(portal: Portal, demo: Demo) -> None:
+    theirs, nobodys = ids(demo, "user_name <> 'anna'")[0], 10**12
+    told = [portal.get("anna", f"/job/{number}") for number in (theirs, nobodys, 2**63, 2**70)]
+    assert [got.status_code for got in told] == [404] * 4
+    assert len({re.sub(r'"token" value="\w+"', "", got.text) for got in told}) == 1
+    typed = demo.one("SELECT lrms_job_id FROM job WHERE id = ?", theirs)
+    got = portal.get("anna", f"/job?id={quote(typed)}")
+    assert got.status_code == 404 or str(theirs) not in got.text
+
+
+def test_nobody_gets_anywhere_without_a_login(portal: Portal) -> None:
+    client = portal.client()
+    for address in (*PAGES, *OF_PEOPLE, "/health", "/job/1048577", "/job?id=1", "/message/1", "/no-such-page", "/logout"):
+        got = client.get(address)
+        assert got.status_code in {303, 405}, address
+        assert got.status_code == 405 or got.headers["Location"].startswith("/login"), address
+    assert client.post("/logout").status_code == 403
+    style = client.get("/static/portal.css")
+    assert style.status_code == 200
+    style.close()
+    assert client.get("/login").status_code == 200
+
+
+def test_a_forged_session_is_none(portal: Portal) -> None:
+    client = portal.client()
+    for forged in ("admin", "x" * 43, "", "\x00", "é"):
+        client.set_cookie("portal-session", forged)
+        assert client.get("/").status_code == 303
+
+
+def test_a_session_ends(demo: Demo) -> None:
+    served = Portal.of(demo)
+    try:
+        clock = [0.0]
+        served.site.sessions._clock = lambda: clock[0]
+        client = served.client("admin")
+        assert client.get("/jobs").status_code == 200
+        clock[0] = served.site.sessions.life_s + 1.0
+        assert client.get("/jobs").status_code == 303
+    finally:
+        served.close()
+
+
+# --- the form --------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def with_passwords(demo: Demo) -> Iterator[Portal]:
+    """A portal of its own accounts file: hashing takes its time."""
+    from cpuhours.portal.accounts import with_password
+
+    path = demo.folder / "with-passwords"
+    write_accounts(
+        path, {"admin": with_password(Account(Role.ADMINISTRATOR), "correct-horse-battery"), "proxied": Account(Role.USER)}
+    )
+    served = Portal.of(demo, accounts_file=path)
+    yield served
+    served.close()
+
+
+@pytest.fixture(autouse=True)
+def no_guesses_yet(with_passwords: Portal) -> None:
+    with_passwords.site.guesses = Guesses()
+
+
+def enter(client: FlaskClient, name: str, password: str, next_: str = "/jobs") -> TestResponse:
+    token = re.findall(r'name="token" value="(\w+)"', client.get("/login").text)[0]
+    return client.post("/login", data={"name": name, "password": password, "token": token, "next": next_})
+
+
+def test_logging_in_and_out(with_passwords: Portal) -> None:
+    client = with_passwords.client()
+    got = enter(client, "admin", "correct-horse-battery")
+    assert (got.status_code, got.headers["Location"]) == (303, "/jobs")
+    (cookie,) = [one for one in got.headers.getlist("Set-Cookie") if one.startswith("portal-session=")]
+    assert all(word in cookie for word in ("HttpOnly", "SameSite=Strict", "Path=/", "Max-Age=28800")), cookie
+    assert "Secure" not in cookie
+    page = client.get("/")
+    assert page.status_code == 200
+    assert client.post("/logout", data={"token": "0" * 64}).status_code == 400
+    assert client.get("/").status_code == 200, "a page of another site cannot log anybody out"
+    token = re.findall(r'name="token" value="(\w+)"', page.text)[0]
+    session = cookie.partition("=")[2].partition(";")[0]
+    assert client.post("/logout", data={"token": token}).status_code == 303
+    client.set_cookie("portal-session", session)
+    assert client.get("/").status_code == 303, "the session is over, not only the cookie"
+
+
+def test_what_does_not_log_in(with_passwords: Portal) -> None:
+    for name, password in (
+        ("admin", "wrong-password"),
+        ("no-such", "correct-horse-battery"),
+        ("proxied", "None"),
+        ("", ""),
+        ("%", "x"),
+    ):
+        client = with_passwords.client()
+        got = enter(client, name, password)
+        assert got.status_code == 403, name
+        assert "The name or the password is wrong" in got.text
+        assert client.get("/").status_code == 303
+    client = with_passwords.client()
+    client.get("/login")
+    forged = client.post("/login", data={"name": "admin", "password": "correct-horse-battery", "token": "0" * 64})
+    assert forged.status_code == 400, "a form of another site"
+    assert client.get("/").status_code == 303
+
+
+def test_guesses_are_slowed_down(demo: Demo, with_passwords: Portal) -> None:
+    clock = [0.0]
+    with_passwords.site.guesses = Guesses(lambda: clock[0])
+    client = with_passwords.client()
+    told = [enter(client, "admin", "wrong").status_code for _ in range(7)]
+    assert told == [403] * 5 + [429] * 2
+    right = enter(client, "admin", "correct-horse-battery")
+    assert right.status_code == 429, "nor is the right one looked at meanwhile"
+    assert int(right.headers["Retry-After"]) >= 1
+    clock[0] = 400.0
+    assert enter(client, "admin", "correct-horse-battery").status_code == 303
+
+
+@pytest.mark.parametrize(
+    "next_", ["https://evil.example/", "//evil.example", "/\\evil.example", "javascript:alert(1)", "\\\\x", "", "/\nX: y"]
+)
+def test_a_login_leads_nowhere_else(with_passwords: Portal, next_: str) -> None:
+    client = with_passwords.client()
+    page = client.get("/login", query_string={"next": next_})
+    assert re.findall(r'name="next" value="([^"]*)"', page.text) == ["/"]
+
+
+def test_with_https_cookies_are_sent_by_that_alone(demo: Demo) -> None:
+    served = Portal.of(demo, https=True)
+    try:
+        got = served.client().get("/login", base_url="https://portal.example.org")
+        assert got.headers["Set-Cookie"].startswith("__Host-portal-form=")
+        assert "Secure" in got.headers["Set-Cookie"]
+        assert got.headers["Strict-Transport-Security"]
+    finally:
+        served.close()
+
+
+# --- a proxy ---------------------------------------------------------------------------------------------------------------------
+
+SECRET = "0123456789abcdef0123456789abcdef"
+
+
+@pytest.fixture(scope="module")
+def proxied(demo: Demo) -> Iterator[Portal]:
+    path = demo.folder / "secret"
+    path.write_text(f"{SECRET}\n")
+    path.chmod(0o600)
+    served = Portal.of(demo, login="proxy", secret_file=path)
+    yield served
+    served.close()
+
+
+def as_proxy(
+    portal: Portal, name: str, secret: str | None = SECRET, address: str = "/explore.json?by=user&period=-365d"
+) -> tuple[int, str]:
+    headers = {"X-Remote-User": name} | ({} if secret is None else {SECRET_HEADER: secret})
+    got = create_app(portal.site).test_client().get(address, headers=headers)
+    return got.status_code, got.text
+
+
+def test_a_proxy_is_believed_with_the_secret_alone(proxied: Portal) -> None:
+    assert as_proxy(proxied, "admin")[0] == 200
+    for secret in (None, "", "wrong", SECRET[:-1], f"{SECRET} ", "é"):
+        assert as_proxy(proxied, "admin", secret)[0] == 403
+
+
+@pytest.mark.parametrize("name", ["", "%", "a%", "no-such", "admin,anna", "admin, anna", "(unknown)", "../admin", "0", "x" * 200])
+def test_who_a_proxy_may_not_name(proxied: Portal, name: str) -> None:
+    status, text = as_proxy(proxied, name)
+    assert status == 403
+    assert "rows" not in text
+
+
+def test_others_are_users_if_the_site_says_so(demo: Demo, proxied: Portal) -> None:
+    path = demo.folder / "secret"
+    served = Portal.of(demo, login="proxy", secret_file=path, others="user")
+    try:
+        assert "elin" in as_proxy(served, "elin")[1]
+        assert as_proxy(served, "%")[0] == 403
+        assert as_proxy(served, "elin", address="/health")[0] == 403
+        assert as_proxy(served, "elin", address="/login")[0] == 303, "there is no password to be guessed"
+        assert create_app(served.site).test_client().post("/login", data={"name": "admin"}).headers["Location"] == "/"
+    finally:
+        served.close()
+
+
+def test_without_a_proxy_its_headers_mean_nothing(portal: Portal) -> None:
+    headers = {"X-Remote-User": "admin", SECRET_HEADER: SECRET, "X-Forwarded-User": "admin"}
+    assert portal.client().get("/health", headers=headers).status_code == 303
+    assert portal.client("anna").get("/health", headers=headers).status_code == 403
+
+
+def test_what_a_portal_refuses_to_start_with(demo: Demo) -> None:
+    folder = demo.folder
+    (folder / "open").write_text(SECRET)
+    (folder / "open").chmod(0o644)
+    (folder / "short").write_text("short")
+    (folder / "short").chmod(0o600)
+    for keys, told in (
+        ({"login": "proxy"}, "secret_file"),
+        ({"login": "proxy", "secret_file": folder / "open"}, "may be read by everybody"),
+        ({"login": "proxy", "secret_file": folder / "short"}, "24 ASCII characters"),
+        ({"address": "0.0.0.0:80"}, "in the clear"),
+    ):
+        with pytest.raises(ConfigError, match=told):
+            secret_of(demo.config(**keys).portal)
+    assert secret_of(demo.config(login="proxy", address=str(folder / "socket")).portal) is None
+    store = Portal.of(demo).site.desk.store
+    with pytest.raises(ConfigError, match="portal passwd"):
+        Site.of(store, demo.config(accounts_file=folder / "none"))
+    path = folder / "open-accounts"
+    write_accounts(path, {"admin": Account(Role.ADMINISTRATOR)})
+    path.chmod(0o644)
+    with pytest.raises(ConfigError, match="chmod o-r"):
+        Site.of(store, demo.config(accounts_file=path))
+    store.close()
+
+
+def test_accounts_are_read_anew_and_one_that_is_gone_is_let_in_no_further(demo: Demo) -> None:
+    path = demo.folder / "changing"
+    write_accounts(path, {"admin": Account(Role.ADMINISTRATOR), "other": Account(Role.ADMINISTRATOR)})
+    served = Portal.of(demo, accounts_file=path)
+    try:
+        client = served.client("other")
+        assert client.get("/health").status_code == 200
+        write_accounts(path, {"admin": Account(Role.ADMINISTRATOR), "other": Account(Role.USER)})
+        assert client.get("/health").status_code == 403
+        write_accounts(path, {"admin": Account(Role.ADMINISTRATOR)})
+        assert client.get("/health").status_code == 303
+        path.write_text("{")
+        got = client.get("/jobs")
+        assert got.status_code == 503
+        assert str(path) not in got.text
+    finally:
+        served.close()
+
+
+def test_names_that_could_be_others() -> None:
+    assert is_name("anna")
+    assert is_name("a.b@example.org")
+    assert not any(map(is_name, ("", "%", "an%a", "a,b", "a b", "(unknown)", "1000", "a\n", "é", "x" * 101)))
+    assert is_identity("/DC=ch/CN=Ada Lovelace")
+    assert not any(map(is_identity, ("", "%", "/CN=%", "anna", "/CN=a\x00", "(no grid identity)", "(unknown)")))
+
+
+def test_an_accounts_file_with_such_names_is_refused(demo: Demo) -> None:
+    path = demo.folder / "odd"
+    path.write_text('{"anna": {"role": "user", "accounts": ["%"]}}')
+    path.chmod(0o600)
+    with pytest.raises(ConfigError, match="no name of an account"):
+        read_accounts(path)
+
+
+# --- strangers' addresses --------------------------------------------------------------------------------------------------------
+
+ODD = (
+    "' OR 1=1 --",
+    "<script>alert(1)</script>",
+    '"><img src=x>',
+    "{{7*7}}",
+    "@/etc/passwd",
+    "\x00",
+    "\u202e",
+    "%",
+    "a" * 1999,
+    "é" * 100,
+)
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_odd_names_are_names(portal: Portal, odd: str) -> None:
+    for page in (
+        "/explore?by=vo&vo=",
+        "/jobs?vo=",
+        "/explore.json?by=vo&queue=",
+        "/job?id=",
+        "/ran/programs?vo=",
+        "/explore.svg?by=vo&vo=",
+    ):
+        got = portal.get("admin", page + quote(odd))
+        assert got.status_code in {200, 303, 400, 404}, (page, got.text[:300])
+        body = got.data.decode(errors="replace")
+        assert "root:" not in body
+        assert got.mimetype == "application/json" or not ("<script" in body or "<img src=x" in body)
+    if "<" in odd:
+        assert html.escape(odd) in portal.get("admin", f"/jobs?vo={quote(odd)}").text.replace("&#34;", "&quot;")
+    if odd.startswith("'"):
+        assert json_of(portal.get("admin", f"/explore.json?by=vo&vo={quote(odd)}"))["rows"] == []
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        *(
+            "period=x",
+            "period=2026-13",
+            "begin=2026-11-02&end=2026-11-01",
+            "period=-9999d",
+            "zone=../../etc/passwd",
+            "zone=Nowhere/At",
+        ),
+        *(
+            "by=dn",
+            "by=identity",
+            "by=__class__",
+            "measure=x",
+            "bins=second",
+            "top=1000000",
+            "kind=pie",
+            "counted=x",
+            "normalise=x",
+        ),
+        *(
+            "bins=quarter-hour&period=-365d",
+            "vo=" + ",".join(map(str, range(300))),
+            "vo=" + "a" * 3000,
+            "compare=next",
+            "below=1-x",
+        ),
+    ],
+)
+def test_what_cannot_be_asked_is_told(portal: Portal, words: str) -> None:
+    page = "/jobs" if words.startswith("below") else "/explore"
+    got = portal.get("admin", f"{page}?{words}")
+    assert got.status_code == 400, got.text[:2000]
+    assert "That cannot be asked" in got.text
+    assert "Traceback" not in got.text
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        *(
+            "/static/../app.py",
+            "/static/..%2fapp.py",
+            "/static/%2e%2e/app.py",
+            "/explore.exe",
+            "/explore.../etc/passwd",
+            "/jobs.md",
+        ),
+        *("/ran/no-such", "/ran/..%2f..%2fetc", "/ran/programs.exe", "/job/x", "/job/-1", "/message/99999", "/templates/base.html"),
+    ],
+)
+def test_what_is_not_there(portal: Portal, address: str) -> None:
+    got = portal.get("admin", address)
+    assert got.status_code == 404
+    assert "import" not in got.text
+
+
+def test_nothing_can_be_changed(portal: Portal) -> None:
+    client = portal.client("admin")
+    for address in ("/", "/explore", "/jobs", "/health", "/ran/programs", "/job/1048577"):
+        for method in ("post", "put", "delete", "patch"):
+            assert getattr(client, method)(address).status_code == 405, (method, address)
+    assert client.post("/login", data={"name": "x" * 20_000}).status_code == 413
+    for address in ("/logout",):
+        assert client.get(address).status_code == 405, "no GET ends a session"
+
+
+def test_headers_of_every_answer(portal: Portal) -> None:
+    client = portal.client("admin")
+    for address in ("/", "/explore.svg?by=vo", "/jobs.csv", "/no-such", "/static/portal.css", "/login", "/explore?period=x"):
+        got = client.get(address)
+        headers = got.headers
+        got.close()
+        assert headers["Content-Security-Policy"].startswith(
+            "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'"
+        )
+        assert "unsafe" not in headers["Content-Security-Policy"]
+        assert headers["X-Content-Type-Options"] == "nosniff"
+        assert headers["Referrer-Policy"] == "same-origin"
+        assert headers["Vary"] == "Cookie"
+        assert address.startswith("/static") or headers["Cache-Control"].startswith("private, no-")
+    for address in ("/", "/explore", "/jobs", "/health"):
+        text = client.get(address).text
+        assert not re.search(r"<script|style=|onclick|javascript:|https?://", text), address
+
+
+def test_logs_have_no_secrets(portal: Portal, with_passwords: Portal, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO"):
+        enter(with_passwords.client(), "no-such-name", "a-password-of-mine")
+        portal.get("admin", "/explore?by=vo&user=bruno")
+    assert "admin GET '/explore': 200" in caplog.text
+    assert not {secret for secret in ("a-password-of-mine", "no-such-name", "bruno") if secret in caplog.text}
