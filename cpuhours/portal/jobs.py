@@ -7,7 +7,7 @@ import io
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 from urllib.parse import urlencode
 
 import pandas as pd
@@ -17,11 +17,10 @@ from werkzeug.wrappers import Response as Answer
 
 from batchacct.cli.common import harmless
 from batchacct.clock import shown
-from batchacct.errors import ConfigError, PluginError
+from batchacct.errors import ConfigError
 from batchacct.ledger import stories
 from batchacct.model import text_of
-from batchacct.parsing import registry
-from batchacct.portal_pages import JOB_SHEETS, JobSheets, Sheet
+from batchacct.portal_pages import Sheet
 from batchacct.store import sent
 from batchacct.store.spans import IS_OF_IDENTITY
 from batchacct.store.tables import identity, job, message, usage
@@ -225,15 +224,7 @@ def _sheets(connection: Connection, who: Viewer, run: Row[Any]) -> list[Sheet]:
     """What rooms and plug-ins tell of a job; programs and their paths may name people."""
     if not who.sees_people:
         return []
-    found: list[Sheet] = []
-    for name in registry.names(JOB_SHEETS):
-        try:
-            tell = cast("JobSheets", registry.load(JOB_SHEETS, name))
-        except PluginError as error:
-            found.append(Sheet(f"{name}: broken", (), (), (), (error.message,)))
-            continue
-        found += tell(connection, run, PROGRAMS_SHOWN)
-    return found
+    return [sheet for tell in site().job_sheets for sheet in tell(connection, run, PROGRAMS_SHOWN)]
 
 
 # --- a message -----------------------------------------------------------------------------------------------------------------

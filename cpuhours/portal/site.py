@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -13,7 +13,7 @@ from flask import Response, current_app, g, make_response, render_template, requ
 from batchacct.config import Config
 from batchacct.errors import ConfigError
 from batchacct.parsing import registry
-from batchacct.portal_pages import PAGES, Page
+from batchacct.portal_pages import JOB_SHEETS, PAGES, JobSheets, Page
 from batchacct.store import Store
 from cpuhours.portal.accounts import Accounts
 from cpuhours.portal.desk import Desk, Look
@@ -46,6 +46,7 @@ class Site:
     proxy_secret: bytes | None
     watch: Watch
     pages: Mapping[str, Page]
+    job_sheets: Sequence[JobSheets]
     tokens: FormTokens = field(default_factory=FormTokens)
     guesses: Guesses = field(default_factory=Guesses)
 
@@ -61,7 +62,8 @@ class Site:
             )
         desk = Desk(store, config)
         pages = {name: cast("Page", registry.load(PAGES, name)) for name in registry.names(PAGES)}
-        return cls(desk, accounts, Sessions(settings.session_life), secret_of(settings), Watch(desk), pages)
+        sheets = [cast("JobSheets", registry.load(JOB_SHEETS, name)) for name in registry.names(JOB_SHEETS)]
+        return cls(desk, accounts, Sessions(settings.session_life), secret_of(settings), Watch(desk), pages, sheets)
 
     def look(self) -> Look:
         """Of whoever has asked."""

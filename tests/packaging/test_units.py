@@ -33,6 +33,7 @@ EXPOSED_AT_MOST = {
     "batchacct-publish.service": 1.4,
     "batchacct-publish-once.service": 1.4,
     "batchacct-partition.service": 1.2,
+    "batchacct-portal.service": 1.2,
     "batchacct-serve.service": 1.2,
     "procacct-receive.service": 1.2,
     "procacct-ship.service": 1.3,
@@ -89,7 +90,9 @@ def test_what_units_there_are() -> None:
     timed = [f"batchacct-{name}.{kind}" for name in ("partition", "publish-once") for kind in ("service", "timer")]
     assert names(UNITS) == [
         "batchacct-collect.service",
-        *timed,
+        *timed[:2],
+        "batchacct-portal.service",
+        *timed[2:],
         "batchacct-publish.service",
         "batchacct-serve.service",
         "procacct-receive.service",
@@ -133,7 +136,7 @@ def test_what_they_run_is_a_command(unit: Path) -> None:
     command.make_context(words[0], words[1:], parent=click.Context(commands, info_name=Path(program).name))
 
 
-@pytest.mark.parametrize("name", ["collect", "publish", "serve"])
+@pytest.mark.parametrize("name", ["collect", "portal", "publish", "serve"])
 def test_what_only_a_person_can_mend_is_not_tried_again(name: str) -> None:
     (statuses,) = lines(ROOT / f"rpm/systemd/batchacct-{name}.service", "Service")["RestartPreventExitStatus"]
     wrong_usage = click.UsageError.exit_code

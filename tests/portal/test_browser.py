@@ -65,7 +65,8 @@ class Browser:
         webdriver.ActionChains(self.driver).send_keys(*keys).perform()
 
     def problems(self) -> list[str]:
-        return [f"{one['level']}: {one['message']}" for one in self.driver.get_log("browser") if one["level"] != "INFO"]
+        told: list[dict[str, Any]] = self.driver.get_log("browser")  # type: ignore[no-untyped-call]
+        return [f"{one['level']}: {one['message']}" for one in told if one["level"] != "INFO"]
 
     def violations(self) -> list[str]:
         """What axe finds wrong with the page for people who cannot see it, or use no mouse (WCAG 2.1 A and AA)."""
@@ -204,7 +205,7 @@ PAGES = (
 def test_everybody_can_use_the_pages(browser: Browser, demo: Demo) -> None:
     """In both schemes of colours, and at the width of a phone, where tables move in themselves and the page does not."""
     job = demo.one("SELECT max(job.id) FROM job JOIN process ON process.join_id = job.join_id WHERE job.user_name = 'anna'")
-    found = {}
+    found: dict[tuple[str, str, str], bool] = {}
     for scheme in ("light", "dark"):
         feature = {"name": "prefers-color-scheme", "value": scheme}
         browser.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})

@@ -47,7 +47,7 @@ def test_tiles_of_the_overview(portal: Portal, demo: Demo) -> None:
             begin,
             end,
         )[0]
-        told = re.search(r"([\d,.]+) core h ([\d,]+) jobs, ([\d,.]+) CPU h", tiles[title])
+        told = re.search(r"([\d,.]+) core h ([\d,]+) jobs?, ([\d,.]+) CPU h", tiles[title])
         assert told is not None, tiles[title]
         shown = [float(told[n].replace(",", "")) for n in (1, 2, 3)]
         assert shown == pytest.approx([core, jobs, cpu], abs=0.5)
