@@ -6,6 +6,7 @@ Passwords are kept as scrypt hashes (werkzeug's, with a salt each); what is look
 from __future__ import annotations
 
 import json
+import os
 import stat
 import threading
 from collections.abc import Mapping
@@ -76,10 +77,13 @@ def checked(name: str, accounts: tuple[str, ...], identities: tuple[str, ...]) -
 
 
 def write_accounts(path: Path, accounts: Mapping[str, Account]) -> None:
-    """Raises: ConfigError if it cannot be written."""
+    """The owner of the file stays who it was: root may write what another user reads.  Raises: ConfigError."""
     values = {name: asdict(account) for name, account in sorted(accounts.items())}
     try:
+        before = path.stat() if path.exists() else None
         replace_file(path, (json.dumps(values, indent=1, ensure_ascii=False) + "\n").encode())
+        if before is not None and os.geteuid() == 0:
+            os.chown(path, before.st_uid, before.st_gid)
     except OSError as error:
         raise ConfigError(
             f"accounts file {path} cannot be written: {error.strerror}. Make its folder, or run this as its owner"

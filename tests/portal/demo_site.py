@@ -68,9 +68,9 @@ class Portal:
     app: Flask
 
     @classmethod
-    def of(cls, demo: Demo, **keys: object) -> Portal:
+    def of(cls, demo: Demo, *, deadline_s: int = LONGEST_DEADLINE_S, **keys: object) -> Portal:
         config = demo.config(**keys)
-        site = Site.of(read_only_store(config.database.resolved(), LONGEST_DEADLINE_S), config)
+        site = Site.of(read_only_store(config.database.resolved(), deadline_s), config)
         return cls(demo, site, create_app(site))
 
     def client(self, name: str | None = None) -> FlaskClient:
