@@ -14,7 +14,7 @@ from batchacct.config_portal import Portal
 from batchacct.errors import ConfigError
 from cpuhours.measures import MEASURES
 from cpuhours.portal.viewers import Viewer
-from cpuhours.question import DEFAULT_MEASURES, TIMES, Question, hyphened
+from cpuhours.question import DEFAULT_MEASURES, NAMED, TIMES, Question, hyphened
 from cpuhours.selecting import names_in
 from cpuhours.spans import SHORT, usual_size
 
@@ -37,6 +37,8 @@ PERIODS = {
 }
 """Periods that are offered as links, and what they are called."""
 SIZES = {hyphened(size): size for size in TIMES}
+DIMENSIONS = tuple(NAMED)
+"""What jobs can be chosen by."""
 
 
 Arguments = MultiDict[str, str]
@@ -118,11 +120,6 @@ def where_asked(arguments: Arguments, viewer: Viewer) -> dict[str, tuple[str, ..
             raise ForbiddenError("You see your own jobs: leave out the name of another account.")
         found[name] = names
     return found
-
-
-DIMENSIONS: tuple[str, ...] = (
-    *("vo", "queue", "user", "group", "project", "cluster", "site", "ce", "submit_host", "host", "state", "exit", "outcome"),
-)
 
 
 def one_of(arguments: Arguments, name: str, known: Iterable[str], default: str) -> str:

@@ -7,7 +7,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TypeVar, cast
 
 from batchacct.clock import unix_now
@@ -58,45 +58,41 @@ def _size(answer: object) -> int:
     return len(answer) if isinstance(answer, bytes) else 0
 
 
-@dataclass(frozen=True)
 class Desk:
-    """Asked by the pages, of several threads at a time."""
+    """Asked by the pages, of several threads at a time.
 
-    store: Store
-    config: Config
-    kept: Kept = field(default_factory=Kept)
-    drawing: threading.Lock = field(default_factory=threading.Lock)
-    """One picture at a time: the library's settings are of the whole process."""
+    `drawing` is held by who draws: the settings of that library are of the whole process.
+    """
 
-    _known: list[tuple[str, float]] = field(default_factory=lambda: [("", 0.0)])
-    """The last version, and until when it is good."""
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "_turns", threading.BoundedSemaphore(self.config.portal.at_once))
+    def __init__(self, store: Store, config: Config) -> None:
+        self.store, self.config = store, config
+        self.kept, self.drawing = Kept(), threading.Lock()
+        self._turns = threading.BoundedSemaphore(config.portal.at_once)
+        self._known = ("", 0.0)
+        """The last version, and until when it is good."""
 
     def now(self) -> int:
         return unix_now()
 
     def version(self) -> str:
         """What state the records are in, or were in a few seconds ago (`[portal] fresh`)."""
-        known, until = self._known[0]
+        known, until = self._known
         if time.monotonic() < until:
             return known
         with self.store.reading() as connection:
             known = version(connection)
-        self._known[0] = known, time.monotonic() + self.config.portal.fresh
+        self._known = known, time.monotonic() + self.config.portal.fresh
         return known
 
     @contextmanager
     def turn(self) -> Iterator[None]:
         """Holds one of the places of those that ask the database.  Raises: TooManyError."""
-        turns = cast("threading.BoundedSemaphore", self._turns)  # type: ignore[attr-defined]
-        if not turns.acquire(timeout=PATIENCE_S):
+        if not self._turns.acquire(timeout=PATIENCE_S):
             raise TooManyError
         try:
             yield
         finally:
-            turns.release()
+            self._turns.release()
 
     def look(self, viewer: Viewer) -> Look:
         """At the records as they are now."""

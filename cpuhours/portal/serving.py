@@ -43,7 +43,7 @@ class Server:
 
     @classmethod
     def of(cls, store: Store, config: Config) -> Self:
-        """Raises: ConfigError, PluginError."""
+        """Raises: ConfigError."""
         served = Site.of(store, config)
         app = create_app(served)
         listener = _listener(app, config.portal)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,7 +12,7 @@ from typing import cast
 from flask import Response, current_app, g, make_response, render_template, request
 
 from batchacct.config import Config
-from batchacct.errors import ConfigError
+from batchacct.errors import ConfigError, PluginError
 from batchacct.parsing import registry
 from batchacct.portal_pages import JOB_SHEETS, PAGES, JobSheets, Page
 from batchacct.store import Store
@@ -21,6 +22,8 @@ from cpuhours.portal.health import Watch
 from cpuhours.portal.proxies import secret_of
 from cpuhours.portal.sessions import FormTokens, Guesses, Sessions
 from cpuhours.portal.viewers import Viewer
+
+log = logging.getLogger(__name__)
 
 SALT = secrets.token_hex(8)
 """Of this process: what browsers keep of another one, an older version perhaps, is not taken for what this one would say."""
@@ -52,7 +55,7 @@ class Site:
 
     @classmethod
     def of(cls, store: Store, config: Config) -> Site:
-        """Raises: ConfigError for accounts or a secret that cannot be used, PluginError for a page that is broken."""
+        """Without pages that are broken, which the log tells.  Raises: ConfigError for accounts or a secret that cannot be used."""
         settings = config.portal
         accounts = Accounts(settings.accounts_file)
         if settings.login == "accounts" and not accounts.is_there():
@@ -61,8 +64,8 @@ class Site:
                 'administrator`, or let a proxy say who somebody is ([portal] login = "proxy")'
             )
         desk = Desk(store, config)
-        pages = {name: cast("Page", registry.load(PAGES, name)) for name in registry.names(PAGES)}
-        sheets = [cast("JobSheets", registry.load(JOB_SHEETS, name)) for name in registry.names(JOB_SHEETS)]
+        pages = cast("dict[str, Page]", _registered(PAGES))
+        sheets = cast("list[JobSheets]", [*_registered(JOB_SHEETS).values()])
         return cls(desk, accounts, Sessions(settings.session_life), secret_of(settings), Watch(desk), pages, sheets)
 
     def look(self) -> Look:
@@ -75,6 +78,17 @@ class Site:
         desk = Desk(self.desk.store, config)
         self.accounts, self.proxy_secret, self.desk, self.watch = accounts, secret, desk, Watch(desk)
         self.sessions.life_s = config.portal.session_life
+
+
+def _registered(kind: str) -> dict[str, object]:
+    """What is registered under an entry point group and works, by name."""
+    found: dict[str, object] = {}
+    for name in registry.names(kind):
+        try:
+            found[name] = registry.load(kind, name)
+        except PluginError as error:
+            log.error("%s: it is left out", error.message)  # noqa: TRY400 - told to people, who need no traceback
+    return found
 
 
 def site() -> Site:
