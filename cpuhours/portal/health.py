@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from batchacct.cli.status import following_rows
 from batchacct.clock import shown
+from batchacct.errors import BatchacctError
 from batchacct.ledger.books import DestinationBooks
 from batchacct.ledger.state import State, read_state
 from batchacct.portal_pages import Sheet
@@ -44,6 +45,8 @@ class Watch:
     def _again(self) -> None:
         try:
             self._read()
+        except BatchacctError as error:
+            log.warning("the state of everything stays as it was read before: %s", error.message)
         except Exception:  # at the top of a thread: what was read before stays
             log.exception("the state of everything could not be read")
 
