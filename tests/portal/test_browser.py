@@ -198,7 +198,7 @@ PAGES = (
     "/jobs",
     "/health",
     "/ran/programs?period=-365d",
-    "/job/{job}",
+    "/job/{}",
 )
 
 
