@@ -25,11 +25,11 @@ from batchacct.ledger.whose import with_ledger
 from batchacct.store import Store
 from batchacct.store.spans import Period
 from batchacct.store.tables import job, usage
+from batchacct.usage.bins import DAY_S, QUARTER_S
+from batchacct.usage.dimensions import DIMENSIONS
 from benchmarks.farm import Logs
 from benchmarks.growth import SEED, run, site_of
 from benchmarks.servers import NAMES, running
-from cpuhours.bins import DAY_S, QUARTER_S
-from cpuhours.dimensions import DIMENSIONS
 from cpuhours.query import Bins, ends, usage_by
 
 SIZES = (100_000, 1_000_000)

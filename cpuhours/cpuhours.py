@@ -27,7 +27,8 @@ from batchacct.store import Store
 from batchacct.store.plans import plan_of
 from batchacct.store.spans import Period, when_ended
 from batchacct.store.tables import job
-from cpuhours.bins import HOUR_S
+from batchacct.usage.bins import HOUR_S
+from batchacct.usage.dimensions import pattern_of
 from cpuhours.data_files import (
     BINS_S,
     OF_DAY,
@@ -42,7 +43,6 @@ from cpuhours.data_files import (
     write_data,
     write_distribution,
 )
-from cpuhours.dimensions import pattern_of
 from cpuhours.distribution import Chosen, Distribution, extent, histogram, wall_times
 from cpuhours.notes import count_of
 from cpuhours.options_2012 import factor, listed, options_of, period_of, title_of

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from batchacct.archive.months import month_of, next_month
 from batchacct.errors import ConfigError
-from cpuhours.bins import HOUR_S
+from batchacct.usage.bins import HOUR_S
 from cpuhours.distribution import Distribution
 from cpuhours.query import DAY_S
 

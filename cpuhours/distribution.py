@@ -17,8 +17,8 @@ from sqlalchemy.sql.functions import FunctionElement
 
 from batchacct.store.spans import Period
 from batchacct.store.tables import job
-from cpuhours.asking import Source, rows_of
-from cpuhours.bins import HOUR_S
+from batchacct.usage.asking import Source, rows_of
+from batchacct.usage.bins import HOUR_S
 from cpuhours.series_2012 import conditions_2012
 
 BINS_S = ((HOUR_S // 2, 10), (3 * HOUR_S, 60), (24 * HOUR_S, 600))

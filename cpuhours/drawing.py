@@ -12,7 +12,7 @@ import pandas as pd
 
 from batchacct.errors import ConfigError
 from batchacct.ledger.whose import NOT_JOINED
-from cpuhours.bins import HOUR_S
+from batchacct.usage.bins import HOUR_S
 from cpuhours.gathering import offered, total_of
 from cpuhours.measures import Measure
 from cpuhours.pictures import MOST_SERIES, Bar, Series, TimeAxis, draw_bars, draw_heatmap, draw_lines, draw_stack

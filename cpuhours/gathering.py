@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 import pandas as pd
 
 from batchacct.config_reports import Capacity, Energy
-from cpuhours.bins import Bins
-from cpuhours.dimensions import pattern_of
+from batchacct.usage.bins import Bins
+from batchacct.usage.dimensions import pattern_of
 from cpuhours.figures import Figures
 from cpuhours.measures import J_PER_KWH
 from cpuhours.query import DAY_S, efficiency

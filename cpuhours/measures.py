@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from cpuhours.bins import HOUR_S
+from batchacct.usage.bins import HOUR_S
 
 J_PER_KWH = 3_600_000
 PERCENT = 100

@@ -23,7 +23,7 @@ from batchacct.ledger.progress import read_progress, watched
 from batchacct.ledger.reading_rows import Reader, readers_of
 from batchacct.store import Store
 from batchacct.store.tables import load, reject, usage_history
-from cpuhours.bins import HOUR_S
+from batchacct.usage.bins import HOUR_S
 from cpuhours.document import Block, Bullets, Cell, Document, Heading, Paragraph, Picture, Signatures, Table
 from cpuhours.drawing import draw, question_of_picture, series_of
 from cpuhours.labels import amount_text

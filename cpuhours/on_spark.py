@@ -14,9 +14,9 @@ from pyspark.sql import functions as sql
 
 from batchacct.errors import ConfigError
 from batchacct.ledger.whose import NOT_JOINED, UNKNOWN, WAITING
+from batchacct.usage.summing import MOST_ENERGY_J, TOTALS
 from cpuhours.figures import files_of_jobs
 from cpuhours.query import DAY_S, Bins, Counted, Gaps, framed, gaps_between, question
-from cpuhours.summing import MOST_ENERGY_J, TOTALS
 
 _COLUMNS = {
     **{name: name for name in ("queue", "cluster", "project", "site", "submit_host")},
@@ -70,7 +70,8 @@ class SparkFigures:
         sums = chosen.groupBy(*(self._group(name).alias(name) for name in asked.keys), unit.alias("unit")).agg(
             *(sql.sum(measures[name]) for name in TOTALS)
         )
-        return framed([tuple(0 if value is None else value for value in row) for row in sums.collect()], asked, by)
+        rows = [tuple(0 if value is None else value for value in row) for row in sums.collect()]
+        return framed(pd.DataFrame(rows, columns=[*asked.keys, "unit", *TOTALS]), asked, by)
 
     def benchmark_types(self) -> list[str]:
         return []

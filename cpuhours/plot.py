@@ -33,7 +33,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 
 from batchacct.cli.common import harmless
 from batchacct.errors import ConfigError
-from cpuhours.bins import HOUR_S
+from batchacct.usage.bins import HOUR_S
 from cpuhours.labels import legend_text
 from cpuhours.query import DAY_S
 

@@ -14,7 +14,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, MaxNLocator, MultipleLocator, NullFormatter
 
 from batchacct.errors import ConfigError
-from cpuhours.bins import HOUR_S
+from batchacct.usage.bins import HOUR_S
 from cpuhours.distribution import Distribution
 from cpuhours.plot import Words, house_style, new_figure, save
 

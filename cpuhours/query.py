@@ -18,7 +18,6 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -28,26 +27,27 @@ from sqlalchemy import Executable, and_, func, select, union
 from batchacct.errors import ConfigError
 from batchacct.store.spans import Period
 from batchacct.store.tables import benchmark, job
-from cpuhours.asking import Rows, Source, answers, rows_of
-from cpuhours.bins import Bins
-from cpuhours.dimensions import DIMENSIONS, Where, named
-from cpuhours.spreading import bends, cpu_in_bins, in_bins
-from cpuhours.summing import (
+from batchacct.usage.answering import answered
+from batchacct.usage.asking import Source, rows_of
+from batchacct.usage.bins import Bins
+from batchacct.usage.dimensions import DIMENSIONS, Where, named
+from batchacct.usage.jobs import counted_jobs
+from batchacct.usage.summing import (
     AMOUNTS,
+    BEGINNINGS,
     BOTH,
     COUNTED,
     DAY_S,
+    ENDINGS,
     STARTS,
     STOPS,
     SUMS,
     TOTALS,
+    WHOLES,
     Asked,
     Counted,
-    counted_jobs,
-    starts,
-    stops,
-    totals,
 )  # fmt: skip
+from cpuhours.spreading import bends, cpu_in_bins, in_bins
 
 __all__ = ["DAY_S", "GROUPS", "SUMS", "Bins", "Counted", "Gaps", "Source", "usage_by"]
 
@@ -87,9 +87,9 @@ def usage_by(
     """
     asked = question(by, begin=begin, end=end, where=where, normalise=normalise, bins=bins, counted=counted)
     if counted != "spread":
-        (rows,) = answers(source, [partial(totals, asked)], asked.period)
-        return framed(rows, asked, by)
-    whole, started, stopped = answers(source, [partial(ask, asked) for ask in (totals, starts, stops)], asked.period)
+        (whole,) = answered(source, asked, [WHOLES])
+        return framed(whole, asked, by)
+    whole, started, stopped = answered(source, asked, [WHOLES, BEGINNINGS, ENDINGS])
     bent = bends(asked, _of_groups(asked, started, STARTS), _of_groups(asked, stopped, STOPS))
     return _answer(asked, by, _in_bins(asked, _of_groups(asked, whole, TOTALS)).drop(columns=list(AMOUNTS)), bent)
 
@@ -121,15 +121,14 @@ def _listed(by: str | Sequence[str]) -> list[str]:
     return [by] if isinstance(by, str) else list(by)
 
 
-def framed(rows: Rows, asked: Asked, by: str | Sequence[str]) -> pd.DataFrame:
+def framed(rows: pd.DataFrame, asked: Asked, by: str | Sequence[str]) -> pd.DataFrame:
     """Rows of keys, levels, unit of time and `TOTALS` as `usage_by` gives them."""
     return _answer(asked, by, _in_bins(asked, _of_groups(asked, rows, TOTALS)))
 
 
-def _of_groups(asked: Asked, rows: Rows, columns: Sequence[str]) -> pd.DataFrame:
+def _of_groups(asked: Asked, rows: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
     """Rows of keys, levels, unit and sums as a frame of names, levels, unit and sums of what is meant."""
-    frame = pd.DataFrame(rows, columns=[*asked.keys, *asked.levels, "unit", *columns])
-    frame = frame.astype(dict.fromkeys(("unit", *columns), "int64"))
+    frame = rows.astype(dict.fromkeys(("unit", *columns), "int64"))
     kept = asked.where.keep(named(frame))
     return kept.groupby([*asked.names, *asked.levels, "unit"], as_index=False, dropna=False)[list(columns)].sum()
 

@@ -15,9 +15,9 @@ from sqlalchemy import BigInteger, Column, ColumnElement, Select, and_, case, ca
 from batchacct.store import Store
 from batchacct.store.spans import Period
 from batchacct.store.tables import job
-from cpuhours.asking import rows_of
+from batchacct.usage.asking import rows_of
+from batchacct.usage.jobs import counted_jobs
 from cpuhours.query import DAY_S
-from cpuhours.summing import counted_jobs
 
 MEASURES = ("cpu", "count", "started", "walltime", "waiting")
 _SECONDS: Mapping[str, ColumnElement[Any]] = {

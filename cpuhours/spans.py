@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from zoneinfo import ZoneInfo
 
 from batchacct.errors import ConfigError
-from cpuhours.bins import DAY_S, HOUR_S, QUARTER_S, Bins
+from batchacct.usage.bins import DAY_S, HOUR_S, QUARTER_S, Bins
 
 MOST_BINS = 20_000
 SHORT = {"quarter hour": QUARTER_S, "hour": HOUR_S}

@@ -19,8 +19,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from cpuhours.bins import Instants
-from cpuhours.summing import AMOUNTS, RATE_BITS, Asked
+from batchacct.usage.bins import Instants
+from batchacct.usage.summing import AMOUNTS, RATE_BITS, Asked
 
 Numbers = npt.NDArray[Any]
 """Integers of 64 bits, or Python's own where those would not do."""

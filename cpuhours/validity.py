@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from batchacct.config_reports import Capacity, Energy
-from cpuhours.bins import DAY_S
+from batchacct.usage.bins import DAY_S
 
 T = TypeVar("T", Capacity, Energy)
 

@@ -25,6 +25,7 @@ from batchacct.archive.holdings import Archived, archived, dataset_of, recalled_
 from batchacct.archive.layout import countable_files, damaged
 from batchacct.archive.months import named_month
 from batchacct.model import INSTANT, INTEGER, JOB, REAL, TEXT, RecordType
+from batchacct.store.spans import ANYTIME, Span
 from batchacct.store.tables import benchmark, vo_mapping
 
 MEMORY = "256MB"
@@ -64,17 +65,38 @@ def archived_rows(
     *,
     first: int | None = None,
     last: int | None = None,
+    within: Span = ANYTIME,
 ) -> list[tuple[Any, ...]]:
     """The rows of a statement over each archived month of jobs, or of identities; of those with records between two instants.
 
-    What was purged is in none. Raises: ArchiveError if a file is missing or damaged.
+    The statement may be asked of months alone that a span meets: of others it has no rows. What was purged is in none.
+    Raises: ArchiveError if a file is missing or damaged.
     """
+    months = _of_months(connection, statement, record_type, first=first, last=last, within=within)
+    return [row for result in months for row in result.fetchall()]
+
+
+def archived_tables(connection: Connection, statement: Executable, within: Span) -> list[pa.Table]:
+    """The same of jobs, of the months that a span meets, as Arrow tables."""
+    return [result.to_arrow_table() for result in _of_months(connection, statement, JOB, within=within)]
+
+
+def _of_months(
+    connection: Connection,
+    statement: Executable,
+    record_type: RecordType,
+    *,
+    first: int | None = None,
+    last: int | None = None,
+    within: Span,
+) -> Iterator[duckdb.DuckDBPyConnection]:
     months = [month for month in archived(connection, record_type, first, last) if month.file is not None]
+    months = [month for month in months if within.meets(month.manifest.first_at, month.manifest.last_at)]
     if not months:
-        return []
+        return
     with duck_with(small_tables(connection) if record_type is JOB else {}) as duck:
         back = (recalled_ids(connection, record_type, month.month) for month in months)
-        return _asked(duck, statement, zip(months, back, strict=True))
+        yield from _asked(duck, statement, zip(months, back, strict=True))
 
 
 def folder_rows(folder: Path, statement: Executable) -> list[tuple[Any, ...]]:
@@ -84,26 +106,30 @@ def folder_rows(folder: Path, statement: Executable) -> list[tuple[Any, ...]]:
     """
     files = [Archived(JOB, named_month(m.month), file, 0, m, 0) for file, m in countable_files(folder, JOB)]
     with duck_with({name: _table([], query, _NUMBERS) for name, query in _SMALL.items() if name != "vo_mapping"}) as duck:
-        return _asked(duck, statement, ((file, []) for file in files), _OF_FILE)
+        results = _asked(duck, statement, ((file, []) for file in files), _OF_FILE)
+        return [row for result in results for row in result.fetchall()]
 
 
 def _asked(
     duck: duckdb.DuckDBPyConnection, statement: Executable, months: Iterable[tuple[Archived, Sequence[int]]], more_views: str = ""
-) -> list[tuple[Any, ...]]:
-    """The rows of a statement over some months, each without the records that are back in their tables."""
-    assert isinstance(statement, ClauseElement)
-    compiled = statement.compile(dialect=_DIALECT, compile_kwargs={"render_postcompile": True})
-    assert isinstance(compiled, SQLCompiler)
-    parameters = [compiled.params[name] for name in compiled.positiontup or ()]
-    found: list[tuple[Any, ...]] = []
+) -> Iterator[duckdb.DuckDBPyConnection]:
+    """What a statement comes to of some months, each without the records that are back in their tables: to be fetched at once."""
+    text, parameters = for_duck(statement)
     for month, back in months:
         assert month.file is not None
         try:
             _show(duck, month, back, more_views)
-            found += duck.execute(str(compiled), parameters).fetchall()
+            yield duck.execute(text, parameters)
         except duckdb.Error as error:
             raise damaged(month.file, str(error).split("\n")[0]) from error
-    return found
+
+
+def for_duck(statement: Executable) -> tuple[str, list[Any]]:
+    """A statement, and what its parameters are, as DuckDB takes it."""
+    assert isinstance(statement, ClauseElement)
+    compiled = statement.compile(dialect=_DIALECT, compile_kwargs={"render_postcompile": True})
+    assert isinstance(compiled, SQLCompiler)
+    return str(compiled), [compiled.params[name] for name in compiled.positiontup or ()]
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Column, ColumnElement, Connection, FromClause, and_, case, func, or_, select, true
+from sqlalchemy import Column, ColumnElement, Connection, FromClause, and_, case, false, func, or_, select, true
 
 from batchacct.store.tables import ROWS_PER_LOAD, ROWS_PER_LOAD_BITS, identity, job, load, usage
 
@@ -40,6 +40,24 @@ class Span:
         bounds = [] if self.first is None else [at >= self.first]
         bounds += [] if self.last is None else [at <= self.last]
         return and_(true(), *bounds)
+
+    def meets(self, first: int | None, last: int | None) -> bool:
+        """Whether one of its instants is from `first` to `last`, both included."""
+        after = self.first is not None and last is not None and self.first > last
+        return not after and (self.last is None or first is None or first <= self.last)
+
+
+@dataclass(frozen=True, slots=True)
+class Spans(Span):
+    """Instants in any of some spans."""
+
+    of: tuple[Span, ...] = ()
+
+    def has(self, at: ColumnElement[int] | Column[Any]) -> ColumnElement[bool]:
+        return or_(false(), *(span.has(at) for span in self.of))
+
+    def meets(self, first: int | None, last: int | None) -> bool:
+        return any(span.meets(first, last) for span in self.of)
 
 
 ANYTIME = Span()

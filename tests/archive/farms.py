@@ -21,10 +21,10 @@ from batchacct.ledger.audit import read_audit
 from batchacct.ledger.books import read_books
 from batchacct.store import Store
 from batchacct.store.tables import RECORD_TABLES, job, usage
+from batchacct.usage.summing import COUNTED
 from cpuhours.distribution import Chosen, wall_times
 from cpuhours.query import Bins, collection_gaps, ends, logged_span, usage_by
 from cpuhours.series_2012 import LeftOut, distinct_names, series_2012
-from cpuhours.summing import COUNTED
 from tests.pub.site import Site, a_job, an_identity
 from tests.records import rows
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from zoneinfo import ZoneInfo
 
-from cpuhours.bins import Bins
+from batchacct.usage.bins import Bins
 
 
 def begin_of(at: int, bins: Bins) -> int:

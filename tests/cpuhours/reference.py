@@ -11,8 +11,8 @@ from typing import Any
 import pandas as pd
 
 from batchacct.ledger.whose import NOT_JOINED, UNKNOWN, WAITING
+from batchacct.usage.summing import AMOUNTS, BOTH, SUMS, Counted
 from cpuhours.query import Bins
-from cpuhours.summing import AMOUNTS, BOTH, SUMS, Counted
 from tests.cpuhours.clocks import begin_of, begins
 
 Row = Mapping[str, Any]

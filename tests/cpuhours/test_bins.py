@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batchacct.errors import ConfigError
-from cpuhours.bins import SIZES, Bins
+from batchacct.usage.bins import SIZES, Bins
 from tests.cpuhours.clocks import begin_of
 
 ZONES = ("UTC", "Europe/Zurich", "Asia/Kathmandu", "Pacific/Chatham", "Australia/Lord_Howe", "America/Sao_Paulo", "Pacific/Apia")

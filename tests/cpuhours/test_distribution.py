@@ -13,7 +13,7 @@ from sqlalchemy import update
 from batchacct.errors import ConfigError
 from batchacct.store import Store
 from batchacct.store.tables import job
-from cpuhours.asking import rows_of
+from batchacct.usage.asking import rows_of
 from cpuhours.distribution import Chosen, Distribution, bins_for, wall_times
 from cpuhours.plot_distribution import Labels, plot_distribution
 from tests.archive.farms import archive, left

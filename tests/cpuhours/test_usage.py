@@ -16,8 +16,8 @@ from batchacct.errors import ConfigError
 from batchacct.model import MOST_WALL_S
 from batchacct.store import Store
 from batchacct.store.tables import identity, usage, vo_mapping
+from batchacct.usage.summing import AMOUNTS, COUNTED
 from cpuhours.query import GROUPS, Bins, usage_by
-from cpuhours.summing import AMOUNTS, COUNTED
 from tests.cpuhours.farm import DAY, HOUR, add_benchmark, at, job_ids, job_row, new_store
 from tests.cpuhours.reference import Question, assert_same
 from tests.records import job

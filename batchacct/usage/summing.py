@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from sqlalchemy import BigInteger, ColumnElement, Connection, FromClause, Select, and_, case, cast, func, literal, null, or_, select
+from sqlalchemy import BigInteger, ColumnElement, Connection, Select, and_, case, cast, func, literal, null, or_, select
 
-from batchacct.ledger.whose import with_ledger
 from batchacct.store.spans import Period, since, when_ended
-from batchacct.store.tables import benchmark, job, usage
-from cpuhours.bins import Bins
-from cpuhours.dimensions import DIMENSIONS, OF_LEDGER, Where
+from batchacct.usage.bins import Bins
+from batchacct.usage.dimensions import Where
+from batchacct.usage.jobs import LEVEL, Columns, Jobs, in_tables
 
 Counted = Literal["ended", "started", "spread"]
 COUNTED: tuple[Counted, ...] = ("ended", "started", "spread")
@@ -38,9 +37,6 @@ STARTS = (*_RATES, *(f"{name}_of_first" for name in AMOUNTS))
 STOPS = (*AMOUNTS, *_RATES, *(f"{name}_before" for name in AMOUNTS))
 """The columns of the statements of these names, after those of the groups and `unit`."""
 
-LEVEL = ("level_type", "level_value", "level_per_host", "level_host_factor")
-"""What the benchmark of a job is: the multiplication is done once for all jobs with the same."""
-
 _Sum = str | tuple[str, str]
 """A column to be summed, or two whose product is."""
 
@@ -63,6 +59,8 @@ class Asked:
     normalise: str | None = None
     bins: Bins | None = None
     counted: Counted = "ended"
+    summed_by_s: int | None = None
+    """Seconds of the units of time, where they are to be shorter than they need be."""
 
     @property
     def keys(self) -> list[str]:
@@ -76,8 +74,15 @@ class Asked:
     @property
     def unit_s(self) -> int:
         """Seconds of the units of time that are summed by: bins, and the bounds where they cut jobs, are made of whole ones."""
+        if self.summed_by_s is not None:
+            return self.summed_by_s
         unit = DAY_S if self.bins is None else self.bins.unit_s
         return math.gcd(unit, self.begin or 0, self.end or 0) if self.counted == "spread" else unit
+
+    @property
+    def needed(self) -> list[str]:
+        """All that has to be known of a job, beside what is summed."""
+        return [*self.keys, *self.where.dimensions, *self.levels]
 
     def period(self, connection: Connection) -> Period:
         """When what is asked for was logged."""
@@ -87,27 +92,22 @@ class Asked:
         return when_ended(connection, self.begin, end, identities=True)
 
 
-def counted_jobs() -> list[ColumnElement[bool]]:
-    """Which job records are counted: those in force of jobs that started and ended."""
-    return [job.c.superseded_by.is_(None), job.c.start_at.is_not(None), job.c.end_at.is_not(None)]
-
-
 def within(instant: ColumnElement[int], begin: int | None, end: int | None) -> list[ColumnElement[bool]]:
     found = [] if begin is None else [instant >= begin]
     return found if end is None else [*found, instant < end]
 
 
-def _energy() -> ColumnElement[int]:
+def _energy(told: ColumnElement[float]) -> ColumnElement[int]:
     """Whole joules. Databases differ in how they make an integer of a real number, but never by one or more."""
-    whole = cast(job.c.energy_j, BigInteger)
-    floor = whole - case((whole > job.c.energy_j, 1), else_=0)
-    return case((job.c.energy_j.between(0, MOST_ENERGY_J), floor), else_=null())
+    whole = cast(told, BigInteger)
+    floor = whole - case((whole > told, 1), else_=0)
+    return case((told.between(0, MOST_ENERGY_J), floor), else_=null())
 
 
-def _measures() -> Mapping[str, ColumnElement[Any]]:
+def _measures(one: Columns) -> Mapping[str, ColumnElement[Any]]:
     """Of one job each of `SUMS` and `BOTH`; null where it is unknown."""
-    cpu, wall, gpus = job.c.cpu_duration_s, job.c.wall_duration_s, job.c.gpu_count
-    core, wait, energy = wall * job.c.processors, job.c.start_at - job.c.submit_at, _energy()
+    cpu, wall, gpus = one.cpu_duration_s, one.wall_duration_s, one.gpu_count
+    core, wait, energy = wall * one.processors, one.start_at - one.submit_at, _energy(one.energy_j)
     both = and_(cpu.is_not(None), core.is_not(None))
 
     def unknown(of: ColumnElement[Any]) -> ColumnElement[int]:
@@ -133,105 +133,112 @@ def _measures() -> Mapping[str, ColumnElement[Any]]:
     }
 
 
-_MEASURES = _measures()
-
-
-def totals(asked: Asked, period: Period) -> Select[Any]:
-    """Sums of whole jobs by keys, levels and unit of time, those in which they started or ended.
+def totals(asked: Asked, jobs: Jobs) -> Select[Any]:
+    """Sums of whole jobs by keys, levels and unit of time, those in which they started or ended: `TOTALS`.
 
     Grouping is by the columns of an inner query, never by repeated expressions: their bind parameters would make PostgreSQL
     take them for two different things.
     """
-    instant = job.c.start_at if asked.counted == "started" else job.c.end_at
+    instant = jobs.c.start_at if asked.counted == "started" else jobs.c.end_at
     unit = literal(0) if asked.bins is None else instant // asked.unit_s
-    return _summed(asked, period, unit, _MEASURES, conditions=within(instant, asked.begin, asked.end), sums=TOTALS)
+    return _summed(
+        asked,
+        jobs,
+        unit,
+        _measures(jobs.c),
+        conditions=within(instant, asked.begin, asked.end),
+        sums=dict(zip(TOTALS, TOTALS, strict=True)),
+    )
 
 
-_DURATION = job.c.end_at - job.c.start_at
+def _duration(one: Columns) -> Any:
+    return one.end_at - one.start_at
 
 
-def _last_unit(unit_s: int) -> ColumnElement[int]:
+def _last_unit(one: Columns, unit_s: int) -> Any:
     """The unit of a job's last second; one that took no time is in that of its end."""
-    return (job.c.end_at - case((_DURATION > 0, 1), else_=0)) // unit_s
+    return (one.end_at - case((_duration(one) > 0, 1), else_=0)) // unit_s
 
 
-def _rates(asked: Asked) -> dict[str, ColumnElement[int]]:
+def _rates(one: Columns, unit_s: int) -> dict[str, ColumnElement[int]]:
     """Of one job what it uses a second of each of `AMOUNTS`, times 2^`RATE_BITS`, rounded down; 0 if it is in one unit only.
 
     What rounding leaves is where the job ended.
     """
-    of_several = and_(_DURATION > 0, job.c.start_at // asked.unit_s < _last_unit(asked.unit_s))
+    duration, measures = _duration(one), _measures(one)
+    of_several = and_(duration > 0, one.start_at // unit_s < _last_unit(one, unit_s))
     return {
-        f"{name}_rate": case((and_(of_several, amount <= MOST_SPREAD), amount * 2**RATE_BITS // _DURATION), else_=0)
-        for name, amount in ((name, _MEASURES[name]) for name in AMOUNTS)
+        f"{name}_rate": case((and_(of_several, amount <= MOST_SPREAD), amount * 2**RATE_BITS // duration), else_=0)
+        for name, amount in ((name, measures[name]) for name in AMOUNTS)
     }
 
 
-def starts(asked: Asked, period: Period) -> Select[Any]:
+def starts(asked: Asked, jobs: Jobs) -> Select[Any]:
     """By the unit in which jobs started: the sums of their rates, and of what they used of that unit, times 2^`RATE_BITS`."""
-    unit = job.c.start_at // asked.unit_s
-    columns = _rates(asked) | {"rest_s": (unit + 1) * asked.unit_s - job.c.start_at}
+    unit = jobs.c.start_at // asked.unit_s
+    columns = _rates(jobs.c, asked.unit_s) | {"rest_s": (unit + 1) * asked.unit_s - jobs.c.start_at}
     sums: list[_Sum] = [*_RATES, *((rate, "rest_s") for rate in _RATES)]
-    return _summed(asked, period, unit, columns, conditions=_overlapping(asked), sums=sums)
+    return _summed(asked, jobs, unit, columns, conditions=_overlapping(asked, jobs.c), sums=dict(zip(STARTS, sums, strict=True)))
 
 
-def stops(asked: Asked, period: Period) -> Select[Any]:
+def stops(asked: Asked, jobs: Jobs) -> Select[Any]:
     """By the unit in which jobs ended: the sums of what they used, of their rates, and of what they used before that unit.
 
     The last two times 2^`RATE_BITS`.
     """
-    unit = _last_unit(asked.unit_s)
-    columns = {name: _MEASURES[name] for name in AMOUNTS} | _rates(asked)
-    columns["before_s"] = unit * asked.unit_s - job.c.start_at
+    unit, measures = _last_unit(jobs.c, asked.unit_s), _measures(jobs.c)
+    columns = {name: measures[name] for name in AMOUNTS} | _rates(jobs.c, asked.unit_s)
+    columns["before_s"] = unit * asked.unit_s - jobs.c.start_at
     sums: list[_Sum] = [*AMOUNTS, *_RATES, *((rate, "before_s") for rate in _RATES)]
-    return _summed(asked, period, unit, columns, conditions=_overlapping(asked), sums=sums)
+    return _summed(asked, jobs, unit, columns, conditions=_overlapping(asked, jobs.c), sums=dict(zip(STOPS, sums, strict=True)))
 
 
-def _overlapping(asked: Asked) -> list[ColumnElement[bool]]:
+def _overlapping(asked: Asked, one: Columns) -> list[ColumnElement[bool]]:
     """Whether a job used anything from `begin` to before `end`; one that took no time did where it ended."""
-    at_once = _DURATION <= 0
+    at_once = _duration(one) <= 0
     found: list[ColumnElement[bool]] = []
     if asked.begin is not None:
-        found.append(or_(job.c.end_at > asked.begin, and_(at_once, job.c.end_at == asked.begin)))
+        found.append(or_(one.end_at > asked.begin, and_(at_once, one.end_at == asked.begin)))
     if asked.end is not None:
-        found.append(case((at_once, job.c.end_at), else_=job.c.start_at) < asked.end)
+        found.append(case((at_once, one.end_at), else_=one.start_at) < asked.end)
     return found
 
 
 def _summed(
     asked: Asked,
-    period: Period,
+    jobs: Jobs,
     unit: ColumnElement[int],
     columns: Mapping[str, ColumnElement[Any]],
     *,
     conditions: Sequence[ColumnElement[bool]],
-    sums: Sequence[_Sum],
+    sums: Mapping[str, _Sum],
 ) -> Select[Any]:
     """Rows of keys, levels, unit, and the sums of columns, or of products of two; 0 where all are unknown."""
-    level_columns = {
-        "level_type": benchmark.c.type,
-        "level_value": benchmark.c.value,
-        "level_per_host": benchmark.c.per_host_factor,
-        "level_host_factor": case((benchmark.c.per_host_factor == 1, job.c.host_factor), else_=null()),
-    }
     one = (
         select(
-            *(DIMENSIONS[name].label(name) for name in asked.keys),
-            *(level_columns[name].label(name) for name in asked.levels),
+            *(jobs.named[name].label(name) for name in (*asked.keys, *asked.levels)),
             unit.label("unit"),
             *(column.label(name) for name, column in columns.items()),
         )
-        .select_from(_jobs(asked, period))
-        .where(*counted_jobs(), *conditions, *asked.where.conditions(), period.logged.has(job.c.logged_at))
+        .select_from(jobs.of)
+        .where(*jobs.which, *conditions, *asked.where.conditions(jobs.named))
         .subquery()
     )
     keys = [one.c[name] for name in (*asked.keys, *asked.levels, "unit")]
-    summed = [one.c[name] if isinstance(name, str) else one.c[name[0]] * one.c[name[1]] for name in sums]
-    return select(*keys, *(func.coalesce(func.sum(of), 0) for of in summed)).group_by(*keys)
+    summed = ((one.c[of] if isinstance(of, str) else one.c[of[0]] * one.c[of[1]]).label(name) for name, of in sums.items())
+    return select(*keys, *(func.coalesce(func.sum(of), 0).label(of.name) for of in summed)).group_by(*keys)
 
 
-def _jobs(asked: Asked, period: Period) -> FromClause:
-    """The job table, with what the ledger says where that is asked for."""
-    if not asked.levels and OF_LEDGER.isdisjoint((*asked.keys, *asked.where.dimensions)):
-        return job
-    return with_ledger(period).outerjoin(benchmark, benchmark.c.id == usage.c.benchmark_id)
+@dataclass(frozen=True, slots=True)
+class Summed:
+    """One of the statements above, and the columns of its sums."""
+
+    statement: Callable[[Asked, Jobs], Select[Any]]
+    columns: tuple[str, ...]
+
+    def in_tables(self, asked: Asked, period: Period) -> Select[Any]:
+        """It, put to the tables."""
+        return self.statement(asked, in_tables(period, asked.needed))
+
+
+WHOLES, BEGINNINGS, ENDINGS = Summed(totals, TOTALS), Summed(starts, STARTS), Summed(stops, STOPS)

@@ -110,9 +110,12 @@ class Where:
         """Dimensions that the database cannot decide alone: databases differ in what LIKE takes for the same letter."""
         return [name for name in self.dimensions if name == "host" or any("%" in text for text in self.of[name])]
 
-    def conditions(self) -> list[ColumnElement[bool]]:
-        """What the database can say: never too little, and too much of the `inexact` ones alone."""
-        return [_like(DIMENSIONS[name], self.of[name]) for name in self.dimensions if name != "host"]
+    def conditions(self, named: Mapping[str, ColumnElement[Any]] = DIMENSIONS) -> list[ColumnElement[bool]]:
+        """What the database can say: never too little, and too much of the `inexact` ones alone.
+
+        `named`: what the dimensions are in the place of `DIMENSIONS`, where something else is asked than the tables.
+        """
+        return [_like(named[name], self.of[name]) for name in self.dimensions if name != "host"]
 
     def keep(self, frame: pd.DataFrame) -> pd.DataFrame:
         """The rows of a frame, with the `inexact` dimensions as columns, that are meant."""
