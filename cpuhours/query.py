@@ -87,9 +87,9 @@ def usage_by(
     """
     asked = question(by, begin=begin, end=end, where=where, normalise=normalise, bins=bins, counted=counted)
     if counted != "spread":
-        (whole,) = answered(source, asked, [WHOLES])
+        asked, (whole,) = answered(source, asked, [WHOLES])
         return framed(whole, asked, by)
-    whole, started, stopped = answered(source, asked, [WHOLES, BEGINNINGS, ENDINGS])
+    asked, (whole, started, stopped) = answered(source, asked, [WHOLES, BEGINNINGS, ENDINGS])
     bent = bends(asked, _of_groups(asked, started, STARTS), _of_groups(asked, stopped, STOPS))
     return _answer(asked, by, _in_bins(asked, _of_groups(asked, whole, TOTALS)).drop(columns=list(AMOUNTS)), bent)
 

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, select
 from batchacct.cli.common import config_option, emit_table, open_store
 from batchacct.clock import unix_now
 from batchacct.config import Config, Destination
-from batchacct.errors import BatchacctError, ConfigError, PublishError
+from batchacct.errors import ArchiveError, BatchacctError, ConfigError, PublishError
 from batchacct.options import opened_transport
 from batchacct.parsing import registry
 from batchacct.store import HeldLocks, Store
@@ -92,9 +92,20 @@ def publish_once(
                 retry_refused_messages(connection, ways, clock())
         while (counts := store.untangled(lambda: _step(store, locks, joiner, last_load))) is not None:
             joined += counts
+        _keep_sums(store, locks)
         build_and_send(store, ways, clock, require_lock=lambda: locks.require(LOCK))
     _require_whole(broken)
     return joined, {way.name: way.done for way in ways}
+
+
+def _keep_sums(store: Store, locks: HeldLocks) -> None:
+    """Brings the sums that reports are made of up to date; without them, reports sum the rows."""
+    from batchacct.usage.keeping import refresh  # noqa: PLC0415 - slow to import
+
+    try:
+        refresh(store, locks)
+    except ArchiveError as error:
+        log.warning("sums of usage are not up to date, reports take longer: %s", error.message)
 
 
 def _ways(

@@ -43,8 +43,9 @@ from batchacct.crashpoints import crash_point
 from batchacct.model import IDENTITY
 from batchacct.parsing import registry
 from batchacct.store import sent
+from batchacct.store.changed_days import note_changed
 from batchacct.store.loads import hold, mark
-from batchacct.store.spans import IS_OF_JOB, Span, of_loads, of_rows
+from batchacct.store.spans import DAY, IS_OF_JOB, Span, of_loads, of_rows
 from batchacct.store.tables import (
     ROWS_PER_LOAD_BITS,
     identity,
@@ -342,11 +343,16 @@ def _replace_usage(connection: Connection, step: int, *replaced: ColumnElement[b
     if near is None:
         return Counter()
     is_new = ~exists().where(usage.c.job_id == verdict.c.job_id, near)
-    kinds = (verdict.c.outcome, verdict.c.reason)
-    counts = connection.execute(select(*kinds, func.count()).where(is_new).group_by(*kinds)).all()
+    new_rows = select(verdict.c.outcome, verdict.c.reason, (verdict.c.logged_at // DAY).label("day")).where(is_new).subquery()
+    kinds = list(new_rows.c)
+    counts = connection.execute(select(*kinds, func.count()).group_by(*kinds)).all()
+    note_changed(connection, (row.day * DAY for row in counts))
     new = select(literal(step), *verdict.c).where(is_new)
     connection.execute(insert(usage).from_select(["step", *(c.name for c in verdict.columns)], new))
-    return Counter({(row[0], row[1]): row[2] for row in counts})
+    by_kind: Counter[tuple[str, str]] = Counter()
+    for row in counts:
+        by_kind[row.outcome, row.reason] += row[-1]
+    return by_kind
 
 
 def newest_load(connection: Connection) -> int:

@@ -28,13 +28,15 @@ from batchacct.archive.durations import SECOND_US
 from batchacct.archive.holdings import Archived, archived, batches_of, recalled_ids, store_archived
 from batchacct.archive.layout import Manifest, damaged, verify
 from batchacct.archive.leftovers import locked, note_leftover, require, require_in_force, tidy, unless_overtaken
-from batchacct.archive.months import month_name
+from batchacct.archive.months import month_name, next_month
 from batchacct.archive.taking import Taker
 from batchacct.config import Config
 from batchacct.crashpoints import crash_point
-from batchacct.model import RECORD_TYPES, RecordType
+from batchacct.model import JOB, RECORD_TYPES, RecordType
 from batchacct.store import HeldLocks, Store
+from batchacct.store.changed_days import forget
 from batchacct.store.columns import hash_of
+from batchacct.store.spans import DAY
 from batchacct.store.tables import (
     RECORD_TABLES,
     followed_file,
@@ -137,6 +139,7 @@ class _Purger:
             nothing = Manifest(record_type.name, month_name(month.month), "", 0, 0, 0, 0, None, None, 0, "")
             purged = (gone[0], gone[1], gone[2], gone[3])
             store_archived(connection, dataclasses.replace(month, file=None, revisions=0, manifest=nothing, purged=purged))
+            _forget_sums(connection, record_type, month.month)
             note_leftover(connection, record_type, month.month, name)
             require(self.locks)
             crash_point("purge.file-before-commit")
@@ -158,6 +161,7 @@ class _Purger:
             if count and not self.dry_run:
                 with self.store.appending() as connection:
                     self._close(connection, record_type, month)
+                    _forget_sums(connection, record_type, month)
                 self._anonymise(record_type, of_month)
 
     def _close(self, connection: Connection, record_type: RecordType, month: int) -> None:
@@ -210,6 +214,7 @@ class _Purger:
         crash_point("purge.written")
         with taker.replacing(name, month) as connection:
             store_archived(connection, dataclasses.replace(month, file=file, manifest=manifest, anonymised_at=self.now))
+            _forget_sums(connection, month.record_type, month.month)
             crash_point("purge.before-commit")
         taker.drop_leftover(month.file.name)
 
@@ -255,3 +260,9 @@ class _Purger:
                 connection.execute(update(vo_mapping).where(c.id == row["id"]).values(values))
             crash_point("purge.mappings-before-commit")
         return Gone("accounts mapped to VOs", None, len(rows))
+
+
+def _forget_sums(connection: Connection, record_type: RecordType, month: int) -> None:
+    """Drops what is kept of a month's jobs for sums: names are in it, and jobs that go. Nobody sums while the locks are held."""
+    if record_type is JOB:
+        forget(connection, range(month, next_month(month), DAY))

@@ -89,7 +89,7 @@ def _of_months(
     first: int | None = None,
     last: int | None = None,
     within: Span,
-) -> Iterator[duckdb.DuckDBPyConnection]:
+) -> Iterator[duckdb.DuckDBPyRelation]:
     months = [month for month in archived(connection, record_type, first, last) if month.file is not None]
     months = [month for month in months if within.meets(month.manifest.first_at, month.manifest.last_at)]
     if not months:
@@ -112,14 +112,14 @@ def folder_rows(folder: Path, statement: Executable) -> list[tuple[Any, ...]]:
 
 def _asked(
     duck: duckdb.DuckDBPyConnection, statement: Executable, months: Iterable[tuple[Archived, Sequence[int]]], more_views: str = ""
-) -> Iterator[duckdb.DuckDBPyConnection]:
+) -> Iterator[duckdb.DuckDBPyRelation]:
     """What a statement comes to of some months, each without the records that are back in their tables: to be fetched at once."""
     text, parameters = for_duck(statement)
     for month, back in months:
         assert month.file is not None
         try:
             _show(duck, month, back, more_views)
-            yield duck.execute(text, parameters)
+            yield duck.sql(text, params=parameters)
         except duckdb.Error as error:
             raise damaged(month.file, str(error).split("\n")[0]) from error
 

@@ -8,6 +8,7 @@ import click
 
 from batchacct.cli.archiving import archive, purge, recall
 from batchacct.cli.common import config_option, open_store
+from batchacct.cli.summarising import summarise
 from batchacct.clock import unix_now
 from batchacct.config import Config
 from batchacct.errors import StoreError
@@ -19,7 +20,7 @@ def db() -> None:
     """The database: its schema, and what is taken out of it."""
 
 
-for command in (archive, purge, recall):
+for command in (archive, purge, recall, summarise):
     db.add_command(command)
 
 

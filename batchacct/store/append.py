@@ -31,6 +31,7 @@ from batchacct.following import Position
 from batchacct.model import INSTANT, JOB, PART, REAL, RECORD_TYPES, TEXT, Record, RecordType
 from batchacct.parsing import Parsed, RejectedUnit, Row
 from batchacct.store import tables
+from batchacct.store.changed_days import days_of, note_appended
 from batchacct.store.dialects import Dialect, KnownRecordsError
 from batchacct.store.horizon import without_archived
 from batchacct.store.keys import with_strange_rejected
@@ -187,9 +188,13 @@ def _append_records(
         dialect.bulk_insert(connection, table, numbered)
     except KnownRecordsError:
         savepoint.rollback()
-        return _append_staged(connection, dialect, record_type, table, numbered)
-    savepoint.commit()
-    return _Inserted(batch.num_rows)
+        inserted = _append_staged(connection, dialect, record_type, table, numbered)
+    else:
+        savepoint.commit()
+        inserted = _Inserted(batch.num_rows)
+    if inserted.inserted and record_type is JOB:
+        note_appended(connection, days_of(batch.column(JOB.time_column)))
+    return inserted
 
 
 def _numbered(batch: pa.RecordBatch, of: OpenLoad) -> pa.RecordBatch:

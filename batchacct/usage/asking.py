@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Executable
 from batchacct.archive.holdings import archived, despite_archiving
 from batchacct.model import JOB
 from batchacct.store import Store
-from batchacct.store.spans import Period, when_ended
+from batchacct.store.spans import ANYTIME, Period, Span, when_ended
 
 Source = Store | Path
 """What is asked: a store with its archive, or a folder of Parquet files as back-filling and `db archive` write them."""
@@ -42,13 +42,20 @@ def answers(source: Source, statements: Sequence[Statement], period: Callable[[C
 
     def ask() -> list[Rows]:
         with store.reading() as connection:
-            meant = period(connection)
-            found = [[tuple(row) for row in connection.execute(statement(meant))] for statement in statements]
-            if archived(connection, JOB):
-                from batchacct.archive.querying import archived_rows  # noqa: PLC0415 - slow to import
-
-                for rows, statement in zip(found, statements, strict=True):
-                    rows.extend(archived_rows(connection, statement(Period())))
-            return found
+            return rows_in(connection, statements, period(connection))
 
     return despite_archiving(store, ask)
+
+
+def rows_in(connection: Connection, statements: Sequence[Statement], period: Period, archived_at: Span = ANYTIME) -> list[Rows]:
+    """The rows of several statements in a database, and in its archive: there of what was logged in a span.
+
+    Raises: ArchiveError.
+    """
+    found = [[tuple(row) for row in connection.execute(statement(period))] for statement in statements]
+    if archived(connection, JOB):
+        from batchacct.archive.querying import archived_rows  # noqa: PLC0415 - slow to import
+
+        for rows, statement in zip(found, statements, strict=True):
+            rows.extend(archived_rows(connection, statement(Period(archived_at)), within=archived_at))
+    return found

@@ -15,10 +15,12 @@ from batchacct import insert
 from batchacct.errors import ConfigError
 from batchacct.model import MOST_WALL_S
 from batchacct.store import Store
+from batchacct.store.changed_days import note_changed
 from batchacct.store.tables import identity, usage, vo_mapping
 from batchacct.usage.summing import AMOUNTS, COUNTED
 from cpuhours.query import GROUPS, Bins, usage_by
 from tests.cpuhours.farm import DAY, HOUR, add_benchmark, at, job_ids, job_row, new_store
+from tests.cpuhours.kept import as_rows_are, keep
 from tests.cpuhours.reference import Question, assert_same
 from tests.records import job
 
@@ -126,11 +128,20 @@ def _identities(store: Store, jobs: list[dict[str, Any]]) -> None:
 
 
 @settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(jobs=st.lists(a_job(), max_size=8), questions=st.lists(a_question(), min_size=5, max_size=5))
+@given(
+    jobs=st.lists(a_job(), max_size=8),
+    questions=st.lists(a_question(), min_size=5, max_size=5),
+    changed=st.none() | st.integers(0, 4),
+)
 def test_every_answer_is_what_python_comes_to(
-    tmp_path_factory: pytest.TempPathFactory, jobs: list[dict[str, Any]], questions: list[Question]
+    tmp_path_factory: pytest.TempPathFactory, jobs: list[dict[str, Any]], questions: list[Question], changed: int | None
 ) -> None:
+    """From the rows, or from what is kept of all days but one."""
     store = stored(new_store(tmp_path_factory.mktemp("farm"), []), jobs)
+    if changed is not None:
+        keep(store)
+        with store.writing() as connection:
+            note_changed(connection, [BEGIN + changed * DAY])
     for question in questions:
         assert_same(usage_by(store, **question.words), jobs, question)
     store.close()
@@ -156,10 +167,15 @@ def some_jobs(seed: int, jobs: int = 25) -> list[dict[str, Any]]:
     size=st.sampled_from(["quarter hour", "hour"]),
     cut=st.integers(BEGIN, BEGIN + 3 * DAY),
     grid=st.sampled_from([1, 900]),
+    is_kept=st.booleans(),
 )
-def test_what_is_spread(tmp_path_factory: pytest.TempPathFactory, seed: int, size: str, cut: int, grid: int) -> None:
+def test_what_is_spread(
+    tmp_path_factory: pytest.TempPathFactory, seed: int, size: str, cut: int, *, grid: int, is_kept: bool
+) -> None:
     jobs = some_jobs(seed)
     store = stored(new_store(tmp_path_factory.mktemp("farm"), []), jobs)
+    if is_kept:
+        keep(store)
     bins, cut = Bins(size, "Asia/Kathmandu"), cut // grid * grid
     halves = []
     for begin, end in ((None, cut), (cut, None)):
@@ -231,3 +247,8 @@ def test_every_database_spreads_and_chooses_alike(store: Store) -> None:
         for where in ({}, {"queue": ["a_%"], "vo": ["atlas"]}, {"host": ["n%"], "ce": ["ce1"]}):
             question = Question(("vo", "host", "exit"), BEGIN + DAY, BEGIN + 2 * DAY, where, "HEPscore23", bins, counted)
             assert_same(usage_by(store, **question.words), jobs, question)
+    keep(store)
+    assert as_rows_are(store)
+    by_day = Question(("vo", "queue"), BEGIN, BEGIN + 2 * DAY, {"queue": ["a%", "A_b"]}, "HEPscore23", Bins("day"))
+    for question in (by_day, Question(("host", "exit"), BEGIN + 1, counted="spread")):
+        assert_same(usage_by(store, **question.words), jobs, question)

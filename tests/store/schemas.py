@@ -17,6 +17,7 @@ from batchacct.store import Origin, Store, append, migrating
 from batchacct.store.columns import hash_of
 from batchacct.store.sent import Numbers, packed_rows, unpacked_rows
 from batchacct.store.tables import RECORD_TABLES, metadata
+from batchacct.usage.keeping import LOCK, refresh
 from tests.crash.site import END_AT, Site
 from tests.forks import Forks
 from tests.records import NOW, ORIGIN, job, loaded_object, membership, parsed, part, process
@@ -133,8 +134,10 @@ def _without_processes(rows: Rows) -> Rows:
 def as_migrated(rows: Rows, version: str) -> Rows:
     """What the rows are after a migration from that version, before 0005 of which the ledger knew no steps: 1 is what was sent.
 
-    Before 0007 there were no processes.
+    Before 0007 there were no processes, before 0008 nothing was kept of days.
     """
+    if version < "0008":
+        rows = {**rows, **{name: [] for name in ("usage_day", "usage_pack", "usage_changed", "usage_appended")}}
     if version < "0007":
         rows = _without_processes(rows)
     if version < "0002":
@@ -164,6 +167,8 @@ def rows_of_a_site(folder: Path, forks: Forks) -> Rows:
     write_logs(folder / "logs", jobs=500, seed=3, end_at=END_AT)
     site = Site(folder / "site", folder / "logs", f"sqlite:///{folder}/batchacct.db", forks)
     assert site.run()[0] == 0
+    with site.store.lock(LOCK) as locks:
+        refresh(site.store, locks, at_least=0)
     records = [job(n, logged_at=NOW + n * 86_400, end_at=NOW + n * 86_400 - 5) for n in range(1, 80)]
     append(site.store, ORIGIN, parsed(records, parts=[part(1, logged_at=NOW - 10), part(2, logged_at=NOW + 9_000_000)]), NOW)
     append(site.store, ORIGIN, parsed([job(1, unit=b"another", logged_at=NOW + 86_400)]), NOW)
@@ -174,5 +179,14 @@ def rows_of_a_site(folder: Path, forks: Forks) -> Rows:
     rows = everything(site.store)
     site.close()
     empty = {name for name, some in rows.items() if not some}
-    assert empty == {"feed_cursor", "left_out", "kept_back", "usage_history", "archived_month", "recalled", "archive_leftover"}
+    assert empty == {
+        "feed_cursor",
+        "left_out",
+        "kept_back",
+        "usage_history",
+        "archived_month",
+        "recalled",
+        "archive_leftover",
+        "usage_changed",
+    }
     return rows

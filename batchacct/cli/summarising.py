@@ -1,0 +1,54 @@
+"""`batchacct db summarise`: the sums that reports are made of, brought up to date, or held against the rows."""
+
+from __future__ import annotations
+
+import datetime as dt
+
+import click
+
+from batchacct.cli.common import config_option, open_store, steps_progress
+from batchacct.config import Config
+from batchacct.errors import ConfigError, IncompleteError
+
+MOST_TOLD = 20
+
+
+@click.command()
+@click.option("--rebuild", is_flag=True, help="Sum every day anew, as if nothing were kept.")
+@click.option("--check", "checked", is_flag=True, help="Change nothing: hold what is kept against the rows, day by day.")
+@config_option
+def summarise(config: Config, *, rebuild: bool, checked: bool) -> None:
+    """Brings the sums that reports are made of up to date.
+
+    `publish` does so each time: this is for a database that is not published from, and after an upgrade. A report is right without
+    it, too, as days that changed are summed from their rows. With --check the exit status is 13 if a day is not as its rows are.
+    """
+    if rebuild and checked:
+        raise ConfigError("--rebuild and --check exclude each other: check first, then rebuild")
+    from batchacct.usage import keeping  # noqa: PLC0415 - slow to import
+
+    with open_store(config) as store, store.lock(keeping.LOCK) as locks, steps_progress() as progress:
+
+        def told(done: int, of: int) -> None:
+            progress("days", done, of)
+
+        if checked:
+            _tell(*keeping.differing(store, told))
+            return
+        if rebuild:
+            keeping.forget_all(store)
+        days = keeping.refresh(store, locks, told, at_least=0)
+        with store.reading() as connection:
+            kept = len(keeping.unchanged_days(connection))
+    click.echo(f"{days:,} days summed anew; {kept:,} are kept as their rows are")
+
+
+def _tell(days: int, differing: dict[int, list[str]]) -> None:
+    for day, kinds in list(differing.items())[:MOST_TOLD]:
+        click.echo(f"{dt.datetime.fromtimestamp(day, dt.UTC).date()}: {', '.join(kinds)}")
+    if differing:
+        raise IncompleteError(
+            f"of {days:,} days {len(differing):,} are not as their rows are: please report it, with what this has said; "
+            "`batchacct db summarise --rebuild` sums all days anew"
+        )
+    click.echo(f"{days:,} days are as their rows are")

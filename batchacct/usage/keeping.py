@@ -1,0 +1,274 @@
+"""Sums of usage kept, day by day, and kept up to date: the days that changed are summed anew, and those that nobody has summed.
+
+A day is that of the logs (`logged_at`), so that what comes touches few of them. It is read from the tables and the archive in one
+state of the database; what changes meanwhile says so (`store.changed_days`), and the day is summed once more the next time. Until
+then, as long as it is not summed, it is answered from its rows (`answering`).
+
+Who does this holds the lock of publishing, as who archives or purges does: files of the archive are not replaced meanwhile.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+from sqlalchemy import Connection, Select, delete, func, insert, select
+
+from batchacct.archive.querying import archived_rows, archived_tables, duck_with
+from batchacct.clock import shown
+from batchacct.crashpoints import crash_point
+from batchacct.store import HeldLocks, Store
+from batchacct.store.changed_days import DAYS_AT_ONCE, take_over_appended
+from batchacct.store.spans import DAY, Period, Span, Spans, when_logged
+from batchacct.store.tables import job
+from batchacct.store.usage_tables import usage_appended, usage_changed, usage_day, usage_pack
+from batchacct.usage.jobs import FACTS_SCHEMA, facts_in_tables
+from batchacct.usage.packs import KINDS, decoded, kept_of, packed, pieces
+
+log = logging.getLogger(__name__)
+
+LOCK = "publish"
+JOBS_AT_ONCE = 200_000
+"""About how many jobs are in memory at once."""
+FEW = 1_000
+"""So many jobs are summed from their rows as quickly as anything else."""
+LONGEST_GAP = 31
+"""So many days without jobs between two with some are noted as such: else each question would look for rows there."""
+
+Progress = Callable[[int, int], None]
+"""Told how many of how many days are done."""
+
+
+def unchanged_days(connection: Connection) -> list[int]:
+    """The days that are kept as their rows are, in order."""
+    days = select(usage_day.c.day).order_by(usage_day.c.day)
+    changed = select(usage_changed.c.day).union(select(usage_appended.c.day))
+    return list(connection.scalars(days.where(usage_day.c.day.not_in(changed))))
+
+
+def outside(days: Sequence[int], within: Span) -> Spans:
+    """The instants of a span that are on none of some days, which are in order."""
+    spans: list[Span] = []
+    first = within.first
+    for begin, end in _runs(days):
+        if within.meets(begin, end - 1):
+            if first is None or first < begin:
+                spans.append(Span(first, begin - 1))
+            first = end
+    if within.last is None or first is None or first <= within.last:
+        spans.append(Span(first, within.last))
+    return Spans(of=tuple(spans))
+
+
+def _runs(days: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Neighbouring days together: when they begin, and end."""
+    for _, run in itertools.groupby(enumerate(days), lambda numbered: numbered[1] - numbered[0] * DAY):
+        together = [day for _, day in run]
+        yield together[0], together[-1] + DAY
+
+
+def refresh(store: Store, locks: HeldLocks, told: Progress = lambda done, of: None, *, at_least: int = FEW) -> int:
+    """Sums the days anew that changed, and those that are not kept yet; how many days that were.
+
+    As long as these have fewer than `at_least` jobs together, they are left to their rows. Some days at a time, each in a
+    transaction: whoever is stopped goes on the next time. `locks` hold `LOCK`. Raises: ArchiveError, StoreError.
+    """
+    with store.appending() as connection:
+        take_over_appended(connection)
+    with store.reading() as connection:
+        jobs = _days_to_sum(connection)
+    if sum(jobs.values()) < at_least:
+        return 0
+    seen = summed = 0
+    for days in _portions(jobs):
+        summed += _sum_anew(store, locks, days, jobs)
+        seen += len(days)
+        told(seen, len(jobs))
+    return summed
+
+
+def forget_all(store: Store) -> None:
+    """Drops all that is kept."""
+    with store.writing() as connection:
+        for table in (usage_pack, usage_day):
+            connection.execute(delete(table))
+
+
+def _days_to_sum(connection: Connection) -> dict[int, int]:
+    """The days that are not kept as their rows are, in order, and about how many records each has."""
+    clean = unchanged_days(connection)
+    counts = Counter(dict.fromkeys(connection.scalars(select(usage_changed.c.day).where(usage_changed.c.day >= 0)), 0))
+    others = outside(clean, Span(0, None))
+    by_day = _records_by_day(others)
+    for number, records in [*connection.execute(by_day), *archived_rows(connection, by_day, within=others)]:
+        counts[int(number) * DAY] += int(records)
+    for before, after in itertools.pairwise(sorted({*clean, *counts})):
+        if after - before <= LONGEST_GAP * DAY:
+            counts.update(dict.fromkeys(range(before + DAY, after, DAY), 0))
+    return dict(sorted(counts.items()))
+
+
+def _records_by_day(within: Span) -> Select[tuple[int, int]]:
+    number = job.c.logged_at // DAY
+    some = select(number.label("number")).where(within.has(job.c.logged_at)).subquery()
+    return select(some.c.number, func.count()).group_by(some.c.number)
+
+
+def _portions(jobs: Mapping[int, int]) -> Iterator[list[int]]:
+    """Days that are summed together; one of very many jobs alone."""
+    portion: list[int] = []
+    together = 0
+    for day, count in jobs.items():
+        if portion and (together + count > JOBS_AT_ONCE or len(portion) == DAYS_AT_ONCE):
+            yield portion
+            portion, together = [], 0
+        portion.append(day)
+        together += count
+    if portion:
+        yield portion
+
+
+def _sum_anew(store: Store, locks: HeldLocks, days: Sequence[int], jobs: Mapping[int, int]) -> int:
+    """Keeps some days as their rows are now; how many days that were: one whose sums have more than 64 bits is left to its rows."""
+    try:
+        with store.reading() as connection:
+            of_days = select(usage_changed.c.id).where(usage_changed.c.day.in_(days))
+            changes = connection.scalars(of_days).all()
+            made = _kept_of(store, connection, days, jobs)
+    except duckdb.ConversionException:
+        if len(days) > 1:
+            return sum(_sum_anew(store, locks, [day], jobs) for day in days)
+        log.warning("day=%s: its sums do not fit into 64 bits, and it is always summed from its rows", shown(days[0]))
+        return 0
+    crash_point("usage.summed")
+    with store.writing() as connection:
+        for table in (usage_day, usage_pack):
+            connection.execute(delete(table).where(table.c.day.in_(days)))
+        connection.execute(insert(usage_day), made.days)
+        if made.packs:
+            connection.execute(insert(usage_pack), made.packs)
+        for start in range(0, len(changes), DAYS_AT_ONCE):
+            connection.execute(delete(usage_changed).where(usage_changed.c.id.in_(changes[start : start + DAYS_AT_ONCE])))
+        locks.require(LOCK)
+        crash_point("usage.before-commit")
+    return len(days)
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """Rows of `usage_day` and of `usage_pack`."""
+
+    days: list[dict[str, int | None]]
+    packs: list[dict[str, object]]
+
+
+def _kept_of(store: Store, connection: Connection, days: Sequence[int], jobs: Mapping[int, int]) -> _Made:
+    """What is to be kept of some days.  Raises: duckdb.ConversionException for sums of more than 64 bits."""
+    bounds: list[pa.Table] = []
+    packs: list[dict[str, object]] = []
+    with duck_with({}) as duck:
+        for piece, span in enumerate(_spans(days, jobs)):
+            table = facts_of(store, connection, span)
+            bounds.append(table.select(["day", "start_at", "end_at"]))
+            for (day, kind), of_day in by_days(kept_of(duck, table)).items():
+                packs.append({"day": day, "kind": kind, "piece": piece, "packed": packed(kind, of_day)})
+    return _Made(_rows_of_days(days, pa.concat_tables(bounds)), packs)
+
+
+def _rows_of_days(days: Sequence[int], jobs: pa.Table) -> list[dict[str, int | None]]:
+    wanted: Any = [("day", "count"), *((f"{name}_at", best) for name in ("start", "end") for best in ("min", "max"))]
+    sums: Any = jobs.group_by("day").aggregate(wanted)
+    found = {row["day"] * DAY: row for row in sums.to_pylist()}
+    columns = {"jobs": "day_count", "first_start_at": "start_at_min", "last_start_at": "start_at_max"}
+    columns |= {"first_end_at": "end_at_min", "last_end_at": "end_at_max"}
+    nothing = dict.fromkeys(columns.values()) | {"day_count": 0}
+    return [{"day": day, **{name: found.get(day, nothing)[of] for name, of in columns.items()}} for day in days]
+
+
+def _spans(days: Sequence[int], jobs: Mapping[int, int]) -> list[Span]:
+    """Days to be summed together; one of very many jobs in parts."""
+    if len(days) > 1:
+        return [Spans(days[0], days[-1] + DAY - 1, tuple(Span(begin, end - 1) for begin, end in _runs(days)))]
+    length = -(-DAY // (1 + jobs[days[0]] // JOBS_AT_ONCE))
+    return [Span(begin, min(begin + length, days[0] + DAY) - 1) for begin in range(days[0], days[0] + DAY, length)]
+
+
+def facts_of(store: Store, connection: Connection, span: Span) -> pa.Table:
+    """The facts of the counted jobs that were logged in a span, wherever they are.  Raises: ArchiveError, StoreError."""
+    assert span.first is not None
+    assert span.last is not None
+    period = Period(span, when_logged(connection, span.first, span.last + 1).identities)
+    tables = [pa.Table.from_batches([store.dialect.fetch(connection, facts_in_tables(period), FACTS_SCHEMA)])]
+    archived = archived_tables(connection, facts_in_tables(Period(span)), span)
+    return pa.concat_tables([*tables, *(table.cast(FACTS_SCHEMA) for table in archived)])
+
+
+def by_days(kept: Mapping[str, pa.Table]) -> dict[tuple[int, str], pa.Table]:
+    """Tables with `day` by day (Unix seconds) and kind, without it."""
+    found: dict[tuple[int, str], pa.Table] = {}
+    for kind, table in kept.items():
+        ordered = table.sort_by("day")
+        numbers, begins = np.unique(ordered.column("day").to_numpy(), return_index=True)
+        rest = ordered.drop_columns("day")
+        for number, begin, end in zip(numbers.tolist(), begins.tolist(), [*begins.tolist()[1:], len(ordered)], strict=True):
+            found[number * DAY, kind] = rest.slice(begin, end - begin)
+    return found
+
+
+# --- held against the rows ----------------------------------------------------------------------------------------------
+
+
+def differing(store: Store, told: Progress = lambda done, of: None) -> tuple[int, dict[int, list[str]]]:
+    """How many days are taken for unchanged, and those of them that are not what their rows come to, with the kinds that differ.
+
+    Who calls it holds `LOCK`, so that nothing but appending goes on. Raises: ArchiveError, StoreError.
+    """
+    with store.reading() as connection:
+        clean = set(unchanged_days(connection))
+        rows = connection.execute(select(usage_day.c.day, usage_day.c.jobs).order_by(usage_day.c.day))
+        jobs = {day: count for day, count in rows if day in clean}
+    found: dict[int, list[str]] = {}
+    done = 0
+    for days in _portions(jobs):
+        with store.reading() as connection:
+            unchanged = set(unchanged_days(connection))
+            found |= _differing_of(store, connection, [day for day in days if day in unchanged], jobs)
+        done += len(days)
+        told(done, len(jobs))
+    return len(jobs), found
+
+
+def _differing_of(store: Store, connection: Connection, days: Sequence[int], jobs: Mapping[int, int]) -> dict[int, list[str]]:
+    if not days:
+        return {}
+    with duck_with({}) as duck:
+        table = pa.concat_tables([facts_of(store, connection, span) for span in _spans(days, jobs)])
+        should = by_days(kept_of(duck, table))
+    found: dict[int, list[str]] = {}
+    for kind in KINDS:
+        kept: dict[int, list[pa.Table]] = {}
+        for day, piece in pieces(connection, kind, set(days)):
+            kept.setdefault(day, []).append(piece)
+        for day in days:
+            if _in_order(kept.get(day, [])) != _in_order([should[day, kind]] if (day, kind) in should else []):
+                found.setdefault(day, []).append(kind)
+    return found
+
+
+def _in_order(tables: Sequence[pa.Table]) -> list[tuple[object, ...]]:
+    """The rows of some tables, the sums of those with the same keys added up, in one order."""
+    if not tables:
+        return []
+    table = pa.concat_tables([decoded(table) for table in tables])
+    if "unit" in table.column_names:
+        last_key = table.column_names.index("unit")
+        sums: Any = table.group_by(table.column_names[: last_key + 1], use_threads=False)
+        table = sums.aggregate([(name, "sum") for name in table.column_names[last_key + 1 :]])
+    return sorted(zip(*(column.to_pylist() for column in table.columns), strict=True), key=repr)

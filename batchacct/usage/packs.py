@@ -1,0 +1,174 @@
+"""What is kept of jobs for sums, packed: a piece is a table as Arrow writes it, compressed, and all of one day and kind.
+
+- `facts`: a row a job, what it can be grouped by and what is summed. Whatever can be asked can be summed from them.
+- `day.*`: sums by everything a job can be grouped by but host, CE and exit, and by UTC day: where jobs ended, where they started,
+  and what is spread.
+- `quarter.*`: the same by quarter hours, and by less: most of what is asked often, in whatever zone.
+
+The sums are what the statements of `summing` come to over the facts, as they would over the tables.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import zstandard
+from sqlalchemy import Connection, select
+
+from batchacct.archive.querying import for_duck
+from batchacct.model import TEXT
+from batchacct.store.usage_tables import usage_pack
+from batchacct.usage.bins import DAY_S, QUARTER_S, Bins
+from batchacct.usage.dimensions import DIMENSIONS, pattern_of
+from batchacct.usage.jobs import IN_FACTS, facts
+from batchacct.usage.summing import BEGINNINGS, ENDINGS, WHOLES, Asked, Summed
+
+FACTS = "facts"
+PIECES_AT_ONCE = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """Sums that are kept: by these dimensions, the benchmark of a job, and units of so many seconds."""
+
+    name: str
+    dimensions: tuple[str, ...]
+    bins: Bins
+
+    def answers(self, asked: Asked) -> bool:
+        """Whether what is asked for can be summed from them: units and bounds have to be made of whole ones of these."""
+        seconds = (asked.unit_s, asked.begin or 0, asked.end or 0)
+        return set(asked.needed) <= {*self.dimensions, *asked.levels} and not any(s % self.bins.unit_s for s in seconds)
+
+    def kind(self, summed: Summed, asked: Asked) -> str:
+        """Where the sums are that a question asks for."""
+        how = "started" if asked.counted == "started" else "ended"
+        return f"{self.name}.{how if summed is WHOLES else 'starts' if summed is BEGINNINGS else 'stops'}"
+
+
+BY_DAY = Kept("day", tuple(name for name in DIMENSIONS if name not in {"host", "ce", "exit"}), Bins("day"))
+BY_QUARTER = Kept("quarter", ("vo", "site", "cluster", "queue", "state", "outcome"), Bins("quarter hour"))
+EVERY_KEPT = (BY_DAY, BY_QUARTER)
+assert (BY_DAY.bins.unit_s, BY_QUARTER.bins.unit_s) == (DAY_S, QUARTER_S)
+
+
+def _statements() -> Iterator[tuple[str, Asked, Summed]]:
+    """What is kept: its kind, and the question and statement it is the answer to, by the day of the log, too."""
+    for kept in EVERY_KEPT:
+        ended = Asked(("day", *kept.dimensions), normalise="every benchmark", bins=kept.bins)
+        for asked, summed in (
+            (ended, WHOLES),
+            (replace(ended, counted="started"), WHOLES),
+            (replace(ended, counted="spread"), BEGINNINGS),
+            (replace(ended, counted="spread"), ENDINGS),
+        ):
+            yield kept.kind(summed, asked), asked, summed
+
+
+KINDS = (FACTS, *(kind for kind, _, _ in _statements()))
+
+
+def kept_of(duck: duckdb.DuckDBPyConnection, table: pa.Table) -> dict[str, pa.Table]:
+    """By kind all that is kept of some facts, each with `day`.  Raises: duckdb.Error for sums of more than 64 bits."""
+    return {FACTS: table, **{kind: summed_in(duck, table, asked, summed) for kind, asked, summed in _statements()}}
+
+
+def summed_in(duck: duckdb.DuckDBPyConnection, table: pa.Table, asked: Asked, summed: Summed) -> pa.Table:
+    """What a statement comes to over some facts: columns are keys, levels, `unit` and sums of 64 bits."""
+    duck.register(facts.name, table)
+    text, parameters = for_duck(summed.statement(asked, IN_FACTS))
+    keys = ", ".join(f'"{name}"' for name in (*asked.keys, *asked.levels, "unit"))
+    sums = ", ".join(f"CAST({name} AS BIGINT) AS {name}" for name in summed.columns)
+    found: pa.Table = duck.sql(f"SELECT {keys}, {sums} FROM ({text})", params=parameters).to_arrow_table()  # noqa: S608 - names
+    return found
+
+
+def packed(kind: str, table: pa.Table) -> bytes:
+    """A piece: each text is in it once, and none that is of other pieces.
+
+    Of facts, which are many, some columns can be read alone. Sums are compressed as one: that is quicker for the few rows of a day.
+    """
+    columns: list[Any] = [column.dictionary_encode() if _is_text(column) else column for column in table.columns]
+    encoded = pa.table(columns, table.column_names).combine_chunks()
+    sink = pa.BufferOutputStream()
+    options = pa.ipc.IpcWriteOptions(compression="zstd" if kind == FACTS else None)
+    with pa.ipc.new_stream(sink, encoded.schema, options=options) as stream:
+        stream.write_table(encoded)
+    content = sink.getvalue()
+    return content.to_pybytes() if kind == FACTS else zstandard.compress(content.to_pybytes())
+
+
+def _is_text(column: Any) -> bool:
+    return any(is_so(column.type) for is_so in (pa.types.is_string, pa.types.is_string_view))
+
+
+def unpacked(kind: str, content: bytes, names: Collection[str] | None = None) -> pa.Table:
+    """A piece, or some of its columns."""
+    plain = pa.py_buffer(content if kind == FACTS else zstandard.decompress(content))
+    if names is None or kind != FACTS:
+        table = pa.ipc.open_stream(plain).read_all()
+        return table if names is None else table.select([name for name in table.column_names if name in names])
+    places = [place for place, name in enumerate(pa.ipc.open_stream(plain).schema.names) if name in names]
+    return pa.ipc.open_stream(plain, options=pa.ipc.IpcReadOptions(included_fields=places)).read_all()
+
+
+def pieces(
+    connection: Connection, kind: str, days: Collection[int], names: Collection[str] | None = None
+) -> Iterator[tuple[int, pa.Table]]:
+    """The pieces of some days, each after its day, oldest first; or some columns of them."""
+    if not days:
+        return
+    c = usage_pack.c
+    query = select(c.day, c.packed).where(c.kind == kind, c.day.between(min(days), max(days))).order_by(c.day, c.piece)
+    for day, content in connection.execute(query.execution_options(yield_per=PIECES_AT_ONCE)):
+        if day in days:
+            yield day, unpacked(kind, bytes(content), names)
+
+
+def added_up(tables: Iterable[pa.Table], asked: Asked, summed: Summed) -> pa.Table | None:
+    """What is asked for, from sums that are kept: keys, levels, `unit` and sums; None where nothing is."""
+    found = list(tables)
+    if not found:
+        return None
+    table = _of_names(pa.concat_tables(found).unify_dictionaries(), asked)
+    if summed is WHOLES:
+        table = _of_period(table, asked)
+    keys = [*asked.keys, *asked.levels, "unit"]
+    sums: Any = table.group_by(keys).aggregate([(name, "sum") for name in summed.columns])
+    named: pa.Table = sums.select([*keys, *(f"{name}_sum" for name in summed.columns)]).rename_columns([*keys, *summed.columns])
+    return named
+
+
+def _of_names(table: pa.Table, asked: Asked) -> pa.Table:
+    """The rows of the names that are meant."""
+    for name in asked.where.dimensions:
+        chunks: list[Any] = table.column(name).chunks
+        meant = pattern_of(asked.where.of[name])
+        texts = chunks[0].dictionary.to_pylist() if chunks else []
+        fits = pa.array([place for place, text in enumerate(texts) if meant.fullmatch(text)], pa.int32())
+        places = pa.chunked_array([chunk.indices for chunk in chunks], pa.int32())
+        table = table.filter(pc.is_in(places, value_set=fits))
+    return table
+
+
+def _of_period(table: pa.Table, asked: Asked) -> pa.Table:
+    """The rows of the units that are in the period; all in one unit where there are no bins."""
+    if asked.begin is not None:
+        table = table.filter(pc.field("unit") >= asked.begin // asked.unit_s)
+    if asked.end is not None:
+        table = table.filter(pc.field("unit") < asked.end // asked.unit_s)
+    if asked.bins is None:
+        table = table.set_column(table.column_names.index("unit"), "unit", pa.array(np.zeros(len(table), np.int64)))
+    return table
+
+
+def decoded(table: pa.Table) -> pa.Table:
+    """With its texts themselves in the place of their numbers."""
+    types = [TEXT if _is_text(f) or pa.types.is_dictionary(f.type) else f.type for f in table.schema]
+    return table.cast(pa.schema(list(zip(table.column_names, types, strict=True))))
