@@ -19,6 +19,7 @@ from typing import Any
 import duckdb
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from sqlalchemy import Connection, Select, delete, func, insert, select
 
 from batchacct.archive.querying import archived_rows, archived_tables, duck_with
@@ -30,7 +31,7 @@ from batchacct.store.spans import DAY, Period, Span, Spans, when_logged
 from batchacct.store.tables import job
 from batchacct.store.usage_tables import usage_appended, usage_changed, usage_day, usage_pack
 from batchacct.usage.jobs import FACTS_SCHEMA, facts_in_tables
-from batchacct.usage.packs import KINDS, decoded, kept_of, packed, pieces
+from batchacct.usage.packs import decoded, kept_of, packed, pieces
 
 log = logging.getLogger(__name__)
 
@@ -74,17 +75,17 @@ def _runs(days: Sequence[int]) -> Iterator[tuple[int, int]]:
         yield together[0], together[-1] + DAY
 
 
-def refresh(store: Store, locks: HeldLocks, told: Progress = lambda done, of: None, *, at_least: int = FEW) -> int:
+def refresh(store: Store, locks: HeldLocks, told: Progress = lambda done, of: None, *, at_least: int | None = None) -> int:
     """Sums the days anew that changed, and those that are not kept yet; how many days that were.
 
-    As long as these have fewer than `at_least` jobs together, they are left to their rows. Some days at a time, each in a
+    As long as these have fewer than `at_least` jobs together (`FEW`), they are left to their rows. Some days at a time, each in a
     transaction: whoever is stopped goes on the next time. `locks` hold `LOCK`. Raises: ArchiveError, StoreError.
     """
     with store.appending() as connection:
         take_over_appended(connection)
     with store.reading() as connection:
         jobs = _days_to_sum(connection)
-    if sum(jobs.values()) < at_least:
+    if sum(jobs.values()) < (FEW if at_least is None else at_least):
         return 0
     seen = summed = 0
     for days in _portions(jobs):
@@ -213,7 +214,7 @@ def facts_of(store: Store, connection: Connection, span: Span) -> pa.Table:
 def by_days(kept: Mapping[str, pa.Table]) -> dict[tuple[int, str], pa.Table]:
     """Tables with `day` by day (Unix seconds) and kind, without it."""
     found: dict[tuple[int, str], pa.Table] = {}
-    for kind, table in kept.items():
+    for kind, table in ((kind, table) for kind, table in kept.items() if len(table)):
         ordered = table.sort_by("day")
         numbers, begins = np.unique(ordered.column("day").to_numpy(), return_index=True)
         rest = ordered.drop_columns("day")
@@ -246,29 +247,30 @@ def differing(store: Store, told: Progress = lambda done, of: None) -> tuple[int
 
 
 def _differing_of(store: Store, connection: Connection, days: Sequence[int], jobs: Mapping[int, int]) -> dict[int, list[str]]:
-    if not days:
-        return {}
-    with duck_with({}) as duck:
-        table = pa.concat_tables([facts_of(store, connection, span) for span in _spans(days, jobs)])
-        should = by_days(kept_of(duck, table))
+    """Those of some days that differ, with the kinds."""
     found: dict[int, list[str]] = {}
-    for kind in KINDS:
-        kept: dict[int, list[pa.Table]] = {}
-        for day, piece in pieces(connection, kind, set(days)):
-            kept.setdefault(day, []).append(piece)
-        for day in days:
-            if _in_order(kept.get(day, [])) != _in_order([should[day, kind]] if (day, kind) in should else []):
+    if not days:
+        return found
+    with duck_with({}) as duck:
+        should = kept_of(duck, pa.concat_tables([facts_of(store, connection, span) for span in _spans(days, jobs)]))
+    for kind, table in should.items():
+        kept = [
+            piece.append_column("day", pa.array(np.full(len(piece), day // DAY)))
+            for day, piece in pieces(connection, kind, set(days))
+        ]
+        is_kept, wanted = _in_order([*kept, table.slice(0, 0)], table.column_names), _in_order([table], table.column_names)
+        for day in () if is_kept.equals(wanted) else days:
+            of_day = pc.field("day") == day // DAY
+            if not is_kept.filter(of_day).equals(wanted.filter(of_day)):
                 found.setdefault(day, []).append(kind)
     return found
 
 
-def _in_order(tables: Sequence[pa.Table]) -> list[tuple[object, ...]]:
+def _in_order(tables: Sequence[pa.Table], names: Sequence[str]) -> pa.Table:
     """The rows of some tables, the sums of those with the same keys added up, in one order."""
-    if not tables:
-        return []
-    table = pa.concat_tables([decoded(table) for table in tables])
-    if "unit" in table.column_names:
-        last_key = table.column_names.index("unit")
-        sums: Any = table.group_by(table.column_names[: last_key + 1], use_threads=False)
-        table = sums.aggregate([(name, "sum") for name in table.column_names[last_key + 1 :]])
-    return sorted(zip(*(column.to_pylist() for column in table.columns), strict=True), key=repr)
+    table = pa.concat_tables([decoded(table.select(list(names))) for table in tables])
+    if "unit" in names:
+        last_key = names.index("unit")
+        sums: Any = table.group_by(list(names[: last_key + 1]), use_threads=False)
+        table = sums.aggregate([(name, "sum") for name in names[last_key + 1 :]])
+    return table.sort_by([(name, "ascending") for name in table.column_names]).combine_chunks()

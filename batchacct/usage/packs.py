@@ -71,12 +71,10 @@ def _statements() -> Iterator[tuple[str, Asked, Summed]]:
             yield kept.kind(summed, asked), asked, summed
 
 
-KINDS = (FACTS, *(kind for kind, _, _ in _statements()))
-
-
 def kept_of(duck: duckdb.DuckDBPyConnection, table: pa.Table) -> dict[str, pa.Table]:
     """By kind all that is kept of some facts, each with `day`.  Raises: duckdb.Error for sums of more than 64 bits."""
-    return {FACTS: table, **{kind: summed_in(duck, table, asked, summed) for kind, asked, summed in _statements()}}
+    known = encoded(table)
+    return {FACTS: known, **{kind: summed_in(duck, known, asked, summed) for kind, asked, summed in _statements()}}
 
 
 def summed_in(duck: duckdb.DuckDBPyConnection, table: pa.Table, asked: Asked, summed: Summed) -> pa.Table:
@@ -94,14 +92,19 @@ def packed(kind: str, table: pa.Table) -> bytes:
 
     Of facts, which are many, some columns can be read alone. Sums are compressed as one: that is quicker for the few rows of a day.
     """
-    columns: list[Any] = [column.dictionary_encode() if _is_text(column) else column for column in table.columns]
-    encoded = pa.table(columns, table.column_names).combine_chunks()
+    ready = encoded(decoded(table)).combine_chunks()
     sink = pa.BufferOutputStream()
     options = pa.ipc.IpcWriteOptions(compression="zstd" if kind == FACTS else None)
-    with pa.ipc.new_stream(sink, encoded.schema, options=options) as stream:
-        stream.write_table(encoded)
+    with pa.ipc.new_stream(sink, ready.schema, options=options) as stream:
+        stream.write_table(ready)
     content = sink.getvalue()
     return content.to_pybytes() if kind == FACTS else zstandard.compress(content.to_pybytes())
+
+
+def encoded(table: pa.Table) -> pa.Table:
+    """With the number of each text in its place."""
+    columns: list[Any] = [column.dictionary_encode() if _is_text(column) else column for column in table.columns]
+    return pa.table(columns, table.column_names)
 
 
 def _is_text(column: Any) -> bool:

@@ -1,0 +1,53 @@
+"""`batchacct db summarise` as an administrator runs it, and `publish`, which does the same."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from sqlalchemy import func, select, update
+
+from batchacct.errors import ConfigError, IncompleteError
+from batchacct.store import Store
+from batchacct.store.usage_tables import usage_day, usage_pack
+from batchacct.usage import keeping
+from tests.cli.site import Site, lsf
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Site:
+    (tmp_path / "logs").mkdir()
+    made = Site(tmp_path)
+    made.configure()
+    made.write([lsf(1), lsf(2)], [])
+    made.good("db", "create")
+    made.good("collect", "--once")
+    return made
+
+
+def store_of(site: Site) -> Store:
+    return Store(f"sqlite:///{site.folder}/batchacct.db")
+
+
+def test_summarised_checked_and_rebuilt(site: Site) -> None:
+    report = site.run("report").out
+    assert site.run("db", "summarise").out == "1 days summed anew; 1 are kept as their rows are\n"
+    assert site.run("db", "summarise").out == "0 days summed anew; 1 are kept as their rows are\n"
+    assert site.run("db", "summarise", "--check").out == "1 days are as their rows are\n"
+    assert site.run("report").out == report
+    with store_of(site).writing() as connection:
+        connection.execute(update(usage_pack).where(usage_pack.c.kind == "facts").values(kind="lost"))
+    checked = site.run("db", "summarise", "--check")
+    assert checked.status == IncompleteError.exit_code
+    assert checked.out == "2026-10-26: facts\n"
+    assert "of 1 days 1 are not as their rows are: please report it" in checked.err
+    assert site.run("db", "summarise", "--rebuild").out.startswith("1 days summed anew")
+    assert site.run("db", "summarise", "--check").status == 0
+    assert site.run("db", "summarise", "--check", "--rebuild").status == ConfigError.exit_code
+
+
+def test_publish_keeps_sums(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keeping, "FEW", 0)
+    site.good("publish", "--once")
+    with store_of(site).reading() as connection:
+        assert connection.scalar(select(func.sum(usage_day.c.jobs))) == 2
