@@ -1,9 +1,9 @@
 """`python -m benchmarks.reports`: how long questions about usage take, at growing numbers of jobs on one database.
 
-Prints a Markdown table: a row a question, a column a number of jobs, in seconds; the first question, a plain count of all jobs, is
-what the database itself needs to look at each job once, and the others are told as multiples of it, too. Each question is asked
-three times in one process, and the median counts. Then what a summary would come to: the rows it would have, by quarter hours and
-everything a job can be grouped by, and by fewer things, and how many jobs are in one.
+Prints a Markdown table: a row a question, and for each number of jobs the seconds it takes from the rows, from what is kept of
+days for sums, and how many times as long the rows take. The first question, a plain count of all jobs, is what the database itself
+needs to look at each job once. Each question is asked three times in one process, and the median counts. Then what keeping the sums
+of all days took, beside loading and joining the jobs, and how many bytes a job they have.
 """
 
 from __future__ import annotations
@@ -18,15 +18,14 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import func, select
 
 from batchacct.config import load_config
-from batchacct.ledger.whose import with_ledger
 from batchacct.store import Store
-from batchacct.store.spans import Period
-from batchacct.store.tables import job, usage
-from batchacct.usage.bins import DAY_S, QUARTER_S
-from batchacct.usage.dimensions import DIMENSIONS
+from batchacct.store.tables import job
+from batchacct.store.usage_tables import usage_pack
+from batchacct.usage.bins import DAY_S
+from batchacct.usage.keeping import LOCK, refresh
 from benchmarks.farm import Logs
 from benchmarks.growth import SEED, run, site_of
 from benchmarks.servers import NAMES, running
@@ -45,41 +44,42 @@ QUESTIONS: Mapping[str, dict[str, Any]] = {
     "of a VO by user": {"by": "user", "where": {"vo": ["atlas"]}},
     "by VO, days of Zurich, started": {"by": "vo", "bins": Bins("day", ZURICH), "counted": "started"},
     "by VO, hours, spread": {"by": "vo", "bins": Bins("hour"), "counted": "spread"},
+    "by host": {"by": "host"},
+    "by user, days of Zurich": {"by": "user", "bins": Bins("day", ZURICH)},
     "by user, days, spread": {"by": "user", "bins": Bins("day"), "counted": "spread"},
     "last week by VO and hour": {"by": "vo", "bins": Bins("hour"), "weeks": 1},
 }
 """Words of `usage_by`; `weeks` is the period, up to the last job."""
 
-_ALL = ("vo", "site", "cluster", "queue", "user", "group", "project", "submit_host", "state", "outcome")
-SUMMARIES: Mapping[str, Sequence[str]] = {
-    "of everything": _ALL,
-    "of VO, cluster and queue": ("vo", "cluster", "queue"),
-    "of VO": ("vo",),
-}
-
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """A question at a number of jobs: seconds, and what a plain count took in the same run."""
+    """Questions at a number of jobs: seconds from the rows, and from what is kept."""
 
-    question: str
     jobs: int
-    took_s: float
-    count_s: float
+    from_rows: dict[str, float]
+    from_kept: dict[str, float]
+    load_and_join_s: float
+    keep_s: float
+    bytes_a_job: float
 
 
-def measure(database: str, logs: Logs, workdir: Path) -> tuple[list[Measured], dict[str, int]]:
-    """The questions on a database of its own, and how many rows each of `SUMMARIES` would have."""
+def measure(database: str, logs: Logs, workdir: Path) -> Measured:
+    """The questions on a database of its own."""
     with running(database) as server, site_of(workdir, logs, server) as config_path:
-        for phase in ("load", "join"):
-            run("benchmarks.growing", phase, config_path)
+        took_s = sum(run("benchmarks.growing", phase, config_path)["elapsed_s"] for phase in ("load", "join"))
         store = Store(load_config(config_path).database.resolved())
         try:
-            taken = dict(_taken(store))
-            rows = {name: _rows(store, dimensions) for name, dimensions in SUMMARIES.items()}
+            from_rows = dict(_taken(store))
+            began = time.perf_counter()
+            with store.lock(LOCK) as locks:
+                refresh(store, locks)
+            keep_s = time.perf_counter() - began
+            with store.reading() as connection:
+                kept = connection.scalar(select(func.sum(func.length(usage_pack.c.packed)))) or 0
+            return Measured(logs.jobs, from_rows, dict(_taken(store)), took_s, keep_s, kept / logs.jobs)
         finally:
             store.close()
-    return [Measured(question, logs.jobs, took_s, taken[COUNT]) for question, took_s in taken.items()], rows
 
 
 def _taken(store: Store) -> Iterator[tuple[str, float]]:
@@ -109,26 +109,15 @@ def _count(store: Store) -> int:
         return connection.scalar(select(func.count(job.c.end_at))) or 0
 
 
-def _rows(store: Store, dimensions: Sequence[str]) -> int:
-    """How many groups there are in all quarter hours in which jobs ended, by the day their records were logged."""
-    groups = [DIMENSIONS[name].label(name) for name in dimensions]
-    when = (job.c.logged_at // DAY_S).label("day"), (job.c.end_at // QUARTER_S).label("quarter"), usage.c.benchmark_id
-    with store.reading() as connection:
-        return _number(connection, select(*groups, *when).select_from(with_ledger(Period())).distinct())
-
-
-def _number(connection: Connection, rows: Any) -> int:
-    return connection.scalar(select(func.count()).select_from(rows.subquery())) or 0
-
-
 def table(database: str, measured: Sequence[Measured]) -> str:
-    """Markdown: seconds of each question, and in brackets how many times as long as the count took."""
-    sizes = sorted({one.jobs for one in measured})
-    found = {(one.question, one.jobs): one for one in measured}
-    rows = [[NAMES[database], *(f"{jobs:,} jobs, s" for jobs in sizes)], ["---", *("---:" for _ in sizes)]]
-    for question in (COUNT, *QUESTIONS):
-        of_sizes = (found[question, jobs] for jobs in sizes)
-        rows.append([question, *(f"{one.took_s:,.2f} ({one.took_s / one.count_s:,.1f})" for one in of_sizes)])
+    """Markdown: seconds of each question from the rows, from what is kept, and their ratio."""
+    rows = [[NAMES[database]], ["---"], *([question] for question in (COUNT, *QUESTIONS))]
+    for one in measured:
+        rows[0] += [f"{one.jobs:,} jobs: rows, s", "kept, s", "ratio"]
+        rows[1] += ["---:"] * 3
+        for row in rows[2:]:
+            from_rows, from_kept = one.from_rows[row[0]], one.from_kept[row[0]]
+            row += [f"{from_rows:,.2f}", f"{from_kept:,.2f}", f"{from_rows / from_kept:,.1f}"]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
@@ -144,13 +133,14 @@ def main() -> None:
     options = arguments()
     with tempfile.TemporaryDirectory() as folder:
         workdir = options.workdir or Path(folder)
-        measured: list[Measured] = []
-        for jobs in map(int, options.sizes.split(",")):
-            of_size, summaries = measure(options.database, Logs.made(workdir, jobs, SEED), workdir)
-            measured += of_size
-            for name, rows in summaries.items():
-                print(f"a summary {name} of {jobs:,} jobs: {rows:,} rows, {jobs / max(rows, 1):,.1f} jobs in each")
+        measured = [
+            measure(options.database, Logs.made(workdir, jobs, SEED), workdir) for jobs in map(int, options.sizes.split(","))
+        ]
         print(table(options.database, measured))
+        for one in measured:
+            share = one.keep_s / one.load_and_join_s
+            print(f"sums of {one.jobs:,} jobs: kept in {one.keep_s:,.1f} s, {share:.2f} of loading and joining;", end=" ")
+            print(f"{one.bytes_a_job:,.0f} bytes a job")
 
 
 if __name__ == "__main__":
