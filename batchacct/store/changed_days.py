@@ -46,11 +46,9 @@ def take_over_appended(connection: Connection) -> None:
 
 
 def forget(connection: Connection, days: Iterable[int]) -> None:
-    """Drops what is kept of some days, with all names in it: they are summed from their rows.
-
-    For who holds the lock of publishing, without which nobody keeps sums (`batchacct.usage.keeping`).
-    """
+    """Drops what is kept of some days, with all names in it: they are summed from their rows, and then anew."""
     every = sorted(set(days))
+    note_changed(connection, every)
     for start in range(0, len(every), DAYS_AT_ONCE):
         some = every[start : start + DAYS_AT_ONCE]
         connection.execute(delete(usage_day).where(usage_day.c.day.in_(some)))

@@ -20,15 +20,15 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from sqlalchemy import Connection, Select, delete, func, insert, select
+from sqlalchemy import Connection, delete, func, insert, select
 
 from batchacct.archive.querying import archived_rows, archived_tables, duck_with
-from batchacct.clock import shown
+from batchacct.clock import shown, unix_now
 from batchacct.crashpoints import crash_point
 from batchacct.store import HeldLocks, Store
-from batchacct.store.changed_days import DAYS_AT_ONCE, take_over_appended
+from batchacct.store.changed_days import DAYS_AT_ONCE, note_changed, take_over_appended
 from batchacct.store.spans import DAY, Period, Span, Spans, when_logged
-from batchacct.store.tables import job
+from batchacct.store.tables import job, setting
 from batchacct.store.usage_tables import usage_appended, usage_changed, usage_day, usage_pack
 from batchacct.usage.jobs import FACTS_SCHEMA, facts_in_tables
 from batchacct.usage.packs import decoded, kept_of, packed, pieces
@@ -38,6 +38,8 @@ log = logging.getLogger(__name__)
 LOCK = "publish"
 JOBS_AT_ONCE = 200_000
 """About how many jobs are in memory at once."""
+BEGUN = "usage.kept"
+"""The setting that is there once it is said of every day that has to be summed."""
 FEW = 1_000
 """So many jobs are summed from their rows as quickly as anything else."""
 LONGEST_GAP = 31
@@ -83,6 +85,7 @@ def refresh(store: Store, locks: HeldLocks, told: Progress = lambda done, of: No
     """
     with store.appending() as connection:
         take_over_appended(connection)
+        _begin(connection)
     with store.reading() as connection:
         jobs = _days_to_sum(connection)
     if sum(jobs.values()) < (FEW if at_least is None else at_least):
@@ -98,28 +101,40 @@ def refresh(store: Store, locks: HeldLocks, told: Progress = lambda done, of: No
 def forget_all(store: Store) -> None:
     """Drops all that is kept."""
     with store.writing() as connection:
-        for table in (usage_pack, usage_day):
+        for table in (usage_pack, usage_day, usage_changed):
             connection.execute(delete(table))
+        connection.execute(delete(setting).where(setting.c.name == BEGUN))
+
+
+def _begin(connection: Connection) -> None:
+    """Says of every day with jobs that it changed, the first time: since then, whoever brings jobs says so."""
+    if connection.scalar(select(setting.c.name).where(setting.c.name == BEGUN)) is None:
+        days = _records_by_day(connection, Span(0, None))
+        note_changed(connection, days)
+        connection.execute(insert(setting).values(name=BEGUN, value="", since=unix_now()))
 
 
 def _days_to_sum(connection: Connection) -> dict[int, int]:
-    """The days that are not kept as their rows are, in order, and about how many records each has."""
-    clean = unchanged_days(connection)
-    counts = Counter(dict.fromkeys(connection.scalars(select(usage_changed.c.day).where(usage_changed.c.day >= 0)), 0))
-    others = outside(clean, Span(0, None))
-    by_day = _records_by_day(others)
-    for number, records in [*connection.execute(by_day), *archived_rows(connection, by_day, within=others)]:
-        counts[int(number) * DAY] += int(records)
-    for before, after in itertools.pairwise(sorted({*clean, *counts})):
+    """The days that changed, in order, and about how many records each has; and those without any between days that are near."""
+    changed = connection.scalars(select(usage_changed.c.day).where(usage_changed.c.day >= 0).distinct())
+    counts = dict.fromkeys(sorted(changed), 0)
+    if counts:
+        spans = tuple(Span(begin, end - 1) for begin, end in _runs(list(counts)))
+        counts |= _records_by_day(connection, Spans(of=spans))
+    for before, after in itertools.pairwise(sorted({*unchanged_days(connection), *counts})):
         if after - before <= LONGEST_GAP * DAY:
-            counts.update(dict.fromkeys(range(before + DAY, after, DAY), 0))
+            counts |= dict.fromkeys(range(before + DAY, after, DAY), 0)
     return dict(sorted(counts.items()))
 
 
-def _records_by_day(within: Span) -> Select[tuple[int, int]]:
-    number = job.c.logged_at // DAY
-    some = select(number.label("number")).where(within.has(job.c.logged_at)).subquery()
-    return select(some.c.number, func.count()).group_by(some.c.number)
+def _records_by_day(connection: Connection, within: Span) -> dict[int, int]:
+    """The days of a span that have records, in the tables or the archive, and how many."""
+    some = select((job.c.logged_at // DAY).label("number")).where(within.has(job.c.logged_at)).subquery()
+    by_day = select(some.c.number, func.count()).group_by(some.c.number)
+    counts: Counter[int] = Counter()
+    for number, records in [*connection.execute(by_day), *archived_rows(connection, by_day, within=within)]:
+        counts[int(number) * DAY] += int(records)
+    return dict(counts)
 
 
 def _portions(jobs: Mapping[int, int]) -> Iterator[list[int]]:
@@ -172,7 +187,7 @@ class _Made:
 
 def _kept_of(store: Store, connection: Connection, days: Sequence[int], jobs: Mapping[int, int]) -> _Made:
     """What is to be kept of some days.  Raises: duckdb.ConversionException for sums of more than 64 bits."""
-    bounds: list[pa.Table] = []
+    bounds = [FACTS_SCHEMA.empty_table().select(["day", "start_at", "end_at"])]
     packs: list[dict[str, object]] = []
     with duck_with({}) as duck:
         for piece, span in enumerate(_spans(days, jobs)):
@@ -194,11 +209,13 @@ def _rows_of_days(days: Sequence[int], jobs: pa.Table) -> list[dict[str, int | N
 
 
 def _spans(days: Sequence[int], jobs: Mapping[int, int]) -> list[Span]:
-    """Days to be summed together; one of very many jobs in parts."""
-    if len(days) > 1:
-        return [Spans(days[0], days[-1] + DAY - 1, tuple(Span(begin, end - 1) for begin, end in _runs(days)))]
-    length = -(-DAY // (1 + jobs[days[0]] // JOBS_AT_ONCE))
-    return [Span(begin, min(begin + length, days[0] + DAY) - 1) for begin in range(days[0], days[0] + DAY, length)]
+    """When the jobs of days that are summed together were logged; one of very many jobs in parts."""
+    some = [day for day in days if jobs[day]]
+    if len(some) != 1:
+        runs = tuple(Span(begin, end - 1) for begin, end in _runs(some))
+        return [Spans(some[0], some[-1] + DAY - 1, runs)] if some else []
+    length = -(-DAY // (1 + jobs[some[0]] // JOBS_AT_ONCE))
+    return [Span(begin, min(begin + length, some[0] + DAY) - 1) for begin in range(some[0], some[0] + DAY, length)]
 
 
 def facts_of(store: Store, connection: Connection, span: Span) -> pa.Table:
@@ -252,7 +269,8 @@ def _differing_of(store: Store, connection: Connection, days: Sequence[int], job
     if not days:
         return found
     with duck_with({}) as duck:
-        should = kept_of(duck, pa.concat_tables([facts_of(store, connection, span) for span in _spans(days, jobs)]))
+        spans = _spans(days, {day: max(jobs[day], 1) for day in days})
+        should = kept_of(duck, pa.concat_tables([facts_of(store, connection, span) for span in spans]))
     for kind, table in should.items():
         kept = [
             piece.append_column("day", pa.array(np.full(len(piece), day // DAY)))

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from unittest import mock
+
 import pytest
 
 from batchacct.ledger.audit import read_audit
 from batchacct.store import partitions
 from batchacct.store.months import Month
+from batchacct.usage import keeping
 from cpuhours.query import collection_gaps, usage_by
 from cpuhours.series_2012 import series_2012
 from tests.pub.site import DAY, HOUR, Site
@@ -53,6 +56,7 @@ def names(*months: Month) -> set[str]:
     return set(map(str, months))
 
 
+@mock.patch.object(keeping, "FEW", 0)
 def test_a_run_of_the_publisher(parted: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     """The jobs of a month, their identities (accepted 30 days before at most), and, for late identities, jobs since then."""
     with touched(parted.store, monkeypatch) as begun:
@@ -75,6 +79,7 @@ def test_a_run_of_the_publisher(parted: Site, monkeypatch: pytest.MonkeyPatch) -
     assert by_jobs["part"] == found["part"] == set()
 
 
+@mock.patch.object(keeping, "FEW", 0)
 def test_a_step_of_jobs_alone(parted: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     parted.configure(join={"then": "local", "max_hold": "1d"})
     parted.publish(LATEST.end)
