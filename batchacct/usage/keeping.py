@@ -1,4 +1,4 @@
-"""Sums of usage kept, day by day, and kept up to date: the days that changed are summed anew, and those that nobody has summed.
+"""Sums of usage kept, day by day, and kept up to date: the days that changed are summed anew.
 
 A day is that of the logs (`logged_at`), so that what comes touches few of them. It is read from the tables and the archive in one
 state of the database; what changes meanwhile says so (`store.changed_days`), and the day is summed once more the next time. Until
@@ -78,7 +78,7 @@ def _runs(days: Sequence[int]) -> Iterator[tuple[int, int]]:
 
 
 def refresh(store: Store, locks: HeldLocks, told: Progress = lambda done, of: None, *, at_least: int | None = None) -> int:
-    """Sums the days anew that changed, and those that are not kept yet; how many days that were.
+    """Sums the days anew that changed, the first time all there are; how many days that were.
 
     As long as these have fewer than `at_least` jobs together (`FEW`), they are left to their rows. Some days at a time, each in a
     transaction: whoever is stopped goes on the next time. `locks` hold `LOCK`. Raises: ArchiveError, StoreError.
