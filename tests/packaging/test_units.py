@@ -15,10 +15,12 @@ import pytest
 from batchacct.brokers.keys import Receive
 from batchacct.cli.main import group
 from batchacct.errors import ConfigError, PluginError, SchemaError, StoreError
+from procacct.node.command import procacctd
 from procacct.node.config import NodeConfig
 from procacct.shipping.commands import group as shipping_group
 from procacct.shipping.config import Ship
 from pub.schedule import END_S
+from tests.packaging.units import lines
 from tests.servers import REQUIRED
 
 ROOT = Path(__file__).parents[2]
@@ -35,6 +37,7 @@ EXPOSED_AT_MOST = {
     "batchacct-partition.service": 1.2,
     "batchacct-portal.service": 1.2,
     "batchacct-serve.service": 1.2,
+    "batchacct-migrate.service": 1.2,
     "procacct-receive.service": 1.2,
     "procacct-ship.service": 1.3,
     "procacctd.service": 3.4,
@@ -45,18 +48,6 @@ has to see every process of the host."""
 
 def names(paths: list[Path]) -> list[str]:
     return [path.name for path in paths]
-
-
-def lines(path: Path, section: str) -> dict[str, list[str]]:
-    """The values of each key of a section, in order: a key may stand several times."""
-    text = path.read_text(encoding="utf-8")
-    (found,) = re.findall(rf"^\[{section}\]\n(.*?)(?=^\[|\Z)", text, re.MULTILINE | re.DOTALL)
-    values: dict[str, list[str]] = {}
-    for line in found.splitlines():
-        if line and not line.startswith("#"):
-            key, _, value = line.partition("=")
-            values.setdefault(key, []).append(value)
-    return values
 
 
 @pytest.fixture
@@ -90,6 +81,7 @@ def test_what_units_there_are() -> None:
     timed = [f"batchacct-{name}.{kind}" for name in ("partition", "publish-once") for kind in ("service", "timer")]
     assert names(UNITS) == [
         "batchacct-collect.service",
+        "batchacct-migrate.service",
         *timed[:2],
         "batchacct-portal.service",
         *timed[2:],
@@ -206,3 +198,26 @@ def test_a_timer_starts_the_service_of_its_name(name: str) -> None:
     assert "Unit" not in lines(timer, "Timer"), "it is that of the timer's own name"
     assert timer.with_suffix(".service") in SERVICES
     assert lines(timer, "Timer")["Persistent"] == ["yes"]
+
+
+@pytest.mark.parametrize("name", ["collect", "partition", "portal", "publish", "publish-once", "serve"])
+def test_the_schema_is_brought_along_before(name: str) -> None:
+    """An upgrade of the packages starts the daemons anew, and they want the migration first; where it fails they tell."""
+    unit = lines(ROOT / f"rpm/systemd/batchacct-{name}.service", "Unit")
+    assert "batchacct-migrate.service" in unit["Wants"][0].split()
+    assert "batchacct-migrate.service" in unit["After"][0].split()
+    assert "Requires" not in unit
+
+
+@pytest.mark.parametrize("name", ["batchacct-collect", "batchacct-portal", "batchacct-publish", "batchacct-serve", "procacct-receive", "procacctd"])
+def test_a_reload_checks_the_configuration_first(name: str) -> None:
+    check, hang_up = lines(ROOT / f"rpm/systemd/{name}.service", "Service")["ExecReload"]
+    assert hang_up == "/bin/kill -HUP $MAINPID"
+    program, *words = shlex.split(check)
+    command: click.Command = procacctd if program == NODE_DAEMON else group
+    while words and isinstance(command, click.Group):
+        found = command.get_command(click.Context(command), words.pop(0))
+        assert found is not None
+        command = found
+    context = command.make_context(check, words)
+    assert context.params.get("keys_only") or context.params.get("check")
