@@ -22,6 +22,8 @@ ACCOUNTING_PACKAGES = acct
 BROWSER_PACKAGES = chromium chromium-driver
 # Linkers and a compiler that programs are signed with, and binutils of other machines.
 LINKER_PACKAGES = binutils-aarch64-linux-gnu binutils-powerpc64le-linux-gnu binutils-riscv64-linux-gnu clang lld mold
+# What packages are built and judged with, and a clean root for them.
+PACKAGE_PACKAGES = rpm debhelper lintian rpmlint mmdebstrap iproute2
 # What reads or shows the time of a zone: run in a second one as well, but for the servers, whose sessions are in UTC.
 TIMES = cecol cli/test_instants.py cli/test_parse.py cpuhours demo ledger loccol procacct/test_accounting_report.py \
 	procacct/test_recorded_elsewhere.py procacct/test_top.py pub/test_formats.py pub/test_formats_xml.py pub/test_joining.py pub/test_schedule.py \
@@ -35,6 +37,7 @@ FAULTS ?= 10
 PYTEST = $(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder --durations=25 --durations-min=5
 
 .PHONY: help demo test check lint types docs-fresh second-zone bench soak growth fuzz crash faults docs clean
+.PHONY: dist rpm deb packages-check packages-lint lock vulnerabilities
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -78,11 +81,44 @@ faults: $(VENV)/ready-test ## The table of faults: PUBLISHER_KILLS= (300) over d
 	BATCHACCT_KILLS=$(PUBLISHER_KILLS) BATCHACCT_FAULTS=$(FAULTS) $(PYTEST) \
 		tests/faults/test_publisher_killed.py tests/faults/test_brokers.py tests/pub/test_stomp.py
 
+dist: $(VENV)/ready-packages ## The source's tarball and a wheel, the same bytes of the same commit, into dist/
+	$(BIN)/python -m tools.packages.build dist
+
+rpm: $(VENV)/ready-packages ## The RPMs into dist/; fetches what the locks name first, and needs no network after that
+	$(BIN)/python -m tools.packages.build rpm
+
+deb: $(VENV)/ready-packages ## The DEBs into dist/, in the same way
+	$(BIN)/python -m tools.packages.build deb
+
+packages-check: $(VENV)/ready-packages ## Builds both, now and of an earlier schema, and tries them in clean roots without network; 5 GB in build/
+	$(BIN)/python -m tools.packages.previous build/packages/previous
+	mkdir -p build/packages/previous/build/packages
+	for what in rpm deb; do \
+		$(BIN)/python -m tools.packages.build $$what --quick --output build/packages/trial; \
+		cp -rf build/packages/wheels build/packages/previous/build/packages/; \
+		(cd build/packages/previous; SOURCE_DATE_EPOCH=0 BATCHACCT_INSTALLED=$(CURDIR)/build/packages/installed \
+			$(CURDIR)/$(BIN)/python -m tools.packages.build $$what --quick --output $(CURDIR)/build/packages/trial); \
+	done
+	BATCHACCT_PACKAGES=build/packages/trial $(BIN)/python -m pytest -q tests/packaging/test_clean_roots.py
+
+packages-lint: $(VENV)/ready-packages ## What rpmlint and lintian say of dist/, but for what is told in docs/how-to/install.md; minutes
+	rpmlint -r rpm/batchacct.rpmlintrc rpm/batchacct.spec dist/*.rpm
+	lintian --fail-on error,warning --tag-display-limit 0 --allow-root dist/*.deb
+
+lock: $(VENV)/ready-packages ## Pin anew what the packages vendor, and write its bill of materials
+	$(BIN)/python -m pip install -q --disable-pip-version-check uv cyclonedx-bom
+	$(BIN)/python -m tools.packages.lock --uv $(BIN)/uv
+	$(BIN)/python -m tools.packages.bill --cyclonedx $(BIN)/cyclonedx-py
+
+vulnerabilities: $(VENV)/ready-packages ## Known vulnerabilities of what the packages vendor; asks the internet
+	$(BIN)/python -m pip install -q --disable-pip-version-check pip-audit
+	$(BIN)/pip-audit --disable-pip --require-hashes $(addprefix -r ,$(wildcard tools/packages/locks/*.txt))
+
 docs: $(VENV)/ready-test ## Write the generated pages of docs/reference anew
 	$(BIN)/python -m docs.generate
 
 clean: ## Remove the virtual environment, the demo and caches
-	rm -rf $(VENV) demo build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) demo build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || ./tools/system-packages python3-venv
@@ -90,6 +126,10 @@ $(VENV)/bin/python:
 
 $(VENV)/ready: setup.cfg pyproject.toml | $(VENV)/bin/python
 	$(BIN)/python -m pip install -q --disable-pip-version-check -e .
+	@touch $@
+
+$(VENV)/ready-packages: setup.cfg pyproject.toml tools/system-packages | $(VENV)/ready-test
+	@./tools/system-packages $(PACKAGE_PACKAGES)
 	@touch $@
 
 $(VENV)/ready-test: setup.cfg pyproject.toml tools/system-packages | $(VENV)/ready
