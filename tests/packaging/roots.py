@@ -1,0 +1,152 @@
+"""A root to install packages into: a small Debian of its own, without network, and without a systemd: what units say is started.
+
+The base is made once, by mmdebstrap, and copied. For RPM the root has a database of its own, and in it a package that stands in for
+what Enterprise Linux would provide.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.packaging.units import lines
+
+BASE_PACKAGES = (
+    "systemd-standalone-sysusers,systemd-standalone-tmpfiles,python3.11,tzdata,libstdc++6,zlib1g,logrotate,sensible-utils"
+)
+STAND_IN = """Name: distribution
+Version: 1
+Release: 1
+Summary: Stands in for an Enterprise Linux
+License: none
+BuildArch: noarch
+Provides: /usr/bin/python3.11 python(abi) = 3.11 tzdata systemd /bin/sh /usr/bin/sh
+Provides: libc.so.6(GLIBC_2.28)(64bit) libstdc++.so.6()(64bit) libz.so.1()(64bit)
+%description
+The files are Debian's, of which this database of packages knows nothing.
+%files
+"""
+ALONE = ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child"]
+"""No network but a loopback of its own, no processes of the host; /proc is mounted in the root."""
+
+
+def base(tarball: Path) -> Path:
+    """The tarball of the base; made if it is not there, which takes Debian's archive."""
+    if not tarball.exists():
+        part = tarball.with_suffix(".part.tar")
+        run(["mmdebstrap", "--quiet", "--variant=apt", f"--include={BASE_PACKAGES}", "bookworm", str(part)])
+        part.rename(tarball)
+    return tarball
+
+
+def run(command: list[str], *, status: int = 0, folder: Path | None = None) -> str:
+    """What it printed, errors among it; it has to end with the status."""
+    done = subprocess.run(
+        command, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=folder, timeout=1200
+    )
+    assert done.returncode == status, f"{command} ended with {done.returncode}:\n{done.stdout[-4000:]}"
+    return done.stdout
+
+
+class Root:
+    def __init__(self, folder: Path, tarball: Path) -> None:
+        self.path = folder
+        folder.mkdir()
+        run(["tar", "-x", "-f", str(tarball), "-C", str(folder)])
+
+    def inside(
+        self, *command: str, user: str | None = None, variables: dict[str, str] | None = None, umask: str = "022"
+    ) -> list[str]:
+        """The command as it is started within: by its user, without network."""
+        as_user = ["setpriv", f"--reuid={user}", "--regid=batchacct", "--init-groups"] if user else []
+        given = [f"{key}={value}" for key, value in (variables or {}).items()]
+        script = 'mount -t proc proc "$0/proc" && ip link set lo up && umask "$1" && shift && exec chroot "$0" /usr/bin/env -i "$@"'
+        environment = ["PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8", "DEBIAN_FRONTEND=noninteractive", *given]
+        return [*ALONE, "sh", "-c", script, str(self.path), umask, *environment, *as_user, *command]
+
+    def run(self, *command: str, status: int = 0, user: str | None = None) -> str:
+        return run(self.inside(*command, user=user), status=status)
+
+    def __truediv__(self, path: str) -> Path:
+        return self.path / path.lstrip("/")
+
+    def unit(self, name: str) -> dict[str, list[str]]:
+        """[Service] of a unit that is installed."""
+        (path,) = [path for folder in ("usr/lib", "lib") for path in self.path.glob(f"{folder}/systemd/system/{name}.service")][:1]
+        return lines(path, "Service")
+
+    def start_once(self, name: str, *, status: int = 0) -> str:
+        """Runs what a unit of type oneshot starts, to its end."""
+        service = self.unit(name)
+        assert service["Type"] == ["oneshot"]
+        return run(self._started(service, {}), status=status)
+
+    @contextmanager
+    def daemon(self, name: str) -> Iterator[Daemon]:
+        """Starts what a unit starts, and waits until it says that it is ready."""
+        service = self.unit(name)
+        assert service["Type"] == ["notify"]
+        for line in service.get("ExecStartPre", []):
+            self.run(*line.lstrip("+").split())
+        told = self / "/run/notify"
+        told.unlink(missing_ok=True)
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
+            # the path of the root may be longer than a socket's name can be
+            here = os.open(told.parent, os.O_PATH)
+            listener.bind(f"/proc/self/fd/{here}/notify")
+            os.close(here)
+            told.chmod(0o777)
+            log = self / f"/{name}.log"
+            with log.open("ab") as out:
+                process = subprocess.Popen(
+                    self._started(service, {"NOTIFY_SOCKET": "/run/notify", "WATCHDOG_USEC": "2000000"}), stdout=out, stderr=out
+                )
+            daemon = Daemon(process, listener, log)
+            try:
+                daemon.wait_for("READY=1")
+                yield daemon
+            finally:
+                daemon.end()
+
+    def _started(self, service: dict[str, list[str]], variables: dict[str, str]) -> list[str]:
+        (start,) = service["ExecStart"]
+        (user,) = service["User"]
+        return self.inside(
+            *start.split(), user=None if user == "root" else user, variables=variables, umask=service.get("UMask", ["022"])[0]
+        )
+
+    def remove(self) -> None:
+        shutil.rmtree(self.path)
+
+
+class Daemon:
+    """What a unit started."""
+
+    def __init__(self, process: subprocess.Popen[bytes], listener: socket.socket, log: Path) -> None:
+        self.process, self.listener, self.log = process, listener, log
+
+    def wait_for(self, text: str, within_s: float = 120) -> None:
+        """Until it tells systemd so."""
+        end = time.monotonic() + within_s
+        while time.monotonic() < end:
+            self.listener.settimeout(1)
+            try:
+                if text in self.listener.recv(4096).decode():
+                    return
+            except TimeoutError:
+                assert self.process.poll() is None, self.log.read_text(errors="replace")
+        raise AssertionError(f"it did not tell {text}: {self.log.read_text(errors='replace')}")
+
+    def end(self) -> None:
+        """As systemd does it: SIGTERM to the process itself, which is the child of unshare."""
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
+        for pid in children.read_text().split() if self.process.poll() is None else ():
+            os.kill(int(pid), signal.SIGTERM)
+        self.process.wait(timeout=90)
