@@ -96,7 +96,7 @@ packages-check: $(VENV)/ready-packages ## Builds both, now and of an earlier sch
 	for what in rpm deb; do \
 		$(BIN)/python -m tools.packages.build $$what --quick --output build/packages/trial; \
 		cp -rf build/packages/wheels build/packages/previous/build/packages/; \
-		(cd build/packages/previous; SOURCE_DATE_EPOCH=0 BATCHACCT_INSTALLED=$(CURDIR)/build/packages/installed \
+		(cd build/packages/previous; SOURCE_DATE_EPOCH=1700000000 BATCHACCT_INSTALLED=$(CURDIR)/build/packages/installed \
 			$(CURDIR)/$(BIN)/python -m tools.packages.build $$what --quick --output $(CURDIR)/build/packages/trial); \
 	done
 	BATCHACCT_PACKAGES=build/packages/trial $(BIN)/python -m pytest -q tests/packaging/test_clean_roots.py

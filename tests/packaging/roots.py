@@ -6,14 +6,15 @@ what Enterprise Linux would provide.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from tests.packaging.units import lines
@@ -88,7 +89,7 @@ class Root:
         assert service["Type"] == ["oneshot"]
         return run(self._started(service, {}), status=status)
 
-    @contextmanager
+    @contextlib.contextmanager
     def daemon(self, name: str) -> Iterator[Daemon]:
         """Starts what a unit starts, and waits until it says that it is ready."""
         service = self.unit(name)
@@ -127,22 +128,29 @@ class Root:
 
 
 class Daemon:
-    """What a unit started."""
+    """What a unit started; `told` is what it has told systemd until now."""
 
     def __init__(self, process: subprocess.Popen[bytes], listener: socket.socket, log: Path) -> None:
-        self.process, self.listener, self.log = process, listener, log
+        self.process, self.log = process, log
+        self.told: list[str] = []
+        self._listener = listener
+        self._reader = threading.Thread(target=self._listen, daemon=True)
+        self._reader.start()
 
-    def wait_for(self, text: str, within_s: float = 120) -> None:
-        """Until it tells systemd so."""
+    def _listen(self) -> None:
+        """All the time: a daemon that nobody listens to would wait."""
+        self._listener.settimeout(0.2)
+        while self.process.poll() is None:
+            with contextlib.suppress(TimeoutError):
+                self.told.append(self._listener.recv(4096).decode())
+
+    def wait_for(self, text: str, within_s: float = 180) -> None:
+        """Until it tells systemd so, or has."""
         end = time.monotonic() + within_s
-        while time.monotonic() < end:
-            self.listener.settimeout(1)
-            try:
-                if text in self.listener.recv(4096).decode():
-                    return
-            except TimeoutError:
-                assert self.process.poll() is None, self.log.read_text(errors="replace")
-        raise AssertionError(f"it did not tell {text}: {self.log.read_text(errors='replace')}")
+        while not any(text in message for message in self.told):
+            assert self.process.poll() is None, f"it has ended: {self.log.read_text(errors='replace')}"
+            assert time.monotonic() < end, f"it told {self.told}, and not {text}: {self.log.read_text(errors='replace')}"
+            time.sleep(0.1)
 
     def end(self) -> None:
         """As systemd does it: SIGTERM to the process itself, which is the child of unshare."""
@@ -150,3 +158,4 @@ class Daemon:
         for pid in children.read_text().split() if self.process.poll() is None else ():
             os.kill(int(pid), signal.SIGTERM)
         self.process.wait(timeout=90)
+        self._reader.join()

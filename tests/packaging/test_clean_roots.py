@@ -151,14 +151,11 @@ def _first_version(manager: Manager, farm: Path) -> dict[str, int]:
     root.run("batchacct", "db", "create", user="batchacct")
     root.run("batchacct", "config", "check", user="batchacct")
     with root.daemon("batchacct-collect") as collector:
-        collector.wait_for("2 sources, ")
         collector.wait_for("WATCHDOG=1")
+        wait_until(lambda: books(root).get("lsf", 0) >= JOBS - 50 and books(root).get("blah", 0) > 100)
     root.start_once("batchacct-publish-once")
-    recorded = books(root)
-    assert recorded["lsf"] >= JOBS - 50
-    assert recorded["blah"] > 100
     assert messages(root) > 0
-    return recorded
+    return books(root)
 
 
 def _upgraded(manager: Manager, before: dict[str, int]) -> None:
@@ -187,8 +184,8 @@ def _daemons_run(root: Root, sent: int) -> None:
     ):
         for line in root.unit("batchacct-collect")["ExecReload"][:-1]:
             root.run(*line.split(), user="batchacct")
-        collector.wait_for("3 sources, ")
-        publisher.wait_for("messages handed over")
+        collector.wait_for("WATCHDOG=1")
+        publisher.wait_for("WATCHDOG=1")
         wait_until(lambda: books(root).get("more", 0) > 400)
         wait_until(lambda: messages(root) > sent)
 
@@ -228,7 +225,7 @@ def _removed_and_purged(manager: Manager) -> None:
         assert not (root / path).exists()
 
 
-def wait_until(holds: Callable[[], bool], within_s: float = 120) -> None:
+def wait_until(holds: Callable[[], bool], within_s: float = 180) -> None:
     end = time.monotonic() + within_s
     while not holds():
         assert time.monotonic() < end
