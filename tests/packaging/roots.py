@@ -96,18 +96,20 @@ class Root:
         assert service["Type"] == ["notify"]
         for line in service.get("ExecStartPre", []):
             self.run(*line.lstrip("+").split())
-        told = self / "/run/notify"
+        told = self / f"/run/{name}.notify"
         told.unlink(missing_ok=True)
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
             # the path of the root may be longer than a socket's name can be
             here = os.open(told.parent, os.O_PATH)
-            listener.bind(f"/proc/self/fd/{here}/notify")
+            listener.bind(f"/proc/self/fd/{here}/{told.name}")
             os.close(here)
             told.chmod(0o777)
             log = self / f"/{name}.log"
             with log.open("ab") as out:
                 process = subprocess.Popen(
-                    self._started(service, {"NOTIFY_SOCKET": "/run/notify", "WATCHDOG_USEC": "2000000"}), stdout=out, stderr=out
+                    self._started(service, {"NOTIFY_SOCKET": f"/run/{name}.notify", "WATCHDOG_USEC": "2000000"}),
+                    stdout=out,
+                    stderr=out,
                 )
             daemon = Daemon(process, listener, log)
             try:

@@ -22,7 +22,10 @@ from tools.packages.layout import PACKAGES, SOURCE, version
 from tools.packages.previous import VERSION as PREVIOUS
 
 BUILT = os.environ.get("BATCHACCT_PACKAGES")
-pytestmark = pytest.mark.skipif(BUILT is None, reason="takes built packages: `make packages-check`")
+pytestmark = [
+    pytest.mark.skipif(BUILT is None, reason="takes built packages: `make packages-check`"),
+    pytest.mark.timeout(1800),
+]
 BUILD = SOURCE / "build/packages"
 LOGS, OUTGOING = "/var/log/farm", "/var/spool/apel/outgoing"
 JOBS = 600
