@@ -56,9 +56,12 @@ def in_tables(period: Period, names: Collection[str]) -> Jobs:
     return Jobs(rows, job.c, {**DIMENSIONS, **LEVELS}, (*counted_jobs(), period.logged.has(job.c.logged_at)))
 
 
+KEPT = tuple(name for name in DIMENSIONS if name != "identity")
+"""The dimensions that are kept for sums. Who a person is stays in the tables: the archive and a purge take that away."""
+
 _TYPES: Mapping[str, pa.DataType] = {
     "day": INTEGER,
-    **dict.fromkeys(DIMENSIONS, TEXT),
+    **dict.fromkeys(KEPT, TEXT),
     **dict(zip(LEVEL, (TEXT, REAL, INTEGER, REAL), strict=True)),
     **dict.fromkeys(MEASURED, INTEGER),
     "energy_j": REAL,

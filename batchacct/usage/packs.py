@@ -25,8 +25,8 @@ from batchacct.archive.querying import for_duck
 from batchacct.model import TEXT
 from batchacct.store.usage_tables import usage_pack
 from batchacct.usage.bins import DAY_S, QUARTER_S, Bins
-from batchacct.usage.dimensions import DIMENSIONS, pattern_of
-from batchacct.usage.jobs import IN_FACTS, facts
+from batchacct.usage.dimensions import pattern_of
+from batchacct.usage.jobs import IN_FACTS, KEPT, facts
 from batchacct.usage.summing import BEGINNINGS, ENDINGS, WHOLES, Asked, Summed
 
 FACTS = "facts"
@@ -52,7 +52,7 @@ class Kept:
         return f"{self.name}.{how if summed is WHOLES else 'starts' if summed is BEGINNINGS else 'stops'}"
 
 
-BY_DAY = Kept("day", tuple(name for name in DIMENSIONS if name not in {"host", "ce", "exit"}), Bins("day"))
+BY_DAY = Kept("day", tuple(name for name in KEPT if name not in {"host", "ce", "exit"}), Bins("day"))
 BY_QUARTER = Kept("quarter", ("vo", "site", "cluster", "queue", "state", "outcome"), Bins("quarter hour"))
 EVERY_KEPT = (BY_DAY, BY_QUARTER)
 assert (BY_DAY.bins.unit_s, BY_QUARTER.bins.unit_s) == (DAY_S, QUARTER_S)

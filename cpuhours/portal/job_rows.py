@@ -18,10 +18,11 @@ from batchacct.ledger.whose import VO_OF_JOB, with_ledger
 from batchacct.store import Store
 from batchacct.store.spans import Period, when_ended
 from batchacct.store.tables import job, usage
-from cpuhours.asking import answers
-from cpuhours.dimensions import DIMENSIONS, OF_LEDGER, Where, named
+from batchacct.usage.asking import answers
+from batchacct.usage.dimensions import DIMENSIONS, OF_LEDGER, Where, named
+from batchacct.usage.jobs import counted_jobs
+from batchacct.usage.summing import within
 from cpuhours.portal.viewers import Viewer
-from cpuhours.summing import counted_jobs, within
 
 RUNS_SHOWN = 100
 NUMBERS_AT_ONCE = 1000

@@ -12,7 +12,7 @@ import pandas as pd
 from flask import Blueprint, Response
 
 from batchacct.cli.instants import end_of, instant, period_of
-from cpuhours.bins import DAY_S, HOUR_S, Bins
+from batchacct.usage.bins import DAY_S, HOUR_S, Bins
 from cpuhours.portal.desk import Look
 from cpuhours.portal.health import attention
 from cpuhours.portal.job_rows import JobRow, Wanted, jobs_of

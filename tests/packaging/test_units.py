@@ -209,7 +209,10 @@ def test_the_schema_is_brought_along_before(name: str) -> None:
     assert "Requires" not in unit
 
 
-@pytest.mark.parametrize("name", ["batchacct-collect", "batchacct-portal", "batchacct-publish", "batchacct-serve", "procacct-receive", "procacctd"])
+@pytest.mark.parametrize(
+    "name",
+    ["batchacct-collect", "batchacct-portal", "batchacct-publish", "batchacct-serve", "procacct-receive", "procacctd"],
+)
 def test_a_reload_checks_the_configuration_first(name: str) -> None:
     check, hang_up = lines(ROOT / f"rpm/systemd/{name}.service", "Service")["ExecReload"]
     assert hang_up == "/bin/kill -HUP $MAINPID"
