@@ -108,8 +108,9 @@ def stage(tree: Tree, wheels: Path) -> None:
         _code(tree, room)
         _vendored(tree, room, wheels)
         _units(tree, room)
-    tree.listed[CORE.package] += [f"%dir {HOME}", f"%dir {OURS}", f"%dir {VENDORED}"]
-    tree.listed[CORE.package] += [f"%dir {SCRIPTS_2012}"]
+    for room in ROOMS:  # folders are of each package that has something in them: the last one that is removed takes them away
+        tree.listed[room.package] += [f"%dir {HOME}", f"%dir {OURS}", f"%dir {VENDORED}"]
+        tree.listed[room.package] += [f"%dir {SCRIPTS_2012}"] if room.scripts else []
     tree.write(CORE.package, SCHEMA, f"{schema()}\n")
     if "acc_run" in commands("procacct"):
         _sensor(tree)
