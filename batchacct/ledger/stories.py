@@ -37,11 +37,8 @@ from batchacct.store.tables import (
 from batchacct.store.vos import IS_GRID_RULE
 
 REJECTS_SEARCHED = 100_000
-
 PIECES_SHOWN = 20
-
 Found = Row[Any]
-
 
 _NUMBERED = re.compile(r"(\d+)(?:\[(\d*)\]|-(\d+))?(?:\.\D.*)?")
 _NAMED = re.compile(r"(.+?)(?:\[(\d+)\]|-(\d+))?")

@@ -99,7 +99,7 @@ def _password() -> str:
 @click.argument("name")
 @config_option
 def remove(config: Config, name: str) -> None:
-    """Removes an account; who is logged in with it is let in no further."""
+    """Removes an account, and ends its sessions."""
     from cpuhours.portal.accounts import read_accounts, write_accounts  # noqa: PLC0415 - as above
 
     path = config.portal.accounts_file

@@ -25,7 +25,7 @@ from tools.packages.layout import CORE, PYTHON, ROOMS, SOURCE, Room
 
 ALLOWED = re.compile(
     r"(0BSD|Apache-2\.0|BSD-[23]-Clause|CC0-1\.0|LGPL-3\.0-only|MIT(-0|-CMU)?|MPL-2\.0|PSF-2\.0|Python-2\.0|UPL-1\.0|Zlib"
-    r"|License :: OSI Approved :: (Apache Software|BSD|Mozilla Public) License.*)"
+    r"|License :: OSI Approved :: (Apache Software|BSD|Mozilla Public|Zope Public) License.*)"
 )
 """Licences of libraries: all may be given away beside a program under the Apache License, unchanged and with their texts."""
 NOT_VENDORED = {"pyspark", "py4j"}

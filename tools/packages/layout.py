@@ -66,9 +66,11 @@ ROOMS = (
     Room(
         "cpuhours",
         "batchacct-cpuhours",
-        "reports and plots",
-        distributions=("matplotlib", "pandas"),
+        "reports, plots, the portal",
+        distributions=("matplotlib",),
+        extras=("portal",),
         scripts=("cpuhours",),
+        units=("batchacct-portal",),
     ),
     Room(
         "procacct",
