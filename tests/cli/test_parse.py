@@ -127,7 +127,7 @@ def test_guessing(tmp_path: Path) -> None:
     (tmp_path / "b").write_bytes(b"neither\n")
     done = batchacct("parse", tmp_path / "b")
     assert done.status == 11
-    assert "no parser recognises it; say which with --parser (app-accounting, " in done.err
+    assert "no parser recognises it; say which with --parser (apel-identities, " in done.err
 
 
 def test_a_parser_that_is_not_there(log: Path) -> None:

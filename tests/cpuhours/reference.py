@@ -16,7 +16,7 @@ from cpuhours.query import Bins
 from tests.cpuhours.clocks import begin_of, begins
 
 Row = Mapping[str, Any]
-"""A job as it is stored, with `outcome` (None: not joined), `vo`, `ce_id` and `level`: type, value, and whether it is per host."""
+"""A job as it is stored, with `outcome` (None: not joined), `vo`, `ce_id`, `dn` and `level`: type, value, whether per host."""
 
 
 def _exit(job: Row) -> str:
@@ -55,6 +55,7 @@ DIMENSIONS: Mapping[str, Callable[[Row], str]] = {
     "outcome": lambda job: NOT_JOINED if job["outcome"] is None else str(job["outcome"]),
     "site": _column("site"),
     "ce": lambda job: "(no CE)" if job["outcome"] != "joined" else _column("ce_id")(job),
+    "identity": lambda job: "(no grid identity)" if job["outcome"] != "joined" else _column("dn")(job),
     "submit_host": _column("submit_host"),
     "state": _column("state"),
     "exit": _exit,

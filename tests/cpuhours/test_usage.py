@@ -61,6 +61,7 @@ def a_job(draw: st.DrawFn) -> dict[str, Any]:
         "outcome": draw(st.sampled_from([None, "joined", "local", "waiting", "excluded"])),
         "vo": draw(st.sampled_from(["atlas", "cms"])),
         "ce_id": draw(st.sampled_from([None, "ce1"])),
+        "dn": draw(st.sampled_from([None, "/CN=ann"])),
         "level": draw(st.sampled_from(LEVELS)),
     }
 
@@ -96,7 +97,7 @@ def a_question(draw: st.DrawFn) -> Question:
 
 def stored(store: Store, jobs: list[dict[str, Any]]) -> Store:
     """The store with these jobs and what the ledger says of them."""
-    told = ("outcome", "vo", "ce_id", "level")
+    told = ("outcome", "vo", "ce_id", "dn", "level")
     rows = [{k: v for k, v in one.items() if k not in told} | {"lrms_job_id": str(n)} for n, one in enumerate(jobs)]
     insert(store, "job", rows)
     for number, level in enumerate(filter(None, LEVELS), 1):
@@ -124,7 +125,8 @@ def _identities(store: Store, jobs: list[dict[str, Any]]) -> None:
         for number, one in enumerate(jobs, 1):
             if one["outcome"] == "joined":
                 row = {name: value for name, value in job(number).items() if name in names} | {"id": number, "recorded_at": BEGIN}
-                connection.execute(identity.insert().values(**row, time_kind="submit", vo=one["vo"], ce_id=one["ce_id"]))
+                told = {name: one[name] for name in ("vo", "ce_id", "dn")}
+                connection.execute(identity.insert().values(**row | told, time_kind="submit"))
 
 
 @settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -157,7 +159,7 @@ def some_jobs(seed: int, jobs: int = 25) -> list[dict[str, Any]]:
         known = {"cpu_duration_s": chance.randrange(10**6), "wall_duration_s": ran, "processors": chance.choice([1, 7])}
         others = {"gpu_count": 1, "energy_j": chance.random() * 1e6, "cluster": chance.choice(["c1", "c2"])}
         made.append({"start_at": end - ran, "end_at": end, "logged_at": end + 1, "submit_at": end - ran} | known | others)
-    told = ("exit_code", "exit_signal", "exec_hosts", "queue", "outcome", "vo", "ce_id", "level", "host_factor")
+    told = ("exit_code", "exit_signal", "exec_hosts", "queue", "outcome", "vo", "ce_id", "dn", "level", "host_factor")
     return [{"state": "completed", "site": "S"} | dict.fromkeys(told) | one for one in made]
 
 
@@ -238,6 +240,7 @@ def test_every_database_spreads_and_chooses_alike(store: Store) -> None:
             "outcome": ["joined", "local", None][number % 3],
             "vo": "atlas",
             "ce_id": "ce1",
+            "dn": None,
             "level": LEVELS[number % 4],
             "host_factor": 1.25,
         }
