@@ -33,6 +33,8 @@ from pub.scratch import fill_todo, scratch_tables, todo, verdict
 
 A_DAY = click.DateTime(["%Y-%m-%d"])
 HOUR_S = 3600
+LOADS_PER_STEP = 500
+"""So many are named in a statement: SQLite takes no more than a thousand conditions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,9 +208,9 @@ def _loads(connection: Connection, period: Period) -> list[list[int]]:
     ended = or_(load.c.first_end_at.is_(None), and_(load.c.last_end_at >= period.since, load.c.first_end_at < period.until))
     query = select(load.c.id, load.c.recorded + load.c.completed).where(load.c.record_type == "job", ended).order_by(load.c.id)
     pieces: list[list[int]] = []
-    records = RECORDS_PER_STEP
+    records = 0
     for number, count in connection.execute(query):
-        if records + count > RECORDS_PER_STEP:
+        if not pieces or records + count > RECORDS_PER_STEP or len(pieces[-1]) == LOADS_PER_STEP:
             pieces.append([])
             records = 0
         pieces[-1].append(number)

@@ -22,7 +22,7 @@ from batchacct.store.spans import ANYTIME
 from batchacct.store.usage_tables import usage_day
 from batchacct.usage.asking import Rows, Source, Statement, answers, rows_in
 from batchacct.usage.jobs import FACTS_SCHEMA, MEASURED
-from batchacct.usage.keeping import outside, unchanged_days
+from batchacct.usage.keeping import of_longest_runs, outside, unchanged_days
 from batchacct.usage.packs import EVERY_KEPT, FACTS, Kept, added_up, decoded, pieces, summed_in
 from batchacct.usage.summing import Asked, Summed
 
@@ -52,7 +52,7 @@ def answered(source: Source, asked: Asked, wanted: Sequence[Summed]) -> tuple[As
 def _of_store(connection: Connection, asked: Asked, wanted: Sequence[Summed], kept: Kept | None) -> list[pd.DataFrame]:
     period = asked.period(connection)
     statements: list[Statement] = [partial(one.in_tables, asked) for one in wanted]
-    clean = unchanged_days(connection) if {*FACTS_SCHEMA.names}.issuperset(asked.needed) else []
+    clean = of_longest_runs(unchanged_days(connection)) if {*FACTS_SCHEMA.names}.issuperset(asked.needed) else []
     if not clean:
         return [_frame(asked, one, [rows]) for one, rows in zip(wanted, rows_in(connection, statements, period), strict=True)]
     others = replace(period, logged=outside(clean, period.logged))

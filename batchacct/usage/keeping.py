@@ -42,6 +42,8 @@ BEGUN = "usage.kept"
 """The setting that is there once it is said of every day that has to be summed."""
 FEW = 1_000
 """So many jobs are summed from their rows as quickly as anything else."""
+MOST_RUNS = 200
+"""So many separate runs of days are named in a statement: databases bound its length, SQLite to a thousand conditions."""
 LONGEST_GAP = 31
 """So many days without jobs between two with some are noted as such: else each question would look for rows there."""
 
@@ -54,6 +56,15 @@ def unchanged_days(connection: Connection) -> list[int]:
     days = select(usage_day.c.day).order_by(usage_day.c.day)
     changed = select(usage_changed.c.day).union(select(usage_appended.c.day))
     return list(connection.scalars(days.where(usage_day.c.day.not_in(changed))))
+
+
+def of_longest_runs(days: Sequence[int]) -> list[int]:
+    """Of some days, which are in order, those of the longest runs of neighbours, as many as can be named in a statement.
+
+    It is no matter which days are answered from what is kept: the others are answered from their rows.
+    """
+    longest = sorted(_runs(days), key=lambda run: run[1] - run[0])[-MOST_RUNS:]
+    return [day for begin, end in sorted(longest) for day in range(begin, end, DAY)]
 
 
 def outside(days: Sequence[int], within: Span) -> Spans:
@@ -118,9 +129,9 @@ def _days_to_sum(connection: Connection) -> dict[int, int]:
     """The days that changed, in order, and about how many records each has; and those without any between days that are near."""
     changed = connection.scalars(select(usage_changed.c.day).where(usage_changed.c.day >= 0).distinct())
     counts = dict.fromkeys(sorted(changed), 0)
-    if counts:
-        spans = tuple(Span(begin, end - 1) for begin, end in _runs(list(counts)))
-        counts |= _records_by_day(connection, Spans(of=spans))
+    spans = [Span(begin, end - 1) for begin, end in _runs(list(counts))]
+    for start in range(0, len(spans), MOST_RUNS):
+        counts |= _records_by_day(connection, Spans(of=tuple(spans[start : start + MOST_RUNS])))
     for before, after in itertools.pairwise(sorted({*unchanged_days(connection), *counts})):
         if after - before <= LONGEST_GAP * DAY:
             counts |= dict.fromkeys(range(before + DAY, after, DAY), 0)

@@ -14,7 +14,7 @@ from unittest import mock
 import duckdb
 import pandas as pd
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import insert, select, update
 
 from batchacct.archive import purging
 from batchacct.archive.whole_months import recall_month
@@ -286,6 +286,34 @@ def test_days_without_jobs_between_others_are_known(tmp_path: Path) -> None:
     assert as_rows_are(store) == 5
     fill(store, [job_row(4, NOVEMBER + DAY)])
     assert usage_by(store, by=("cluster",), bins=Bins("day"))["jobs"].tolist() == [1, 1, 1, 1]
+
+
+def test_any_number_of_runs_of_days(sqlite_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More than a statement can name: some of the days that are kept are answered from their rows, and no job twice or never."""
+    ends = [NOVEMBER + n * DAY + HOUR for n in range(12)]
+    fill(sqlite_store, [job_row(n, end) for n, end in enumerate(ends)])
+    keep(sqlite_store)
+    monkeypatch.setattr(keeping, "MOST_RUNS", 3)
+    fill(sqlite_store, [job_row(100 + n, ends[n]) for n in (1, 4, 7, 9, 11)])
+    assert usage_by(sqlite_store, by="user")["jobs"].tolist() == [17]
+    assert_as_rows(sqlite_store, {"by": "user", "bins": Bins("day")})
+    assert_as_rows(sqlite_store, {"by": "host", "counted": "spread", "begin": ends[2], "end": ends[8], "bins": Bins("hour")})
+    assert keep(sqlite_store) == 5
+    assert as_rows_are(sqlite_store) == 12
+
+
+def test_a_thousand_runs_of_days(sqlite_store: Store) -> None:
+    """SQLite refuses a condition of as many parts."""
+    fill(sqlite_store, [job_row(1, NOVEMBER + HOUR), job_row(2, NOVEMBER + DAY + HOUR)])
+    keep(sqlite_store)
+    fill(sqlite_store, [job_row(3, NOVEMBER + HOUR)])
+    days = [NOVEMBER + 2 * n * DAY for n in range(1, 1_100)]
+    with sqlite_store.writing() as connection:
+        connection.execute(insert(usage_day), [{"day": day + DAY, "jobs": 0} for day in days])
+        connection.execute(insert(usage_changed), [{"day": day} for day in days])
+    assert usage_by(sqlite_store, by="user", bins=Bins("day"))["jobs"].tolist() == [2, 1]
+    assert keep(sqlite_store) == 1_100
+    assert usage_by(sqlite_store, by="user", bins=Bins("day"))["jobs"].tolist() == [2, 1]
 
 
 def test_a_day_of_very_many_jobs_is_summed_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 from unittest.mock import patch
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import insert, select, update
 
 from batchacct.archive.closing import why_held
 from batchacct.archive.months import month_of
@@ -17,7 +17,7 @@ from batchacct.ledger.outgoing import read_outgoing
 from batchacct.ledger.stories import JobId, why
 from batchacct.parsing import registry
 from batchacct.store import Store
-from batchacct.store.tables import job, message
+from batchacct.store.tables import job, load, message
 from pub.command import Done, dry_publish, publish_once
 from pub.republishing import Period, decide_anew, look, send_as_they_are
 from tests.apel_reader import read_message
@@ -366,6 +366,20 @@ class TestRepublishing:
         decide_anew(some.site.store, some.site.config, period, some.site.clock)
         some.publish()
         assert (some.count("a"), len(some.received("a"))) == (3, 2)
+
+    def test_more_loads_than_a_statement_can_name(self, sqlite_store: Store) -> None:
+        """Most of them empty: they count for no step's records."""
+        some = Receivers(sqlite_store, {"name": "a"})
+        told = {"record_type": "job", "source": "lsf", "start_offset": 0, "end_offset": 0}
+        empty = dict.fromkeys((c.name for c in load.c if not c.nullable and not c.primary_key), 0) | told
+        with some.site.store.writing() as connection:
+            connection.execute(insert(load), [empty] * 1_100)
+        some.site.jobs(a_job(1, **LOCAL))
+        some.publish()
+        assert look(some.site.store, some.site.config, ALL, some.site.clock, decided=True).jobs == 1
+        decide_anew(some.site.store, some.site.config, ALL, some.site.clock)
+        some.publish()
+        assert (some.count("a"), len(some.received("a"))) == (2, 1)
 
     def test_to_one_destination_as_they_are(self, made: Made) -> None:
         some = made({"name": "a"}, {"name": "b"}, {"name": "c", "infrastructure": "grid"})
