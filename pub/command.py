@@ -14,7 +14,7 @@ from sqlalchemy import Connection, select
 from batchacct.cli.common import config_option, emit_table, open_store
 from batchacct.clock import unix_now
 from batchacct.config import Config, Destination
-from batchacct.errors import ArchiveError, BatchacctError, ConfigError, PublishError
+from batchacct.errors import BatchacctError, ConfigError, PublishError, SchemaError
 from batchacct.options import opened_transport
 from batchacct.parsing import registry
 from batchacct.store import HeldLocks, Store
@@ -99,13 +99,23 @@ def publish_once(
 
 
 def _keep_sums(store: Store, locks: HeldLocks) -> None:
-    """Brings the sums that reports are made of up to date; without them, reports sum the rows."""
+    """Brings the sums that reports are made of up to date; without them, reports sum the rows.
+
+    Whatever hinders that is told, and what is to be sent is sent. Raises: SchemaError if the database was migrated meanwhile;
+    StoreError if the lock was lost.
+    """
+    import duckdb  # noqa: PLC0415 - slow to import
+
     from batchacct.usage.keeping import refresh  # noqa: PLC0415 - slow to import
 
     try:
         refresh(store, locks)
-    except ArchiveError as error:
-        log.warning("sums of usage are not up to date, reports take longer: %s", error.message)
+    except SchemaError:
+        raise
+    except (BatchacctError, duckdb.Error) as error:
+        locks.require(LOCK)
+        advice = "reports are right, and take longer; see what `batchacct db summarise` says"
+        log.warning("sums of usage are not up to date (%s): %s", error, advice)
 
 
 def _ways(

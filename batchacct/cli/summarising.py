@@ -33,7 +33,9 @@ def summarise(config: Config, *, rebuild: bool, checked: bool) -> None:
             progress("days", done, of)
 
         if checked:
-            _tell(*keeping.differing(store, told))
+            days, differing = keeping.differing(store, told)
+            with store.reading() as connection:
+                _tell(days, differing, keeping.changed_days(connection))
             return
         if rebuild:
             keeping.forget_all(store)
@@ -43,12 +45,19 @@ def summarise(config: Config, *, rebuild: bool, checked: bool) -> None:
     click.echo(f"{days:,} days summed anew; {kept:,} are kept as their rows are")
 
 
-def _tell(days: int, differing: dict[int, list[str]]) -> None:
+def _tell(days: int, differing: dict[int, list[str]], changed: list[int]) -> None:
     for day, kinds in list(differing.items())[:MOST_TOLD]:
-        click.echo(f"{dt.datetime.fromtimestamp(day, dt.UTC).date()}: {', '.join(kinds)}")
+        click.echo(f"{_date(day)}: {', '.join(kinds)}")
+    if changed:
+        told = ", ".join(map(_date, changed[:MOST_TOLD])) + (", ..." if len(changed) > MOST_TOLD else "")
+        click.echo(f"{len(changed):,} days are summed from their rows, as these changed or come to more than 64 bits: {told}")
     if differing:
         raise IncompleteError(
             f"of {days:,} days {len(differing):,} are not as their rows are: please report it, with what this has said; "
             "`batchacct db summarise --rebuild` sums all days anew"
         )
     click.echo(f"{days:,} days are as their rows are")
+
+
+def _date(day: int) -> str:
+    return dt.datetime.fromtimestamp(day, dt.UTC).date().isoformat()

@@ -47,6 +47,8 @@ MOST_RUNS = 200
 LONGEST_GAP = 31
 """So many days without jobs between two with some are noted as such: else each question would look for rows there."""
 
+_CHANGED = select(usage_changed.c.day).union(select(usage_appended.c.day))
+
 Progress = Callable[[int, int], None]
 """Told how many of how many days are done."""
 
@@ -54,8 +56,12 @@ Progress = Callable[[int, int], None]
 def unchanged_days(connection: Connection) -> list[int]:
     """The days that are kept as their rows are, in order."""
     days = select(usage_day.c.day).order_by(usage_day.c.day)
-    changed = select(usage_changed.c.day).union(select(usage_appended.c.day))
-    return list(connection.scalars(days.where(usage_day.c.day.not_in(changed))))
+    return list(connection.scalars(days.where(usage_day.c.day.not_in(_CHANGED))))
+
+
+def changed_days(connection: Connection) -> list[int]:
+    """The days that are summed from their rows, as these changed or their sums have more than 64 bits, in order."""
+    return sorted(connection.scalars(_CHANGED))
 
 
 def of_longest_runs(days: Sequence[int]) -> list[int]:
@@ -169,7 +175,7 @@ def _sum_anew(store: Store, locks: HeldLocks, days: Sequence[int], jobs: Mapping
             of_days = select(usage_changed.c.id).where(usage_changed.c.day.in_(days))
             changes = connection.scalars(of_days).all()
             made = _kept_of(store, connection, days, jobs)
-    except duckdb.ConversionException:
+    except duckdb.DataError:
         if len(days) > 1:
             return sum(_sum_anew(store, locks, [day], jobs) for day in days)
         log.warning("day=%s: its sums do not fit into 64 bits, and it is always summed from its rows", shown(days[0]))
@@ -197,7 +203,7 @@ class _Made:
 
 
 def _kept_of(store: Store, connection: Connection, days: Sequence[int], jobs: Mapping[int, int]) -> _Made:
-    """What is to be kept of some days.  Raises: duckdb.ConversionException for sums of more than 64 bits."""
+    """What is to be kept of some days.  Raises: duckdb.DataError for products or sums of more than 64 bits."""
     bounds = [FACTS_SCHEMA.empty_table().select(["day", "start_at", "end_at"])]
     packs: list[dict[str, object]] = []
     with duck_with({}) as duck:
@@ -275,13 +281,19 @@ def differing(store: Store, told: Progress = lambda done, of: None) -> tuple[int
 
 
 def _differing_of(store: Store, connection: Connection, days: Sequence[int], jobs: Mapping[int, int]) -> dict[int, list[str]]:
-    """Those of some days that differ, with the kinds."""
+    """Those of some days that differ, with the kinds; one whose sums have more than 64 bits is not to be kept at all."""
     found: dict[int, list[str]] = {}
     if not days:
         return found
-    with duck_with({}) as duck:
-        spans = _spans(days, {day: max(jobs[day], 1) for day in days})
-        should = kept_of(duck, pa.concat_tables([facts_of(store, connection, span) for span in spans]))
+    spans = _spans(days, {day: max(jobs[day], 1) for day in days})
+    rows = pa.concat_tables([facts_of(store, connection, span) for span in spans])
+    try:
+        with duck_with({}) as duck:
+            should = kept_of(duck, rows)
+    except duckdb.DataError:
+        if len(days) == 1:
+            return {days[0]: ["more than 64 bits"]}
+        return {day: kinds for one in days for day, kinds in _differing_of(store, connection, [one], jobs).items()}
     for kind, table in should.items():
         kept = [
             piece.append_column("day", pa.array(np.full(len(piece), day // DAY)))

@@ -72,7 +72,7 @@ def _statements() -> Iterator[tuple[str, Asked, Summed]]:
 
 
 def kept_of(duck: duckdb.DuckDBPyConnection, table: pa.Table) -> dict[str, pa.Table]:
-    """By kind all that is kept of some facts, each with `day`.  Raises: duckdb.Error for sums of more than 64 bits."""
+    """By kind all that is kept of some facts, each with `day`.  Raises: duckdb.DataError for more than 64 bits."""
     known = encoded(table)
     return {FACTS: known, **{kind: summed_in(duck, known, asked, summed) for kind, asked, summed in _statements()}}
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from sqlalchemy import func, select, update
+from sqlalchemy import delete, func, select, update
 
 from batchacct.errors import ConfigError, IncompleteError
 from batchacct.store import Store
-from batchacct.store.usage_tables import usage_day, usage_pack
+from batchacct.store.changed_days import note_changed
+from batchacct.store.usage_tables import usage_changed, usage_day, usage_pack
 from batchacct.usage import keeping
 from tests.cli.site import Site, lsf
 
@@ -36,6 +37,11 @@ def test_summarised_checked_and_rebuilt(site: Site) -> None:
     assert site.run("db", "summarise", "--check").out == "1 days are as their rows are\n"
     assert site.run("report").out == report
     with store_of(site).writing() as connection:
+        note_changed(connection, [0])
+    told = "1 days are summed from their rows, as these changed or come to more than 64 bits: 1970-01-01\n"
+    assert site.run("db", "summarise", "--check").out == told + "1 days are as their rows are\n"
+    with store_of(site).writing() as connection:
+        connection.execute(delete(usage_changed))
         connection.execute(update(usage_pack).where(usage_pack.c.kind == "facts").values(kind="lost"))
     checked = site.run("db", "summarise", "--check")
     assert checked.status == IncompleteError.exit_code

@@ -14,14 +14,14 @@ from unittest import mock
 import duckdb
 import pandas as pd
 import pytest
-from sqlalchemy import insert, select, update
+from sqlalchemy import delete, insert, select, update
 
 from batchacct.archive import purging
 from batchacct.archive.whole_months import recall_month
 from batchacct.clock import NOW_VARIABLE
-from batchacct.errors import ArchiveError, ConfigError, HorizonError, IncompleteError
-from batchacct.store import Store
-from batchacct.store.tables import archived_month
+from batchacct.errors import ArchiveError, ConfigError, HorizonError, IncompleteError, StoreError
+from batchacct.store import HeldLocks, Store
+from batchacct.store.tables import archived_month, job
 from batchacct.store.usage_tables import usage_appended, usage_changed, usage_day, usage_pack
 from batchacct.usage import keeping, packs
 from batchacct.usage.packs import FACTS, pieces
@@ -341,6 +341,52 @@ def test_sums_of_more_than_64_bits_are_not_kept(tmp_path: Path, monkeypatch: pyt
     assert keep(store) == 1
     assert as_rows_are(store) == 1
     assert usage_by(store, by="cluster")["jobs"].tolist() == [2]
+
+
+def test_a_product_of_more_than_64_bits_is_not_kept(tmp_path: Path) -> None:
+    """No parser takes such numbers, but a database may have them; nor is such a day taken for as its rows are."""
+    store = new_store(tmp_path, [job_row(1, NOVEMBER), job_row(2, NOVEMBER + DAY)])
+    with store.writing() as connection:
+        connection.execute(update(job).where(job.c.lrms_job_id == "2").values(processors=2**62))
+    assert keep(store) == 1
+    with store.reading() as connection:
+        assert keeping.changed_days(connection) == [NOVEMBER + DAY]
+    assert usage_by(store, by="cluster", end=NOVEMBER + HOUR)["jobs"].tolist() == [1]
+    with store.writing() as connection:
+        connection.execute(delete(usage_changed))
+        connection.execute(insert(usage_day).values(day=NOVEMBER + DAY, jobs=1))
+    days, differing = keeping.differing(store)
+    assert (days, set(differing)) == (2, {NOVEMBER + DAY})
+
+
+@pytest.mark.parametrize("error", [ArchiveError("no file"), StoreError("no room"), duckdb.OutOfMemoryException("no memory")])
+def test_what_hinders_sums_keeps_nothing_from_being_sent(
+    sqlite_store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: Exception
+) -> None:
+    site = Site(sqlite_store)
+    site.jobs(a_job(1, queue="short"))
+
+    def fails(name: str) -> None:
+        raise error
+
+    monkeypatch.setattr(keeping, "FEW", 0)
+    monkeypatch.setattr(keeping, "crash_point", fails)
+    site.publish()
+    assert len(site.postbox.taken) == 1
+    (told,) = [record.getMessage() for record in caplog.records if "sums of usage" in record.getMessage()]
+    assert str(error) in told
+    assert "db summarise" in told
+
+
+def test_who_loses_its_lock_while_it_sums_sends_nothing(sqlite_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another publisher may send the same."""
+    site = Site(sqlite_store)
+    site.jobs(a_job(1, queue="short"))
+    monkeypatch.setattr(keeping, "FEW", 0)
+    monkeypatch.setattr(keeping, "crash_point", lambda name: monkeypatch.setattr(HeldLocks, "holds", lambda *_: False))
+    with pytest.raises(StoreError, match="the lock on `publish` was lost"):
+        site.publish()
+    assert not site.postbox.taken
 
 
 def test_no_name_is_in_the_piece_of_another_day(tmp_path: Path) -> None:
