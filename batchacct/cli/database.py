@@ -14,6 +14,9 @@ from batchacct.config import Config
 from batchacct.errors import StoreError
 from batchacct.store import Store, partitions
 
+SUMS_SINCE = "0008"
+"""The version since which sums are kept. Collectors of later ones store nothing once the database was migrated under them."""
+
 
 @click.group()
 def db() -> None:
@@ -53,11 +56,15 @@ def migrate(config: Config, dryrun: bool) -> None:
         before, now = store.migrate()
     finally:
         store.close()
-    click.echo(
-        f"migrated from {before or 'an interrupted creation'} to {now}"
-        if before != now
-        else f"nothing to do: the database is in version {now}"
-    )
+    if before == now:
+        click.echo(f"nothing to do: the database is in version {now}")
+        return
+    click.echo(f"migrated from {before or 'an interrupted creation'} to {now}")
+    if before is not None and before < SUMS_SINCE:
+        click.echo(
+            "If a collector of the earlier release has run meanwhile, stop it, and run `batchacct db summarise --rebuild` "
+            "afterwards: it does not say of which days the sums change."
+        )
 
 
 @db.command("partition")

@@ -17,7 +17,7 @@ from batchacct.collector.collecting import Collected, Collector
 from batchacct.collector.follower import Follower
 from batchacct.collector.once import ask
 from batchacct.config import Collect
-from batchacct.errors import BusyError, CheckpointError, StoreError
+from batchacct.errors import BusyError, CheckpointError, SchemaError, StoreError
 from batchacct.following.watching import Watch
 from batchacct.store import HeldLocks, Store, note_state
 
@@ -158,7 +158,7 @@ class Runner(threading.Thread, abc.ABC):
             self._checked_at = float("-inf")
             self.trouble = "waits for the database"
             return None
-        except BusyError as error:
+        except (BusyError, SchemaError) as error:
             if self.trouble != error.message:
                 log.warning("source=%s waits: %s", self.source, error.message)
             self.trouble = error.message

@@ -16,7 +16,7 @@ from batchacct.collector.kept import KEPT_OPEN
 from batchacct.collector.running import DRAIN_S, FeedRunner, FileRunner, Outage, Runner, Surroundings, lock_name
 from batchacct.completing import Rule, complete_parts
 from batchacct.config import Collect
-from batchacct.errors import BatchacctError, StoreError
+from batchacct.errors import BatchacctError, SchemaError, StoreError
 from batchacct.notify import Notifier
 from batchacct.signals import END, Signals
 from batchacct.store import Store
@@ -255,6 +255,8 @@ class _Completer(threading.Thread):
         except StoreError as error:
             self._came.set()
             self._outage.noticed(error)
+        except SchemaError as error:
+            log.warning("records are not completed from parts: %s", error.message)
         except Exception:
             log.exception("records could not be completed from parts, by an error that was not foreseen; it is tried again")
             self._came.set()

@@ -39,8 +39,14 @@ def head() -> str:
     return max(path.name[:4] for path in MIGRATIONS.glob("versions/[0-9]*.py"))
 
 
+def version(connection: Connection) -> str | None:
+    """The version a database with a schema has now, as this transaction sees it."""
+    found: str | None = connection.scalar(select(_VERSION.c.version_num))
+    return found
+
+
 def state(connection: Connection, dialect: Dialect) -> State:
     """What a database has."""
     tables = inspect(connection)
-    version = connection.scalar(select(_VERSION.c.version_num)) if tables.has_table(_VERSION.name) else None
-    return State(version, dialect.commits_ddl and tables.has_table(PROGRESS.name))
+    found = version(connection) if tables.has_table(_VERSION.name) else None
+    return State(found, dialect.commits_ddl and tables.has_table(PROGRESS.name))

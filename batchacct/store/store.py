@@ -138,9 +138,17 @@ class Store:
 
     @contextmanager
     def appending(self) -> Iterator[Connection]:
-        """A transaction that appends records: one at a time, in this process (where threads take turns) and in the database."""
+        """A transaction that appends records: one at a time, in this process (where threads take turns) and in the database.
+
+        Raises: SchemaError if the database was migrated since this process began: it does not know what is to be said there.
+        """
         with self._turn, self.writing() as connection:
             self.dialect.append_alone(connection)
+            if (found := schema.version(connection)) != schema.head():
+                raise SchemaError(
+                    f"{self.shown_url} was brought to schema {found} while this program, which needs {schema.head()}, was running: "
+                    "restart it. Nothing was stored by this step; what it was to store is still in its source"
+                )
             yield connection
 
     def untangled(self, transaction: Callable[[], T]) -> T:

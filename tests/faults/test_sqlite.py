@@ -9,8 +9,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 
 from batchacct.errors import BusyError, StoreError
+from batchacct.store import schema
 from tests.crash.test_full_disk import NEEDS_ROOT, make_larger, mount
 from tests.faults.farm import Farm
 from tests.faults.writer import Style
@@ -161,6 +163,30 @@ def test_the_file_of_its_lock_is_deleted(sqlite_farm: Farm, tmp_path: Path) -> N
     assert farm.start("lsf", output="second.log").wait() == BusyError.exit_code
     assert process.terminate() == 0
     farm.check(log)
+
+
+def test_it_runs_on_over_a_migration(sqlite_farm: Farm) -> None:
+    """It stores nothing and says so, once; restarted it goes on where it stopped."""
+    farm = sqlite_farm
+    log = farm.log()
+    process = farm.start()
+    log.append(20)
+    farm.until_stored(log)
+    _set_version(farm, "9999")
+    log.append(20)
+    farm.until("it says so", lambda: "restart it" in farm.said())
+    assert process.terminate(within_s=10) == 0
+    assert farm.said().count("waits: ") == 1
+    _set_version(farm, schema.head())
+    process = farm.start()
+    farm.until_stored(log)
+    assert process.terminate() == 0
+    farm.check(log)
+
+
+def _set_version(farm: Farm, version: str) -> None:
+    with farm.store.writing() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = :version"), {"version": version})
 
 
 class _Loop:

@@ -93,3 +93,14 @@ def test_a_schema_of_a_newer_program(store: Store) -> None:
     for change in (store.create, store.migrate):
         with pytest.raises(SchemaError, match="which a newer batchacct made: upgrade this program"):
             change()
+
+
+def test_who_runs_on_over_a_migration_stores_nothing(store: Store) -> None:
+    """It would not say what later programs say of a record, as that its day is to be summed anew."""
+    append(store, ORIGIN, parsed([job(1)]), NOW)
+    before = holdings(store)
+    with store.writing() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    with pytest.raises(SchemaError, match=r"was brought to schema 9999 while this program, which needs .*: restart it"):
+        append(store, ORIGIN, parsed([job(2)]), NOW)
+    assert holdings(store) == before
