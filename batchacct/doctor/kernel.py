@@ -17,6 +17,7 @@ from batchacct.doctor.contract import Examined, Finding, NotKnownError, error, n
 from batchacct.following.files import folders as folders_of
 from batchacct.ledger.gaps import duration
 from batchacct.parsing.reading import expand
+from batchacct.store.sent import STEPS_PER_S, last_step
 
 APART_S, FAR_APART_S = 10, 300
 """Clocks that differ by more are a warning, an error."""
@@ -26,16 +27,18 @@ NOT_SYNCHRONISED = 5
 """What the kernel answers (TIME_ERROR, adjtimex(2)) where nothing sets its clock by others."""
 INOTIFY = Path("/proc/sys/fs/inotify")
 ALMOST = 0.9
+STEPS_AHEAD_S = 86_400
 
 
 def clock(examined: Examined) -> Iterator[Finding]:
-    """Whether somebody keeps this host's clock right; the database's clock; the newest records."""
+    """Whether somebody keeps this host's clock right; the database's clock; the newest records, and steps of the join."""
     yield _kept()
     try:
         yield from _of_database(examined)
         yield from _of_logs(examined)
+        yield from _of_steps(examined)
     except NotKnownError as unknown:
-        yield not_applicable("clock", f"not compared with those of the database and the logs: {unknown}")
+        yield not_applicable("clock", f"not compared with those of the database, the logs and the join: {unknown}")
 
 
 def _kept() -> Finding:
@@ -88,6 +91,21 @@ def _of_logs(examined: Examined) -> Iterator[Finding]:
         yield (error if at > examined.now + FAR_AHEAD_S else warning)(f"clock of source {name}", told, todo)
     if not wrong and ahead:
         yield ok("clocks of the logs", "no source has a record of the future")
+
+
+def _of_steps(examined: Examined) -> Iterator[Finding]:
+    """Steps are numbered by the time, and on from the last: once one was numbered by a clock far ahead, all are."""
+    with examined.store.reading() as connection:
+        numbered_at = last_step(connection) // STEPS_PER_S
+    ahead_s = numbered_at - examined.now
+    if ahead_s <= STEPS_AHEAD_S:
+        return
+    told = f"the last is numbered as of {shown(numbered_at)}, {duration(ahead_s)} from now: a clock was far ahead when a step ran"
+    todo = (
+        "set the clock right if it is not; all goes on well. If the database is restored from a backup before that time has come, "
+        "have each client that pulls begin anew: numbers it has had may be given again (docs/how-to/backup.md)"
+    )
+    yield warning("steps of the join", told, todo)
 
 
 def inotify(examined: Examined) -> Iterator[Finding]:

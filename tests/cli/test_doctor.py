@@ -193,6 +193,10 @@ BROKEN: dict[str, tuple[Callable[[Site], object], int, str, str, str]] = {
     "a batch system of another zone": (
         lambda site: None, ENDED - 2 * HOUR, "clock of source lsf", "error", "of 2026-10-29 12:00:00Z, 2 h from now",
     ),
+    "steps of the join that are numbered by a wrong clock": (
+        lambda site: _execute(site, f"UPDATE setting SET value = '{(NOW + 2 * DAY) * 1000}' WHERE name = 'step'"),
+        NOW, "steps of the join", "warning", "the last is numbered as of 2026-11-03 12:00:00Z, 2 d from now",
+    ),
     "a schema of an earlier release": (
         lambda site: _execute(site, "UPDATE alembic_version SET version_num = '0001'"),
         NOW, "database", "error", "has schema 0001, this program needs",
