@@ -77,7 +77,7 @@ def import_2012(
 ) -> None:  # fmt: skip
     """From a database of the 2012 batchacct, tables loc and ce."""
     checked_zone(told["zone"])
-    of = cluster or _only_cluster(config)
+    of = _known_cluster(config, cluster) if cluster else _only_cluster(config)
     with opened(connection, url) as foreign:
         table = None if identities == "-" else identities
         _import(config, foreign, Import2012(foreign, config, cluster=of, identities_table=table, **told), dry=dry_run)
@@ -119,6 +119,15 @@ def _only_cluster(config: Config) -> str:
         names = ", ".join(one.name for one in config.cluster) or "none"
         raise ConfigError(f"--cluster: say of which cluster its jobs are; configured are {names}")
     return config.cluster[0].name
+
+
+def _known_cluster(config: Config, name: str) -> str:
+    """Raises: ConfigError for a cluster that nothing else is of: neither logs nor identities would ever meet its jobs."""
+    known = {one.name for one in config.cluster} | {one.cluster for one in config.source if one.cluster}
+    if name not in known:
+        names = ", ".join(sorted(known)) or "none"
+        raise ConfigError(f"--cluster {name} is not configured: say one of {names}, or add a [[cluster]] of that name first")
+    return name
 
 
 def _import(config: Config, foreign: Foreign, importing: Importing, *, dry: bool) -> None:

@@ -218,6 +218,15 @@ def test_a_password_does_not_belong_on_the_command_line(site: Site) -> None:
     assert site.run("import", "2012", "--zone", ZONE).status == 3
 
 
+def test_a_cluster_has_to_be_known(site: Site) -> None:
+    """Jobs of another name would never meet their logs, and count twice."""
+    of = old(site, [Job(1, SUMMER, SUMMER - 60, SUMMER - 90)])
+    told = imports(site, of, "--cluster", "LSF1", status=3)
+    assert "--cluster LSF1 is not configured: say one of lsf1, or add a [[cluster]] of that name first" in " ".join(told.split())
+    assert in_force(site) == (0, 0, 0)
+    imports(site, of, "--cluster", "lsf1")
+
+
 def test_killed_at_any_point_it_goes_on(site: Site) -> None:
     jobs = some_jobs(random.Random(3), 200, SUMMER, 5 * DAY)
     of = old(site, jobs, [one for one in jobs if one.queue == "grid_atlas"][:40])
