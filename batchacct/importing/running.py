@@ -127,7 +127,7 @@ def from_logs(store: Store, foreign: Foreign, steps: Sequence[Step], record_type
 def _add_twins(store: Store, step: Step, records: pa.RecordBatch, found: Totals) -> None:
     record_type = step.parser.record_type
     with store.reading() as connection:
-        twins = twins_of(connection, record_type, records, step.source.name)
+        twins = twins_of(connection, record_type, records, step.source.name).stored
         sums = dict(standing(connection, twins.values())) if record_type is JOB else dict.fromkeys(twins.values(), Sums(1, 0, 0))
     units = records.column("native")
     for row, number in twins.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, cast
@@ -40,7 +41,10 @@ from batchacct.store.seen import note_seen
 from batchacct.store.spans import Span, of_rows
 from batchacct.store.store import Store
 from batchacct.store.tables import reject
+from batchacct.store.twin_table import note_twins
 from batchacct.store.twins import twins_of
+
+log = logging.getLogger(__name__)
 
 LOADS_PER_QUERY = 500
 
@@ -151,9 +155,12 @@ def _without_twins(
 ) -> tuple[pa.RecordBatch, int]:
     """The records without those that are stored already as they came from elsewhere (see `store.twins`), and how many those are."""
     twins = twins_of(connection, record_type, batch, source)
-    if not twins:
+    if not twins.stored:
         return batch, 0
-    return batch.filter(pa.array([row not in twins for row in range(batch.num_rows)])), len(twins)
+    note_twins(connection, twins.new)
+    if twins.corrections:
+        log.warning("source=%s corrects %d records of runs that were imported: what was imported stays", source, twins.corrections)
+    return batch.filter(pa.array([row not in twins.stored for row in range(batch.num_rows)])), len(twins.stored)
 
 
 def _loads_of(connection: Connection, numbers: set[int]) -> dict[int, tuple[object, ...]]:

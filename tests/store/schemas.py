@@ -134,10 +134,10 @@ def _without_processes(rows: Rows) -> Rows:
 def as_migrated(rows: Rows, version: str) -> Rows:
     """What the rows are after a migration from that version, before 0005 of which the ledger knew no steps: 1 is what was sent.
 
-    Before 0007 there were no processes, before 0008 nothing was kept of days.
+    Before 0007 there were no processes, before 0008 nothing was kept of days or twins.
     """
     if version < "0008":
-        rows = {**rows, **{name: [] for name in ("usage_day", "usage_pack", "usage_changed", "usage_appended")}}
+        rows = {**rows, **{name: [] for name in ("usage_day", "usage_pack", "usage_changed", "usage_appended", "twin")}}
     if version < "0007":
         rows = _without_processes(rows)
     if version < "0002":
@@ -188,5 +188,6 @@ def rows_of_a_site(folder: Path, forks: Forks) -> Rows:
         "recalled",
         "archive_leftover",
         "usage_changed",
+        "twin",
     }
     return rows

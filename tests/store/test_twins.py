@@ -9,6 +9,7 @@ import batchacct
 from batchacct.store import Store
 from batchacct.store.imports import Import, imports, note_import, published_elsewhere
 from batchacct.store.tables import ROWS_PER_LOAD, identity, job
+from batchacct.store.twin_table import corrected
 
 AT = 1_351_382_400
 """2012-10-28 00:00:00Z: in Zurich clocks go back an hour later, from 03:00 to 02:00."""
@@ -34,6 +35,17 @@ def put(store: Store, source: str, *runs: dict[str, object], record_type: str = 
     return counts.recorded, counts.known
 
 
+def logged(number: int, *, start: int, cpu: int) -> dict[str, object]:
+    """What a log says of a run under a key of its own, which a correction has, too."""
+    content = start * 10 + cpu
+    return run(number, start=start) | {"record_key": f"log:{number}", "cpu_duration_s": cpu, "content_hash": content}
+
+
+def in_force(store: Store) -> int:
+    with store.reading() as connection:
+        return connection.scalar(select(func.count()).select_from(job).where(job.c.superseded_by.is_(None))) or 0
+
+
 def test_whichever_comes_second_is_known(store: Store) -> None:
     noted(store)
     assert put(store, "log", run(1), run(2, start=None)) == (2, 0)
@@ -49,6 +61,65 @@ def test_elements_of_an_array_stand_for_one_each(store: Store) -> None:
     assert put(store, "log", run(1, index=1), run(1, index=2), run(2, index=6), run(2, index=7)) == (0, 4)
     assert put(store, "later", run(8, index=1), run(8, index=2)) == (2, 0)
     assert put(store, "apel", run(8)) == (0, 1)
+
+
+def test_elements_that_come_in_blocks_of_their_own_stand_for_one_each(store: Store) -> None:
+    """Each import and the logs have one of a stored record, whatever else came before or comes again."""
+    noted(store)
+    noted(store, "old", family="old")
+    assert put(store, "apel", run(1)) == (1, 0)
+    elements = [run(1, index=index) for index in (1, 2, 3)]
+    assert [put(store, "log", element) for element in elements] == [(0, 1), (1, 0), (1, 0)]
+    assert [put(store, "log", element) for element in reversed(elements)] == [(0, 1)] * 3
+    assert put(store, "apel", run(1)) == (0, 1)
+    assert [put(store, "old", element) for element in elements] == [(0, 1)] * 3
+    assert in_force(store) == 3
+
+
+def test_what_was_known_stays_known_when_its_log_corrects_it(store: Store) -> None:
+    """The first stays; never are two of one run in force."""
+    noted(store)
+    put(store, "apel", run(1))
+    first, other_use, other_start = (logged(1, start=AT + late, cpu=cpu) for late, cpu in ((0, 1), (0, 2), (5, 2)))
+    assert [put(store, "log", one) for one in (first, other_use, other_start, first, other_start)] == [(0, 1)] * 5
+    with store.reading() as connection:
+        assert corrected(connection) == 1
+    assert put(store, "log", logged(2, start=AT + 5, cpu=1)) == (1, 0)
+    put(store, "apel", run(3))
+    assert put(store, "log", logged(3, start=AT + 5, cpu=1), logged(3, start=AT, cpu=1)) == (0, 2), "in one block, in any order"
+    assert in_force(store) == 3
+
+
+def test_a_correction_under_the_same_key_replaces_what_was_imported(store: Store) -> None:
+    """As of LSF, whose keys the tables of 2012 have all fields of."""
+    noted(store)
+    row = run(1) | {"record_key": "lsf:1", "content_hash": 1}
+    put(store, "apel", row)
+    assert put(store, "log", row | {"content_hash": 2}) == (0, 1)
+    assert put(store, "log", row | {"content_hash": 3, "start_at": AT + 5}) == (1, 0)
+    assert put(store, "log", row | {"content_hash": 2}, row | {"content_hash": 3, "start_at": AT + 5}) == (0, 2)
+    assert put(store, "apel", row) == (0, 1)
+    with store.reading() as connection:
+        rows = connection.execute(select(job.c.start_at, job.c.source).where(job.c.superseded_by.is_(None))).all()
+        assert corrected(connection) == 0
+    assert rows == [(AT + 5, "log")]
+
+
+def test_what_a_log_said_before_it_was_corrected_is_the_same_run(store: Store) -> None:
+    noted(store)
+    put(store, "log", logged(1, start=AT, cpu=1))
+    put(store, "log", logged(1, start=AT + 5, cpu=1))
+    assert put(store, "apel", run(1)) == (0, 1)
+    assert put(store, "apel", run(1)) == (0, 1)
+    assert in_force(store) == 1
+
+
+def test_what_was_logged_long_after_its_end_is_found(store: Store) -> None:
+    noted(store)
+    put(store, "apel", run(1))
+    late = [run(number) | {"logged_at": AT + 20 * 86_400} for number in (1, 2)]
+    assert put(store, "log", *late) == (1, 1)
+    assert put(store, "apel", run(2)) == (0, 1)
 
 
 def test_two_imports_know_each_other(store: Store) -> None:
@@ -77,7 +148,8 @@ def test_what_is_newer_than_every_import_is_not_looked_at(store: Store) -> None:
 
 
 def asked(number: int, at: int, kind: str = "submit", ce: str = "ce1") -> dict[str, object]:
-    return {"lrms_job_id": str(number), "cluster": "c1", "recorded_at": at, "time_kind": kind, "ce_id": ce}
+    told = {"lrms_job_id": str(number), "cluster": "c1", "recorded_at": at, "time_kind": kind, "ce_id": ce}
+    return told | {"record_key": f"blah:{kind}:{number}:{at}:{ce}"}
 
 
 def test_identities(store: Store) -> None:

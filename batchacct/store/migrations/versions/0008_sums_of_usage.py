@@ -1,17 +1,20 @@
-"""What is kept of jobs for sums, by the day they were logged on; it is filled by the next run of `publish`, or `db summarise`."""
+"""What is kept of jobs for sums, by the day they were logged on; which records are twins of imported ones.
+
+The first is filled by the next run of `publish`, or `db summarise`.
+"""
 
 import sqlalchemy as sa
 
 from batchacct.store.columns import KeyText
-from batchacct.store.migrations.steps import create_table, run
+from batchacct.store.migrations.steps import create_index, create_table, run
 
 revision = "0008"
 down_revision = "0007"
-makes = ("usage_day", "usage_pack", "usage_changed", "usage_appended")
+makes = ("usage_day", "usage_pack", "usage_changed", "usage_appended", "twin")
 
 
 def upgrade() -> None:
-    run(revision, (_days, _packs, _changed, _appended))
+    run(revision, (_days, _packs, _changed, _appended, _twins, _twin_index))
 
 
 def _key(name: str, *, counts: bool = False) -> sa.Column[int]:
@@ -53,3 +56,19 @@ def _changed() -> None:
 
 def _appended() -> None:
     create_table("usage_appended", _key("day"), sa.PrimaryKeyConstraint("day"))
+
+
+def _twins() -> None:
+    create_table(
+        "twin",
+        sa.Column("record_type", KeyText(100), nullable=False),
+        sa.Column("origin", KeyText(250), nullable=False),
+        sa.Column("key_hash", KeyText(100), nullable=False),
+        sa.Column("content_hash", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("stored_id", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("record_type", "origin", "key_hash", "content_hash"),
+    )
+
+
+def _twin_index() -> None:
+    create_index("twin_stored", "twin", ["stored_id"])
