@@ -44,6 +44,7 @@ from batchacct.model import IDENTITY
 from batchacct.parsing import registry
 from batchacct.store import sent
 from batchacct.store.changed_days import note_changed
+from batchacct.store.imports import DECIDED_ANEW
 from batchacct.store.loads import hold, mark
 from batchacct.store.spans import DAY, IS_OF_JOB, Span, of_loads, of_rows
 from batchacct.store.tables import (
@@ -143,7 +144,7 @@ class Joiner:
     def _decide(self, connection: Connection) -> Counter[tuple[str, str]]:
         """What becomes of the jobs in `todo`, written to the ledger; how many rows of which (outcome, reason) are new there."""
         logged = self.judge(connection)
-        old = {"another identity or outcome": _decided_anew(connection), "job record replaced": _older_revisions(logged)}
+        old = {DECIDED_ANEW: _decided_anew(connection), "job record replaced": _older_revisions(logged)}
         gone = {why: which for why, jobs in old.items() if (which := _rows_of(connection, jobs)) is not None}
         for why, which in gone.items():
             keep_replaced(connection, which, why, self.now)

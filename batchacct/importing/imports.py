@@ -35,7 +35,9 @@ class Importing(Protocol):
     """What tells the cells of its totals apart beside the month; a table shows the first."""
 
     @property
-    def steps(self) -> list[Step]: ...
+    def steps(self) -> list[Step]:
+        """Identities first: no job is ever here without its own."""
+
     def there(self) -> Totals:
         """What the jobs come to by the foreign database."""
 
@@ -80,7 +82,7 @@ class Import2012:
         steps = list(_steps_of_jobs(step, self.published, layout_2012.PUBLISHED_BY, kinds))
         if self.identities_table:
             question = layout_2012.identities(self.foreign, self.identities_table)
-            steps.append(Step(self.name, replace(source, name=f"{self.name}-ce"), "ce-2012", question, _cell_of_ce))
+            steps.insert(0, Step(self.name, replace(source, name=f"{self.name}-ce"), "ce-2012", question, _cell_of_ce))
         return steps
 
     def _ran(self, row: RowValues) -> tuple[int | None, int | None]:
@@ -167,10 +169,10 @@ class ImportApel:
         by_ce = replace(source, name=f"{self.name}-blah", cluster=only, ce_clusters=tuple(self.config.ce.items()))
         of_jobs = replace(source, name=f"{self.name}-who")
         return [
-            *steps,
-            events,
             Step(self.name, by_ce, "apel-identities", client.identities(), _cell_of_apel),
             Step(self.name, of_jobs, "apel-identities", client.identities_of_jobs(), _cell_of_apel, of_jobs=True),
+            *steps,
+            events,
         ]
 
     def _clusters(self, machines: Iterable[str]) -> tuple[tuple[str, str], ...]:

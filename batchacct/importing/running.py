@@ -23,6 +23,7 @@ from batchacct.parsing.rows import row_of
 from batchacct.store import Store, store_cursor, stored_cursor
 from batchacct.store.imports import Import, note_import
 from batchacct.store.twins import twins_of
+from batchacct.usage.keeping import LOCK as PUBLISHING
 
 MARGIN_S = 2 * 86_400
 """No local time is further from UTC, and no clock of a database is wrong by more."""
@@ -63,21 +64,24 @@ class Tried:
 def run(store: Store, foreign: Foreign, steps: Sequence[Step], clock: Callable[[], int], progress: Progress) -> list[Collected]:
     """Imports what is not here yet. Whoever was killed says it again, and it goes on.
 
-    Raises: StoreError, BusyError if it is under way already, PluginError; SourceError if the foreign database fails, HorizonError
-    if rows are of archived months: what was stored before stays.
+    Nothing is published meanwhile. Raises: StoreError, BusyError if it is under way already, or something is being published;
+    PluginError; SourceError if the foreign database fails, HorizonError if rows are of archived months: what was stored stays.
     """
-    done = []
-    for step in steps:
-        name = step.source.name
-        with store.lock(lock_name(name)):
-            with store.writing() as connection:
-                note_import(connection, _import_of(foreign, step), clock())
-            feed = TableFeed(foreign, step.question, progress)
-            done.append(ask(store, Collector(step.parser, step.source, (), feed), feed, clock))
-            if done[-1].errors:
-                raise done[-1].errors[0]
-            if stored_cursor(store, name):
-                store_cursor(store, name, "", clock())  # the next import looks at all of it again
+    with store.lock(PUBLISHING):
+        return [_run_step(store, foreign, step, clock, progress) for step in steps]
+
+
+def _run_step(store: Store, foreign: Foreign, step: Step, clock: Callable[[], int], progress: Progress) -> Collected:
+    name = step.source.name
+    with store.lock(lock_name(name)):
+        with store.writing() as connection:
+            note_import(connection, _import_of(foreign, step), clock())
+        feed = TableFeed(foreign, step.question, progress)
+        done = ask(store, Collector(step.parser, step.source, (), feed), feed, clock)
+        if done.errors:
+            raise done.errors[0]
+        if stored_cursor(store, name):
+            store_cursor(store, name, "", clock())  # the next import looks at all of it again
     return done
 
 

@@ -17,7 +17,7 @@ import pytest
 from sqlalchemy import func, select
 
 from batchacct.store import Store
-from batchacct.store.tables import identity, job
+from batchacct.store.tables import identity, job, load
 from tests.cli.site import Site
 from tests.importing.old_2012 import ZONE, Job, Old, some_jobs
 from tests.pristine import with_schema
@@ -170,6 +170,40 @@ def test_published_jobs_are_not_published_again_unless_asked_for(site: Site) -> 
     sent = sorted(re.findall(r"LocalJobId: (\d+)", "".join(site.messages())))
     assert sent == ["1", "2", "3", "4", "4", "5", "5"]
     assert site.status()["balanced"]
+
+
+def test_identities_that_come_after_something_was_published_send_nothing_again(site: Site) -> None:
+    """As of an import that was interrupted; what comes from elsewhere, a log, does send a job."""
+    with_grid = site.config.read_text().replace('name = "lsf1"\n', 'name = "lsf1"\ngrid_queues = ["grid_*"]\n')
+    site.config.write_text(with_grid)
+    jobs = [Job(n, SUMMER + n, SUMMER, SUMMER - 60, published=SUMMER + DAY if n <= 3 else 0) for n in range(1, 6)]
+    of = old(site, jobs, jobs[:2])
+    imports(site, of, "--identities", "-")
+    late = {"now": SUMMER + 1_000 * DAY}
+    assert site.run("publish", "--once", **late).status == 0
+    imports(site, of)
+    assert site.run("publish", "--once", **late).status == 0
+    assert sorted(re.findall(r"LocalJobId: (\d+)", "".join(site.messages()))) == ["4", "5"]
+    site.write([], [jobs[2].blah()])
+    site.good("collect", "--once")
+    assert site.run("publish", "--once", **late).status == 0
+    assert sorted(re.findall(r"LocalJobId: (\d+)", "".join(site.messages()))) == ["3", "4", "5"]
+    done = site.run("republish", "--from", "2012-06-01", "--to", "2012-06-30", "--yes", **late)
+    assert done.status == 0, done
+    assert sorted(re.findall(r"LocalJobId: (\d+)", "".join(site.messages()))) == ["1", "2", "3", "3", "4", "4", "5", "5"]
+
+
+def test_identities_are_there_before_their_jobs_and_nothing_is_published_meanwhile(site: Site) -> None:
+    jobs = [Job(n, SUMMER + n, SUMMER, SUMMER - 60) for n in (1, 2)]
+    of = old(site, jobs, jobs)
+    store = Store(f"sqlite:///{site.folder}/batchacct.db")
+    with store.lock("publish"):
+        assert "another process is doing `publish` on this database" in " ".join(imports(site, of, status=12).split())
+    imports(site, of)
+    with store.reading() as connection:
+        sources = list(connection.scalars(select(load.c.source).order_by(load.c.id)))
+    store.close()
+    assert sources == ["batchacct-2012-ce", "batchacct-2012"]
 
 
 @pytest.mark.parametrize(("published", "out"), [("all", []), ("none", ["1", "2"])])
