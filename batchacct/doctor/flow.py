@@ -14,6 +14,7 @@ from batchacct.ledger.progress import Progress
 from batchacct.ledger.state import State
 from batchacct.store import sent
 from batchacct.store.tables import load, message, reject, usage
+from batchacct.store.twin_table import corrected
 
 DAY = 86_400
 LAG_S = 900
@@ -66,7 +67,8 @@ def _source(state: State, one: Progress) -> Iterator[Finding]:
 
 
 def rejects(examined: Examined) -> Iterator[Finding]:
-    """Lines that could not be read, and how many of them came in a day."""
+    """Lines that could not be read, and how many of them came in a day; corrections that are not in force."""
+    yield from _corrections(examined)
     total = examined.state.books.open_rejects
     if not total:
         yield ok("rejects", "every line could be read")
@@ -83,6 +85,15 @@ def rejects(examined: Examined) -> Iterator[Finding]:
     told = f"{total:,} lines could not be read, {new:,} of them in the last 24 h; the last came {shown(last)}"
     todo = "see `batchacct rejects list`; after the parser or the log is mended, `batchacct rejects replay` takes them"
     yield warning("rejects", told, todo)
+
+
+def _corrections(examined: Examined) -> Iterator[Finding]:
+    with examined.store.reading() as connection:
+        count = corrected(connection)
+    if count:
+        told = f"{count:,} records were corrected after their run was known to be here already, by an import: what was first stays"
+        todo = "nothing is counted twice; where the correction matters, hold its line (`batchacct parse`) against `batchacct why`"
+        yield warning("corrections", told, todo)
 
 
 def waiting(examined: Examined) -> Iterator[Finding]:

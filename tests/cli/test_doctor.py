@@ -158,6 +158,10 @@ BROKEN: dict[str, tuple[Callable[[Site], object], int, str, str, str]] = {
         lambda site: _collect_more(site, b'"JOB_FINISH" "10.1" nonsense\n'), NOW + 2 * DAY,
         "rejects", "warning", "1 lines could not be read, 0 of them in the last 24 h",
     ),
+    "a correction of a run that was imported": (
+        lambda site: _execute(site, "INSERT INTO twin VALUES ('job', 'log', 'a', 1, 7), ('job', 'log', 'a', 2, 7)"),
+        NOW, "corrections", "warning", "1 records were corrected after their run was known",
+    ),
     "a publisher that never runs": (
         lambda site: _collect_more(site, lsf(3)), NOW + 2 * DAY, "joining", "warning", "1 jobs were never joined, the oldest",
     ),
