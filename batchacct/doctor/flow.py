@@ -68,8 +68,8 @@ def _source(state: State, one: Progress) -> Iterator[Finding]:
 
 def rejects(examined: Examined) -> Iterator[Finding]:
     """Lines that could not be read, and how many of them came in a day; corrections that are not in force."""
-    yield from _corrections(examined)
     total = examined.state.books.open_rejects
+    yield from _corrections(examined)
     if not total:
         yield ok("rejects", "every line could be read")
         return
