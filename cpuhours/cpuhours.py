@@ -28,7 +28,7 @@ from batchacct.store.plans import plan_of
 from batchacct.store.spans import Period, when_ended
 from batchacct.store.tables import job
 from batchacct.usage.bins import HOUR_S
-from batchacct.usage.dimensions import pattern_of
+from batchacct.usage.dimensions import meant_by
 from cpuhours.data_files import (
     BINS_S,
     OF_DAY,
@@ -337,8 +337,8 @@ def _one_of(store: Store, column: Column[Any], names: Sequence[str], begin: int,
     """Wildcards are matched here, against the names there are: LIKE differs in upper and lower case between databases."""
     exact = {name for name in names if "%" not in name}
     if wild := [name for name in names if "%" in name]:
-        meant = pattern_of(wild)
-        exact |= {name for name in distinct_names(store, column, begin, end) if meant.fullmatch(name)}
+        meant = meant_by(wild)
+        exact |= {name for name in distinct_names(store, column, begin, end) if meant(name)}
     wanted = sorted(exact)
     return or_(*(column.in_(wanted[i : i + LONGEST_LIST]) for i in range(0, max(len(wanted), 1), LONGEST_LIST)))
 

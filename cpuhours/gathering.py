@@ -8,7 +8,7 @@ import pandas as pd
 
 from batchacct.config_reports import Capacity, Energy
 from batchacct.usage.bins import Bins
-from batchacct.usage.dimensions import pattern_of
+from batchacct.usage.dimensions import meant_by
 from cpuhours.figures import Figures
 from cpuhours.measures import J_PER_KWH
 from cpuhours.query import DAY_S, efficiency
@@ -153,7 +153,7 @@ def _with_capacity(question: Question, capacity: Sequence[Capacity]) -> list[str
     """The clusters that are held against their capacity: those that have one, of those that are asked about."""
     known = list(dict.fromkeys(one.cluster for one in capacity))
     asked = question.where.get("cluster")
-    return known if asked is None else [name for name in known if pattern_of(asked).fullmatch(name)]
+    return known if asked is None else [*filter(meant_by(asked), known)]
 
 
 def _offered_by_row(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -120,18 +120,42 @@ class Where:
     def keep(self, frame: pd.DataFrame) -> pd.DataFrame:
         """The rows of a frame, with the `inexact` dimensions as columns, that are meant."""
         for name in self.inexact:
-            meant = pattern_of(self.of[name])
-            fits = {text: meant.fullmatch(text) is not None for text in frame[name].unique()}
+            meant = meant_by(self.of[name])
+            fits = {text: meant(text) for text in frame[name].unique()}
             frame = frame[frame[name].map(fits).astype(bool)]
         return frame
 
 
-def pattern_of(names: Iterable[str]) -> re.Pattern[str]:
-    """What one of the names is, of which there is at least one, from its beginning to its end; `%` in them stands for any text."""
-    return re.compile("|".join(f"(?:{'.*'.join(map(re.escape, name.split('%')))})" for name in names), re.DOTALL)
+def meant_by(names: Iterable[str]) -> Callable[[str], bool]:
+    """Whether a text is one of the names, of which there is at least one; `%` in them stands for any text.
+
+    In time that is about linear in pattern and text: patterns are strangers', and expressions that try again could take hours.
+    """
+    exact: set[str] = set()
+    patterns: list[list[str]] = []
+    for name in names:
+        first, *more = name.split("%")
+        if more:
+            patterns.append([first, *filter(None, more[:-1]), more[-1]])
+        else:
+            exact.add(first)
+    return lambda text: text in exact or any(_fits(pieces, text) for pieces in patterns)
+
+
+def _fits(pieces: Sequence[str], text: str) -> bool:
+    """Whether a text begins with the first piece, ends with the last, and has the others between them in their order."""
+    first, *inner, last = pieces
+    place, end = len(first), len(text) - len(last)
+    if end < place or not (text.startswith(first) and text.endswith(last)):
+        return False
+    for piece in inner:  # the earliest place leaves most room for the rest
+        if (found := text.find(piece, place, end)) < 0:
+            return False
+        place = found + len(piece)
+    return True
 
 
 def _like(dimension: ColumnElement[Any], names: Sequence[str]) -> ColumnElement[bool]:
     exact = [name for name in names if "%" not in name]
-    patterns = [name.replace("!", "!!").replace("_", "!_") for name in names if "%" in name]
+    patterns = [re.sub("%+", "%", name).replace("!", "!!").replace("_", "!_") for name in names if "%" in name]
     return or_(and_(dimension.in_(exact)), *(dimension.like(pattern, escape="!") for pattern in patterns))

@@ -25,7 +25,7 @@ from batchacct.archive.querying import for_duck
 from batchacct.model import TEXT
 from batchacct.store.usage_tables import usage_pack
 from batchacct.usage.bins import DAY_S, QUARTER_S, Bins
-from batchacct.usage.dimensions import pattern_of
+from batchacct.usage.dimensions import meant_by
 from batchacct.usage.jobs import IN_FACTS, KEPT, facts
 from batchacct.usage.summing import BEGINNINGS, ENDINGS, WHOLES, Asked, Summed
 
@@ -152,9 +152,9 @@ def _of_names(table: pa.Table, asked: Asked) -> pa.Table:
     """The rows of the names that are meant."""
     for name in asked.where.dimensions:
         chunks: list[Any] = table.column(name).chunks
-        meant = pattern_of(asked.where.of[name])
+        meant = meant_by(asked.where.of[name])
         texts = chunks[0].dictionary.to_pylist() if chunks else []
-        fits = pa.array([place for place, text in enumerate(texts) if meant.fullmatch(text)], pa.int32())
+        fits = pa.array([place for place, text in enumerate(texts) if meant(text)], pa.int32())
         places = pa.chunked_array([chunk.indices for chunk in chunks], pa.int32())
         table = table.filter(pc.is_in(places, value_set=fits))
     return table

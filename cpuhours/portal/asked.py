@@ -23,6 +23,8 @@ USUAL_PERIOD = "-30d"
 LONGEST_TEXT = 2000
 """Characters of one parameter."""
 MOST_NAMES = 200
+MOST_WILDCARDS = 10
+"""`%` in one name: a database tries what is between them at each place of each text."""
 TOPS = (5, 7, 10, 20, 40)
 USUAL_TOP = 20
 PERIODS = {
@@ -116,6 +118,8 @@ def where_asked(arguments: Arguments, viewer: Viewer) -> dict[str, tuple[str, ..
         names = tuple(dict.fromkeys(one for text in given for one in names_in(text[: LONGEST_TEXT + 1])))
         if len(names) > MOST_NAMES or any(len(one) > LONGEST_TEXT for one in names):
             raise ConfigError(f"{name} has more than {MOST_NAMES} names, or a very long one: use a pattern with %")
+        if any(one.count("%") > MOST_WILDCARDS for one in names):
+            raise ConfigError(f"{name} has a name with more than {MOST_WILDCARDS} %: leave some out, one stands for any text")
         if name == "user" and viewer.own_only and not set(names) <= set(viewer.accounts):
             raise ForbiddenError("You see your own jobs: leave out the name of another account.")
         found[name] = names

@@ -450,6 +450,7 @@ def test_odd_names_are_names(portal: Portal, odd: str) -> None:
             "bins=quarter-hour&period=-365d",
             "vo=" + ",".join(map(str, range(300))),
             "vo=" + "a" * 3000,
+            "host=" + "%25" * 11 + "!",
             "compare=next",
             "below=1-x",
         ),
