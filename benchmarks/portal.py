@@ -96,7 +96,9 @@ def _measured(site: Site, jobs: int) -> Iterator[Measured]:
             return str(connection.scalar(text(BARE)))
 
     client = app.test_client()
-    client.set_cookie("portal-session", site.sessions.begin("admin"))
+    account = site.accounts.named("admin")
+    assert account is not None
+    client.set_cookie("portal-session", site.sessions.begin("admin", account.proof))
     span = ends(site.desk.store)
     assert span is not None
     with mock.patch.dict(os.environ, {NOW_VARIABLE: str(span[1])}):

@@ -5,6 +5,7 @@ Passwords are kept as scrypt hashes (werkzeug's, with a salt each); what is look
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import stat
@@ -30,6 +31,11 @@ class Account:
     password: str | None = None
     accounts: tuple[str, ...] = ()
     identities: tuple[str, ...] = ()
+
+    @property
+    def proof(self) -> bytes:
+        """Another one once the role or the password is another, were it the same word again: what a login is held against."""
+        return hashlib.sha256(f"{self.role} {self.password}".encode()).digest()
 
     def viewer(self, name: str, *, sees_names: bool) -> Viewer:
         """A user without accounts of the own has that of the same name."""
@@ -122,12 +128,12 @@ class Accounts:
         self.named("")
         return bool(self._known)
 
-    def is_password(self, name: str, password: str) -> bool:
-        """Whether it is that of an account; of one that is not there the answer takes as long."""
+    def entered(self, name: str, password: str) -> Account | None:
+        """The account of this name and password; of one that is not there the answer takes as long."""
         account = self.named(name)
         known = self._nobody if account is None or account.password is None else account.password
         fits = check_password_hash(known, password[:LONGEST_PASSWORD])
-        return fits and known is not self._nobody
+        return account if fits and known is not self._nobody else None
 
     def _now(self) -> tuple[int, int, int] | None:
         try:

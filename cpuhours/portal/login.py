@@ -6,12 +6,14 @@ import contextlib
 import logging
 import secrets
 import threading
+from collections.abc import Iterator
 from urllib.parse import urlencode, urlsplit
 
 from flask import Blueprint, Response, g, make_response, redirect, request
 from werkzeug.wrappers import Response as Answer
 
 from batchacct.errors import ConfigError
+from cpuhours.portal.accounts import Account
 from cpuhours.portal.proxies import SECRET_HEADER, shows_secret
 from cpuhours.portal.site import page, site
 from cpuhours.portal.viewers import Role, Viewer, is_name
@@ -66,20 +68,39 @@ def _of_proxy() -> Viewer | None:
 
 def _of_session() -> Viewer | None:
     token = request.cookies.get(_cookie("session"), "")
-    name = site().sessions.name_of(token) if token else None
-    if name is None:
+    session = site().sessions.of(token) if token else None
+    if session is None:
+        return None
+    account = _account(session.name)
+    if account is None or account.proof != session.proof:  # it is gone, or has another password or role: it may be another's by now
+        site().sessions.end(token)
         return None
     g.session_token = token
-    return _named(name)
+    return _viewer(session.name, account)
 
 
 def _named(name: str) -> Viewer | None:
+    account = _account(name)
+    return None if account is None else _viewer(name, account)
+
+
+def _account(name: str) -> Account | None:
+    with _usable():
+        return site().accounts.named(name)
+
+
+def _viewer(name: str, account: Account) -> Viewer:
+    return account.viewer(name, sees_names=site().desk.config.portal.names == "shown")
+
+
+@contextlib.contextmanager
+def _usable() -> Iterator[None]:
+    """Raises: NotUsableError for accounts that cannot be read; the log says why."""
     try:
-        account = site().accounts.named(name)
+        yield
     except ConfigError as error:
         log.error("%s", error.message)  # noqa: TRY400 - told to people, who need no traceback
         raise NotUsableError from error
-    return None if account is None else account.viewer(name, sees_names=site().desk.config.portal.names == "shown")
 
 
 # --- the form -------------------------------------------------------------------------------------------------------------------
@@ -116,10 +137,11 @@ def enter() -> Answer:
         response.headers["Retry-After"] = str(int(wait_s) + 1)
         return response
     try:
-        fits = _fits(known, password)
+        with _usable():
+            account = site().accounts.entered(known, password)
     finally:
         _HASHING.release()
-    if not fits:
+    if account is None:
         log.warning("a wrong name or password, from %s", request.remote_addr or "a socket")
         return _form("The name or the password is wrong.", 403)
     site().guesses.forget(known)
@@ -127,16 +149,8 @@ def enter() -> Answer:
     with contextlib.suppress(KeyError):
         site().sessions.end(request.cookies[_cookie("session")])
     response = redirect(_local(request.form.get("next", "")), 303)
-    _set(response, "session", site().sessions.begin(known), site().desk.config.portal.session_life)
+    _set(response, "session", site().sessions.begin(known, account.proof), site().desk.config.portal.session_life)
     return response
-
-
-def _fits(name: str, password: str) -> bool:
-    try:
-        return site().accounts.is_password(name, password)
-    except ConfigError as error:
-        log.error("%s", error.message)  # noqa: TRY400 - told to people, who need no traceback
-        raise NotUsableError from error
 
 
 @login.post("/logout")

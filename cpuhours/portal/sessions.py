@@ -25,7 +25,10 @@ Clock = Callable[[], float]
 
 @dataclass(frozen=True, slots=True)
 class Session:
+    """Of a name, for as long as its account has the same `proof` (`Account.proof`), at most `until` the clock says so."""
+
     name: str
+    proof: bytes
     until: float
 
 
@@ -36,23 +39,23 @@ class Sessions:
         self.life_s, self._clock, self._turn = life_s, clock, threading.Lock()
         self._known: OrderedDict[bytes, Session] = OrderedDict()
 
-    def begin(self, name: str) -> str:
-        """The token of a new session; where there are too many, the oldest one ends."""
+    def begin(self, name: str, proof: bytes) -> str:
+        """The token of a new session of an account; where there are too many, the oldest one ends."""
         token = secrets.token_urlsafe(32)
         with self._turn:
-            self._known[_digest(token)] = Session(name, self._clock() + self.life_s)
+            self._known[_digest(token)] = Session(name, proof, self._clock() + self.life_s)
             while len(self._known) > MOST_SESSIONS:
                 self._known.popitem(last=False)
         return token
 
-    def name_of(self, token: str) -> str | None:
-        """Who it is; None if there is no such session, or no longer."""
+    def of(self, token: str) -> Session | None:
+        """None if there is no such session, or no longer."""
         with self._turn:
             found = self._known.get(key := _digest(token))
             if found is not None and found.until <= self._clock():
                 del self._known[key]
                 return None
-            return None if found is None else found.name
+            return found
 
     def end(self, token: str) -> None:
         with self._turn:

@@ -77,7 +77,9 @@ class Portal:
         """Somebody's browser, logged in if a name is given."""
         client = self.app.test_client()
         if name is not None:
-            client.set_cookie("portal-session", self.site.sessions.begin(name))
+            account = self.site.accounts.named(name)
+            assert account is not None
+            client.set_cookie("portal-session", self.site.sessions.begin(name, account.proof))
         return client
 
     def get(self, name: str | None, address: str, **words: Any) -> TestResponse:

@@ -359,14 +359,30 @@ def test_accounts_are_read_anew_and_one_that_is_gone_is_let_in_no_further(demo: 
     try:
         client = served.client("other")
         assert client.get("/health").status_code == 200
-        write_accounts(path, {"admin": Account(Role.ADMINISTRATOR), "other": Account(Role.USER)})
-        assert client.get("/health").status_code == 403
         write_accounts(path, {"admin": Account(Role.ADMINISTRATOR)})
         assert client.get("/health").status_code == 303
+        write_accounts(path, {"admin": Account(Role.ADMINISTRATOR), "other": Account(Role.ADMINISTRATOR)})
+        assert client.get("/health").status_code == 303, "a session that has ended does not come back"
+        client = served.client("admin")
         path.write_text("{")
         got = client.get("/jobs")
         assert got.status_code == 503
         assert str(path) not in got.text
+    finally:
+        served.close()
+
+
+@pytest.mark.parametrize("after", [Account(Role.USER, "hash"), Account(Role.OFFICER, "another")])
+def test_a_session_ends_with_the_password_and_the_role_it_was_made_with(demo: Demo, after: Account) -> None:
+    path = demo.folder / "another"
+    write_accounts(path, {"admin": Account(Role.ADMINISTRATOR), "other": Account(Role.OFFICER, "hash")})
+    served = Portal.of(demo, accounts_file=path)
+    try:
+        client = served.client("other")
+        assert client.get("/jobs").status_code == 200
+        write_accounts(path, {"admin": Account(Role.ADMINISTRATOR), "other": after})
+        assert client.get("/jobs").status_code == 303
+        assert served.client("other").get("/jobs").status_code == 200
     finally:
         served.close()
 

@@ -66,13 +66,13 @@ def test_accounts_by_command(demo: Demo, tmp_path: Path) -> None:
     assert stat.S_IMODE((tmp_path / "accounts").stat().st_mode) == 0o640
     assert "correct-horse" not in (tmp_path / "accounts").read_text()
     ours = Accounts(tmp_path / "accounts")
-    assert ours.is_password("ada", "correct-horse")
-    assert not ours.is_password("ada", "correct-horse2")
+    assert ours.entered("ada", "correct-horse")
+    assert not ours.entered("ada", "correct-horse2")
     more = portal("passwd", "ada", "--account", "a1", "--identity", "/CN=Ada", stdin=b"battery-staple\n")
     assert more.startswith("changed ada, officer")
     known = read_accounts(tmp_path / "accounts")["ada"]
     assert (known.accounts, known.identities) == (("a1",), ("/CN=Ada",))
-    assert ours.is_password("ada", "battery-staple"), "the file is read anew"
+    assert ours.entered("ada", "battery-staple"), "the file is read anew"
     assert "10 to 500 characters" in portal("passwd", "ada", stdin=b"short\n")
     assert "no name of an account" in portal("passwd", "%", stdin=b"correct-horse\n")
     assert "no DN" in portal("passwd", "ada", "--identity", "%", stdin=b"correct-horse\n")
