@@ -24,10 +24,14 @@ login = Blueprint("login", __name__)
 
 OPEN = frozenset({"login.form", "login.enter", "static"})
 """What is shown to anybody."""
-_HASHING = threading.BoundedSemaphore(1)
+HASHING = threading.Lock()
 """A password is looked at in turn: it takes memory and time on purpose."""
-PATIENCE_S = 5.0
+_PLACES = threading.BoundedSemaphore(3)
+"""One that is looked at, and two that wait: each has a thread of the server, which others need for their pages."""
 LONGEST_ADDRESS = 2000
+_SAME_SITE = {"session": "Lax", "form": "Strict"}
+"""A link from mail or chat comes with the session, so that it shows what it leads to: a GET changes nothing. A POST of another site
+comes with neither, and without the token of the form."""
 
 
 class NotUsableError(Exception):
@@ -131,16 +135,15 @@ def enter() -> Answer:
     if not site().tokens.fits(request.form.get("token", ""), request.cookies.get(_cookie("form"), "")):
         return _form("This form was open for too long, or cookies are switched off. Try again.", 400)
     known = name if is_name(name) else ""
-    wait_s = site().guesses.wait_s(known)
-    if wait_s > 0 or not _HASHING.acquire(timeout=PATIENCE_S):
-        response = _form(f"Too many tries. Wait {int(wait_s) + 1} seconds, then try again.", 429)
-        response.headers["Retry-After"] = str(int(wait_s) + 1)
-        return response
+    if not _PLACES.acquire(blocking=False):
+        return _later("Others are logging in just now", 1)
     try:
-        with _usable():
+        if (wait_s := site().guesses.wait_s(known)) > 0:
+            return _later("Too many tries", int(wait_s) + 1)
+        with HASHING, _usable():
             account = site().accounts.entered(known, password)
     finally:
-        _HASHING.release()
+        _PLACES.release()
     if account is None:
         log.warning("a wrong name or password, from %s", request.remote_addr or "a socket")
         return _form("The name or the password is wrong.", 403)
@@ -153,6 +156,12 @@ def enter() -> Answer:
     return response
 
 
+def _later(why: str, seconds: int) -> Answer:
+    response = _form(f"{why}. Wait {seconds} second{'' if seconds == 1 else 's'}, then try again.", 429)
+    response.headers["Retry-After"] = str(seconds)
+    return response
+
+
 @login.post("/logout")
 def leave() -> Answer:
     token = g.get("session_token", "")
@@ -160,7 +169,7 @@ def leave() -> Answer:
         return make_response(page("error.html", title="Not logged out", message="Use the button of this site to log out."), 400)
     site().sessions.end(token)
     response = redirect("/login", 303)
-    response.delete_cookie(_cookie("session"), secure=_secure(), httponly=True, samesite="Strict")
+    response.delete_cookie(_cookie("session"), secure=_secure(), httponly=True, samesite=_SAME_SITE["session"])
     response.headers["Clear-Site-Data"] = '"cache"'
     return response
 
@@ -184,4 +193,4 @@ def _cookie(what: str) -> str:
 
 
 def _set(response: Response | Answer, what: str, value: str, life_s: int | None) -> None:
-    response.set_cookie(_cookie(what), value, max_age=life_s, secure=_secure(), httponly=True, samesite="Strict", path="/")
+    response.set_cookie(_cookie(what), value, max_age=life_s, secure=_secure(), httponly=True, samesite=_SAME_SITE[what], path="/")

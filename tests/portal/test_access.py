@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import html
 import re
+import threading
+import time
 from collections.abc import Iterator
 from urllib.parse import quote
 
@@ -12,6 +14,7 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from batchacct.errors import ConfigError
+from cpuhours.portal import login
 from cpuhours.portal.accounts import Account, read_accounts, write_accounts
 from cpuhours.portal.proxies import SECRET_HEADER, secret_of
 from cpuhours.portal.sessions import Guesses
@@ -205,7 +208,7 @@ def test_logging_in_and_out(with_passwords: Portal) -> None:
     got = enter(client, "admin", "correct-horse-battery")
     assert (got.status_code, got.headers["Location"]) == (303, "/jobs")
     (cookie,) = [one for one in got.headers.getlist("Set-Cookie") if one.startswith("portal-session=")]
-    assert all(word in cookie for word in ("HttpOnly", "SameSite=Strict", "Path=/", "Max-Age=28800")), cookie
+    assert all(word in cookie for word in ("HttpOnly", "SameSite=Lax", "Path=/", "Max-Age=28800")), cookie
     assert "Secure" not in cookie
     page = client.get("/")
     assert page.status_code == 200
@@ -249,6 +252,27 @@ def test_guesses_are_slowed_down(demo: Demo, with_passwords: Portal) -> None:
     assert int(right.headers["Retry-After"]) >= 1
     clock[0] = 400.0
     assert enter(client, "admin", "correct-horse-battery").status_code == 303
+
+
+def test_few_wait_for_their_password_to_be_looked_at(with_passwords: Portal) -> None:
+    """Each of them has a thread of the server: with more, everybody would wait."""
+    told: list[int] = []
+
+    def one() -> None:
+        told.append(enter(with_passwords.client(), "admin", "correct-horse-battery").status_code)
+
+    threads = [threading.Thread(target=one) for _ in range(5)]
+    with login.HASHING:
+        began = time.monotonic()
+        for thread in threads:
+            thread.start()
+        while len(told) < 2 and time.monotonic() - began < 3:
+            time.sleep(0.01)
+        assert told == [429] * 2
+    for thread in threads:
+        thread.join()
+    assert told == [429] * 2 + [303] * 3
+    assert with_passwords.site.guesses.wait_s("admin") == 0.0, "who was sent away has not guessed"
 
 
 @pytest.mark.parametrize(
