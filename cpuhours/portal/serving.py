@@ -92,9 +92,21 @@ def _at_socket(app: Flask, settings: Portal, common: dict[str, Any]) -> Any:
     finally:
         os.umask(before)
     if settings.socket_group is not None:
-        os.chown(path, -1, grp.getgrnam(settings.socket_group).gr_gid)
-        path.chmod(0o660)
+        _give_to(path, settings.socket_group)
     return listener
+
+
+def _give_to(path: Path, group: str) -> None:
+    """Raises: ConfigError."""
+    try:
+        os.chown(path, -1, grp.getgrnam(group).gr_gid)
+        path.chmod(0o660)
+    except (OSError, KeyError) as error:
+        raise ConfigError(
+            f"[portal] socket_group: {path} cannot be given to {group} ({error}). Name a group that the user of the portal is a "
+            f"member of; its service needs `systemctl edit batchacct-portal` with [Service] SupplementaryGroups={group} and "
+            "SystemCallFilter=@chown"
+        ) from error
 
 
 def serve(store: Store, config: Config, path: Path, signals: Signals) -> None:

@@ -103,6 +103,13 @@ def test_a_socket_of_its_own_and_headers_with_underscores(demo: Demo, tmp_path: 
     assert path.read_text() == "a file of somebody's"
 
 
+def test_a_group_that_the_socket_cannot_be_given_to(demo: Demo, tmp_path: Path) -> None:
+    served = Portal.of(demo, address=str(tmp_path / "socket"), login="proxy", socket_group="no-such-group")
+    with pytest.raises(ConfigError, match=r"socket_group.*SupplementaryGroups=no-such-group and SystemCallFilter=@chown"):
+        Server.of(served.site.desk.store, served.site.desk.config)
+    served.close()
+
+
 def test_until_it_is_told_to_end(demo: Demo, tmp_path: Path) -> None:
     path = tmp_path / "socket"
     config = configured(demo, tmp_path, accounts_file=str(demo.folder / "portal.accounts"), address=str(path))
