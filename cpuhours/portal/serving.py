@@ -92,7 +92,11 @@ def _at_socket(app: Flask, settings: Portal, common: dict[str, Any]) -> Any:
     finally:
         os.umask(before)
     if settings.socket_group is not None:
-        _give_to(path, settings.socket_group)
+        try:
+            _give_to(path, settings.socket_group)
+        except ConfigError:
+            listener.close()
+            raise
     return listener
 
 
