@@ -37,6 +37,8 @@ from batchacct.store.tables import (
 from batchacct.store.vos import IS_GRID_RULE
 
 REJECTS_SEARCHED = 100_000
+LAST_INDEX = 2**63 - 1
+"""What a database has room for."""
 PIECES_SHOWN = 20
 Found = Row[Any]
 
@@ -59,6 +61,8 @@ class JobId:
         if match is None:
             raise ConfigError("give a job id, such as 1234 or 1234[5]")
         index = match[2] or match[3]
+        if index and int(index) > LAST_INDEX:  # a name like any other: no element has it
+            return cls(text.strip(), None, text.strip())
         return cls(match[1], int(index) if index else None, text.strip())
 
 
@@ -106,13 +110,16 @@ def _runs(connection: Connection, job_id: JobId) -> list[Found]:
     return []
 
 
-def why_run(connection: Connection, run: Found, more: Sequence[MoreOfJob] = ()) -> Iterator[str]:
-    """The story of one run, a row of `job`, alone: an id may come again, and be somebody else's job."""
-    yield from _run(connection, run)
+def why_run(connection: Connection, run: Found, more: Sequence[MoreOfJob] = (), *, texts: bool = True) -> Iterator[str]:
+    """The story of one run, a row of `job`, alone: an id may come again, and be somebody else's job.
+
+    Without `texts` it has none of those that receivers and programs wrote, and no identity that another has replaced.
+    """
+    yield from _run(connection, run, texts=texts)
     yield from told_more(connection, more, AskedJob(run.join_id, run.array_index, run))
 
 
-def _run(connection: Connection, run: Found) -> Iterator[str]:
+def _run(connection: Connection, run: Found, *, texts: bool = True) -> Iterator[str]:
     yield f"job {_shown_id(run)} on {run.cluster}: {run.state}, user {run.user_name or '-'}, queue {run.queue or '-'}"
     yield f"  submitted {shown(run.submit_at)}, started {shown(run.start_at)}, ended {shown(run.end_at)}"
     cpu = "unknown" if run.cpu_duration_s is None else f"{run.cpu_duration_s} s"
@@ -129,7 +136,7 @@ def _run(connection: Connection, run: Found) -> Iterator[str]:
         yield f"  earlier: {old.outcome} ({old.reason}){where}; {old.why}, {shown(old.replaced_at)}"
     now = connection.execute(select(usage).where(usage.c.job_id == run.id)).one_or_none()
     if now is not None:
-        yield from _outcome(connection, run, now, [one for one, step in messages if step == now.step])
+        yield from _outcome(connection, run, now, [one for one, step in messages if step == now.step], texts=texts)
     elif run.superseded_by is None:
         yield "  not joined yet: the next `batchacct publish` looks at it"
 
@@ -148,7 +155,7 @@ def _pieces(connection: Connection, record: Found) -> Iterator[str]:
             yield f"    made with: {row.kind}, {_where(connection, row)}"
 
 
-def _outcome(connection: Connection, run: Found, now: Found, messages: Sequence[sent.Sent]) -> Iterator[str]:
+def _outcome(connection: Connection, run: Found, now: Found, messages: Sequence[sent.Sent], *, texts: bool) -> Iterator[str]:
     yield f"  {now.outcome}: {now.reason}"
     who = connection.execute(select(identity).where(_is_identity_of(now))).one_or_none()
     if now.identity_id is not None and who is None:
@@ -159,7 +166,8 @@ def _outcome(connection: Connection, run: Found, now: Found, messages: Sequence[
         yield f"    read from {_where(connection, who)}"
         same_key = and_(identity.c.join_id == who.join_id, identity.c.superseded_by == who.id)
         for earlier in connection.execute(select(identity).where(same_key).order_by(identity.c.id)):
-            yield f"    that line replaced an earlier one: {_who(earlier)}, {_where(connection, earlier)}"
+            of_whom = f"{_who(earlier)}, " if texts else ""  # it may be somebody else's
+            yield f"    that line replaced an earlier one: {of_whom}{_where(connection, earlier)}"
         yield from _pieces(connection, who)
         if _is_mapped(connection, now):
             yield f"    VO in place of {who.vo or who.fqan}: {_mapped_vo(connection, now, run)}"
@@ -177,10 +185,10 @@ def _outcome(connection: Connection, run: Found, now: Found, messages: Sequence[
     if now.outcome == "waiting":
         yield from _waits_for(connection)
     if now.outcome in sent.GO_OUT:
-        yield from _sending(connection, now, messages)
+        yield from _sending(connection, now, messages, texts=texts)
 
 
-def _sending(connection: Connection, now: Found, messages: Sequence[sent.Sent]) -> Iterator[str]:
+def _sending(connection: Connection, now: Found, messages: Sequence[sent.Sent], *, texts: bool) -> Iterator[str]:
     """What became of a row of the ledger that goes out, for each destination."""
     places = sent.places(connection)
     if not places:
@@ -191,20 +199,21 @@ def _sending(connection: Connection, now: Found, messages: Sequence[sent.Sent]) 
         to = f" to {place.name}" if len(places) > 1 else ""
         for one in messages:
             if one.destination == place.name:
-                yield from _message(connection, one.id)
+                yield from _message(connection, one.id, texts=texts)
         if (row := kept.get(place.name)) is not None:
-            yield f"    {_KEPT[row.kind].format(to=to, reason=row.reason)}"
+            reason = f": {row.reason}" if texts and row.kind != sent.NOT_FOR_IT else ""
+            yield f"    {_KEPT[row.kind].format(to=to)}{reason}"
         elif not any(one.destination == place.name for one in messages):
             yield f"    {_TO_COME}" if not to else f"    not in a message{to} yet: the next `batchacct publish` builds it"
 
 
 _TO_COME = "not in a message yet: the next `batchacct publish` builds it"
 _KEPT = {
-    sent.REFUSED: "refused for publishing{to}: {reason}",
+    sent.REFUSED: "refused for publishing{to}",
     sent.NOT_FOR_IT: "not published{to}, by its vos and infrastructure in [[destination]]",
-    sent.UNCHANGED: "not sent{to} again: {reason}",
-    sent.NOT_THERE: "not sent{to}: {reason}",
-    sent.ELSEWHERE: "not sent{to}: {reason}",
+    sent.UNCHANGED: "not sent{to} again",
+    sent.NOT_THERE: "not sent{to}",
+    sent.ELSEWHERE: "not sent{to}",
 }
 
 
@@ -231,16 +240,17 @@ def _waits_for(connection: Connection) -> Iterator[str]:
     yield "    it is looked at again by each `batchacct publish`; grace and max_hold in [join] end the waiting"
 
 
-def _message(connection: Connection, number: int) -> Iterator[str]:
+def _message(connection: Connection, number: int, *, texts: bool = True) -> Iterator[str]:
     names = ("format", "destination", "created_at", "confirmed_at", "receipt", "last_error", "withdrawn_at")
     row = connection.execute(select(*(message.c[name] for name in names)).where(message.c.id == number)).one()
     yield f"    message {number} to {row.destination} ({row.format}), built {shown(row.created_at)}"
     if row.confirmed_at is not None:
-        yield f"    handed over {shown(row.confirmed_at)}, receipt {row.receipt}"
+        yield f"    handed over {shown(row.confirmed_at)}{f', receipt {row.receipt}' if texts else ''}"
     elif row.withdrawn_at is not None:
-        yield f"    was refused, and never leaves: records in it were corrected since ({row.last_error})"
+        why_not = f" ({row.last_error})" if texts else ""
+        yield f"    was refused, and never leaves: records in it were corrected since{why_not}"
     else:
-        yield f"    not handed over yet{': ' + row.last_error if row.last_error else ''}"
+        yield f"    not handed over yet{': ' + row.last_error if texts and row.last_error else ''}"
 
 
 def _shown_id(run: Found) -> str:

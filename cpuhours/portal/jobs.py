@@ -205,7 +205,8 @@ def _told(connection: Connection, who: Viewer, number: int) -> Told | None:
     outcome = connection.execute(select(usage).where(usage.c.job_id == number)).one_or_none()
     of_identity = select(identity).join(usage, IS_OF_IDENTITY).where(usage.c.job_id == number)
     asked_by = connection.execute(of_identity).one_or_none() if who.sees_people else None
-    story = [harmless(line) for line in stories.why_run(connection, run)] if who.sees_people else None
+    lines = stories.why_run(connection, run, texts=who.sees_texts) if who.sees_people else None
+    story = None if lines is None else [harmless(line) for line in lines]
     line = harmless(text_of(bytes(run.native))) if who.sees_people and run.native is not None else None
     return Told(run, asked_by, outcome, story, line, _messages(connection, number, outcome), _sheets(connection, who, run))
 

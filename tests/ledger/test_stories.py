@@ -62,6 +62,8 @@ def trace(store: Store, path: object, offset: int) -> str:
         ("1234[].server", "1234", None),
         ("1234.0", "1234.0", None),
         ("name-of-job", "name-of-job", None),
+        ("1[9223372036854775807]", "1", 2**63 - 1),
+        ("1[9223372036854775808]", "1[9223372036854775808]", None),
     ],
 )
 def test_a_job_id_as_people_write_it(text: str, join_id: str, index: int | None) -> None:
@@ -92,6 +94,25 @@ class TestWhy:
         told = why(site, "1")
         assert "VO in place of atlas: VO pilots by rule 1" in told
         assert "benchmark HEPSPEC 7, of hosts n1, n2*" in told
+
+    def test_texts_of_others_are_left_out_for_who_may_not_see_them(self, site: Site) -> None:
+        def told(*, texts: bool) -> str:
+            with site.store.reading() as connection:
+                run = connection.execute(select(job).where(job.c.join_id == "1")).one()
+                return "\n".join(stories.why_run(connection, run, texts=texts))
+
+        site.jobs(a_job(**LOCAL))
+        site.postbox.fails_at = 0
+        with pytest.raises(PublishError):
+            site.publish()
+        assert "the broker is away" in told(texts=True)
+        assert "not handed over yet" in told(texts=False)
+        assert "away" not in told(texts=False)
+        site.postbox.fails_at = None
+        site.publish()
+        assert "receipt" in told(texts=True)
+        assert "handed over" in told(texts=False)
+        assert "receipt" not in told(texts=False)
 
     def test_a_message_that_has_not_left(self, site: Site) -> None:
         site.jobs(a_job(**LOCAL))

@@ -213,6 +213,11 @@ def test_a_job_is_found_by_its_id(portal: Portal, demo: Demo) -> None:
     assert portal.get("admin", "/job?id=no-such").status_code == 404
 
 
+def test_ids_that_no_record_can_have(portal: Portal) -> None:
+    for typed in ("1[9223372036854775808]", "1-9223372036854775808", "9223372036854775808", "1[" + "9" * 150 + "]"):
+        assert portal.get("admin", f"/job?id={typed}").status_code == 404, typed
+
+
 def test_what_ran_inside(portal: Portal, demo: Demo) -> None:
     number = demo.one("SELECT max(job.id) FROM job JOIN process ON process.join_id = job.join_id WHERE job.user_name = 'anna'")
     text = portal.get("admin", f"/job/{number}").text
