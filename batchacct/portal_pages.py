@@ -78,5 +78,10 @@ class Page(Protocol):
 class JobSheets(Protocol):
     """Anything registered under `JOB_SHEETS`."""
 
-    def __call__(self, connection: Connection, run: Row[Any], limit: int) -> Iterator[Sheet]:
-        """Tables of a run of a job, a row of `job`, of at most so many rows each; none if there is nothing to tell."""
+    def __call__(
+        self, connection: Connection, run: Row[Any], limit: int, accounts: tuple[str, ...] | None = None
+    ) -> Iterator[Sheet]:
+        """Tables of a run of a job, a row of `job`, of at most so many rows each; none if there is nothing to tell.
+
+        `accounts`: the only ones of whose processes more than the number may be told; None: everybody's.
+        """

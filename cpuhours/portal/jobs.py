@@ -225,7 +225,8 @@ def _sheets(connection: Connection, who: Viewer, run: Row[Any]) -> list[Sheet]:
     """What rooms and plug-ins tell of a job; programs and their paths may name people."""
     if not who.sees_people:
         return []
-    return [sheet for tell in site().job_sheets for sheet in tell(connection, run, PROGRAMS_SHOWN)]
+    accounts = (*who.accounts, *filter(None, [run.user_name])) if who.own_only else None
+    return [sheet for tell in site().job_sheets for sheet in tell(connection, run, PROGRAMS_SHOWN, accounts)]
 
 
 # --- a message -----------------------------------------------------------------------------------------------------------------

@@ -45,7 +45,7 @@ class Programs:
         def question(connection: Connection, which: asked.Asked) -> tuple[list[TopRow], list[str]]:
             runs = runs_of_processes(connection, which.logged)
             rows = ordered(top(connection, which, chosen["by"], runs, Applications(config.application)), chosen["sort"])
-            return rows, notes(connection, which, runs)
+            return rows, notes(connection, which, runs) if asked_for.accounts is None else []  # hosts and losses are others' too
 
         user = _whose(asked_for)
         period = (f"@{asked_for.begin}", f"@{asked_for.end}")

@@ -164,9 +164,10 @@ def _tree(rows: Sequence[Row[Any]]) -> Iterator[Program]:
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """What a program came to on a host, in processes that had loaded the same set of objects."""
+    """What a program came to on a host, in processes of an account that had loaded the same set of objects."""
 
     program: str
+    user: str
     host: str
     object_set: str | None
     executions: int
@@ -178,10 +179,10 @@ class Share:
 def shares_of(connection: Connection, job_id: JobId, of: Run) -> list[Share]:
     """What the programs of a run came to, however many there were."""
     one = _rows_of(connection, job_id, of).subquery()
-    keys = (one.c.path, one.c.host, one.c.object_set)
+    keys = (one.c.path, one.c.who, one.c.host, one.c.object_set)
     sums = (func.sum(one.c.processes), func.sum(one.c.cpu_s), func.min(one.c.started_at), func.max(one.c.logged_at))
     rows = connection.execute(select(*keys, *sums).group_by(*keys)).all()
-    return [Share(row[0], row[1], row[2], int(row[3]), float(row[4]), int(row[5]), int(row[6])) for row in rows]
+    return [Share(*row[:4], int(row[4]), float(row[5]), int(row[6]), int(row[7])) for row in rows]
 
 
 _SAME = (

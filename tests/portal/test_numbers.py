@@ -12,8 +12,11 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 from lxml import html
+from sqlalchemy import select
 
+from batchacct.store.tables import job, process
 from cpuhours.question import NAMED, hyphened
+from procacct.asking.portal_job import sheets
 from tests.portal.demo_site import ACCOUNT, Demo, Portal, figures_of, json_of, table_of
 
 DAY = 86_400
@@ -225,6 +228,28 @@ def test_what_ran_inside(portal: Portal, demo: Demo) -> None:
     assert "/home/anna/reco" in text
     assert "/lib64/libc.so.6" in text
     assert "2 executions, 40.5 s of CPU" in text
+
+
+def test_what_ran_inside_under_other_accounts_is_a_number(portal: Portal, demo: Demo) -> None:
+    with portal.site.desk.store.reading() as connection:
+        of_anna = select(job).join(process, process.c.join_id == job.c.join_id).where(job.c.user_name == "anna")
+        run = connection.execute(of_anna.order_by(job.c.id.desc()).limit(1)).one()
+        for limit in (200, 1):
+            whole = list(sheets(connection, run, limit, ("anna",)))
+            assert "/home/anna/reco" in repr(whole)
+            assert "other accounts" not in repr(whole)
+            assert repr(whole) == repr(list(sheets(connection, run, limit)))
+        (left,) = sheets(connection, run, 200, ("somebody",))
+        assert (left.rows, left.notes[0]) == ([], "2 executions of other accounts: not shown, and in no figure.")
+    assert "/home/anna/reco" in portal.get("anna", f"/job/{run.id}").text
+
+
+def test_notes_of_programs_tell_a_user_nothing_of_others(portal: Portal, demo: Demo) -> None:
+    """Losses, sources and counts are of hosts and jobs that are not theirs."""
+    address = "/ran/programs?period=-365d"
+    notes = {name: html.fromstring(portal.get(name, address).text).find_class("notes") for name in ("admin", "anna")}
+    assert notes["admin"]
+    assert not notes["anna"]
 
 
 def test_programs_and_groups(portal: Portal, demo: Demo) -> None:
