@@ -5,8 +5,9 @@ Jobs in the archive are found like those in the database. Whoever sees only the 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -25,6 +26,7 @@ from batchacct.usage.summing import within
 from cpuhours.portal.viewers import Viewer
 
 RUNS_SHOWN = 100
+SCAN_S, SCANNED_AT_ONCE = 10.0, 1000
 NUMBERS_AT_ONCE = 1000
 
 
@@ -88,8 +90,19 @@ class Wanted:
 def jobs_of(store: Store, viewer: Viewer, wanted: Wanted, limit: int) -> tuple[list[JobRow], tuple[int, int] | None]:
     """At most so many of the jobs, newest (by when they were logged) first, and the place to go on from; None: that was all.
 
-    What a pattern or a host leaves out makes a page shorter, not the list.
+    Patterns and hosts are decided here: it is looked for jobs until there are so many, or for `SCAN_S`; then there are fewer.
     """
+    until = time.monotonic() + SCAN_S
+    at_once = max(limit, SCANNED_AT_ONCE) if Where(wanted.where).inexact else limit
+    found, place = _looked_at(store, viewer, wanted, at_once)
+    while place is not None and len(found) < limit and time.monotonic() < until:
+        more, place = _looked_at(store, viewer, replace(wanted, below=place), at_once)
+        found += more
+    return found[:limit], found[limit - 1].place if len(found) > limit else place
+
+
+def _looked_at(store: Store, viewer: Viewer, wanted: Wanted, limit: int) -> tuple[list[JobRow], tuple[int, int] | None]:
+    """Those that are meant of so many jobs that may be, and the place of the last of these, if there are more."""
     where = Where(wanted.where)
     ended = func.coalesce(job.c.end_at, job.c.logged_at) if wanted.all_of_them else job.c.end_at
     counted = [job.c.superseded_by.is_(None)] if wanted.all_of_them else counted_jobs()

@@ -164,6 +164,24 @@ def test_the_jobs_of_a_host_and_of_a_pattern(portal: Portal, demo: Demo) -> None
     assert len(found) == demo.one(f"SELECT count(*) FROM job WHERE {COUNTED} AND user_name LIKE 'atlas0%'")
 
 
+def test_a_page_of_a_pattern_is_full(demo: Demo) -> None:
+    """Hosts are looked at past the database: pages, and the most that a file may have, count what is left."""
+    rows = [json.loads(row[0]) for row in demo.rows(f"SELECT exec_hosts FROM job WHERE {COUNTED} AND exec_hosts IS NOT NULL")]
+    hosts = [one[0].partition("*")[2] for one in rows if len(one) == 1]
+    rarest = min(set(hosts), key=lambda name: (hosts.count(name), name))
+    address = f"period=-365d&host={rarest}%25"
+    served = Portal.of(demo, most_rows=sum(host.startswith(rarest) for host in hosts))
+    try:
+        listed = html.fromstring(served.get("admin", f"/jobs?{address}").text)
+        got = served.get("admin", f"/jobs.csv?{address}")
+    finally:
+        served.close()
+    assert len(listed.findall(".//tbody/tr")) == served.site.desk.config.portal.most_rows
+    assert not listed.xpath("//a[@rel='next']")
+    assert got.status_code == 200
+    assert len(got.text.splitlines()) == served.site.desk.config.portal.most_rows + 1
+
+
 def test_downloads_of_the_list_are_the_rows(portal: Portal, demo: Demo) -> None:
     columns = ("id", "lrms_job_id", "user_name", "end_at", "wall_duration_s", "cpu_duration_s")
     plain = demo.rows(f"SELECT {', '.join(columns)} FROM job WHERE {COUNTED} ORDER BY logged_at DESC, id DESC")
