@@ -63,6 +63,11 @@ def bin_text(size: str, zone: str, at: int) -> str:
     return local.strftime("%Y-%m") if size == "month" else local.date().isoformat()
 
 
+def instant_text(at: int, zone: str) -> str:
+    """`2026-11-01` where a day begins, else `2026-11-01 13:00+01:00`."""
+    return bin_text("day" if bin_begin("day", zone, at) == at else "hour", zone, at)
+
+
 def period_text(begin: int, end: int, zone: str) -> str:
     """`2026-11-01 to 2026-11-30`: first and last day of a period, or its only one; with times of day where they are not whole."""
     whole = [bin_begin("day", zone, at) == at for at in (begin, end)]

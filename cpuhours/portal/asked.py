@@ -35,7 +35,7 @@ PERIODS = {
     "this month": "this month",
     "last month": "last month",
     "-30d": "30 days",
-    "-365d": "a year",
+    "-365d": "365 days",
 }
 """Periods that are offered as links, and what they are called."""
 SIZES = {hyphened(size): size for size in TIMES}
@@ -75,18 +75,24 @@ def text_of(arguments: Arguments, name: str, default: str = "") -> str:
 
 
 def period_asked(arguments: Arguments, now: int, settings: Portal) -> Period:
-    """`period`, or `begin` and `end`, in `zone`; without any, the last 30 days.  Raises: ConfigError."""
+    """`period`, or `begin` and `end`, in `zone`; without any, the last 30 days.  Raises: ConfigError.
+
+    Of `-30d` today is the last day.
+    """
     name = text_of(arguments, "zone", settings.zone)
     zone = _zone(name)
     begin, end = text_of(arguments, "begin"), text_of(arguments, "end")
+    if (begin or end) and text_of(arguments, "period"):
+        raise ConfigError("that is a period, and a begin or end as well: leave the one or the other empty")
     words = text_of(arguments, "period", "" if begin or end else USUAL_PERIOD)
     kept = {"zone": name} if name != settings.zone else {}
     if begin or end:
-        since = instant(begin or USUAL_PERIOD, now, zone)
         until = instant(end, now, zone) if end else end_of("today", now, zone)
+        since = instant(begin, now, zone) if begin else instant(USUAL_PERIOD, until, zone)
         kept |= {key: text for key, text in (("begin", begin), ("end", end)) if text}
     elif words.startswith("-"):
-        since, until = instant(words, now, zone), end_of("today", now, zone)
+        until = now if words.endswith(("h", "H")) else end_of("today", now, zone)
+        since = instant(words, until, zone)
         kept |= {"period": words}
     else:
         since, until = period_of(words, now, zone)
@@ -97,6 +103,13 @@ def period_asked(arguments: Arguments, now: int, settings: Portal) -> Period:
         days = settings.longest_period // DAY_S
         raise ConfigError(f"a question here covers {days:,} days at most: choose a shorter period, or ask `batchacct report`")
     return Period(since, until, name, kept)
+
+
+def check_known(arguments: Arguments, *names: str) -> None:
+    """Raises: ConfigError for a parameter that a page has none of: its answer would not be to what was asked."""
+    known = {"period", "begin", "end", "zone", *names}
+    if odd := [name for name in arguments if name not in known]:
+        raise ConfigError(f"{odd[0][:60]!r} is nothing to ask here: use {', '.join(sorted(known))}")
 
 
 def _zone(name: str) -> ZoneInfo:

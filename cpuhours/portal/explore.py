@@ -18,6 +18,7 @@ from cpuhours.portal.asked import (
     SIZES,
     TOPS,
     Offered,
+    check_known,
     measures_of,
     one_of,
     period_asked,
@@ -29,6 +30,7 @@ from cpuhours.portal.viewers import Viewer
 from cpuhours.question import NAMED, TIMES, Question, hyphened
 from cpuhours.report import Report, make_report
 from cpuhours.showing import Cell, as_bytes, cell_text, table_of
+from cpuhours.spans import bin_text, instant_text
 
 explore = Blueprint("explore", __name__)
 
@@ -36,6 +38,7 @@ MOST_SHOWN = 500
 """Rows of a table on the page; downloads have them all."""
 PICTURES = ("svg", "png")
 DATA = ("csv", "json", "md", "parquet")
+_WORDS = ("by", "measure", "bins", "counted", "normalise", "top", "compare", "kind", "shown")
 KINDS = ("", "stack", "lines", "bars", "heatmap")
 _FORMS = {"md": "markdown"}
 _FURTHER = {
@@ -100,6 +103,7 @@ def download(form: str) -> Response:
 
 def _question(look: Look) -> Question:
     """What the address asks.  Raises: ConfigError, ForbiddenError."""
+    check_known(request.args, *DIMENSIONS, *_WORDS)
     settings = look.config.portal
     period = period_asked(request.args, look.desk.now(), settings)
     return question_asked(
@@ -168,29 +172,46 @@ def shown_rows(report: Report, who: Viewer) -> tuple[list[str], list[list[Named]
     question = report.question
     place = None if question.group is None else int(question.size is not None)
     groups = set(report.names) - ({report.others.name} if report.others else set())
+    groups = {name for name in groups if "%" not in name}  # which would lead to others as well
+    bins = _words_of_bins(report)
 
-    def named(number: int, cell: Cell) -> Named:
+    def named(number: int, cell: Cell, first: Cell) -> Named:
         leads = number == place and str(cell) in groups
-        return Named(cell_text(cell), further(question, who, str(cell)) if leads else "", number > (place or 0))
+        period = bins.get(str(first)) if question.size else None
+        return Named(cell_text(cell), further(question, who, str(cell), period) if leads else "", number > (place or 0))
 
-    return columns, [[named(number, cell) for number, cell in enumerate(row)] for row in rows]
+    return columns, [[named(number, cell, row[0]) for number, cell in enumerate(row)] for row in rows]
 
 
-def further(question: Question, who: Viewer, name: str) -> str:
-    """Where the name of a group leads: the same period, of that group alone, by what is below it."""
+def _words_of_bins(report: Report) -> dict[str, list[tuple[str, str]]]:
+    """What says the period of each bin in an address, as far as it is in the period of the report."""
+    size, zone = report.question.size, report.question.zone
+    if size is None:
+        return {}
+    within = [(begin, max(begin, report.period[0]), min(end, report.period[1])) for begin, end in report.bins]
+    zoned = [(key, text) for key, text in _asked() if key == "zone"]
+    return {
+        bin_text(size, zone, name): [("begin", instant_text(begin, zone)), ("end", instant_text(end, zone)), *zoned]
+        for name, begin, end in within
+    }
+
+
+def further(question: Question, who: Viewer, name: str, period: Sequence[tuple[str, str]] | None = None) -> str:
+    """Where the name of a group leads: the same period (of a bin: its `period`), of that group alone, by what is below it."""
     by = question.by
     where = {**question.where, by: (name,)}
     below = _FURTHER.get(by)
     if below == "user" and (not who.sees_people or who.own_only):
         below = "queue" if by != "queue" else None
     if below is None or below in question.where:
-        return f"/jobs?{urlencode(_words(where))}"
+        return f"/jobs?{urlencode(_words(where, period))}"
     kept = {key: text for key, text in _asked() if key in {"measure", "counted", "normalise"}}
-    return f"/explore?{urlencode([('by', hyphened(below)), *_words(where), *kept.items()])}"
+    return f"/explore?{urlencode([('by', hyphened(below)), *_words(where, period), *kept.items()])}"
 
 
-def _words(where: Mapping[str, Sequence[str]]) -> list[tuple[str, str]]:
-    period = [(key, text) for key, text in _asked() if key in {"period", "begin", "end", "zone"}]
+def _words(where: Mapping[str, Sequence[str]], period: Sequence[tuple[str, str]] | None = None) -> list[tuple[str, str]]:
+    if period is None:
+        period = [(key, text) for key, text in _asked() if key in {"period", "begin", "end", "zone"}]
     return [*period, *((key, name.replace(",", "\\,")) for key, names in where.items() for name in names)]
 
 

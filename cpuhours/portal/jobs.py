@@ -24,7 +24,7 @@ from batchacct.portal_pages import Sheet
 from batchacct.store import sent
 from batchacct.store.spans import IS_OF_IDENTITY
 from batchacct.store.tables import identity, job, message, usage
-from cpuhours.portal.asked import DIMENSIONS, period_asked, where_asked
+from cpuhours.portal.asked import DIMENSIONS, check_known, period_asked, where_asked
 from cpuhours.portal.asked import text_of as text_asked
 from cpuhours.portal.desk import Desk
 from cpuhours.portal.job_rows import JobRow, Wanted, job_numbered, jobs_numbered, jobs_of, runs_named
@@ -84,7 +84,11 @@ def list_download(form: str) -> Response:
             found, place = jobs_of(desk.store, who, wanted, desk.config.portal.most_rows)
         if place is not None:
             most = desk.config.portal.most_rows
-            why = f"these are more than {most:,} jobs, the most" if len(found) == most else "there are more jobs to look through than can be"
+            why = (
+                f"these are more than {most:,} jobs, the most"
+                if len(found) == most
+                else "there are more jobs to look through than can be"
+            )
             raise ConfigError(f"{why} in a file here: choose a shorter period, or some of them by VO, queue or the like")
         return as_file([_values(one, who) for one in found], form), form, f"jobs.{form}"
 
@@ -93,6 +97,7 @@ def list_download(form: str) -> Response:
 
 def _wanted(desk: Desk, who: Viewer) -> tuple[Wanted, list[tuple[str, str]]]:
     """What the address asks, and the words of it that say so.  Raises: ConfigError, ForbiddenError."""
+    check_known(request.args, *DIMENSIONS, "all", "below")
     period = period_asked(request.args, desk.now(), desk.config.portal)
     where = where_asked(request.args, who)
     below = text_asked(request.args, "below")

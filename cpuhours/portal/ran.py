@@ -9,7 +9,7 @@ from flask import Blueprint, Response, abort, request
 
 from batchacct.errors import IncompleteError
 from batchacct.portal_pages import Asked, Choice, Page, Sheet
-from cpuhours.portal.asked import PERIODS, ForbiddenError, one_of, period_asked, text_of
+from cpuhours.portal.asked import PERIODS, ForbiddenError, check_known, one_of, period_asked, text_of
 from cpuhours.portal.desk import Look
 from cpuhours.portal.jobs import DATA, as_file
 from cpuhours.portal.site import answered, page, site, unchanged, viewer
@@ -36,7 +36,7 @@ def one(name: str) -> Response:
             choices=choices,
             chosen=asked.chosen,
             period=period_asked(request.args, look.desk.now(), look.config.portal),
-            words={key: request.args.get(key, "") for key in ("period", "begin", "end")},
+            words={key: request.args.get(key, "") for key in ("period", "begin", "end", "zone")},
             periods=[
                 (f"{request.path}?{urlencode([*others, ('period', one)])}", called, one == words) for one, called in PERIODS.items()
             ],
@@ -73,6 +73,7 @@ def _asked(name: str, limit: int) -> tuple[Page, list[Choice], Asked]:
     period = period_asked(request.args, site().desk.now(), site().desk.config.portal)
     accounts = who.accounts if who.own_only else None
     choices = list(shown.choices(accounts))
+    check_known(request.args, *(choice.name for choice in choices))
     chosen = {choice.name: _chosen(choice) for choice in choices}
     return shown, choices, Asked(period.begin, period.end, chosen, limit, accounts)
 

@@ -471,6 +471,8 @@ def test_odd_names_are_names(portal: Portal, odd: str) -> None:
             "period=x",
             "period=2026-13",
             "begin=2026-11-02&end=2026-11-01",
+            "period=yesterday&begin=2026-10-01",
+            "perod=yesterday",
             "period=-9999d",
             "zone=../../etc/passwd",
             "zone=Nowhere/At",

@@ -13,11 +13,14 @@ import pyarrow.parquet as pq
 import pytest
 from lxml import html
 from sqlalchemy import select
+from werkzeug.datastructures import MultiDict
 
+from batchacct.config_portal import Portal as Settings
 from batchacct.store.tables import job, process
+from cpuhours.portal.asked import period_asked
 from cpuhours.question import NAMED, hyphened
 from procacct.asking.portal_job import sheets
-from tests.portal.demo_site import ACCOUNT, Demo, Portal, figures_of, json_of, table_of
+from tests.portal.demo_site import ACCOUNT, NOW, Demo, Portal, figures_of, json_of, table_of
 
 DAY = 86_400
 NOV_1, OCT_1 = 1_793_491_200, 1_790_812_800
@@ -329,6 +332,41 @@ def test_a_page_that_has_not_changed_is_not_sent_again(portal: Portal) -> None:
             f"{address}{'&' if '?' in address else '?'}period=yesterday", headers={"If-None-Match": first.headers["ETag"]}
         )
         assert other.status_code == 200, address
+
+
+def test_so_many_days_are_so_many_with_today() -> None:
+    def days(**words: str) -> tuple[int, int]:
+        period = period_asked(MultiDict(words), NOW, Settings())
+        return (NOV_1 + DAY - period.end) // DAY, (period.end - period.begin) // DAY
+
+    assert (days(), days(period="-365d"), days(period="-2w"), days(period="-1d")) == ((0, 30), (0, 365), (0, 14), (0, 1))
+    assert days(end="2026-10-31") == (2, 30)
+    hours = period_asked(MultiDict(period="-36h"), NOW, Settings())
+    assert (hours.begin, hours.end) == (NOW - 36 * 3600, NOW)
+
+
+def test_a_name_in_a_bin_leads_to_that_bin(portal: Portal) -> None:
+    for bins, called, words in (
+        ("day", "2026-10-30", "begin=2026-10-30&end=2026-10-31"),
+        ("month", "2026-10", "begin=2026-10-03&end=2026-11-01"),
+    ):
+        page = html.fromstring(portal.get("admin", f"/explore?by=vo&bins={bins}&measure=jobs&period=-30d").text)
+        rows = [row for row in page.iterfind(".//tbody/tr") if row[0].text_content() == called]
+        addresses = [link.get("href") for row in rows for link in row.iter("a")]
+        assert addresses
+        assert all(words in address for address in addresses), addresses
+        jobs = sum(int(row[2].text_content().replace(",", "")) for row in rows)
+        assert jobs == sum(row["jobs"] for row in json_of(portal.get("admin", f"/explore.json?by=vo&{words}"))["rows"]) > 0
+    page = html.fromstring(portal.get("admin", "/explore?by=vo&bins=hour&period=2026-10-30&zone=Europe/Zurich").text)
+    addresses = [link.get("href") for link in page.iterfind(".//tbody//a")]
+    assert "zone=Europe%2FZurich" in addresses[0]
+    assert portal.get("admin", addresses[0]).status_code == 200
+
+
+def test_forms_keep_the_zone(portal: Portal) -> None:
+    for address in ("/jobs", "/ran/programs", "/explore"):
+        page = html.fromstring(portal.get("admin", f"{address}?zone=Europe/Zurich").text)
+        assert page.xpath("//form//input[@name='zone']/@value") == ["Europe/Zurich"], address
 
 
 def test_names_with_commas_lead_to_themselves(portal: Portal) -> None:
