@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -70,9 +71,10 @@ def _require_libraries() -> None:
 def passwd(
     config: Config, name: str, role: str | None, accounts: tuple[str, ...], identities: tuple[str, ...], *, no_password: bool
 ) -> None:
-    """Makes an account, or changes it and its password.
+    """Makes an account, or changes it.
 
-    The password is asked for; in a pipe it is the first line of standard input. What is not given stays as it is.
+    The password is asked for, in a pipe it is the first line of standard input: of a new account, and where nothing else is to be
+    changed. What is not given stays as it is.
     """
     from cpuhours.portal.accounts import Account, checked, read_accounts, with_password, write_accounts  # noqa: PLC0415 - as above
 
@@ -82,11 +84,15 @@ def passwd(
         checked(name, accounts, identities)
     except ValueError as error:
         raise ConfigError(str(error)) from error
+    is_new = name not in known
     old = known.get(name, Account(Role.USER))
-    account = Account(Role(role) if role else old.role, None, accounts or old.accounts, identities or old.identities)
-    known[name] = account if no_password else with_password(account, _password())
-    write_accounts(path, known)
-    click.echo(f"{'changed' if name in known and old.password else 'made'} {name}, {account.role}, in {path}")
+    account = Account(Role(role) if role else old.role, old.password, accounts or old.accounts, identities or old.identities)
+    if no_password:
+        account = replace(account, password=None)
+    elif is_new or account == old:
+        account = with_password(account, _password())
+    write_accounts(path, known | {name: account})
+    click.echo(f"{'made' if is_new else 'changed'} {name}, {account.role}, in {path}")
 
 
 def _password() -> str:

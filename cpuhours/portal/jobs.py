@@ -84,12 +84,9 @@ def list_download(form: str) -> Response:
             found, place = jobs_of(desk.store, who, wanted, desk.config.portal.most_rows)
         if place is not None:
             most = desk.config.portal.most_rows
-            why = (
-                f"these are more than {most:,} jobs, the most"
-                if len(found) == most
-                else "there are more jobs to look through than can be"
-            )
-            raise ConfigError(f"{why} in a file here: choose a shorter period, or some of them by VO, queue or the like")
+            is_full = len(found) == most
+            why = f"these are more than {most:,} jobs, the most in a file here" if is_full else "finding these jobs takes too long"
+            raise ConfigError(f"{why}: choose a shorter period, or some of them by VO, queue or the like")
         return as_file([_values(one, who) for one in found], form), form, f"jobs.{form}"
 
     return answered(unchanged(look.state, wanted, form), make)

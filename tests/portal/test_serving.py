@@ -68,14 +68,20 @@ def test_accounts_by_command(demo: Demo, tmp_path: Path) -> None:
     ours = Accounts(tmp_path / "accounts")
     assert ours.entered("ada", "correct-horse")
     assert not ours.entered("ada", "correct-horse2")
-    more = portal("passwd", "ada", "--account", "a1", "--identity", "/CN=Ada", stdin=b"battery-staple\n")
-    assert more.startswith("changed ada, officer")
+    more = portal("passwd", "ada", "--account", "a1", "--identity", "/CN=Ada")
+    assert more.startswith("changed ada, officer"), "a password is not asked for"
+    assert ours.entered("ada", "correct-horse")
     known = read_accounts(tmp_path / "accounts")["ada"]
     assert (known.accounts, known.identities) == (("a1",), ("/CN=Ada",))
+    assert portal("passwd", "ada", stdin=b"battery-staple\n").startswith("changed ada, officer")
     assert ours.entered("ada", "battery-staple"), "the file is read anew"
+    nowhere = configured(demo, tmp_path, accounts_file=str(tmp_path / "no-such-folder/accounts"))
+    done = batchacct("portal", "passwd", "ada", "--config", nowhere, stdin=b"correct-horse\n")
+    assert "[portal] accounts_file" in done.err
+    config = configured(demo, tmp_path, accounts_file=str(tmp_path / "accounts"))
     assert "10 to 500 characters" in portal("passwd", "ada", stdin=b"short\n")
     assert "no name of an account" in portal("passwd", "%", stdin=b"correct-horse\n")
-    assert "no DN" in portal("passwd", "ada", "--identity", "%", stdin=b"correct-horse\n")
+    assert "no DN" in portal("passwd", "ada", "--identity", "%")
     assert "ada" in portal("accounts")
     assert portal("remove", "ada").startswith("removed ada")
     assert "has no account ada" in portal("remove", "ada")
