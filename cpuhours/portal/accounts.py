@@ -92,8 +92,8 @@ def write_accounts(path: Path, accounts: Mapping[str, Account]) -> None:
             os.chown(path, before.st_uid, before.st_gid)
     except OSError as error:
         raise ConfigError(
-            f"accounts file {path} cannot be written: {error.strerror}. Make its folder, run this as its owner, or name another file: "
-            "[portal] accounts_file"
+            f"accounts file {path} cannot be written: {error.strerror}. Make its folder, run this as its owner, or name "
+            "another file: [portal] accounts_file"
         ) from error
 
 

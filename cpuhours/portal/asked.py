@@ -191,9 +191,10 @@ def _check_bins(question: Question, period: Period, most: int) -> None:
     length = {**SHORT, "day": DAY_S, "week": 7 * DAY_S, "month": 28 * DAY_S}[size]
     bins = -(-(period.end - period.begin) // length)
     if bins > most:
+        a_size = f"an {size}" if size == "hour" else f"a {size}"
         larger = hyphened(usual_size(period.begin, period.end))
         raise ConfigError(
-            f"that is {bins:,} bins of a {size}, and {most:,} are the most here: choose bins of a {larger}, or a shorter period"
+            f"that is {bins:,} bins of {a_size}, and {most:,} are the most here: choose {larger}, or a shorter period"
         )
 
 

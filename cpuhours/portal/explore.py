@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -25,12 +26,13 @@ from cpuhours.portal.asked import (
     question_asked,
 )
 from cpuhours.portal.desk import Look
+from cpuhours.portal.jobs import as_file
 from cpuhours.portal.site import answered, page, site, unchanged
 from cpuhours.portal.viewers import Viewer
 from cpuhours.question import NAMED, TIMES, Question, hyphened
 from cpuhours.report import Report, make_report
-from cpuhours.showing import Cell, as_bytes, cell_text, table_of
-from cpuhours.spans import bin_text, instant_text
+from cpuhours.showing import Cell, as_bytes, cell_text, data_columns, records, table_of
+from cpuhours.spans import bin_text, instant_text, period_text
 
 explore = Blueprint("explore", __name__)
 
@@ -95,10 +97,21 @@ def download(form: str) -> Response:
 
     def make() -> tuple[bytes, str, str | None]:
         if form in PICTURES:
-            return picture(look, question, kind, form), form, None if is_shown else f"usage.{form}"
-        return as_bytes(_report(look, question), _FORMS.get(form, form)), form, f"usage.{form}"
+            return picture(look, question, kind, form), form, None if is_shown else _named_file(question, form)
+        report = _report(look, question)
+        if form == "csv":
+            return as_file(records(report), form, data_columns(report)), form, _named_file(question, form)
+        return as_bytes(report, _FORMS.get(form, form)), form, _named_file(question, form)
 
     return answered(unchanged(look.state, question, kind), make)
+
+
+def _named_file(question: Question, form: str) -> str:
+    """`usage-by-vo-2026-11-01-to-2026-11-30.csv`."""
+    assert question.begin is not None
+    assert question.end is not None
+    period = period_text(question.begin, question.end, question.zone)
+    return f"usage-by-{re.sub('[^0-9A-Za-z.]+', '-', f'{question.by} {period}')}.{form}"
 
 
 def _question(look: Look) -> Question:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
@@ -87,7 +87,8 @@ def list_download(form: str) -> Response:
             is_full = len(found) == most
             why = f"these are more than {most:,} jobs, the most in a file here" if is_full else "finding these jobs takes too long"
             raise ConfigError(f"{why}: choose a shorter period, or some of them by VO, queue or the like")
-        return as_file([_values(one, who) for one in found], form), form, f"jobs.{form}"
+        columns = [name for name in JobRow._fields if who.sees_people or name != "user_name"]
+        return as_file([_values(one, who) for one in found], form, columns), form, f"jobs.{form}"
 
     return answered(unchanged(look.state, wanted, form), make)
 
@@ -120,19 +121,32 @@ def _values(one: JobRow, who: Viewer) -> dict[str, Any]:
     return values
 
 
-def as_file(rows: Sequence[dict[str, Any]], form: str) -> bytes:
-    """Rows as CSV, JSON or Parquet."""
+_FORMULAS = ("=", "+", "-", "@", "\t", "\r")
+"""What a spreadsheet takes for the begin of a formula."""
+
+
+def as_file(rows: Sequence[Mapping[str, Any]], form: str, columns: Sequence[str] | None = None) -> bytes:
+    """Rows as CSV, JSON or Parquet; `columns` where there may be none.
+
+    In CSV a text that a spreadsheet would take for a formula has a ' before it: names are chosen by users.
+    """
+    if columns is None:
+        columns = list(rows[0]) if rows else []
     if form == "json":
         return (json.dumps(list(rows), indent=1, ensure_ascii=False) + "\n").encode()
     if form == "parquet":
         data = io.BytesIO()
-        pd.DataFrame(list(rows)).convert_dtypes().to_parquet(data, engine="pyarrow", index=False)
+        pd.DataFrame(list(rows), columns=list(columns)).convert_dtypes().to_parquet(data, engine="pyarrow", index=False)
         return data.getvalue()
     text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]) if rows else [], lineterminator="\n")
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows({name: _no_formula(value) for name, value in row.items()} for row in rows)
     return text.getvalue().encode()
+
+
+def _no_formula(value: Any) -> Any:
+    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULAS) else value
 
 
 # --- one job -------------------------------------------------------------------------------------------------------------------

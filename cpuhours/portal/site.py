@@ -140,7 +140,7 @@ def answered(tag: str, make: Callable[[], str | tuple[bytes, str, str | None]]) 
 
     `make` gives a page; or content, its kind (one of `KINDS`), and the name of the file if it is to be one.
     """
-    if request.if_none_match.contains(tag):
+    if request.if_none_match.contains_weak(tag):
         return _private(make_response("", 304), tag)
     made = make()
     if isinstance(made, str):

@@ -18,6 +18,7 @@ from werkzeug.datastructures import MultiDict
 from batchacct.config_portal import Portal as Settings
 from batchacct.store.tables import job, process
 from cpuhours.portal.asked import period_asked
+from cpuhours.portal.jobs import as_file
 from cpuhours.question import NAMED, hyphened
 from procacct.asking.portal_job import sheets
 from tests.portal.demo_site import ACCOUNT, NOW, Demo, Portal, figures_of, json_of, table_of
@@ -87,7 +88,7 @@ def test_usage_is_a_plain_sum(portal: Portal, demo: Demo, by: str, column: str) 
     got = portal.get("admin", f"/explore.csv?by={by}&period=last+month&top=all")
     found = sorted(csv.DictReader(io.StringIO(got.text)), key=lambda row: row[by])
     assert [(row[by], int(row["jobs"]), int(row["cpu_s"] or 0), int(row["wall_s"])) for row in found] == plain
-    assert got.headers["Content-Disposition"] == "attachment; filename=usage.csv"
+    assert got.headers["Content-Disposition"] == f"attachment; filename=usage-by-{by}-2026-10-01-to-2026-10-31.csv"
 
 
 def test_usage_by_vo_and_day(portal: Portal, demo: Demo) -> None:
@@ -328,6 +329,8 @@ def test_a_page_that_has_not_changed_is_not_sent_again(portal: Portal) -> None:
         assert first.headers["Cache-Control"] == "private, no-cache"
         again = client.get(address, headers={"If-None-Match": first.headers["ETag"]})
         assert (again.status_code, again.data) == (304, b""), address
+        weak = client.get(address, headers={"If-None-Match": f"W/{first.headers['ETag']}"})
+        assert weak.status_code == 304, "proxies that compress weaken tags"
         other = client.get(
             f"{address}{'&' if '?' in address else '?'}period=yesterday", headers={"If-None-Match": first.headers["ETag"]}
         )
@@ -341,7 +344,7 @@ def test_so_many_days_are_so_many_with_today() -> None:
 
     assert (days(), days(period="-365d"), days(period="-2w"), days(period="-1d")) == ((0, 30), (0, 365), (0, 14), (0, 1))
     assert days(end="2026-10-31") == (2, 30)
-    hours = period_asked(MultiDict(period="-36h"), NOW, Settings())
+    hours = period_asked(MultiDict({"period": "-36h"}), NOW, Settings())
     assert (hours.begin, hours.end) == (NOW - 36 * 3600, NOW)
 
 
@@ -367,6 +370,40 @@ def test_forms_keep_the_zone(portal: Portal) -> None:
     for address in ("/jobs", "/ran/programs", "/explore"):
         page = html.fromstring(portal.get("admin", f"{address}?zone=Europe/Zurich").text)
         assert page.xpath("//form//input[@name='zone']/@value") == ["Europe/Zurich"], address
+
+
+def test_cells_of_files_are_no_formulas() -> None:
+    """Names are chosen by users, and spreadsheets take some for formulas; figures stay as they are."""
+    rows = [{"user": name, "change": -5} for name in ("=1+1", "+a", "-b", "@c", "ada", "a=b")]
+    told = list(csv.DictReader(io.StringIO(as_file(rows, "csv").decode())))
+    assert [row["user"] for row in told] == ["'=1+1", "'+a", "'-b", "'@c", "ada", "a=b"]
+    assert {row["change"] for row in told} == {"-5"}
+    assert json.loads(as_file(rows, "json"))[0]["user"] == "=1+1"
+
+
+def test_an_empty_file_has_its_header(portal: Portal) -> None:
+    none = "vo=no-such-vo"
+    header = portal.get("admin", "/jobs.csv").text.splitlines()[0]
+    assert portal.get("admin", f"/jobs.csv?{none}").text == f"{header}\n"
+    assert "user_name" not in portal.get("olga", f"/jobs.csv?{none}").text
+    parquet = pd.read_parquet(io.BytesIO(portal.get("admin", f"/jobs.parquet?{none}").data))
+    assert ",".join(parquet.columns) == header
+
+
+def test_files_are_named_by_what_is_in_them(portal: Portal) -> None:
+    got = portal.get("admin", "/explore.csv?by=submit-host&period=2026-10")
+    assert got.headers["Content-Disposition"] == "attachment; filename=usage-by-submit-host-2026-10-01-to-2026-10-31.csv"
+
+
+def test_bins_are_told_in_words(portal: Portal) -> None:
+    assert "bins of an hour, and" in portal.get("admin", "/explore?bins=hour&period=-365d").text
+
+
+def test_pictures_wider_than_the_page_can_be_moved_by_keys(portal: Portal) -> None:
+    for address in ("/", "/explore?by=vo"):
+        (box,) = html.fromstring(portal.get("admin", address).text).find_class("picture")
+        assert (box.get("tabindex"), box.get("role")) == ("0", "region"), address
+        assert box.get("aria-label"), address
 
 
 def test_names_with_commas_lead_to_themselves(portal: Portal) -> None:
