@@ -17,6 +17,7 @@ from batchacct.errors import CheckpointError, ConfigError, SourceError
 from batchacct.following import locate
 from batchacct.ledger import more_stories, stories
 from batchacct.ledger.archived import with_archived
+from batchacct.ledger.job_ids import JobId
 from batchacct.model import text_of
 from batchacct.parsing import registry
 from batchacct.store import Store, known_positions
@@ -33,7 +34,7 @@ def why(config: Config, job_id: str) -> None:
     """
     if not job_id.strip() or not job_id.isprintable():
         raise ConfigError(f"{job_id!r} is no job id: write one as `1234`, or `1234[5]` for an array element")
-    typed = stories.JobId.of(job_id)
+    typed = JobId.of(job_id)
     with open_store(config) as store, with_archived(store, lambda wanted: wanted.of_job(typed)) as (connection, months):
         _tell(stories.why(connection, typed, more_stories.registered()), months)
 

@@ -15,6 +15,7 @@ from sqlalchemy import ColumnElement, Connection, and_, select
 from batchacct.archive.holdings import Archived, archived, despite_archiving
 from batchacct.archive.recalling import Found, bring_back, find, one_of, stored
 from batchacct.ledger import stories
+from batchacct.ledger.job_ids import JobId
 from batchacct.model import IDENTITY, INSTANT, JOB, OBJECT, PART, PROCESS, RECORD_TYPES, RecordType, whole_key
 from batchacct.store import Store
 from batchacct.store.spans import DAY
@@ -63,7 +64,7 @@ class Wanted:
         self._connection = connection
         self.found: dict[tuple[str, int], tuple[Archived, set[int]]] = {}
 
-    def of_job(self, job_id: stories.JobId) -> None:
+    def of_job(self, job_id: JobId) -> None:
         """Everything that `why` tells of a job."""
         published = pc.field("lrms_job_id")
         named = (published == job_id.typed) | pc.match_substring(published, f"#{job_id.typed}#")

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 from sqlalchemy import ColumnElement, Connection, FromClause, Select, and_, func, or_, select
 
-from batchacct.ledger.stories import JobId, naming
+from batchacct.ledger.job_ids import JobId, naming
 from batchacct.ledger.whose import VO_OF_JOB, with_ledger
 from batchacct.store import Store
 from batchacct.store.spans import Period, when_ended

@@ -19,6 +19,7 @@ from batchacct.cli.common import harmless
 from batchacct.clock import shown
 from batchacct.errors import ConfigError
 from batchacct.ledger import stories
+from batchacct.ledger.job_ids import JobId
 from batchacct.model import text_of
 from batchacct.portal_pages import Sheet
 from batchacct.store import sent
@@ -160,7 +161,7 @@ def search() -> Answer:
     if not typed or len(typed) > 200 or not typed.isprintable():
         raise ConfigError("write the id of a job as the batch system prints it: 1234, or 1234[5] for an element of an array")
     with desk.turn():
-        found = runs_named(desk.store, who, stories.JobId.of(typed))
+        found = runs_named(desk.store, who, JobId.of(typed))
     if len(found) == 1:
         return redirect(f"/job/{found[0].id}", 303)
     return _not_kept(make_response(page("runs.html", typed=typed, found=found), 200 if found else 404))

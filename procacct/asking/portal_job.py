@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row
 
-from batchacct.ledger.stories import JobId
+from batchacct.ledger.job_ids import JobId
 from batchacct.portal_pages import Cell, Sheet
 from procacct.asking.coverage import counted
 from procacct.asking.programs import Program, Share, libraries_of, programs_of, runs_of_job, shares_of

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Row, Select, and_, func, select
 
 from batchacct.errors import IncompleteError
-from batchacct.ledger.stories import JobId
+from batchacct.ledger.job_ids import JobId
 from batchacct.store.spans import LATE, NEVER, Span, has_partitions
 from batchacct.store.tables import job, object_, process
 from procacct.asking.asked import CPU, PROGRAM, USER

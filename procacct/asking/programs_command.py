@@ -13,7 +13,7 @@ from batchacct.clock import shown
 from batchacct.config import Config
 from batchacct.errors import IncompleteError
 from batchacct.ledger.archived import with_archived
-from batchacct.ledger.stories import JobId
+from batchacct.ledger.job_ids import JobId
 from procacct.asking.coverage import counted
 from procacct.asking.options import format_option
 from procacct.asking.printing import Answer, Values, show

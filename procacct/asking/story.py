@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from sqlalchemy import Connection, func, select
 
 from batchacct.cli.common import figure
+from batchacct.ledger.job_ids import JobId
 from batchacct.ledger.more_stories import AskedJob
-from batchacct.ledger.stories import JobId
 from batchacct.store.spans import Span
 from batchacct.store.tables import process
 from procacct.asking.coverage import counted

@@ -19,6 +19,7 @@ from batchacct.ledger import stories
 from batchacct.ledger.archived import with_archived
 from batchacct.ledger.audit import read_audit
 from batchacct.ledger.books import read_books
+from batchacct.ledger.job_ids import JobId
 from batchacct.store import Store
 from batchacct.store.tables import RECORD_TABLES, job, usage
 from batchacct.usage.summing import COUNTED
@@ -208,7 +209,7 @@ def _rounded(answer: tuple[dict[int, float], LeftOut]) -> tuple[dict[int, float]
 
 
 def _why(store: Store, name: str) -> list[str]:
-    job_id = stories.JobId.of(name)
+    job_id = JobId.of(name)
     with with_archived(store, lambda wanted: wanted.of_job(job_id)) as (connection, _):
         return list(stories.why(connection, job_id))
 

@@ -13,6 +13,7 @@ from batchacct.archive.recalling import one_of, recall
 from batchacct.errors import ArchiveError
 from batchacct.ledger import stories
 from batchacct.ledger.archived import with_archived
+from batchacct.ledger.job_ids import JobId
 from batchacct.model import JOB
 from batchacct.store import Store
 from cpuhours.query import usage_by
@@ -59,7 +60,7 @@ def test_a_report(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 def test_a_story(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     site = site_of(store, tmp_path)
     archive(site, JULY)
-    job_id = stories.JobId.of("10")
+    job_id = JobId.of("10")
 
     def told() -> list[str]:
         with with_archived(store, lambda wanted: wanted.of_job(job_id)) as (connection, _):

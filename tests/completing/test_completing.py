@@ -15,7 +15,8 @@ from batchacct.clock import shown
 from batchacct.completing import Rule, again, complete_parts, rules_of
 from batchacct.errors import PluginError
 from batchacct.ledger.books import read_books
-from batchacct.ledger.stories import JobId, trace_unit, why
+from batchacct.ledger.job_ids import JobId
+from batchacct.ledger.stories import trace_unit, why
 from batchacct.model import JOB, whole_key
 from batchacct.parsing import Block, Completed, Completion, Outcome, Part, Source, Whole, unit_parser
 from batchacct.store import Origin, Store, append

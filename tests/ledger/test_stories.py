@@ -16,7 +16,7 @@ from batchacct.config import Config
 from batchacct.demo.farm import write_logs
 from batchacct.errors import ConfigError, PublishError
 from batchacct.ledger import stories
-from batchacct.ledger.stories import JobId
+from batchacct.ledger.job_ids import JobId
 from batchacct.store import Store
 from batchacct.store.tables import identity, job, load, reject
 from pub.command import publish_once

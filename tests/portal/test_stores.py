@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import func, insert, literal_column, select, text
 
 from batchacct.errors import StoreError
-from batchacct.ledger.stories import JobId
+from batchacct.ledger.job_ids import JobId
 from batchacct.store import Store
 from batchacct.store.read_only import read_only_store, was_too_long
 from batchacct.store.tables import job, setting

@@ -16,7 +16,7 @@ from batchacct.archive.months import named_month
 from batchacct.archive.whole_months import recall_month
 from batchacct.ledger import more_stories, stories
 from batchacct.ledger.archived import with_archived
-from batchacct.ledger.stories import JobId
+from batchacct.ledger.job_ids import JobId
 from batchacct.store import Store
 from procacct.asking.applications import Applications
 from procacct.asking.asked import Asked

@@ -10,8 +10,8 @@ from sqlalchemy import select
 
 from batchacct.errors import ConfigError
 from batchacct.ledger import stories
+from batchacct.ledger.job_ids import JobId
 from batchacct.ledger.more_stories import AskedJob
-from batchacct.ledger.stories import JobId
 from batchacct.store import Store
 from batchacct.store.tables import job
 from procacct.asking.asked import NO_JOB, NO_RECORD, Asked

@@ -13,8 +13,9 @@ from batchacct.archive.closing import why_held
 from batchacct.archive.months import month_of
 from batchacct.errors import ConfigError, IncompleteError, PublishError
 from batchacct.ledger.books import DestinationBooks
+from batchacct.ledger.job_ids import JobId
 from batchacct.ledger.outgoing import read_outgoing
-from batchacct.ledger.stories import JobId, why
+from batchacct.ledger.stories import why
 from batchacct.parsing import registry
 from batchacct.store import Store
 from batchacct.store.tables import job, load, message
