@@ -5,6 +5,7 @@ The receiver replaces by key, as APEL does; a client that pulls does, too. Both 
 
 from __future__ import annotations
 
+import abc
 import datetime as dt
 import json
 import os
@@ -40,17 +41,17 @@ FIRST, UNSENT, MEANWHILE, AFTER, NEW = range(1, 21), range(21, 31), range(31, 61
 CES = '"ce01.example.org:8443/*" = "lsf1"'
 
 
-class Kept:
+class Kept(abc.ABC):
     """A database, and how it is backed up and restored."""
 
     def __init__(self, url: URL, backup: Path) -> None:
         self.url, self.backup = url, backup
 
-    def save(self) -> None:
-        raise NotImplementedError
+    @abc.abstractmethod
+    def save(self) -> None: ...
 
-    def restore(self) -> None:
-        raise NotImplementedError
+    @abc.abstractmethod
+    def restore(self) -> None: ...
 
 
 class KeptSqlite(Kept):
