@@ -40,6 +40,7 @@ class Server:
     app: Flask
     _listener: Any
     _thread: threading.Thread
+    _ended: threading.Event
 
     @classmethod
     def of(cls, store: Store, config: Config) -> Self:
@@ -47,9 +48,10 @@ class Server:
         served = Site.of(store, config)
         app = create_app(served)
         listener = _listener(app, config.portal)
-        thread = threading.Thread(target=listener.run, name="portal", daemon=True)
+        ended = threading.Event()
+        thread = threading.Thread(target=_answer, args=(listener, ended), name="portal", daemon=True)
         thread.start()
-        return cls(served, app, listener, thread)
+        return cls(served, app, listener, thread, ended)
 
     @property
     def port(self) -> int:
@@ -57,8 +59,18 @@ class Server:
         return int(port) if port.isdigit() else 0
 
     def close(self) -> None:
+        self._ended.set()
         self._listener.close()
         self._thread.join(5.0)
+
+
+def _answer(listener: Any, ended: threading.Event) -> None:
+    """Until it is closed: waitress, asleep at its sockets then, finds that they are none any more."""
+    try:
+        listener.run()
+    except OSError:
+        if not ended.is_set():
+            raise
 
 
 def _listener(app: Flask, settings: Portal) -> Any:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import io
+import logging
 import os
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,6 +48,7 @@ def batchacct(*arguments: object, stdin: bytes = b"", env: Mapping[str, str] | N
         with (
             mock.patch.multiple(sys, argv=["batchacct", *map(str, arguments)], **streams),
             mock.patch.dict(os.environ, variables, clear=True),
+            _logging_as_it_was(),
         ):
             try:
                 main()
@@ -55,6 +58,15 @@ def batchacct(*arguments: object, stdin: bytes = b"", env: Mapping[str, str] | N
         for stream in streams.values():
             stream.close()
         return Done(status, _content(out.fileno()), _content(err.fileno()).decode())
+
+
+@contextmanager
+def _logging_as_it_was() -> Iterator[None]:
+    """Afterwards: a daemon's command has it written to a standard error that is closed when it has ended."""
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    yield
+    root.handlers, root.level = handlers, level
 
 
 def _writable(descriptor: int, errors: str = "strict") -> Stream:

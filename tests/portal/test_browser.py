@@ -161,13 +161,13 @@ def test_downloads_are_what_is_shown(browser: Browser) -> None:
     links = {link.text: link for link in browser.all(".downloads a")}
     assert set(links) == {"CSV", "JSON", "Markdown", "Parquet", "SVG", "PNG"}
     links["CSV"].click()
-    path = browser.downloads / "usage.csv"
+    path = browser.downloads / "usage-by-queue-2026-10-01-to-2026-10-31.csv"
     browser.wait(path.exists)
     with path.open(encoding="utf-8") as file:
         assert {row["queue"]: row["jobs"] for row in csv.DictReader(file)} == shown
     links["JSON"].click()
-    browser.wait((browser.downloads / "usage.json").exists)
-    rows = json.loads((browser.downloads / "usage.json").read_text(encoding="utf-8"))["rows"]
+    browser.wait(path.with_suffix(".json").exists)
+    rows = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))["rows"]
     assert {row["queue"]: str(row["jobs"]) for row in rows} == shown
 
 
