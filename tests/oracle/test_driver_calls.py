@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Inspector, func, insert, literal, make_url, s
 
 from batchacct.errors import BusyError, ConfigError, SchemaError, StoreError
 from batchacct.model import BYTES, INTEGER, REAL, TEXT
-from batchacct.store import Store, migrating, tables
+from batchacct.store import Store, migrating, schema, tables
 from batchacct.store.dialects import KnownRecordsError
 from batchacct.store.dialects.oracle import OracleDialect
 from batchacct.store.dialects.oracle_sql import EMPTY, EMPTY_BYTES, scratch_ddl
@@ -86,12 +86,13 @@ class TestBulkInsert:
 
     def test_a_savepoint_is_rolled_back_to(self, store: Store, oracle: Oracle) -> None:
         oracle.on("INSERT INTO job", database_error("ORA-00001"))
+        oracle.on("FROM alembic_version", [(schema.head(),)])
         with store.appending() as connection:
             savepoint = connection.begin_nested()
             with pytest.raises(KnownRecordsError):
                 store.dialect.bulk_insert(connection, tables.job, BATCH)
             savepoint.rollback()
-        turn, made, _, undone, committed = oracle.told()[-5:]
+        turn, _, made, _, undone, committed = oracle.told()[-6:]
         assert turn == "SELECT name FROM batchacct_turn WHERE name = 'append' FOR UPDATE WAIT 60"
         assert (made, undone) == ("SAVEPOINT sa_savepoint_1", "ROLLBACK TO SAVEPOINT sa_savepoint_1")
         assert committed == "commit"
