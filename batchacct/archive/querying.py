@@ -8,11 +8,12 @@ months give; whoever asks adds them up, as sums of months are.
 
 from __future__ import annotations
 
+import itertools
 import tempfile
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import duckdb
 import pyarrow as pa
@@ -28,6 +29,7 @@ from batchacct.model import INSTANT, INTEGER, JOB, REAL, TEXT, RecordType
 from batchacct.store.spans import ANYTIME, Span
 from batchacct.store.tables import benchmark, vo_mapping
 
+T = TypeVar("T")
 MEMORY = "256MB"
 _DIALECT = postgresql.dialect(paramstyle="numeric_dollar")  # type: ignore[no-untyped-call]
 
@@ -72,31 +74,32 @@ def archived_rows(
     The statement may be asked of months alone that a span meets: of others it has no rows. What was purged is in none.
     Raises: ArchiveError if a file is missing or damaged.
     """
-    months = _of_months(connection, statement, record_type, first=first, last=last, within=within)
-    return [row for result in months for row in result.fetchall()]
+    months = _of_months(connection, statement, record_type, _rows, first=first, last=last, within=within)
+    return list(itertools.chain.from_iterable(months))
 
 
 def archived_tables(connection: Connection, statement: Executable, within: Span) -> list[pa.Table]:
     """The same of jobs, of the months that a span meets, as Arrow tables."""
-    return [result.to_arrow_table() for result in _of_months(connection, statement, JOB, within=within)]
+    return list(_of_months(connection, statement, JOB, duckdb.DuckDBPyRelation.to_arrow_table, within=within))
 
 
 def _of_months(
     connection: Connection,
     statement: Executable,
     record_type: RecordType,
+    fetched: Callable[[duckdb.DuckDBPyRelation], T],
     *,
     first: int | None = None,
     last: int | None = None,
     within: Span,
-) -> Iterator[duckdb.DuckDBPyRelation]:
+) -> Iterator[T]:
     months = [month for month in archived(connection, record_type, first, last) if month.file is not None]
     months = [month for month in months if within.meets(month.manifest.first_at, month.manifest.last_at)]
     if not months:
         return
     with duck_with(small_tables(connection) if record_type is JOB else {}) as duck:
         back = (recalled_ids(connection, record_type, month.month) for month in months)
-        yield from _asked(duck, statement, zip(months, back, strict=True))
+        yield from _asked(duck, statement, zip(months, back, strict=True), fetched)
 
 
 def folder_rows(folder: Path, statement: Executable) -> list[tuple[Any, ...]]:
@@ -106,22 +109,33 @@ def folder_rows(folder: Path, statement: Executable) -> list[tuple[Any, ...]]:
     """
     files = [Archived(JOB, named_month(m.month), file, 0, m, 0) for file, m in countable_files(folder, JOB)]
     with duck_with({name: _table([], query, _NUMBERS) for name, query in _SMALL.items() if name != "vo_mapping"}) as duck:
-        results = _asked(duck, statement, ((file, []) for file in files), _OF_FILE)
-        return [row for result in results for row in result.fetchall()]
+        return list(itertools.chain.from_iterable(_asked(duck, statement, ((file, []) for file in files), _rows, _OF_FILE)))
 
 
 def _asked(
-    duck: duckdb.DuckDBPyConnection, statement: Executable, months: Iterable[tuple[Archived, Sequence[int]]], more_views: str = ""
-) -> Iterator[duckdb.DuckDBPyRelation]:
-    """What a statement comes to of some months, each without the records that are back in their tables: to be fetched at once."""
+    duck: duckdb.DuckDBPyConnection,
+    statement: Executable,
+    months: Iterable[tuple[Archived, Sequence[int]]],
+    fetched: Callable[[duckdb.DuckDBPyRelation], T],
+    more_views: str = "",
+) -> Iterator[T]:
+    """What a statement comes to of each of some months, without the records that are back in their tables.
+
+    Files are read when it is fetched. Raises: ArchiveError if one is missing or damaged.
+    """
     text, parameters = for_duck(statement)
     for month, back in months:
         assert month.file is not None
         try:
             _show(duck, month, back, more_views)
-            yield duck.sql(text, params=parameters)
+            found = fetched(duck.sql(text, params=parameters))
         except duckdb.Error as error:
             raise damaged(month.file, str(error).split("\n")[0]) from error
+        yield found
+
+
+def _rows(relation: duckdb.DuckDBPyRelation) -> list[tuple[Any, ...]]:
+    return relation.fetchall()
 
 
 def for_duck(statement: Executable) -> tuple[str, list[Any]]:
