@@ -6,22 +6,22 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import click
 
 from batchacct.cli.common import config_option, open_store
-from batchacct.cli.instants import DATES_HELP, instant, period_of
+from batchacct.cli.instants import DATES_HELP, period_of
 from batchacct.clock import unix_now
 from batchacct.config import Config, default_path, load_config
 from batchacct.config_mapping import BENCHMARKS
 from batchacct.errors import ConfigError, IncompleteError
 from cpuhours.figures import Figures, StoreFigures, files_of_jobs
 from cpuhours.measures import MEASURES
+from cpuhours.programs_command import programs
 from cpuhours.question import DEFAULT_MEASURES, FILTERS, NAMED, TIMES, Question, hyphened
 from cpuhours.report import make_report
-from cpuhours.selecting import names_of
-from cpuhours.showing import FORMATS, form_of, save_data, show
+from cpuhours.selecting import names_of, period_asked
+from cpuhours.showing import FORMATS, form_of, save_data, save_rows, show
 from cpuhours.spans import bins_between
 
 KINDS = ("stack", "lines", "bars", "heatmap")
@@ -151,7 +151,10 @@ def report(context: click.Context, /, **given: Any) -> None:
     if data is not None:
         from cpuhours.drawing import heat_records  # noqa: PLC0415 - as above
 
-        save_data(drawn, data, heat_records(drawn) if given["kind"] == "heatmap" else None)
+        if given["kind"] == "heatmap":
+            save_rows(heat_records(drawn), data)
+        else:
+            save_data(drawn, data)
         click.echo(f"wrote {data}", err=True)
 
 
@@ -170,17 +173,7 @@ def _nothing_given(context: click.Context) -> None:
 
 def _question(given: Mapping[str, Any]) -> Question:
     """Raises: ConfigError for what is no date, zone or list of names, or does not go together."""
-    zone, now = given["zone"], unix_now()
-    try:
-        where = ZoneInfo(zone)
-    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
-        raise ConfigError(f"there is no time zone {zone}: use a name of the IANA database, such as Europe/Zurich") from error
-    sides = [given["begin"], given["end"]]
-    if given["period"] and any(sides):
-        raise ConfigError("--period is a whole period: leave out --begin and --end, or --period")
-    since, until = (instant(text, now, where) if text else None for text in sides)
-    if given["period"]:
-        since, until = period_of(given["period"], now, where)
+    since, until = period_asked(given)
     chosen = {name: names_of(hyphened(name), given[name]) for name in FILTERS if given[name]}
     return Question(
         _BY[given["by"]],
@@ -190,7 +183,7 @@ def _question(given: Mapping[str, Any]) -> Question:
         given["normalise"],
         tuple(dict.fromkeys(given["measures"])) or DEFAULT_MEASURES,
         _SIZES.get(given["bins"]),
-        zone,
+        given["zone"],
         given["spread"],
         given["top"],
         given["compare"] is not None,
@@ -248,3 +241,6 @@ def monthly(config: Config, month: str, output: Path, normalise: str | None, *, 
     click.echo(f"wrote {output}", err=True)
     if not found.audit.balanced:
         raise IncompleteError("the books do not balance: " + "; ".join(found.audit.problems))
+
+
+report.add_command(programs)

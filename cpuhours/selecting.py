@@ -1,14 +1,35 @@
-"""The filters of a report: names and patterns from the command line, several at once, or a file of them."""
+"""What a report is about: its period, and names and patterns from the command line, several at once, or a file of them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from batchacct.cli.instants import instant, period_of
+from batchacct.clock import unix_now
 from batchacct.errors import ConfigError
 
 MOST_NAMES = 10_000
 """So many conditions a statement is still asked with in good time."""
+
+
+def period_asked(given: Mapping[str, Any]) -> tuple[int | None, int | None]:
+    """The period that `begin` and `end`, or `period`, say in a `zone`: Unix seconds, the end exclusive; None where it is left open.
+
+    Raises: ConfigError for what is no date or zone, or does not go together.
+    """
+    zone, now = given["zone"], unix_now()
+    try:
+        where = ZoneInfo(zone)
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+        raise ConfigError(f"there is no time zone {zone}: use a name of the IANA database, such as Europe/Zurich") from error
+    sides = [given["begin"], given["end"]]
+    if given["period"] and any(sides):
+        raise ConfigError("--period is a whole period: leave out --begin and --end, or --period")
+    since, until = (instant(text, now, where) if text else None for text in sides)
+    return period_of(given["period"], now, where) if given["period"] else (since, until)
 
 
 def names_of(option: str, given: Iterable[str]) -> tuple[str, ...]:

@@ -39,25 +39,43 @@ def show(report: Report, form: str) -> None:
 
     Raises: ConfigError for Parquet on a terminal.
     """
+    show_as(form, report.title, lambda: table_of(report), lambda: as_bytes(report, form), report.notes)
+
+
+def show_as(
+    form: str,
+    title: str,
+    table: Callable[[], tuple[Sequence[str], Sequence[Sequence[Cell]]]],
+    data: Callable[[], bytes],
+    notes: Sequence[str],
+) -> None:
+    """`show`, of a table (its columns and rows) for people, and for other forms of `data` in that form, which JSON and Markdown
+    have the notes in.
+    """
     if form == "table":
-        columns, rows = table_of(report)
-        emit_table(report.title, columns, _aligned(columns, rows))
+        columns, rows = table()
+        emit_table(title, columns, _aligned(columns, rows))
     elif form == "parquet" and sys.stdout.isatty():
         raise ConfigError("Parquet is no text: send it to a file, with --data FILE.parquet or > FILE.parquet")
     else:
-        click.echo(as_bytes(report, form), nl=False)
-    for note in report.notes if form in {"table", "csv", "parquet"} else ():
+        click.echo(data(), nl=False)
+    for note in notes if form in {"table", "csv", "parquet"} else ():
         click.echo(note, err=form != "table")
 
 
-def save_data(report: Report, path: Path, rows: Sequence[Mapping[str, Cell]] | None = None) -> None:
-    """Writes the figures of a report (or of its picture, if these are other `rows`), in the format that the suffix says.
+def save_data(report: Report, path: Path) -> None:
+    """Writes the figures of a report, in the format that the suffix says.  Raises: ConfigError."""
+    _write(path, as_bytes(report, form_of(path)))
 
-    Raises: ConfigError.
-    """
-    form = form_of(path)
+
+def save_rows(rows: Sequence[Mapping[str, Cell]], path: Path) -> None:
+    """The same of plain rows, of which there is at least one."""
+    _write(path, rows_as_bytes(rows, form_of(path)))
+
+
+def _write(path: Path, data: bytes) -> None:
     try:
-        path.write_bytes(as_bytes(report, form) if rows is None else _rows_as_bytes(rows, form))
+        path.write_bytes(data)
     except OSError as error:
         raise ConfigError(f"{path} cannot be written: {error}") from error
 
@@ -75,13 +93,13 @@ def as_bytes(report: Report, form: str) -> bytes:
     if form == "json":
         return (json.dumps(as_values(report), indent=2, ensure_ascii=False) + "\n").encode()
     if form == "markdown":
-        return (_as_markdown(report) + "\n").encode()
+        return as_markdown(report.title, *table_of(report), report.notes).encode()
     if form == "csv":
         return _csv_of(data_columns(report), records(report)).encode()
     return _parquet_of(data_columns(report), records(report))
 
 
-def _rows_as_bytes(rows: Sequence[Mapping[str, Cell]], form: str) -> bytes:
+def rows_as_bytes(rows: Sequence[Mapping[str, Cell]], form: str) -> bytes:
     """Plain rows, of which there is at least one."""
     columns = list(rows[0])
     if form == "json":
@@ -347,11 +365,10 @@ def _aligned(columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> list[lis
     return [[text if name else text.rjust(width) for text, width, name in zip(row, widths, names, strict=True)] for row in texts]
 
 
-def _as_markdown(report: Report) -> str:
-    columns, rows = table_of(report)
-    return f"**{_markdown_text(report.title)}**\n\n{_markdown_table(columns, rows)}\n\n" + "\n".join(
-        f"- {_markdown_text(note)}" for note in report.notes
-    )
+def as_markdown(title: str, columns: Sequence[str], rows: Sequence[Sequence[Cell]], notes: Sequence[str]) -> str:
+    """A title, a table and the notes as a list."""
+    told = "\n".join(f"- {_markdown_text(note)}" for note in notes)
+    return f"**{_markdown_text(title)}**\n\n{_markdown_table(columns, rows)}\n\n{told}\n"
 
 
 def _markdown_table(columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> str:
