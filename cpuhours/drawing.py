@@ -20,7 +20,7 @@ from cpuhours.plot import COLOURS, Words, checked_path
 from cpuhours.question import Question, heading, of_text
 from cpuhours.report import Report
 from cpuhours.showing import Cell
-from cpuhours.spans import usual_size
+from cpuhours.spans import Span, usual_size
 
 MOST_BARS = 40
 FULL = 100.0
@@ -120,15 +120,29 @@ def words_of(report: Report, site: str, kind: str) -> Words:
 
 def series_of(report: Report) -> list[Series]:
     """A row of values a group, in order: zero where nothing counted in a bin, NaN where nothing is known of it."""
-    question, measure = report.question, report.question.measured[0]
-    group = question.group
-    values = dict(zip(_row_keys(report), measure.values(report.usage), strict=True))
-    nothing = math.nan if measure.per else 0.0
+    group = report.question.group
+    values = dict(zip(_row_keys(report), report.question.measured[0].values(report.usage), strict=True))
     found = []
     for name in report.names if group else [""]:
-        row = [math.nan if begin in report.no_data else float(values.get((name, begin), nothing)) for begin, _ in report.bins]
+        row = [
+            float(values[name, span[0]]) if (name, span[0]) in values else _of_nothing(report, name, span) for span in report.bins
+        ]
         found.append(Series(name if group else "all jobs", row, _total(report, name), _look(report, name)))
     return found
+
+
+def _of_nothing(report: Report, name: str, span: Span) -> float:
+    """The value of a group in a bin in which nothing of it counted: it holds none of a capacity that is known; of nothing there is
+    no mean.
+    """
+    question, measure = report.question, report.question.measured[0]
+    if span[0] in report.no_data:
+        return math.nan
+    if measure.name != "utilisation":
+        return math.nan if measure.per else 0.0
+    part = max(span[0], report.period[0]), min(span[1], report.period[1])
+    there = offered(question, part, report.capacity, name if question.by == "cluster" else None)
+    return 0.0 if there > 0 else math.nan
 
 
 def _row_keys(report: Report) -> list[tuple[str, int]]:

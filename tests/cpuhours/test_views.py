@@ -331,6 +331,19 @@ def test_pictures_have_the_same_figures(farm: Farm) -> None:
     assert bars == pytest.approx((jobs.groupby("queue")["core"].sum() / HOUR).to_dict())
 
 
+def test_a_group_that_held_nothing_of_a_known_capacity_is_at_zero(farm: Farm) -> None:
+    found = farm.picture("lines", by="vo", bins="hour", measures=("utilisation",), begin=BEGIN + 3 * DAY, end=BEGIN + 4 * DAY)
+    held = {(vo, at) for vo, at in zip(found.usage["vo"], found.usage["bin"], strict=True)}
+    idle = [
+        value
+        for one in series_of(found)
+        for (begin, _), value in zip(found.bins, one.values, strict=True)
+        if (one.name, begin) not in held
+    ]
+    assert idle
+    assert set(idle) == {0.0}
+
+
 def test_hours_by_weekday(farm: Farm) -> None:
     """Means over the hours that there were: the one that clocks tell twice counts twice, the day without records not at all."""
     zone = "Europe/Zurich"
