@@ -15,7 +15,7 @@ from batchacct.clock import shown
 from batchacct.errors import ArchiveError, ConfigError, IncompleteError, SchemaError, StoreError
 from batchacct.store.read_only import was_too_long
 from cpuhours.labels import amount_text
-from cpuhours.portal.asked import ForbiddenError
+from cpuhours.portal.asked import ForbiddenError, check_none
 from cpuhours.portal.desk import TooManyError
 from cpuhours.portal.explore import explore
 from cpuhours.portal.health import jobs_sheet, publishing_sheet, sources_sheet, units_sheet
@@ -99,6 +99,7 @@ def how_far() -> Response:
     who = viewer()
     if who.own_only:
         raise ForbiddenError("This page is for those who run the accounting.")
+    check_none(request.args)
     state = site().watch.state()
     sheets = [
         ("sources", sources_sheet(state)),

@@ -106,10 +106,19 @@ def period_asked(arguments: Arguments, now: int, settings: Portal) -> Period:
 
 
 def check_known(arguments: Arguments, *names: str) -> None:
-    """Raises: ConfigError for a parameter that a page has none of: its answer would not be to what was asked."""
-    known = {"period", "begin", "end", "zone", *names}
+    """Raises: ConfigError for a parameter that a page of a period has none of: its answer would not be to what was asked."""
+    _check(arguments, {"period", "begin", "end", "zone", *names})
+
+
+def check_none(arguments: Arguments) -> None:
+    """The same of a page that there is nothing to ask of."""
+    _check(arguments, set())
+
+
+def _check(arguments: Arguments, known: set[str]) -> None:
     if odd := [name for name in arguments if name not in known]:
-        raise ConfigError(f"{odd[0][:60]!r} is nothing to ask here: use {', '.join(sorted(known))}")
+        what = f"use {', '.join(sorted(known))}" if known else "leave it out"
+        raise ConfigError(f"{odd[0][:60]!r} is nothing to ask here: {what}")
 
 
 def _zone(name: str) -> ZoneInfo:

@@ -25,7 +25,7 @@ from batchacct.portal_pages import Sheet
 from batchacct.store import sent
 from batchacct.store.spans import IS_OF_IDENTITY
 from batchacct.store.tables import identity, job, message, usage
-from cpuhours.portal.asked import DIMENSIONS, check_known, period_asked, where_asked
+from cpuhours.portal.asked import DIMENSIONS, check_known, check_none, period_asked, where_asked
 from cpuhours.portal.asked import text_of as text_asked
 from cpuhours.portal.desk import Desk
 from cpuhours.portal.job_rows import JobRow, Wanted, job_numbered, jobs_numbered, jobs_of, runs_named
@@ -194,6 +194,7 @@ class Told:
 
 @jobs.get("/job/<int:number>")
 def one(number: int) -> Answer:
+    check_none(request.args)
     desk, who = site().desk, viewer()
     with desk.turn():
         found = job_numbered(desk.store, who, number) if number <= LAST_ID else None

@@ -9,10 +9,11 @@ from urllib.parse import urlencode
 from zoneinfo import ZoneInfo
 
 import pandas as pd
-from flask import Blueprint, Response
+from flask import Blueprint, Response, request
 
 from batchacct.cli.instants import end_of, instant, period_of
 from batchacct.usage.bins import DAY_S, HOUR_S, Bins
+from cpuhours.portal.asked import check_none
 from cpuhours.portal.desk import Look
 from cpuhours.portal.health import attention
 from cpuhours.portal.job_rows import JobRow, Wanted, jobs_of
@@ -91,6 +92,7 @@ class Summary:
 
 @overview.get("/")
 def first() -> Response:
+    check_none(request.args)
     look, now = site().look(), site().desk.now()
     who, settings = look.viewer, look.config.portal
     zone = ZoneInfo(settings.zone)

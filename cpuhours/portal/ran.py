@@ -56,8 +56,9 @@ def download(name: str, form: str) -> Response:
 
     def make() -> tuple[bytes, str, str | None]:
         sheet = _sheet(look, name, shown, asked)
-        rows = [] if sheet is None else [dict(row) for row in sheet.values]
-        return as_file(rows, form), form, f"{name}.{form}"
+        if sheet is None or not sheet.values:
+            raise IncompleteError("there is nothing to download: nothing is known of what ran in this time; choose another")
+        return as_file([dict(row) for row in sheet.values], form), form, f"{name}.{form}"
 
     return answered(unchanged(look.state, asked, form), make)
 

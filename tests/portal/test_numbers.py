@@ -331,10 +331,10 @@ def test_a_page_that_has_not_changed_is_not_sent_again(portal: Portal) -> None:
         assert (again.status_code, again.data) == (304, b""), address
         weak = client.get(address, headers={"If-None-Match": f"W/{first.headers['ETag']}"})
         assert weak.status_code == 304, "proxies that compress weaken tags"
-        other = client.get(
-            f"{address}{'&' if '?' in address else '?'}period=yesterday", headers={"If-None-Match": first.headers["ETag"]}
-        )
-        assert other.status_code == 200, address
+        if address != "/":  # of which nothing can be asked
+            more = f"{'&' if '?' in address else '?'}period=yesterday"
+            other = client.get(address + more, headers={"If-None-Match": first.headers["ETag"]})
+            assert other.status_code == 200, address
 
 
 def test_so_many_days_are_so_many_with_today() -> None:
