@@ -76,10 +76,12 @@ LARGE = {"lsf": "lsf", "blah": "blah"}
 
 _OF_NODES = "`--only processes` measures the rows of a node: procs, of which the others are a small part"
 _HISTORY = "what a site recorded before, read once"
+_IMPORTED = "rows of the database of another program, which `batchacct import` reads once"
 NOT_MEASURED = {
     "htcondor-perjob": "one ad a file; the ads are those of htcondor",
     **dict.fromkeys(("procs", "procs-groups", "procs-objects"), _OF_NODES),
     **dict.fromkeys(("app-accounting", "ogrt", "xalt"), _HISTORY),
+    **dict.fromkeys(("loc-2012", "ce-2012", "apel-jobs", "apel-identities"), _IMPORTED),
     "pacct": "binary records; no log of lines to compare with",
 }
 

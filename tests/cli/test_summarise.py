@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import pytest
 from sqlalchemy import delete, func, select, update
 
+from batchacct.clock import NOW_VARIABLE
+from batchacct.config import PATH_VARIABLE
 from batchacct.errors import ConfigError, IncompleteError
 from batchacct.store import Store
 from batchacct.store.changed_days import note_changed
 from batchacct.store.usage_tables import usage_changed, usage_day, usage_pack
 from batchacct.usage import keeping
-from tests.cli.site import Site, lsf
+from tests.cli.site import NOW, Site, lsf
+from tests.forks import Forks
 
 
 @pytest.fixture
@@ -57,3 +61,22 @@ def test_publish_keeps_sums(site: Site, monkeypatch: pytest.MonkeyPatch) -> None
     site.good("publish", "--once")
     with store_of(site).reading() as connection:
         assert connection.scalar(select(func.sum(usage_day.c.jobs))) == 2
+
+
+@pytest.mark.parametrize("point", ["usage.summed", "usage.before-commit"])
+def test_killed_while_a_day_is_summed(site: Site, forks: Forks, point: str) -> None:
+    """What was kept stays, and the day one that changed, whose rows are asked until it is summed."""
+    site.good("db", "summarise")
+    site.write([lsf(1), lsf(2), lsf(3)], [])
+    site.good("collect", "--once")
+    report = site.good("report")
+    environment = {PATH_VARIABLE: str(site.config), NOW_VARIABLE: str(NOW), "BATCHACCT_CRASH_AT": point}
+    killed = forks.start("batchacct", "db", "summarise", log=site.folder / "log", environment=environment)
+    assert killed.wait() == -signal.SIGKILL
+    with store_of(site).reading() as connection:
+        assert connection.scalar(select(usage_day.c.jobs)) == 2
+        assert connection.scalars(select(usage_changed.c.day)).one() == keeping.changed_days(connection)[0]
+    assert site.good("report") == report
+    assert site.good("db", "summarise") == "1 days summed anew; 1 are kept as their rows are\n"
+    assert site.good("db", "summarise", "--check") == "1 days are as their rows are\n"
+    assert site.good("report") == report

@@ -35,8 +35,10 @@ POINTS = (
 OTHER_POINTS = {
     *("join.before-commit", "build.before-commit", "send.sealed", "send.handed-over", "send.before-confirm"),
     *("migrate.step", "migrate.recorded", "migrate.before-commit", "partition.statement"),
+    *("usage.summed", "usage.before-commit"),
 }
-"""Those of publishing, see test_kill.py and tests/faults/test_publisher_killed.py, and of migrating, see test_kill_migrating.py."""
+"""Those of publishing, see test_kill.py and tests/faults/test_publisher_killed.py, of migrating, see test_kill_migrating.py, and of
+summing, see tests/cli/test_summarise.py."""
 OTHER_FOLDERS = ("archive", "backfill")
 """Their points are killed at in tests of their own: see tests/archive/test_kill.py and tests/backfill/test_kills.py."""
 KILLS = int(os.environ.get("BATCHACCT_KILLS", "12"))
