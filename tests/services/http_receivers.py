@@ -85,7 +85,7 @@ class HttpReceiver:
         self._thread.join()
         for one in self.open:
             with suppress(OSError):
-                one.shutdown(socket.SHUT_RDWR)
+                socket.socket.shutdown(one, socket.SHUT_RDWR)  # that of TLS takes from a thread what it may be reading by
         self._server.server_close()
 
     def handled(self, request: Request) -> Reply:
@@ -120,18 +120,16 @@ class _Server(ThreadingHTTPServer):
     def get_request(self) -> tuple[socket.socket, Any]:
         plain, address = self.socket.accept()
         plain.settimeout(LONGEST_S)
-        if self._context is None:
-            return plain, address
-        return self._context.wrap_socket(plain, server_side=True, do_handshake_on_connect=False), address
+        one = plain
+        if self._context is not None:
+            one = self._context.wrap_socket(plain, server_side=True, do_handshake_on_connect=False)
+        self.receiver.open.append(one)  # here, not in its thread: who closes the server has to know of all that were let in
+        return one, address
 
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server: _Server
-
-    def setup(self) -> None:
-        super().setup()
-        self.server.receiver.open.append(self.connection)
 
     def handle(self) -> None:
         try:
