@@ -34,7 +34,12 @@ def lasting_mariadb(mariadb: MariaServer) -> Iterator[Store]:
     yield from _closed(with_schema(make_url(mariadb.url).set(database="batchacct_site").render_as_string(hide_password=False)))
 
 
-@pytest.fixture(params=["sqlite", *(pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in ("postgresql", "mariadb"))])
+ON_SQLITE = pytest.mark.parametrize("site", ["sqlite"], indirect=True)
+"""For what is not about what a database answers: it has `site` on SQLite alone."""
+SERVERS = ("postgresql", "mariadb")
+
+
+@pytest.fixture(params=["sqlite", *(pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in SERVERS)])
 def site(request: pytest.FixtureRequest) -> Site:
     made = Site(request.getfixturevalue(f"lasting_{request.param}"))
     made.emptied()

@@ -18,6 +18,7 @@ from batchacct.config import Config
 from batchacct.errors import ConfigError
 from batchacct.httpd import token_of
 from tests.cli.site import NOW, Site, blah, lsf
+from tests.pub.fix_site import ON_SQLITE
 from tests.pub.puller import Got, get, served
 from tests.pub.site import BASE
 from tests.pub.site import Site as StoreSite
@@ -224,6 +225,7 @@ def test_settings_that_are_none(keys: dict[str, object], told: str) -> None:
         settings(**keys)
 
 
+@ON_SQLITE
 @pytest.mark.parametrize(
     ("host", "status"),
     [("127.0.0.1:1", 200), ("localhost", 200), ("LOCALHOST:9106", 200), ("[::1]:9106", 200), ("[::1]", 200), ("127.3.2.1", 200),
