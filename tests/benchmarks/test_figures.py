@@ -50,6 +50,7 @@ def test_medians_are_those_of_each() -> None:
 
 def test_without_apel_the_parsers_are_measured_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(SOURCE_VARIABLE, raising=False)
+    monkeypatch.setattr(parsers, "ROUNDS", 1)
     figures = Figures(300, 1)
     parsers.measure(figures, ["sge", "lsf"], tmp_path, 300, 1)
     assert [(told.log, told.units, told.reference) for told in figures.parsers] == [("sge", 300, None), ("lsf", 300, None)]

@@ -24,7 +24,7 @@ from tests.pub.mapping_reference import Settings, benchmark_of
 from tests.pub.mapping_strategies import FACTORS, HOSTS, benchmarks
 from tests.pub.site import DAY, T0, Site, a_job
 
-EXAMPLES = {"sqlite": 150, "postgresql": 25, "mariadb": 15}
+EXAMPLES = {"sqlite": 50, "postgresql": 8, "mariadb": 6}
 CLUSTERS = [{"name": "c1"}, {"name": "c2"}]
 TEMPLATES = {"local_job_id": "{cluster}.{id}", "local_job_id_array": "{cluster}.{id}-{index}"}
 MANY_HOSTS = json.dumps([f"2*node1{number}" for number in range(100)])

@@ -19,7 +19,7 @@ from tests.pub.site import DAY, HOUR, T0, Site, a_job, an_identity
 Row = Mapping[str, object]
 Verdict = tuple[str, str, str | None]
 
-EXAMPLES = {"sqlite": 60, "postgresql": 15, "mariadb": 8}
+EXAMPLES = {"sqlite": 30, "postgresql": 8, "mariadb": 6}
 GRACE, MAX_HOLD = DAY, 6 * DAY
 CLUSTERS = [{"name": "c1", "grid_queues": ["grid_*"]}, {"name": "c2", "grid_queues": ["grid_*"]}]
 TEMPLATES = {"local_job_id": "{cluster}.{id}", "local_job_id_array": "{cluster}.{id}-{index}"}

@@ -325,7 +325,7 @@ class History:
         return made
 
 
-EXAMPLES = {"sqlite": 50, "postgresql": 12, "mariadb": 12}
+EXAMPLES = {"sqlite": 30, "postgresql": 6, "mariadb": 6}
 
 
 def test_any_history(site: Site) -> None:
