@@ -34,7 +34,9 @@ KILLS ?= 500
 FARMS ?= 30
 PUBLISHER_KILLS ?= 300
 FAULTS ?= 10
-PYTEST = $(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder --durations=25 --durations-min=5
+# More than cores: half of its time a worker waits, for a server, a disk, a clock.
+WORKERS ?= 4
+PYTEST = $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder --durations=25 --durations-min=5
 
 .PHONY: help demo test check lint types docs-fresh second-zone bench soak growth fuzz crash faults docs clean
 .PHONY: dist rpm deb packages-check packages-lint lock vulnerabilities

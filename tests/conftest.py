@@ -25,24 +25,35 @@ pytest_plugins = [
 ]
 
 LONG = (
-    "archive/test_invisible.py",
-    "archive/test_kill.py",
-    "backfill/test_kills.py",
     "crash/test_kill.py",
-    "crash/test_kill_migrating.py",
-    "crash/test_under_load.py",
-    "procacct/test_truth.py",
+    "archive/test_kill.py",
+    "procacct/test_shipping.py",
     "services/test_slurm_cluster.py",
+    "procacct/test_archived_processes.py",
+    "procacct/test_slurm_jobs.py",
+    "archive/test_archive.py",
     "services/test_spark.py",
+    "cpuhours/test_kept.py",
+    "archive/test_invisible.py",
+    "pub/test_pull.py",
     "store/test_loads_that_grow.py",
+    "crash/test_under_load.py",
+    "pub/test_destinations.py",
+    "pub/test_benchmark_differences.py",
+    "crash/test_kill_migrating.py",
+    "faults/test_brokers.py",
+    "backfill/test_kills.py",
+    "procacct/test_truth.py",
+    "store/test_migrations.py",
 )
-"""Files that take minutes."""
+"""Files that take minutes, about the longest first; those that compute between those that wait."""
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Has long files begun first: begun last, one process would be at them when the others have nothing left to do."""
-    items.sort(key=lambda item: not item.path.as_posix().endswith(LONG))
+    places = {name: place for place, name in enumerate(LONG)}
+    items.sort(key=lambda item: places.get("/".join(item.path.parts[-2:]), len(LONG)))
 
 
 @pytest.hookimpl(wrapper=True)
