@@ -124,13 +124,14 @@ HISTORIES = int(os.environ.get("BATCHACCT_FARMS", "2"))
 """More than a few: `make crash`."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(HISTORIES))
 def test_a_history(sqlite_store: Store, tmp_path: Path, seed: int) -> None:
-    History(sqlite_store, tmp_path, seed)._happens(12)
+    History(sqlite_store, tmp_path, seed)._happens(9)
 
 
 def test_a_history_on_each_database(store: Store, tmp_path: Path) -> None:
-    History(store, tmp_path, 7)._happens(5)
+    History(store, tmp_path, 7)._happens(4)
 
 
 # --- each writer ----------------------------------------------------------------------------------------------------------
