@@ -53,7 +53,7 @@ def site(store: Store, tmp_path: Path) -> Site:
     """Three months of jobs with few ids, which come again, around the ends of months above all, and of what ran in them."""
     made = Site(store, archive={"path": tmp_path / "archive"}, retention={"keep": 0})
     chance = random.Random(7)
-    for number in range(60):
+    for number in range(30):
         around = chance.choice((MARCH + 9 * DAY, APRIL, APRIL, MAY, MAY + 9 * DAY))
         start = around + chance.randrange(-HOUR, HOUR)
         job_id, user = str(chance.randrange(IDS)), f"user{number % 5}"
@@ -122,7 +122,8 @@ def programs(store: Store) -> Iterator[object]:
 def test_answers_are_those_of_before(grouped: Site) -> None:
     store, before = grouped.store, [list(figures(grouped.store)), list(programs(grouped.store))]
     assert "user1" in str(before) and "lib1.so" in str(before) and "several sources" in str(before)
-    for limit in (MAY, JULY):
+    on_the_way = [MAY] if store.dialect.name == "sqlite" else []
+    for limit in (*on_the_way, JULY):
         taking.archive(store, grouped.config, JULY, before=limit, trust_clock=True)
         assert [list(figures(store)), list(programs(store))] == before, limit
     for month in (APRIL,):
