@@ -216,8 +216,8 @@ def test_a_recalled_month_is_known_again(store: Store, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("wrong", ["missing", "cut", "damaged"])
-def test_a_file_that_is_not_as_it_was_is_told(store: Store, tmp_path: Path, wrong: str) -> None:
-    site = site_of(store, tmp_path)
+def test_a_file_that_is_not_as_it_was_is_told(sqlite_store: Store, tmp_path: Path, wrong: str) -> None:
+    site = site_of(sqlite_store, tmp_path)
     archive(site, JULY)
     file = next(path for path in files(site) if path.suffix == ".parquet" and "job" in path.parts)
     content = file.read_bytes()
@@ -225,14 +225,14 @@ def test_a_file_that_is_not_as_it_was_is_told(store: Store, tmp_path: Path, wron
     if wrong != "missing":
         file.write_bytes(content[:-1] if wrong == "cut" else content[:4] + bytes(len(content) - 4))
     with pytest.raises(ArchiveError, match="estore it from a backup") as told:
-        usage_by(store, by="vo")
+        usage_by(sqlite_store, by="vo")
     assert str(file) in told.value.message
     file.write_bytes(content)
-    usage_by(store, by="vo")
+    usage_by(sqlite_store, by="vo")
 
 
-def test_an_archive_that_was_moved(store: Store, tmp_path: Path) -> None:
-    site = site_of(store, tmp_path)
+def test_an_archive_that_was_moved(sqlite_store: Store, tmp_path: Path) -> None:
+    site = site_of(sqlite_store, tmp_path)
     archive(site, JULY)
     elsewhere = tmp_path / "elsewhere"
     site.configure(archive={"path": elsewhere}, retention={"keep": 0})
@@ -240,21 +240,21 @@ def test_an_archive_that_was_moved(store: Store, tmp_path: Path) -> None:
         archive(site, JULY)
     shutil.move(tmp_path / "archive", elsewhere)
     with pytest.raises(ArchiveError, match=r"if the archive was moved, correct \[archive\] path"):
-        usage_by(store, by="vo")
+        usage_by(sqlite_store, by="vo")
     archive(site, JULY)
-    assert usage_by(store, by="vo")["jobs"].sum() == 6
+    assert usage_by(sqlite_store, by="vo")["jobs"].sum() == 6
 
 
-def test_an_archive_that_is_not_mounted(store: Store, tmp_path: Path) -> None:
+def test_an_archive_that_is_not_mounted(sqlite_store: Store, tmp_path: Path) -> None:
     """Nothing is written into the empty folder in its place."""
-    site = site_of(store, tmp_path)
-    taking.archive(store, site.config, JULY, before=APRIL, trust_clock=True)
+    site = site_of(sqlite_store, tmp_path)
+    taking.archive(sqlite_store, site.config, JULY, before=APRIL, trust_clock=True)
     (tmp_path / "archive").rename(tmp_path / "elsewhere")
     (tmp_path / "archive").mkdir()
-    for run in (lambda: archive(site, JULY), lambda: purge(site), lambda: recall_month(store, site.config, MARCH, JULY)):
+    for run in (lambda: archive(site, JULY), lambda: purge(site), lambda: recall_month(sqlite_store, site.config, MARCH, JULY)):
         with pytest.raises(ArchiveError, match=r"month=2025-03.* is in force, and is not there: mount the file system"):
             run()
-    assert (left(store)["job"], files(site)) == (3, [])
+    assert (left(sqlite_store)["job"], files(site)) == (3, [])
     (tmp_path / "archive").rmdir()
     (tmp_path / "elsewhere").rename(tmp_path / "archive")
     assert len(archive(site, JULY).taken) == FILES // 2

@@ -13,6 +13,7 @@ from sqlalchemy import func, select
 from batchacct.errors import ConfigError
 from batchacct.store.tables import benchmark, usage, vo_mapping
 from cpuhours.query import usage_by
+from tests.pub.fix_site import ON_SQLITE
 from tests.pub.site import DAY, T0, Site, a_job, an_identity
 
 CLUSTERS = [{"name": "c1"}, {"name": "c2"}, {"name": "c3"}]
@@ -102,6 +103,7 @@ class TestBenchmark:
         ((record,),) = site.messages()
         assert (record["ServiceLevelType"], record["ServiceLevel"]) == ("hepscore23", 12.5)
 
+    @ON_SQLITE
     @pytest.mark.parametrize(("form", "kind", "figure"), [("apel-0.2", "HEPSPEC", 11.4), ("apel-0.3", "HEPscore23", 12.5)])
     def test_an_older_format_gets_one_that_it_knows(self, site: Site, form: str, kind: str, figure: float) -> None:
         site.configure(benchmark=[{"type": "HEPscore23", "value": 12.5, "also": {"HEPSPEC": 11.4}}], publish={"format": form})
@@ -119,6 +121,7 @@ class TestBenchmark:
         record = json.loads(site.postbox.taken[0].payload)
         assert (record["service_level"], json.loads(record["service_levels"])) == (12.0, {"HEPscore23": 12.0, "HEPSPEC": 11.0})
 
+    @ON_SQLITE
     @pytest.mark.parametrize(
         ("wrong", "told"),
         [
@@ -222,6 +225,7 @@ class TestVo:
                 rows.append(connection.scalar(select(func.count()).select_from(vo_mapping)))
         assert rows == [1, 1 + 3, 1 + 3 + 6]
 
+    @ON_SQLITE
     @pytest.mark.parametrize(
         ("rule", "told"),
         [
@@ -242,6 +246,7 @@ class TestVo:
         site.publish()
         assert [record["VO"] for read in site.messages() for record in read] == ["local-nonlcg", "local-new"]
 
+    @ON_SQLITE
     @pytest.mark.parametrize("line", ["x_FOO", "x_FOO foo bar"])
     def test_a_vos_file_with_another_line_is_refused(self, site: Site, tmp_path: Path, line: str) -> None:
         (tmp_path / "vos").write_text(f"x_BAR bar\n{line}\n")

@@ -66,6 +66,8 @@ class Receivers:
 
 
 Made = Callable[..., Receivers]
+on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+"""For what is not about what a database answers."""
 
 
 @pytest.fixture
@@ -112,6 +114,7 @@ def test_one_that_fails_does_not_hold_up_the_others(made: Made) -> None:
     assert [some.count(n) for n in "abc"] == [1, 1, 1]
 
 
+@on_sqlite
 def test_the_one_of_several_that_fails_is_named(made: Made) -> None:
     some = made({"name": "a"}, {"name": "b"})
     some.site.jobs(a_job(1, **LOCAL))
@@ -124,6 +127,7 @@ def test_the_one_of_several_that_fails_is_named(made: Made) -> None:
         some.publish()
 
 
+@on_sqlite
 def test_a_broken_plug_in_is_told_after_the_others_have_theirs(made: Made) -> None:
     some = made({"name": "a"}, {"name": "b", "format": "no-such"})
     some.site.jobs(a_job(1, **LOCAL))
@@ -269,6 +273,7 @@ class TestRefusedMessages:
         assert (some.count("a"), some.count("b")) == (2, 4)
         some.books("a"), some.books("b")
 
+    @on_sqlite
     @pytest.mark.parametrize("keys", [{"format": "apel-0.2"}, {"bunch": 1}])
     def test_one_of_another_format_or_size_is_built_anew(self, made: Made, keys: dict[str, Any]) -> None:
         benchmark = [{"type": "HEPSPEC", "value": 10.0}]

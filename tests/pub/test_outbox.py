@@ -13,6 +13,7 @@ from batchacct.errors import BusyError, ConfigError, IncompleteError, PublishErr
 from batchacct.store.payload import packed
 from batchacct.store.tables import message, setting, usage
 from pub.command import publish_once
+from tests.pub.fix_site import ON_SQLITE
 from tests.pub.site import DAY, T0, Site, a_job, an_identity, dumped, files_in
 
 LOCAL = {"queue": "short"}
@@ -58,6 +59,7 @@ class TestRecords:
         assert {name: record[name] for name in told} == told
         assert not {"LocalUserId", "GlobalUserName"} & {name for name, value in record.items() if value is not None}
 
+    @ON_SQLITE
     @pytest.mark.parametrize(
         ("columns", "fqan", "vo"),
         [
@@ -77,6 +79,7 @@ class TestRecords:
         ((record,),) = site.messages()
         assert (record.get("FQAN"), record["VO"], record["InfrastructureType"]) == (fqan, vo, "grid")
 
+    @ON_SQLITE
     @pytest.mark.parametrize(
         ("issuer", "subject", "name"),
         [("https://iss.example", "abc", "https://iss.example/abc"), ("https://iss.example/", "abc", "https://iss.example/abc"),
@@ -91,6 +94,7 @@ class TestRecords:
         ((record,),) = site.messages()
         assert record.get("GlobalUserName") == name
 
+    @ON_SQLITE
     @pytest.mark.parametrize(
         ("personal", "grid", "local"),
         [("grid", ("alice", "/CN=Alice"), (None, None)), ("all", ("alice", "/CN=Alice"), ("alice", None)),
@@ -138,6 +142,7 @@ class TestMessages:
         site.publish()
         assert sizes(site) == [1]
 
+    @ON_SQLITE
     @pytest.mark.parametrize(("jobs", "expected"), [(2, [2]), (3, [3]), (4, [3, 1]), (6, [3, 3]), (7, [3, 3, 1])])
     def test_a_message_has_a_bunch_of_records_at_most(self, site: Site, jobs: int, expected: list[int]) -> None:
         site.configure(publish={"bunch": 3})
