@@ -119,8 +119,8 @@ vulnerabilities: $(VENV)/ready-packages ## Known vulnerabilities of what the pac
 	$(BIN)/python -m pip install -q --disable-pip-version-check pip-audit
 	$(BIN)/pip-audit --disable-pip --require-hashes $(addprefix -r ,$(wildcard tools/packages/locks/*.txt))
 
-docs: $(VENV)/ready-test ## Write the generated pages of docs/reference anew
-	$(BIN)/python -m docs.generate
+docs: $(VENV)/ready-test ## Write the generated pages anew, and build the site of all pages in build/docs
+	$(BIN)/python -m docs.build
 
 clean: ## Remove the virtual environment, the demo and caches
 	rm -rf $(VENV) demo build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
@@ -140,5 +140,5 @@ $(VENV)/ready-packages: setup.cfg pyproject.toml tools/system-packages | $(VENV)
 $(VENV)/ready-test: setup.cfg pyproject.toml tools/system-packages | $(VENV)/ready
 	@./tools/system-packages postgresql $(CLUSTER_PACKAGES) $(SPARK_PACKAGES) $(BROKER_PACKAGES) $(UNIT_PACKAGES) $(SENSOR_PACKAGES) \
 		$(ACCOUNTING_PACKAGES) $(LINKER_PACKAGES) $(BROWSER_PACKAGES)
-	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[ams,http,postgres,mysql,oracle,portal,smime,spark,stomp,test,dev]'
+	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[ams,http,postgres,mysql,oracle,portal,smime,spark,stomp,test,docs,dev]'
 	@touch $@

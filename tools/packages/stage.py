@@ -238,7 +238,7 @@ def _owner(page: str) -> str:
 def _manual(tree: Tree) -> None:
     folder = "/usr/share/doc/batchacct"
     tree.listed[CORE.package].append(f"%dir {folder}")
-    for name in ("README.md", "CHANGELOG.md"):
+    for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "docs/index.md"):
         tree.copy(CORE.package, SOURCE / name, f"{folder}/{name}", "%doc")
     for name in MANUAL:
         shutil.copytree(SOURCE / "docs" / name, tree.place(CORE.package, f"{folder}/docs/{name}", "%doc"))

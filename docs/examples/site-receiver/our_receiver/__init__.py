@@ -1,0 +1,1 @@
+"""What our receiver needs of batchacct."""
