@@ -1,7 +1,7 @@
 """What `batchacct status` shows as Prometheus text, and an HTTP endpoint that serves it.
 
 Names and units follow the conventions of Prometheus: seconds, bytes, `_total` for what only grows. A value that is not known is
-left out. docs/how-to/watch-the-collector.md lists them, and says what to alert on.
+left out. docs/reference/metrics.md lists them, docs/how-to/watch-the-collector.md says what to alert on.
 """
 
 from __future__ import annotations
@@ -133,13 +133,13 @@ def _text(families: Iterable[Metric]) -> bytes:
 
 
 def _general(*, up: bool) -> Iterator[Metric]:
-    yield _gauge("up", "Whether the database could be asked.", up)
-    yield InfoMetricFamily("batchacct_build", "This program.", value={"version": __version__})
+    yield _gauge("up", "1 if the database could be asked.", up)
+    yield InfoMetricFamily("batchacct_build", "1, with the version of this program.", value={"version": __version__})
 
 
 def _families(state: State) -> Iterator[Metric]:
     books = state.books
-    yield _gauge("books_balanced", "Whether the books balance at every stage.", books.balanced)
+    yield _gauge("books_balanced", "1 if the books balance at every stage.", books.balanced)
     yield _gauge("database_size_bytes", "Size of the database.", state.database_bytes)
     yield from _of_sources(state)
     yield from _of_units(state)
@@ -147,15 +147,17 @@ def _families(state: State) -> Iterator[Metric]:
     outcomes: dict[str, int] = {"not joined yet": books.jobs.not_joined}
     for (outcome, _), jobs in books.jobs.outcomes.items():
         outcomes[outcome] = outcomes.get(outcome, 0) + jobs
-    yield _gauges("jobs", "Jobs in force, by what became of them.", "outcome", outcomes)
-    yield _gauges("parts_waiting", "Parts that wait for others of their whole.", "kind", books.parts_waiting)
+    yield _gauges("jobs", "Jobs in force, by outcome.", "outcome", outcomes)
+    yield _gauges("parts_waiting", "Parts that wait for others of their whole, by kind.", "kind", books.parts_waiting)
     oldest = "When the oldest part that waits was logged."
     yield _gauges("parts_waiting_oldest_timestamp_seconds", oldest, "kind", books.parts_oldest_at)
     yield from _of_destinations(books.destinations)
 
 
 def _of_destinations(destinations: Sequence[DestinationBooks]) -> Iterator[Metric]:
-    records = GaugeMetricFamily("batchacct_publish_records", "Records to publish, by state.", labels=["destination", "state"])
+    records = GaugeMetricFamily(
+        "batchacct_publish_records", "Records to publish, by destination and state.", labels=["destination", "state"]
+    )
     for one in destinations:
         states = {"confirmed": one.confirmed, "unsent": one.unsent, "not in a message yet": one.not_in_message}
         kept = dict.fromkeys(KINDS, 0)
@@ -177,14 +179,14 @@ def _of_sources(state: State) -> Iterator[Metric]:
     """How far each configured source is read."""
     sources = {one.source: one for one in state.progress}
     gauges: tuple[tuple[str, str, Mapping[str, Value]], ...] = (
-        ("lag_bytes", "Bytes of whole units that are unread.", {n: s.unread_bytes for n, s in sources.items()}),
+        ("lag_bytes", "Bytes of whole units that are unread, as on the disk.", {n: s.unread_bytes for n, s in sources.items()}),
         ("lag_files", "Files with something unread.", {n: None if s.is_asked else s.unread_files for n, s in sources.items()}),
-        ("lag_seconds", "For how long something has been unread.", {n: s.lag_s for n, s in sources.items()}),
+        ("lag_seconds", "For how long something has been unread, or nothing answered.", {n: s.lag_s for n, s in sources.items()}),
         ("unfinished_bytes", "Bytes of a unit at the end of a file that waits for its rest.",
          {n: None if s.is_asked else s.unfinished_bytes for n, s in sources.items()}),
         ("last_success_timestamp_seconds", "When it was last read to its end.", {n: s.read_to_end_at for n, s in sources.items()}),
-        ("error", "Whether its last reading failed.", {n: s.last_error is not None for n, s in sources.items()}),
-        ("warning", "Whether something odd was seen in it.", {n: s.warning is not None for n, s in sources.items()}),
+        ("error", "1 while it cannot be read.", {n: s.last_error is not None for n, s in sources.items()}),
+        ("warning", "1 while something odd is seen in it.", {n: s.warning is not None for n, s in sources.items()}),
     )  # fmt: skip
     for name, doc, values in gauges:
         yield _gauges(f"source_{name}", doc, "source", values)
@@ -218,24 +220,28 @@ def _of_units(state: State) -> Iterator[Metric]:
 def _of_gaps(state: State) -> Iterator[Metric]:
     """What is missing."""
     rhythms, silent = state.gaps.rhythms, {s.source for s in state.gaps.silences}
-    yield _gauges("source_silent_seconds", "Since its last record.", "source", {n: r.silent_s for n, r in rhythms.items()})
+    yield _gauges("source_silent_seconds", "Time since its last record.", "source", {n: r.silent_s for n, r in rhythms.items()})
     allowed = "How long its rhythm explains; absent where none is known yet."
     yield _gauges("source_silence_allowed_seconds", allowed, "source", {n: r.allowed_s for n, r in rhythms.items()})
-    is_silent = "Whether it is silent for longer than its rhythm explains."
+    is_silent = "1 if it is silent for longer than its rhythm explains."
     yield _gauges("source_silent", is_silent, "source", {name: name in silent for name in rhythms})
     clusters = sorted(state.gaps.settled_at)
     holes = {c: sum(hole.cluster == c for hole in state.gaps.holes) for c in clusters}
     missing = {c: sum(hole.span.missing for hole in state.gaps.holes if hole.cluster == c) for c in clusters}
-    yield _gauges("job_id_holes", "Holes in the job ids of eight weeks.", "cluster", holes)
+    yield _gauges("job_id_holes", "Holes in the job ids of the last eight weeks.", "cluster", holes)
     yield _gauges("job_ids_missing", "Job ids missing in them.", "cluster", missing)
 
 
 def _of_archive(due: Due) -> Iterator[Metric]:
     """Whether archiving and purging keep up with the policy."""
-    yield _gauge("archive_months_due", "Months whose jobs should be in the archive and are in the database.", due.months)
+    yield _gauge(
+        "archive_months_due",
+        "Months that ended [retention] keep ago or earlier and whose jobs are in the database, not in the archive.",
+        due.months,
+    )
     last = "When the newest archived month began."
     yield _gauge("archive_last_month_timestamp_seconds", last, due.last_month)
-    yield _gauges("retention_overdue_records", "Records past [retention], by what is to be done.", "what", due.overdue)
+    yield _gauges("retention_overdue_records", "Records past [retention], by what is to be done with them.", "what", due.overdue)
 
 
 def _gauge(name: str, doc: str, value: Value) -> Metric:

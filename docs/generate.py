@@ -23,6 +23,8 @@ from batchacct.model import LAST_INSTANT, RECORD_TYPES, RecordType
 from batchacct.parsing import registry
 from batchacct.store.tables import RECORD_TABLES, metadata
 from cpuhours import options_2012
+from docs.generate_metrics import metrics_page
+from docs.generate_programs import node_configuration_page, programs_page
 from pub.formats.contract import SUMMARY_FORMATS, USAGE_RECORD, Format, SummaryFormat
 from pub.transports.contract import TransportKind
 
@@ -46,6 +48,9 @@ def pages() -> dict[str, str]:
         "formats.md": _formats(),
         "transports.md": _transports(),
         "exit-statuses.md": _exit_statuses(),
+        "metrics.md": metrics_page(HEAD),
+        "node-configuration.md": node_configuration_page(HEAD),
+        "programs.md": programs_page(HEAD, PAGE_WIDTH),
     }
 
 
@@ -188,10 +193,13 @@ def _exit_statuses() -> str:
         "0 means that all of it worked. 2 is a wrong option, 130 an interruption, 141 a pipe whose",
     ]
     lines += ["reader has left, 1 a failure nothing else here names, such as standard output on a full disk.", ""]
-    lines += ["| status | name | meaning |", "|---|---|---|"]
+    lines += [
+        "*Again* says whether the same command can work later, without anything being changed: a daemon tries again after such"
+    ]
+    lines += ["an error. The message of an error says what to do.", "", "| status | name | again | meaning |", "|---|---|---|---|"]
     for kind in sorted(_subclasses(errors.BatchacctError), key=lambda k: k.exit_code):
         first = (kind.__doc__ or "").strip().split("\n")[0]
-        lines.append(f"| {kind.exit_code} | {kind.__name__} | {first} |")
+        lines.append(f"| {kind.exit_code} | {kind.__name__} | {'yes' if issubclass(kind, errors.Transient) else 'no'} | {first} |")
     return "\n".join(lines) + "\n"
 
 

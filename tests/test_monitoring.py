@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 import json
 import re
 from collections.abc import Iterator
@@ -16,6 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from batchacct.metrics import metrics_text
 from batchacct.monitoring import alert_rules, dashboard
 from batchacct.store.sent import KINDS
+from procacct.node import status
 from tests.archive.farms import archive
 from tests.archive.test_purge import JULY, site_of
 from tests.cli.runner import batchacct
@@ -117,6 +120,18 @@ def test_every_alert_says_what_to_do() -> None:
         assert re.match(r"[A-Z].{30,}\.$", told["runbook"], re.DOTALL), f"{name}: a runbook is a sentence, and says what to do"
         assert not re.search(r"\{\{", told["runbook"])
         promql_parser.parse(rule["expr"])
+
+
+def test_every_figure_of_a_node_has_a_meaning_and_rules_name_no_other() -> None:
+    (told,) = (
+        node
+        for node in ast.walk(ast.parse(inspect.getsource(status)))
+        if isinstance(node, ast.FunctionDef) and node.name == "as_dict"
+    )
+    (figures,) = (node for node in ast.walk(told) if isinstance(node, ast.Dict))
+    assert [ast.literal_eval(name) for name in figures.keys if name] == list(status.MEANINGS)
+    named = {one.name for rule in rules("procacctd").values() for one in selectors(rule["expr"])}
+    assert named <= {f"procacctd_{name}" for name in status.MEANINGS}
 
 
 def test_states_that_are_named_exist() -> None:

@@ -16,6 +16,51 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
+MEANINGS = {
+    "running_s": "since it was started, seconds",
+    "own_cpu_s": "CPU time of the daemon itself, seconds",
+    "own_memory_kib": "the most memory it ever had resident, KiB",
+    "lag_s": "how old the oldest event was that was read last, seconds",
+    "hears_events": "1 if the kernel tells it of forks, executions and ends",
+    "hears_taskstats": "1 if the kernel tells it what was used",
+    "processes_open": "processes that run and are known",
+    "processes_started": "processes that were forked",
+    "programs_executed": "programs that were executed",
+    "processes_ended": "processes that ended",
+    "threads_started": "threads that were started",
+    "starts_unknown": "processes whose fork nobody told of",
+    "ends_unknown": "processes that were gone, and whose end nobody told of",
+    "without_usage": "ends for which taskstats told nothing of what was used",
+    "orphans": "rows made of what taskstats or a sensor told alone, as the events were lost",
+    "looked_at": "looks into /proc at a process",
+    "gone_before_looked_at": "those of them that came too late",
+    "lost_events": "events of the kernel that were lost, by its sequence",
+    "event_overruns": "times the buffer of events ran over",
+    "taskstats_overruns": "times the buffer of taskstats ran over",
+    "taskstats_refused": "messages of taskstats that could not be read",
+    "sensor_messages": "messages of sensors",
+    "sensor_unreadable": "those of them that are not of the form",
+    "sensor_unsent": "messages that sensors could not send, by their own count",
+    "sensor_other_pid": "messages whose process is another one to the kernel, which counts: of another pid namespace, or forged",
+    "sensor_refused": "messages given up, as too many waited",
+    "left_over_late": "what was told of a process after its row was written, and given up",
+    "fields_left_out": "values that did not fit a row, and were left out",
+    "sensor_ahead": "messages refused, as their time is still to come: forged, or of a time namespace",
+    "sensor_cut": "messages of which the sensor had to cut something",
+    "object_sets": "sets of shared objects that were told",
+    "object_sets_untold": "those that were not, as there were too many new ones in a minute",
+    "rows_written": "rows that are in the spool",
+    "rows_waiting": "rows that could not be written yet",
+    "rows_dropped": "rows that were given up; a gap row tells of them",
+    "rows_summed": "executions that went into a sum",
+    "rows_outside_jobs_left_out": "rows of programs outside any batch job that were left out (`outside_jobs`)",
+    "gaps_told": "gap rows: what is missing, and why",
+    "spool_failing": "1 while the spool cannot be written",
+    "state_unsaved": "1 while its state cannot be saved",
+}
+"""What each of its figures means, counted since its start where it counts."""
+
+
 class Status:
     """Of one daemon."""
 
@@ -91,7 +136,7 @@ class Prometheus:
         lines: list[str] = []
         for name, value in self._status.as_dict().items():
             number = int(value) if isinstance(value, bool) else value if isinstance(value, (int, float)) else int(value is not None)
-            lines += [f"# TYPE procacctd_{name} gauge", f"procacctd_{name} {number}"]
+            lines += [f"# HELP procacctd_{name} {MEANINGS[name]}", f"# TYPE procacctd_{name} gauge", f"procacctd_{name} {number}"]
         temporary = self._path.with_name(f".{self._path.name}.new")
         try:
             temporary.write_text("\n".join(lines) + "\n", encoding="ascii")

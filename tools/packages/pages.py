@@ -116,7 +116,7 @@ def all_pages() -> dict[str, str]:
     found: dict[str, str] = {}
     for room in ROOMS:
         for name, target in commands(room.module).items():
-            command = _command(name, target)
+            command = command_of(name, target)
             if command is None:
                 found[name] = plain(name, import_module(target.partition(":")[0]).USAGE)
             else:
@@ -124,7 +124,7 @@ def all_pages() -> dict[str, str]:
     return found
 
 
-def _command(name: str, target: str) -> click.Command | None:
+def command_of(name: str, target: str) -> click.Command | None:
     """The click command that a program is: the group of its module, or what has the program's name; None where it is none."""
     module = import_module(COMMAND_IN.get(name, target.partition(":")[0]))
     found = (getattr(module, attribute, None) for attribute in ("group", name))
@@ -135,7 +135,7 @@ def completions() -> Iterator[tuple[str, str, str]]:
     """Shell, program and script, of programs that are click commands."""
     for room in ROOMS:
         for name, target in commands(room.module).items():
-            command = _command(name, target)
+            command = command_of(name, target)
             for shell in SHELLS if command is not None else ():
                 kind = get_completion_class(shell)
                 assert kind is not None and command is not None
