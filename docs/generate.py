@@ -27,6 +27,7 @@ from docs.generate_metrics import metrics_page
 from docs.generate_programs import node_configuration_page, programs_page
 from pub.formats.contract import SUMMARY_FORMATS, USAGE_RECORD, Format, SummaryFormat
 from pub.transports.contract import TransportKind
+from tools.packages.pages import root_context
 
 FOLDER = Path(__file__).parent / "reference"
 PAGE_WIDTH = 100
@@ -90,7 +91,7 @@ def _table(table: Table) -> Iterator[str]:
 
 def _commands() -> str:
     lines = ["# Commands", "", HEAD]
-    context = click.Context(group, info_name="batchacct", terminal_width=PAGE_WIDTH)
+    context = root_context(group, "batchacct", PAGE_WIDTH)
     lines += ["```", context.get_help(), "```", ""]
     for name in group.list_commands(context):
         command = group.get_command(context, name)

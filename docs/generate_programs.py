@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from batchacct.config_sample import keys_table, sections_within
 from procacct.node.config import DEFAULT_PATH, NodeConfig
 from tools.packages.layout import ROOMS, commands
-from tools.packages.pages import command_of
+from tools.packages.pages import command_of, root_context
 
 OURS = "batchacct"
 """It has a page of its own."""
@@ -32,7 +32,7 @@ def programs_page(head: str, width: int) -> str:
         if command is None:
             lines += [f"## `{name}`", "", "```", import_module(target.partition(":")[0]).USAGE.strip(), "```", ""]
         else:
-            lines += help_of(command, click.Context(command, info_name=name, terminal_width=width))
+            lines += help_of(command, root_context(command, name, width))
     return "\n".join(lines)
 
 

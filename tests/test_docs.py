@@ -19,6 +19,7 @@ from batchacct.parsing import Block, Source, UnitParser
 from batchacct.store import Store
 from docs.draw_gallery import VIEWS
 from docs.generate import FOLDER, pages
+from tools.packages.pages import root_context
 
 ROOT = Path(__file__).parent.parent
 PAGES = [*(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")), *sorted((ROOT / "docs").rglob("*.md"))]
@@ -98,7 +99,7 @@ def test_commands_that_are_shown_exist(page: Path) -> None:
 
 def _check(words: list[str], where: str) -> None:
     command: click.Command = group
-    context = click.Context(group, info_name="batchacct")
+    context = root_context(group, "batchacct")
     while isinstance(command, click.Group) and words and not words[0].startswith("-"):
         found = command.get_command(context, words[0])
         assert found is not None, where

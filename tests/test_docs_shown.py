@@ -29,7 +29,7 @@ from docs.generate_programs import programs
 from procacct.node.config import NodeConfig, sample
 from tests.test_docs import PAGES
 from tools.packages.layout import ROOMS
-from tools.packages.pages import command_of
+from tools.packages.pages import command_of, root_context
 
 SAMPLES = ROOT / "tests" / "samples"
 HOW_TO = ROOT / "docs" / "how-to"
@@ -168,7 +168,7 @@ def test_programs_that_are_shown_take_their_options() -> None:
             command = command_of(name, PROGRAMS[name])
             if command is None:
                 continue
-            context = click.Context(command, info_name=name)
+            context = root_context(command, name)
             if isinstance(command, click.Group) and words and not words[0].startswith("-"):
                 found = command.get_command(context, words[0])
                 assert found is not None, f"{page}: {name} {words}"

@@ -22,6 +22,7 @@ from procacct.shipping.config import Ship
 from pub.schedule import END_S
 from tests.packaging.units import lines
 from tests.servers import REQUIRED
+from tools.packages.pages import root_context
 
 ROOT = Path(__file__).parents[2]
 UNITS = sorted((ROOT / "rpm/systemd").iterdir())
@@ -125,7 +126,7 @@ def test_what_they_run_is_a_command(unit: Path) -> None:
     commands = GROUPS[program]
     command = commands.get_command(click.Context(commands), words[0])
     assert command is not None
-    command.make_context(words[0], words[1:], parent=click.Context(commands, info_name=Path(program).name))
+    command.make_context(words[0], words[1:], parent=root_context(commands, Path(program).name))
 
 
 @pytest.mark.parametrize("name", ["collect", "portal", "publish", "serve"])
@@ -222,5 +223,5 @@ def test_a_reload_checks_the_configuration_first(name: str) -> None:
         found = command.get_command(click.Context(command), words.pop(0))
         assert found is not None
         command = found
-    context = command.make_context(check, words)
+    context = command.make_context(check, words, parent=None if command is procacctd else root_context(group, "batchacct"))
     assert context.params.get("keys_only") or context.params.get("check")

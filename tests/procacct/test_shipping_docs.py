@@ -7,13 +7,13 @@ import shlex
 import tomllib
 from pathlib import Path
 
-import click
 import pytest
 
 from batchacct.config import Config
 from batchacct.errors import ConfigError
 from procacct.node.config import NodeConfig
 from procacct.shipping.commands import group, ship
+from tools.packages.pages import root_context
 
 PAGE = Path(__file__).parents[2] / "docs/how-to/processes-to-a-central-host.md"
 
@@ -41,7 +41,7 @@ def test_commands() -> None:
     shown = [shlex.split(line, comments=True) for block in blocks("") for line in block.splitlines() if line.startswith("procacct")]
     assert {words[1] for words in shown} == {"ship", "receive", "tidy"}
     for _, name, *words in shown:
-        group.commands[name].make_context(name, words, parent=click.Context(group))
+        group.commands[name].make_context(name, words, parent=root_context(group, "procacct"))
 
 
 def test_a_node_that_is_not_told_where_to_ship(tmp_path: Path) -> None:

@@ -120,8 +120,14 @@ def all_pages() -> dict[str, str]:
             if command is None:
                 found[name] = plain(name, import_module(target.partition(":")[0]).USAGE)
             else:
-                found |= dict(pages_of(command, click.Context(command, info_name=name, terminal_width=WIDTH), []))
+                found |= dict(pages_of(command, root_context(command, name), []))
     return found
+
+
+def root_context(command: click.Command, name: str, width: int = WIDTH) -> click.Context:
+    """That of a program, with what it is run with; click keeps the names of the first one for ever, and `-h` is among them."""
+    names = command.context_settings.get("help_option_names")
+    return click.Context(command, info_name=name, terminal_width=width, help_option_names=names)
 
 
 def command_of(name: str, target: str) -> click.Command | None:
