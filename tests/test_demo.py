@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import csv
+import glob
 import io
 import re
 import shlex
+import shutil
+import subprocess
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -146,6 +149,38 @@ def test_the_stories_it_points_to(folder: Path, done: Done) -> None:
     published, waiting = re.findall(r"batchacct why (\d+)", done.out)
     assert "handed over " in batchacct("why", published, env=_environment(folder)).out
     assert "waiting: no identity yet" in batchacct("why", waiting, env=_environment(folder)).out
+
+
+def test_the_tutorial_comes_to_a_message(folder: Path, done: Done, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its commands in their order, from a folder in which `make demo` has run."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(folder, "demo")
+    written = Path("demo/batchacct.toml").read_text(encoding="utf-8")
+    for path in (glob.escape(str(folder)), str(folder)):
+        written = written.replace(path, f"{tmp_path}/demo")
+    Path("demo/batchacct.toml").write_text(written, encoding="utf-8")
+    page = (Path(__file__).parents[1] / "docs/tutorial/first-message.md").read_text(encoding="utf-8")
+    blocks: list[tuple[str, str]] = re.findall(r"^```(\w*)\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
+    Path("mine.toml").write_text("".join(text for kind, text in blocks if kind == "toml"))
+    told: dict[str, str] = {}
+    environment: dict[str, str] = {}
+    for line in "".join(text for kind, text in blocks if not kind).splitlines():
+        program, *words = shlex.split(line)
+        if program == "export":
+            environment = dict(word.split("=") for word in words)
+        elif program == "batchacct":
+            tried = batchacct(*words, env=environment)
+            assert (tried.status, tried.err) == (0, ""), line
+            told[f"{' '.join(words)} of {environment['BATCHACCT_CONFIG']}"] = tried.out
+        elif program != ".":
+            subprocess.run(line, shell=True, check=True)
+    demo, mine = "of demo/batchacct.toml", "of mine.toml"
+    assert "The books balance at every stage" in told[f"status {demo}"]
+    assert re.search(r"lsb\.acct\S*, byte \d+ .*\n.*blahp\S*, byte \d+ ", told[f"trace message 1 {demo}"])
+    assert re.search(r"lsf-master │ +3 │ +1 │ +0 │ +0 │ +1 ", told[f"collect --once {demo}"])
+    (message,) = Path("outgoing").glob("*/*")
+    assert message.read_bytes().startswith(b"APEL-individual-job-message: v0.3\nSite: MY-SITE\n")
+    assert re.search(r"messages handed over │ +│ +1 ", told[f"publish --once {mine}"])
 
 
 def test_a_folder_that_is_not_its_own_is_left_alone(tmp_path: Path) -> None:
