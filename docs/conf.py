@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from batchacct import __version__
 
@@ -59,6 +59,18 @@ def _add_contents(_: Sphinx, name: str, source: list[str]) -> None:
         source[0] += "\n" + contents_of(source[0])
 
 
+def _let_everybody_read(_: Sphinx, _name: str, _template: str, context: dict[str, Any], _doctree: object) -> None:
+    """What is missing for those who use no mouse, or listen: what is wider than the page can be scrolled, captions have a level."""
+    for part, without, having in (
+        ("body", "<pre>", '<pre tabindex="0">'),
+        ("body", '<div class="table-wrapper', '<div tabindex="0" class="table-wrapper'),
+        ("furo_navigation_tree", 'role="heading"', 'role="heading" aria-level="2"'),
+    ):
+        if part in context:
+            context[part] = context[part].replace(without, having)
+
+
 def setup(app: Sphinx) -> None:
     """Sphinx calls it."""
     app.connect("source-read", _add_contents)
+    app.connect("html-page-context", _let_everybody_read, priority=900)

@@ -34,6 +34,15 @@ def test_every_page_is_in_the_site(site: Path) -> None:
     assert (site / "index.html").is_file()
 
 
+def test_a_page_can_be_read_without_a_mouse_and_by_ear(site: Path) -> None:
+    page = (site / "docs/how-to/slurm.html").read_text(encoding="utf-8")
+    for shown in ("<pre", '<p class="caption"'):
+        assert page.count(shown) > 0, "the theme writes something else by now"
+    assert page.count("<pre") == page.count('<pre tabindex="0"')
+    assert page.count("table-wrapper") == page.count('<div tabindex="0" class="table-wrapper') > 0
+    assert page.count('role="heading"') == page.count('role="heading" aria-level="2"') > 0
+
+
 @pytest.mark.parametrize(
     ("body", "told"),
     [
