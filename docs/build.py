@@ -28,21 +28,8 @@ FETCHED = re.compile(r"""(?:url\(\s*["']?|@import\s+["']|\b(?:fetch|import|impor
 def build(site: Path) -> str:
     """Makes the site anew, every warning an error.  Returns: what Sphinx said.  Raises: SystemExit with that, if it has failed."""
     shutil.rmtree(site, ignore_errors=True)
-    command = [
-        sys.executable,
-        "-m",
-        "sphinx",
-        "-W",
-        "--keep-going",
-        "-q",
-        "-E",
-        "-d",
-        f"{site}.doctrees",
-        "-c",
-        "docs",
-        ".",
-        str(site),
-    ]
+    options = ["-W", "--keep-going", "-q", "-E", "-d", f"{site}.doctrees", "-c", "docs"]
+    command = [sys.executable, "-m", "sphinx", *options, ".", str(site)]
     done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)  # noqa: S603
     if done.returncode:
         raise SystemExit(f"{done.stdout}The pages are to be mended where it says so.")

@@ -19,19 +19,14 @@ SUFFIXES = {"counter": "_total", "info": "_info"}
 
 def metrics_page(head: str) -> str:
     """docs/reference/metrics.md; `head` says that it is generated."""
+    labels = (
+        "Sources have the label `source`, clusters `cluster`, destinations `destination`; what is told *by* something has that."
+    )
+    node = "In `prometheus_file` of [the node's configuration](node-configuration.md); `jobmng status` has the"
     lines = ["# Metrics and alert rules", "", head]
     lines += ["How to have them, and what to do with them: [watch the collector](../how-to/watch-the-collector.md).", ""]
     lines += ["## Of batchacct", "", "`batchacct metrics`, or `[collect] metrics_address`. A value that is not known is absent."]
-    lines += [
-        "Sources have the label `source`, clusters `cluster`, destinations `destination`; what is told *by* something has that.",
-        "",
-    ]
-    lines += [*_ours(), ""]
-    lines += [
-        "## Of procacctd",
-        "",
-        "In `prometheus_file` of [the node's configuration](node-configuration.md); `jobmng status` has the",
-    ]
+    lines += [labels, "", *_ours(), "", "## Of procacctd", "", node]
     lines += [
         "same without `procacctd_`. All are gauges, counted since the start of the daemon where they count.",
         "",
