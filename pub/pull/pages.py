@@ -22,6 +22,7 @@ from batchacct.config import Config, Destination
 from batchacct.errors import ConfigError
 from batchacct.model import INTEGER
 from batchacct.store import Store
+from batchacct.store.imports import published_elsewhere
 from batchacct.store.sent import GO_OUT, Numbers, last_step
 from batchacct.store.tables import usage
 from pub.destinations import Mask, is_for
@@ -66,7 +67,8 @@ class Question:
 
 @dataclass
 class Page:
-    """A page so far. Counted are records looked at for it: `refused`, by reason; `not_for_it` by the filter; values `left_out`.
+    """A page so far. Counted are records looked at for it: `refused`, by reason; `not_for_it` by the filter; `elsewhere`, which
+    another program has published, as they are kept back from messages; values `left_out`.
 
     `again`: rows refused on the way to it, to be tried again; `given_up`: how many could not be named for that.
     """
@@ -77,6 +79,7 @@ class Page:
     refused: Counter[str] = field(default_factory=Counter)
     left_out: Counter[str] = field(default_factory=Counter)
     not_for_it: int = 0
+    elsewhere: int = 0
     given_up: int = 0
     more: bool = False
 
@@ -176,7 +179,8 @@ class _Reader:
         batch = self._gathered(or_(*ranges(steps, jobs)), steps, jobs)
         at = np.flatnonzero(~np.isin(jobs, batch.missing[1]))
         of_period = self._question.ended(batch.records.column("end_at").fill_null(-1).to_numpy(zero_copy_only=False))
-        wanted = of_period & self._wanted(batch.records)
+        ours = ~np.isin(batch.jobs, list(published_elsewhere(self._connection, batch.jobs)))
+        wanted = of_period & ours & self._wanted(batch.records)
         rendered = self._render(batch.records.filter(pa.array(wanted)))
         fits = np.zeros(len(at), bool)
         fits[wanted] = rendered.records.is_valid().to_numpy(zero_copy_only=False)
@@ -185,7 +189,8 @@ class _Reader:
         taken = len(jobs) if not len(full) else int(at[full[0]]) + 1
         looked = at < taken
         page.refused.update(filter(None, rendered.reasons.filter(pa.array(looked[wanted])).to_pylist()))
-        page.not_for_it += int((of_period & ~wanted & looked).sum())
+        page.elsewhere += int((of_period & ~ours & looked).sum())
+        page.not_for_it += int((of_period & ours & ~wanted & looked).sum())
         gone = np.isin(jobs[:taken], batch.missing[1]) & self._question.ended(logged[:taken])
         page.refused.update({NO_JOB: int(gone.sum())} if gone.any() else {})
         if looked.all():

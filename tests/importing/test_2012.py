@@ -9,15 +9,20 @@ import re
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from decimal import ROUND_HALF_EVEN, Decimal
+from http import HTTPStatus
 from pathlib import Path
 
 import pytest
 from sqlalchemy import func, select
 
+from batchacct.clock import unix_now
+from batchacct.config import load_config
+from batchacct.httpd import Request
 from batchacct.store import Store
 from batchacct.store.tables import identity, job, load
+from pub.pull.endpoint import Endpoint
 from tests.cli.site import Site
 from tests.importing.old_2012 import ZONE, Job, Old, some_jobs
 from tests.pristine import with_schema
@@ -52,6 +57,17 @@ def truth(jobs: Sequence[Job]) -> tuple[int, int, int]:
     wall = sum(one.end - one.start for one in jobs if one.start)
     used = [Decimal(repr(one.user_cpu)) + Decimal(repr(one.system_cpu)) for one in jobs if min(one.user_cpu, one.system_cpu) >= 0]
     return len(jobs), wall, sum(int(cpu.to_integral_value(ROUND_HALF_EVEN)) for cpu in used)
+
+
+def pulled(site: Site, after: str = "") -> tuple[list[str], Mapping[str, str]]:
+    """The jobs of a page that a client is given, and the headers of the answer."""
+    store = Store(f"sqlite:///{site.folder}/batchacct.db")
+    query = f"after={after}" if after else ""
+    request = Request("GET", "/v1/records", query, {"Host": "127.0.0.1:9106"}, "127.0.0.1")
+    answer = Endpoint(store, load_config(site.config), None, unix_now).answer(request)
+    store.close()
+    assert answer.status == HTTPStatus.OK, answer.body
+    return [json.loads(line)["local_job_id"] for line in answer.body.splitlines()], answer.headers
 
 
 def read_logs(site: Site, of: Old) -> dict[str, tuple[int, int]]:
@@ -170,6 +186,17 @@ def test_published_jobs_are_not_published_again_unless_asked_for(site: Site) -> 
     sent = sorted(re.findall(r"LocalJobId: (\d+)", "".join(site.messages())))
     assert sent == ["1", "2", "3", "4", "4", "5", "5"]
     assert site.status()["balanced"]
+
+
+def test_who_pulls_gets_what_is_pushed_and_none_that_was_published_elsewhere(site: Site) -> None:
+    jobs = [Job(n, SUMMER + n, SUMMER, SUMMER - 60, queue="8nm", published=SUMMER + DAY if n <= 3 else 0) for n in range(1, 6)]
+    imports(site, old(site, jobs))
+    site.good("publish", "--once")
+    ids, told = pulled(site)
+    assert (ids, told["Batchacct-Records"], told["Batchacct-Published-Elsewhere"]) == (["4", "5"], "2", "3")
+    site.good("republish", "--from", "2012-06-01", "--to", "2012-06-30", "--yes")
+    ids, told = pulled(site, told["Batchacct-Next"])
+    assert (sorted(ids), told["Batchacct-Published-Elsewhere"]) == (["1", "2", "3", "4", "5"], "0")
 
 
 def test_identities_that_come_after_something_was_published_send_nothing_again(site: Site) -> None:
