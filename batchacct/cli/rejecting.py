@@ -20,6 +20,7 @@ from batchacct.parsing import Block
 from batchacct.parsing.contract import printable
 from batchacct.parsing.reading import open_stream
 from batchacct.store import Origin, Store, append
+from batchacct.store.imports import imports
 from batchacct.store.keys import with_strange_rejected
 from batchacct.store.tables import load, reject
 
@@ -108,8 +109,14 @@ def _replay_one(store: Store, collector: Collector | None, number: int) -> str |
     """
     with store.reading() as connection:
         row = connection.execute(select(reject).where(reject.c.id == number)).one()
+        imported = {one.source for one in imports(connection)}
+    if collector is None and row.source in imported:
+        return (
+            f"it is a row of another program's database, imported as {row.source}: correct it there (see `batchacct rejects show "
+            f"{number}`), and say `batchacct import` again as you did; what is known is not doubled"
+        )
     if collector is None:
-        return f"source {row.source} is not configured any more"
+        return f"source {row.source} is not configured any more: give it its [[source]] again, then replay"
     if row.length > len(row.unit):
         return f"only {len(row.unit):,} of its {row.length:,} bytes were kept; {row.path} has the rest at byte {row.source_offset}"
     parser = collector.parser

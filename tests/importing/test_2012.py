@@ -19,6 +19,7 @@ from sqlalchemy import func, select
 
 from batchacct.clock import unix_now
 from batchacct.config import load_config
+from batchacct.errors import IncompleteError
 from batchacct.httpd import Request
 from batchacct.store import Store
 from batchacct.store.tables import identity, job, load
@@ -169,6 +170,10 @@ def test_what_is_no_time_is_a_reject_and_told(site: Site) -> None:
         told = imports(site, of, status=23)
         assert "jobs of month no time, group atlasgrp: there 1 (0 s wall, 0 s CPU); here 0" in told
     assert (in_force(site)[0], site.run("rejects", "list").out.count("eventTime is no time")) == (1, 1)
+    replayed = site.run("rejects", "replay")
+    assert replayed.status == IncompleteError.exit_code
+    assert "imported as batchacct-2012: correct it there" in replayed.err
+    assert "say `batchacct import` again" in replayed.err
 
 
 def test_published_jobs_are_not_published_again_unless_asked_for(site: Site) -> None:
