@@ -90,6 +90,9 @@ class Database(Section):
     connection_file: File | None = key(
         "file with the URL, or username/password@dsn; with a password in it not readable for everybody", None
     )
+    read_only_connection_file: File | None = key(
+        "as connection_file, of an account that may only read, for `portal` and `serve`; default: the account of the others", None
+    )
     partitions_ahead: int = key("months ahead of this one for which `db partition` makes partitions", 3, ge=0, le=24)
 
     @model_validator(mode="after")
@@ -104,6 +107,10 @@ class Database(Section):
             return self.url
         assert self.connection_file is not None
         return database_url(self.connection_file)
+
+    def resolved_to_read(self) -> str:
+        """The URL for who only reads.  Raises: ConfigError as `resolved`."""
+        return self.resolved() if self.read_only_connection_file is None else database_url(self.read_only_connection_file)
 
 
 class SourceKeys(Section):

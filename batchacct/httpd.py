@@ -115,6 +115,10 @@ class Listener:
         self._thread = threading.Thread(target=self._server.serve_forever, args=(POLL_S,), name=what, daemon=True)
         self._thread.start()
 
+    def accepts(self) -> bool:
+        """Whether the thread that takes connections runs."""
+        return self._thread.is_alive()
+
     def close(self, wait_s: float = 0.0) -> None:
         """Stops listening; answers under way have so long to be done, and are cut off then."""
         self._server.is_closing = True

@@ -60,9 +60,12 @@ def config_path() -> Path:
 
 
 @contextmanager
-def open_store(config: Config) -> Iterator[Store]:
-    """The configured store, its schema checked.  Raises: ConfigError, SchemaError, StoreError."""
-    store = Store(config.database.resolved())
+def open_store(config: Config, *, to_read: bool = False) -> Iterator[Store]:
+    """The configured store, its schema checked; `to_read`: by the account of who only reads.
+
+    Raises: ConfigError, SchemaError, StoreError.
+    """
+    store = Store(config.database.resolved_to_read() if to_read else config.database.resolved())
     try:
         store.check()
         yield store

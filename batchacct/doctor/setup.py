@@ -52,7 +52,7 @@ def configuration(examined: Examined) -> Iterator[Finding]:
         yield error("configuration", problem, todo)
     if not problems:
         yield ok("configuration", f"{config.file} is right: {len(config.source)} sources, {len(config.destinations)} destinations")
-    for path in (config.file, config.database.connection_file):
+    for path in (config.file, config.database.connection_file, config.database.read_only_connection_file):
         if path is not None and path.exists() and path.stat().st_mode & stat.S_IWOTH:
             yield error("configuration", f"{path} may be changed by everybody", f"run `chmod o-w {path}`")
 

@@ -308,7 +308,10 @@ _ADVICE = (
     ("must be owner", "Run it as the user who owns the tables, or make this one a member of that role"),
     ("refused|could not connect|connection failed|closed the connection", "Is the server running, and the address right?"),
     ("permission denied for", "Grant this user the rights that docs/how-to/databases.md lists"),
-    ("readonly|read-only|permission denied|unable to open", "Give this user write permission on the database and its folder"),
+    (
+        "readonly|read-only|permission denied|unable to open",
+        "Give this user write permission on the database and its folder; portal and serve need none while batchacct-collect runs",
+    ),
     ("disk is full|no space left", "Make room; nothing was lost, it goes on where it stopped"),
     ("locked", "Another process holds the database; nothing was lost, it goes on where it stopped"),
     ("not a database|malformed", "The file is something else, or damaged: restore it from a backup, or name another"),

@@ -44,7 +44,7 @@ def portal(context: click.Context, config_path: Path | None) -> None:
     start_logging("batchacct")
     path = (config_path or default_path()).absolute()
     config = load_config(path)
-    store = read_only_store(config.database.resolved(), config.portal.deadline)
+    store = read_only_store(config.database.resolved_to_read(), config.portal.deadline)
     try:
         store.check()
         with Signals() as signals:

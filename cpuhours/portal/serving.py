@@ -16,18 +16,18 @@ from flask import Flask
 from waitress.server import create_server
 
 from batchacct.addresses import host_and_port
+from batchacct.answering import answer_until_told
 from batchacct.config import Config, load_config
 from batchacct.config_portal import Portal, is_socket
 from batchacct.errors import BatchacctError, ConfigError
 from batchacct.notify import Notifier
-from batchacct.signals import END, Signals
+from batchacct.signals import Signals
 from batchacct.store import Store
 from cpuhours.portal.app import LONGEST_BODY, create_app
 from cpuhours.portal.site import Site
 
 log = logging.getLogger(__name__)
 
-TICK_S = 60.0
 THREADS = 8
 """More than questions at a time: who waits for a turn holds one, and a stylesheet shall not wait for that."""
 
@@ -57,6 +57,10 @@ class Server:
     def port(self) -> int:
         port = str(getattr(self._listener, "effective_port", ""))
         return int(port) if port.isdigit() else 0
+
+    def accepts(self) -> bool:
+        """Whether the thread that takes connections runs."""
+        return self._thread.is_alive()
 
     def close(self) -> None:
         self._ended.set()
@@ -127,18 +131,10 @@ def _give_to(path: Path, group: str) -> None:
 
 def serve(store: Store, config: Config, path: Path, signals: Signals) -> None:
     """Answers until SIGTERM; SIGHUP has the configuration read again."""
-    notifier = Notifier.from_environment()
     server = Server.of(store, config)
     with contextlib.closing(server):
         log.info("the portal is at %s", config.portal.address if is_socket(config.portal.address) else f"port {server.port}")
-        notifier.ready()
-        while (number := signals.wait(TICK_S)) not in END:
-            if number is not None:
-                notifier.reloading()
-                _reload(server, path)
-                notifier.ready()
-        log.info("told to end")
-        notifier.stopping()
+        answer_until_told(signals, Notifier.from_environment(), lambda: _reload(server, path), server.accepts)
 
 
 def _reload(server: Server, path: Path) -> None:

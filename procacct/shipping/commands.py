@@ -43,14 +43,20 @@ def group() -> None:
 @group.command()
 @click.option("--config", "path", type=click.Path(path_type=Path), default=DEFAULT_PATH, show_default=True, help="The node's.")
 @click.option("--once", is_flag=True, help="Send what is there and end, rather than follow the spool.")
+@click.option("--check", is_flag=True, help="Tell what is wrong with the configuration, and end.")
 @click.option("--again", "files", type=spool_file, multiple=True, metavar="FILE", help="Send this one from its beginning first.")
-def ship(path: Path, once: bool, files: tuple[SpoolName, ...]) -> None:
+def ship(path: Path, once: bool, check: bool, files: tuple[SpoolName, ...]) -> None:
     """Sends the spool of this node to a broker, as [ship] says; in the foreground until SIGTERM."""
     from procacct.shipping.shipper import Shipper, broker_links, ship_until_told  # noqa: PLC0415 - needs stomp.py
 
-    start_logging("procacct ship")
     path = path.absolute()
-    state = _ship_keys(load_node_config(path), path).state
+    keys = _ship_keys(load_node_config(path), path)
+    if check:
+        broker_links(keys).close()
+        click.echo(f"{path} can be used")
+        return
+    start_logging("procacct ship")
+    state = keys.state
 
     def made() -> Shipper:
         config = load_node_config(path)

@@ -88,8 +88,10 @@ class Shipper:
         self._finished: set[SpoolName] = set()
         self._saved_at = clock()
 
-    def round(self, *, everything: bool = False) -> Sent:
+    def round(self, *, everything: bool = False, gets_on: Callable[[], None] = lambda: None) -> Sent:
         """Sends what there is to send, with `everything` also what could wait for more to come; what became of it.
+
+        `gets_on` is called whenever a message came to its end.
 
         Raises: PublishError when nothing goes any more, SourceError for a spool or a state file that cannot be used.
         """
@@ -106,6 +108,7 @@ class Shipper:
                 )
                 for outcome in pipeline.outcomes():
                     self._settle(outcome.message_id, outcome.reason if isinstance(outcome, Refusal) else None, sent)
+                    gets_on()
             finally:
                 self._state.save()
             crash_point("ship.state-saved")
@@ -216,7 +219,7 @@ def ship_until_told(make: Callable[[], Shipper], signals: Signals, notifier: Not
     failures = 0
     while True:
         try:
-            sent = shipper.round()
+            sent = shipper.round(gets_on=notifier.watchdog)
         except BatchacctError as error:
             failures += 1
             pause_s = min(2.0**failures, LONGEST_PAUSE_S) * random.uniform(0.5, 1.0)  # noqa: S311 - no secret

@@ -11,6 +11,7 @@ from typing import Self
 
 import click
 
+from batchacct.answering import answer_until_told
 from batchacct.cli.common import config_option, config_path, open_store
 from batchacct.clock import unix_now
 from batchacct.config import Config, Serve, load_config
@@ -19,13 +20,12 @@ from batchacct.httpd import Limits, Listener, is_loopback, load_certificate, ser
 from batchacct.names_policy import Policy
 from batchacct.notify import Notifier
 from batchacct.scripts import start_logging
-from batchacct.signals import END, Signals
+from batchacct.signals import Signals
 from batchacct.store import Store
 from pub.pull.endpoint import Endpoint
 
 log = logging.getLogger(__name__)
 
-TICK_S = 60.0
 END_S = 5.0
 """Answers under way have so long when the service ends."""
 
@@ -39,23 +39,15 @@ def serve(config: Config) -> None:
     and certificate again.
     """
     start_logging("batchacct")
-    with open_store(config) as store, Signals() as signals:
+    with open_store(config, to_read=True) as store, Signals() as signals:
         _run(Service.of(store, config), config_path().absolute(), signals)
     log.info("ended")
 
 
 def _run(service: Service, path: Path, signals: Signals) -> None:
-    notifier = Notifier.from_environment()
     with closing(service):
         log.info("serving at port %d", service.port)
-        notifier.ready()
-        while (number := signals.wait(TICK_S)) not in END:
-            if number is not None:
-                notifier.reloading()
-                service.reload(path)
-                notifier.ready()
-        log.info("told to end")
-        notifier.stopping()
+        answer_until_told(signals, Notifier.from_environment(), lambda: service.reload(path), service.listener.accepts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +77,7 @@ class Service:
         listener = Listener(
             settings.address, endpoint.answer, what="records", setting="[serve] address", limits=limits, context=context
         )
-        return cls(settings, config.database.resolved(), endpoint, listener, context)
+        return cls(settings, config.database.resolved_to_read(), endpoint, listener, context)
 
     @property
     def port(self) -> int:
@@ -95,7 +87,7 @@ class Service:
         """Takes the configuration as it is now, and the certificate; if something is wrong with it, all stays as it was."""
         try:
             config = load_config(path)
-            if config.database.resolved() != self.url:
+            if config.database.resolved_to_read() != self.url:
                 log.warning("[database] has changed: that is for the next start")
             mine, new = (one.model_dump(include={"address", "at_once", "deadline"}) for one in (self.settings, config.serve))
             if mine != new or (config.serve.certificate is None) != (self.context is None):

@@ -36,6 +36,9 @@ The files are Debian's, of which this database of packages knows nothing.
 """
 ALONE = ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child"]
 """No network but a loopback of its own, no processes of the host; /proc is mounted in the root."""
+ENVIRONMENT = ("PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8", "DEBIAN_FRONTEND=noninteractive")
+FOLDERS = {"StateDirectory": "/var/lib", "RuntimeDirectory": "/run", "CacheDirectory": "/var/cache"}
+"""Folders that systemd makes for a unit, and where."""
 
 
 def base(tarball: Path) -> Path:
@@ -65,12 +68,11 @@ class Root:
     def inside(
         self, *command: str, user: str | None = None, variables: dict[str, str] | None = None, umask: str = "022"
     ) -> list[str]:
-        """The command as it is started within: by its user, without network."""
-        as_user = ["setpriv", f"--reuid={user}", "--regid=batchacct", "--init-groups"] if user else []
+        """The command as it is started within: by its user, in the groups that has, without network."""
+        as_user = ["setpriv", f"--reuid={user}", f"--regid={user}", "--init-groups"] if user else []
         given = [f"{key}={value}" for key, value in (variables or {}).items()]
         script = 'mount -t proc proc "$0/proc" && ip link set lo up && umask "$1" && shift && exec chroot "$0" /usr/bin/env -i "$@"'
-        environment = ["PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8", "DEBIAN_FRONTEND=noninteractive", *given]
-        return [*ALONE, "sh", "-c", script, str(self.path), umask, *environment, *as_user, *command]
+        return [*ALONE, "sh", "-c", script, str(self.path), umask, *ENVIRONMENT, *given, *as_user, *command]
 
     def run(self, *command: str, status: int = 0, user: str | None = None) -> str:
         return run(self.inside(*command, user=user), status=status)
@@ -94,6 +96,7 @@ class Root:
         """Starts what a unit starts, and waits until it says that it is ready."""
         service = self.unit(name)
         assert service["Type"] == ["notify"]
+        self._make_folders(service)
         for line in service.get("ExecStartPre", []):
             self.run(*line.lstrip("+").split())
         told = self / f"/run/{name}.notify"
@@ -111,18 +114,33 @@ class Root:
                     stdout=out,
                     stderr=out,
                 )
-            daemon = Daemon(process, listener, log)
+            daemon = Daemon(self, service["User"][0], process, listener, log)
             try:
                 daemon.wait_for("READY=1")
                 yield daemon
             finally:
                 daemon.end()
 
+    def _make_folders(self, service: dict[str, list[str]]) -> None:
+        for key, above in FOLDERS.items():
+            for name in service.get(key, []):
+                mode = service.get(f"{key}Mode", ["0755"])[0]
+                owner = ["-o", service["User"][0], "-g", service["Group"][0]]
+                self.run("install", "-d", "-m", mode, *owner, f"{above}/{name}")
+
     def _started(self, service: dict[str, list[str]], variables: dict[str, str]) -> list[str]:
+        """With the user, capabilities and variables of a unit; what else of it hardens takes a systemd."""
         (start,) = service["ExecStart"]
         (user,) = service["User"]
+        of_unit = dict(line.replace("%C", "/var/cache").split("=", 1) for line in service.get("Environment", []))
+        capabilities = [f"+{name.removeprefix('CAP_').lower()}" for name in service["CapabilityBoundingSet"][0].split()]
+        as_root = ["setpriv", "--no-new-privs", f"--bounding-set={','.join(['-all', *capabilities])}"] if user == "root" else []
         return self.inside(
-            *start.split(), user=None if user == "root" else user, variables=variables, umask=service.get("UMask", ["022"])[0]
+            *as_root,
+            *start.split(),
+            user=None if user == "root" else user,
+            variables=of_unit | variables,
+            umask=service.get("UMask", ["022"])[0],
         )
 
     def remove(self) -> None:
@@ -132,8 +150,8 @@ class Root:
 class Daemon:
     """What a unit started; `told` is what it has told systemd until now."""
 
-    def __init__(self, process: subprocess.Popen[bytes], listener: socket.socket, log: Path) -> None:
-        self.process, self.log = process, log
+    def __init__(self, root: Root, user: str, process: subprocess.Popen[bytes], listener: socket.socket, log: Path) -> None:
+        self.root, self.user, self.process, self.log = root, user, process, log
         self.told: list[str] = []
         self._listener = listener
         self._reader = threading.Thread(target=self._listen, daemon=True)
@@ -154,10 +172,20 @@ class Daemon:
             assert time.monotonic() < end, f"it told {self.told}, and not {text}: {self.log.read_text(errors='replace')}"
             time.sleep(0.1)
 
-    def end(self) -> None:
-        """As systemd does it: SIGTERM to the process itself, which is the child of unshare."""
+    def run(self, *command: str) -> str:
+        """Beside it: on its network, among its processes."""
+        (pid,) = self._pids()
+        within = ["nsenter", f"--target={pid}", "--net", "--mount", "--pid", "chroot", str(self.root.path), "/usr/bin/env", "-i"]
+        return run([*within, *ENVIRONMENT, *command])
+
+    def _pids(self) -> list[int]:
+        """The process itself is the child of unshare."""
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
-        for pid in children.read_text().split() if self.process.poll() is None else ():
-            os.kill(int(pid), signal.SIGTERM)
+        return [int(pid) for pid in children.read_text().split()]
+
+    def end(self) -> None:
+        """As systemd does it: SIGTERM to the process itself."""
+        for pid in self._pids() if self.process.poll() is None else ():
+            os.kill(pid, signal.SIGTERM)
         self.process.wait(timeout=90)
         self._reader.join()

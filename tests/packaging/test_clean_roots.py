@@ -17,8 +17,8 @@ import pytest
 
 from batchacct.demo.farm import VO_MAP, write_logs
 from batchacct.errors import SchemaError
-from tests.packaging.roots import STAND_IN, Root, base, run
-from tools.packages.layout import PACKAGES, SOURCE, version
+from tests.packaging.roots import STAND_IN, Daemon, Root, base, run
+from tools.packages.layout import PACKAGES, SOURCE, schema, version
 from tools.packages.previous import VERSION as PREVIOUS
 
 BUILT = os.environ.get("BATCHACCT_PACKAGES")
@@ -29,6 +29,16 @@ pytestmark = [
 BUILD = SOURCE / "build/packages"
 LOGS, OUTGOING = "/var/log/farm", "/var/spool/apel/outgoing"
 JOBS = 600
+OLD_SCHEMA = "0006"
+ASK = """
+import sys, urllib.request
+address, *headers = sys.argv[1:]
+request = urllib.request.Request(address, headers=dict(zip(headers[::2], headers[1::2])))
+print(urllib.request.urlopen(request).read())
+"""
+"""Python that prints what an address answers; names and values of headers may follow."""
+PORTAL_SECRET = "0123456789abcdef0123456789abcdef"
+NODE_JOB = "4711"
 
 
 class Rpm:
@@ -140,6 +150,7 @@ def test_installed_upgraded_removed_purged(manager: Manager, tmp_path: Path) -> 
     sent = messages(manager.root)
     _upgraded(manager, before)
     _daemons_run(manager.root, sent)
+    _node_daemon_runs(manager.root)
     _programs_run(manager.root)
     _downgrade_is_refused(manager)
     _removed_and_purged(manager)
@@ -167,30 +178,68 @@ def _upgraded(manager: Manager, before: dict[str, int]) -> None:
     assert root.run("batchacct", "--version").split()[-1] == version()
     assert 'site = "CLEAN-ROOT"' in (root / "/etc/batchacct/batchacct.toml").read_text(), "what a site wrote stays"
     assert "db migrate" in root.run("batchacct", "status", user="batchacct", status=SchemaError.exit_code)
-    assert "migrated from 0006 to 0007" in root.start_once("batchacct-migrate")
+    assert f"migrated from {OLD_SCHEMA} to {schema()}" in root.start_once("batchacct-migrate")
     assert "nothing to do" in root.start_once("batchacct-migrate")
     root.start_once("batchacct-partition")
     assert books(root) == before, "nothing is lost, nothing is read again"
 
 
 def _daemons_run(root: Root, sent: int) -> None:
-    """New jobs come in, and messages go out, by what the units start."""
+    """New jobs come in, messages go out, and who asks is answered, by what the units start."""
     (root / LOGS / "more").mkdir()
     write_logs(root / LOGS / "more", jobs=500, seed=2, end_at=1_793_900_000)
     path = root / "/etc/batchacct/batchacct.toml"
     more = f'[[source]]\nname = "more"\nparser = "lsf"\npaths = ["{LOGS}/more/lsb.acct*"]\ncluster = "lsf1"\n'
     path.write_text(path.read_text() + more)
-    with (
-        root.daemon("batchacct-collect") as collector,
-        root.daemon("batchacct-publish") as publisher,
-        root.daemon("batchacct-serve"),
-    ):
+    _portal_is_set_up(root)
+    with root.daemon("batchacct-collect") as collector, root.daemon("batchacct-publish") as publisher:
         for line in root.unit("batchacct-collect")["ExecReload"][:-1]:
             root.run(*line.split(), user="batchacct")
         collector.wait_for("WATCHDOG=1")
         publisher.wait_for("WATCHDOG=1")
         wait_until(lambda: books(root).get("more", 0) > 400)
         wait_until(lambda: messages(root) > sent)
+        with root.daemon("batchacct-serve") as pulled, root.daemon("batchacct-portal") as portal:
+            _answers(pulled, portal)
+
+
+def _portal_is_set_up(root: Root) -> None:
+    """A proxy says who somebody is; the files are those of the portal's user."""
+    folder = root / "/etc/batchacct"
+    secret = folder / "portal.secret"
+    secret.write_text(f"{PORTAL_SECRET}\n")
+    secret.chmod(0o600)
+    path = folder / "batchacct.toml"
+    path.write_text(f'{path.read_text()}[portal]\nlogin = "proxy"\nsecret_file = "/etc/batchacct/portal.secret"\n')
+    root.run("batchacct", "portal", "passwd", "ada", "--role", "administrator", "--no-password")
+    root.run("chown", "batchacct-portal", "/etc/batchacct/portal.accounts", "/etc/batchacct/portal.secret")
+
+
+def _answers(pulled: Daemon, portal: Daemon) -> None:
+    pulled.wait_for("WATCHDOG=1")
+    assert pulled.run("python3.11", "-c", ASK, "http://127.0.0.1:9106/v1/records?limit=5").count("local_job_id") == 5
+    portal.wait_for("WATCHDOG=1")
+    headers = ("X-Remote-User", "ada", "X-Portal-Secret", PORTAL_SECRET)
+    for address, told in (("/", "CLEAN-ROOT"), ("/health", "more")):
+        assert told in portal.run("python3.11", "-c", ASK, f"http://127.0.0.1:9107{address}", *headers)
+    for daemon in (pulled, portal):
+        writes = daemon.root.run("sh", "-c", "echo >> /var/lib/batchacct/batchacct.db", user=daemon.user, status=2)
+        assert "Permission denied" in writes
+
+
+def _node_daemon_runs(root: Root) -> None:
+    """What a job ran comes by the sensor to the daemon, by its spool into the database. (The kernel's events are the host's.)"""
+    path = root / "/etc/batchacct/batchacct.toml"
+    spool = "/var/spool/batchacct/procacct"
+    more = f'[[source]]\nname = "node"\nparser = "procs"\npaths = ["{spool}/processes-*.jsonl"]\ncluster = "lsf1"\n'
+    path.write_text(path.read_text() + more)
+    with root.daemon("procacctd") as node:
+        node.wait_for("WATCHDOG=1")
+        node.run("env", f"LSB_JOBID={NODE_JOB}", "acc_run", "sh", "-c", "/bin/true; /bin/uname")
+    root.run("batchacct", "collect", "--once", "node", user="batchacct")
+    told = root.run("batchacct", "procs", "programs", NODE_JOB)
+    assert "/bin/uname" in told
+    assert books(root)["node"] >= 2
 
 
 def _programs_run(root: Root) -> None:
@@ -204,7 +253,7 @@ def _programs_run(root: Root) -> None:
 
 def _downgrade_is_refused(manager: Manager) -> None:
     told = manager.install(*built(manager.kind, PREVIOUS), status=1 if manager.kind == "deb" else len(PACKAGES))
-    assert told.count(f" {PREVIOUS} is not installed: it knows schema 0006 ") == len(PACKAGES)
+    assert told.count(f" {PREVIOUS} is not installed: it knows schema {OLD_SCHEMA} ") == len(PACKAGES)
     assert manager.root.run("batchacct", "--version").split()[-1] == version(), "nothing is changed"
 
 

@@ -31,6 +31,8 @@ COMMAND, NODE_DAEMON, SHIPPING = "/usr/bin/batchacct", "/usr/bin/procacctd", "/u
 GROUPS = {COMMAND: group, SHIPPING: shipping_group}
 OF_COMMAND = [path for path in SERVICES if path.name != "procacctd.service"]
 """All but the node daemon, which is root and takes no sub-command."""
+READING = {"batchacct-portal.service": "batchacct-portal", "batchacct-serve.service": "batchacct-serve"}
+"""What only reads and answers others, each with a user of its own."""
 EXPOSED_AT_MOST = {
     "batchacct-collect.service": 1.2,
     "batchacct-publish.service": 1.4,
@@ -165,7 +167,8 @@ def test_the_node_daemon() -> None:
 @pytest.mark.parametrize("unit", OF_COMMAND, ids=names(OF_COMMAND))
 def test_what_they_may_write(unit: Path) -> None:
     service = lines(unit, "Service")
-    assert (service["ProtectSystem"], service["StateDirectory"]) == (["strict"], ["batchacct"])
+    state = None if unit.name in READING else ["batchacct"]
+    assert (service["ProtectSystem"], service.get("StateDirectory")) == (["strict"], state)
     written = [path for value in service.get("ReadWritePaths", []) for path in value.split()]
     outside = {"publish": "/var/spool/apel/outgoing", "procacct-ship": str(NodeConfig().spool.path)}
     assert written == [f"-{path}" for name, path in outside.items() if name in unit.name]
@@ -174,8 +177,13 @@ def test_what_they_may_write(unit: Path) -> None:
 @pytest.mark.parametrize("unit", OF_COMMAND, ids=names(OF_COMMAND))
 def test_their_user_is_made(unit: Path) -> None:
     users = (ROOT / "rpm/sysusers.d/batchacct.conf").read_text(encoding="utf-8")
-    made = [shlex.split(line)[1] for line in users.splitlines() if line.startswith("u ")]
-    assert lines(unit, "Service")["User"] == made
+    words = [shlex.split(line) for line in users.splitlines() if not line.startswith("#")]
+    made = [word[1] for word in words if word[0] == "u"]
+    members = [word[1] for word in words if word[0] == "m" and word[2] == "batchacct"]
+    assert (made, members) == (["batchacct", *READING.values()], list(READING.values()))
+    user = READING.get(unit.name, "batchacct")
+    service = lines(unit, "Service")
+    assert (service["User"], service["Group"]) == ([user], [user])
 
 
 def test_both_publishers_are_hardened_alike() -> None:
@@ -210,15 +218,27 @@ def test_the_schema_is_brought_along_before(name: str) -> None:
     assert "Requires" not in unit
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["batchacct-collect", "batchacct-portal", "batchacct-publish", "batchacct-serve", "procacct-receive", "procacctd"],
-)
+LONG_LIVED = [path.stem for path in SERVICES if lines(path, "Service")["Type"] == ["notify"]]
+
+
+def test_which_are_long_lived() -> None:
+    of_batchacct = [f"batchacct-{name}" for name in ("collect", "portal", "publish", "serve")]
+    assert [*of_batchacct, "procacct-receive", "procacct-ship", "procacctd"] == LONG_LIVED
+
+
+@pytest.mark.parametrize("name", LONG_LIVED)
+def test_systemd_watches_them(name: str) -> None:
+    service = lines(ROOT / f"rpm/systemd/{name}.service", "Service")
+    assert re.fullmatch(r"\d+min", service["WatchdogSec"][0])
+    assert service["Restart"] == ["on-failure"], "which a watchdog's end is"
+
+
+@pytest.mark.parametrize("name", LONG_LIVED)
 def test_a_reload_checks_the_configuration_first(name: str) -> None:
     check, hang_up = lines(ROOT / f"rpm/systemd/{name}.service", "Service")["ExecReload"]
     assert hang_up == "/bin/kill -HUP $MAINPID"
     program, *words = shlex.split(check)
-    command: click.Command = procacctd if program == NODE_DAEMON else group
+    command: click.Command = procacctd if program == NODE_DAEMON else GROUPS[program]
     while words and isinstance(command, click.Group):
         found = command.get_command(click.Context(command), words.pop(0))
         assert found is not None
