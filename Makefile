@@ -22,6 +22,8 @@ ACCOUNTING_PACKAGES = acct
 BROWSER_PACKAGES = chromium chromium-driver
 # Linkers and a compiler that programs are signed with, and binutils of other machines.
 LINKER_PACKAGES = binutils-aarch64-linux-gnu binutils-powerpc64le-linux-gnu binutils-riscv64-linux-gnu clang lld mold
+# promtool, which tries the alert rules.
+MONITORING_PACKAGES = prometheus
 # What packages are built and judged with, and a clean root for them.
 PACKAGE_PACKAGES = rpm debhelper lintian rpmlint mmdebstrap iproute2
 # What reads or shows the time of a zone: run in a second one as well, but for the servers, whose sessions are in UTC.
@@ -139,6 +141,6 @@ $(VENV)/ready-packages: setup.cfg pyproject.toml tools/system-packages | $(VENV)
 
 $(VENV)/ready-test: setup.cfg pyproject.toml tools/system-packages | $(VENV)/ready
 	@./tools/system-packages postgresql $(CLUSTER_PACKAGES) $(SPARK_PACKAGES) $(BROKER_PACKAGES) $(UNIT_PACKAGES) $(SENSOR_PACKAGES) \
-		$(ACCOUNTING_PACKAGES) $(LINKER_PACKAGES) $(BROWSER_PACKAGES)
+		$(ACCOUNTING_PACKAGES) $(LINKER_PACKAGES) $(BROWSER_PACKAGES) $(MONITORING_PACKAGES)
 	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[ams,http,postgres,mysql,oracle,portal,smime,spark,stomp,test,docs,dev]'
 	@touch $@
