@@ -157,6 +157,7 @@ class Daemon:
         notifier.ready()
         if notifier.watchdog_s:
             self._watchdog = _Timer(int(notifier.watchdog_s * SECOND_NS / 2), lambda _: notifier.watchdog(), 0)
+            self._timers.append(self._watchdog)
         while not self._is_ended:
             ready = selector.select(self._until_due_s())
             if ready and not self._prompt.is_allowed():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import signal
+import socket
 import subprocess
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 from procacct.node import control_client
 from procacct.node.config import NodeConfig
 from procacct.node.reloading import FOR_THE_START, merged
-from tests.procacct.node_daemon import Node, need_kernel, running, wait_for
+from tests.procacct.node_daemon import WAIT_S, Node, need_kernel, running, wait_for
 
 RULE = '[[group]]\nname = "sleepers"\nprogram = ["*/sleep", "*/coreutils"]\n'
 
@@ -66,6 +67,20 @@ class TestDaemon:
             node.settle()
             assert not (tmp_path / "other").exists()
             assert {row["host"] for row in node.rows()} == {"node1"}
+
+
+def test_systemd_hears_that_it_lives_before_and_after(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+    monkeypatch.setenv("WATCHDOG_USEC", "400000")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
+        listening.bind(str(tmp_path / "notify"))
+        listening.settimeout(WAIT_S)
+        with running(tmp_path / "node", '[events]\nuse = "no"\n[taskstats]\nuse = "no"') as node:
+            assert [listening.recv(4096) for _ in range(3)] == [b"READY=1", b"WATCHDOG=1", b"WATCHDOG=1"]
+            node.send(signal.SIGHUP)
+            while listening.recv(4096) != b"READY=1":
+                pass
+            assert listening.recv(4096) == b"WATCHDOG=1"
 
 
 def members(node: Node) -> set[int]:
