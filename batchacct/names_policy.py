@@ -60,6 +60,10 @@ def read_key(path: Path) -> bytes:
         if path.stat().st_mode & stat.S_IROTH:
             raise ConfigError(f"pseudonym_key {path} may be read by everybody: run `chmod o-r {path}`")
         key = path.read_bytes().rstrip(b"\r\n")
+    except PermissionError as error:
+        raise ConfigError(
+            f"pseudonym_key {path} may not be read by this user: give it to the group batchacct (chgrp), which may read it (chmod 640)"
+        ) from error
     except OSError as error:
         raise ConfigError(
             f"pseudonym_key {path} cannot be read: {error.strerror}; `openssl rand -hex 32` makes a key, once for all time"

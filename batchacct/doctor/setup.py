@@ -125,4 +125,6 @@ def serving(examined: Examined) -> Iterator[Finding]:
     if serve.certificate is None:
         yield not_applicable("[serve] certificate", "there is none, as other hosts do not pull records by HTTPS")
     else:
-        yield from certificate_findings("[serve] certificate", serve.certificate, serve.certificate_key)
+        # the key may be of the user of batchacct-serve alone
+        key = serve.certificate_key if serve.certificate_key is not None and os.access(serve.certificate_key, os.R_OK) else None
+        yield from certificate_findings("[serve] certificate", serve.certificate, key)
