@@ -62,7 +62,7 @@ def read_key(path: Path) -> bytes:
         key = path.read_bytes().rstrip(b"\r\n")
     except PermissionError as error:
         raise ConfigError(
-            f"pseudonym_key {path} may not be read by this user: give it to the group batchacct (chgrp), which may read it (chmod 640)"
+            f"pseudonym_key {path} may not be read by this user: let the group batchacct read it (chgrp, chmod 640)"
         ) from error
     except OSError as error:
         raise ConfigError(

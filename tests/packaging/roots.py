@@ -134,7 +134,8 @@ class Root:
         (user,) = service["User"]
         of_unit = dict(line.replace("%C", "/var/cache").split("=", 1) for line in service.get("Environment", []))
         capabilities = [f"+{name.removeprefix('CAP_').lower()}" for name in service["CapabilityBoundingSet"][0].split()]
-        as_root = ["setpriv", "--no-new-privs", f"--bounding-set={','.join(['-all', *capabilities])}"] if user == "root" else []
+        bounds = ["--no-new-privs", f"--bounding-set={','.join(['-all', *capabilities])}"]
+        as_root = ["setpriv", f"--regid={service['Group'][0]}", "--clear-groups", *bounds] if user == "root" else []
         return self.inside(
             *as_root,
             *start.split(),
