@@ -288,6 +288,8 @@ class Config(Section):
         if twice := {n for n in names if names.count(n) > 1}:
             raise ValueError(f"two sources have the name {', '.join(sorted(twice))}")
         known = {c.name for c in self.cluster}
+        if twice := {c.name for c in self.cluster if [one.name for one in self.cluster].count(c.name) > 1}:
+            raise ValueError(f"two [[cluster]] have the name {', '.join(sorted(twice))}: put their keys into one")
         used = {c for s in self.source if (c := s.cluster)} | set(self.ce.values())
         used |= {b.cluster for b in self.benchmark if b.cluster != "*"} | {c.cluster for c in self.capacity}
         if missing := used - known:

@@ -76,6 +76,8 @@ SEVERAL_IDENTITIES = "several identities fit equally well"
 NO_VO_TOLD = "nearest identity, which names no VO: by the rules for local jobs"
 NO_IDENTITY_CAME = "no identity came"
 LOCAL_QUEUE = "local queue"
+QUEUE_UNKNOWN = "queue unknown"
+"""Of a cluster that has grid queues: nobody can say whether it was one of them."""
 NO_BENCHMARK = "no benchmark"
 
 _old, _new = job.alias("old"), job.alias("new")
@@ -227,7 +229,12 @@ class Joiner:
             (is_grid, ("waiting", NO_IDENTITY_YET)),
         ]
         outcome = case(*((condition, literal(verdict[0])) for condition, verdict in rules), else_=literal("local"))
-        reason = case(*((condition, literal(verdict[1])) for condition, verdict in rules), else_=literal(LOCAL_QUEUE))
+        with_grid_queues = [c.name for c in self.config.cluster if c.grid_queues]
+        reason = case(
+            *((condition, literal(verdict[1])) for condition, verdict in rules),
+            (and_(or_(j.queue.is_(None), j.queue == ""), j.cluster.in_(with_grid_queues)), literal(QUEUE_UNKNOWN)),
+            else_=literal(LOCAL_QUEUE),
+        )
         only = (case((j.candidates == 1, column), else_=null()) for column in (j.identity_id, j.identity_at))
         return select(j.job_id, j.logged_at, outcome, reason, *only, j.mapping_id, j.benchmark_id)
 

@@ -175,6 +175,7 @@ def test_everything_wrong_is_told_at_once(tmp_path: Path) -> None:
         ('[[source]]\nname = "a"\nparser = "lsf"\npaths = ["x"]\ncluster = "c"', "as a whole: [[cluster]] is missing for c"),
         ('[ce]\n"ce01*" = "c"', "[[cluster]] is missing for c"),
         ('[[source]]\nname = "a"\nparser = "lsf"\npaths = ["x"]\n' * 2, "two sources have the name a"),
+        ('[[cluster]]\nname = "c1"\n' * 2, "two [[cluster]] have the name c1: put their keys into one"),
         ('[[cluster]]\nname = "a"\n[[cluster]]\nname = "b"', "local_job_id and local_job_id_array need {cluster}"),
         ('[join]\ngrace = "-5h"', "join.grace: a duration"),
         ("[join]\ngrace = -5", "join.grace: Input should be greater than or equal to 0"),

@@ -173,6 +173,11 @@ class TestWaiting:
         site.publish(now)
         assert site.outcomes() == [outcome]
 
+    def test_whether_an_unknown_queue_was_a_grid_queue_nobody_can_say(self, site: Site) -> None:
+        site.jobs(a_job(queue=None), a_job(cluster="c2", lrms_job_id="2", queue=None))
+        site.publish(LATER)
+        assert site.ledger() == [("local", "queue unknown", None), ("local", "local queue", None)]
+
     def test_every_identity_source_of_the_cluster_counts(self, site: Site) -> None:
         sources = [{"name": n, "parser": "blah", "paths": ["/x"]} for n in ("ce", "ce2")]
         site.configure(source=[*sources, {"name": "lsf", "parser": "lsf", "paths": ["/x"], "cluster": "c1"}])
