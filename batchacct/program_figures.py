@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -19,14 +19,12 @@ Span = tuple[int, int]
 class Asked:
     """Processes that ended in a period, summed by one of `ProgramFigures.by`.
 
-    A side of the period that is None is that of the first or the last process there is. `bins` tells those that overlap the period,
-    whole, once that is known. `vo` are alternatives; `cluster` and `user` are names.
+    `bins` are those that overlap the period, whole. `vo` are alternatives; `cluster` and `user` are names.
     """
 
     by: str
-    begin: int | None
-    end: int | None
-    bins: Callable[[int, int], Sequence[Span]]
+    period: Span
+    bins: Sequence[Span] = ()
     vo: tuple[str, ...] = ()
     cluster: str | None = None
     user: str | None = None
@@ -49,10 +47,10 @@ class Ran:
 class Found:
     """The rows of the whole period and of each bin, as far as it is in the period; all of one state of the database.
 
-    `no_data`: the UTC days (Unix seconds of their midnight) of the period without any record of a process, nor of a loss.
+    `no_data`: the UTC days (Unix seconds of their midnight) of the period without any record of a process, nor of a loss, on the
+    cluster that is asked about.
     """
 
-    period: Span
     whole: Sequence[Ran]
     bins: Sequence[tuple[Span, Sequence[Ran]]]
     no_data: Sequence[int]
@@ -66,5 +64,8 @@ class ProgramFigures(Protocol):
     overlapping: frozenset[str]
     """Those of `by` whose rows do not add up, as a process may be in several."""
 
+    def ends(self, store: Store) -> Span | None:
+        """When the first and the last process ended that is known; None if there is none.  Raises: StoreError."""
+
     def __call__(self, store: Store, config: Config, asked: Asked) -> Found:
-        """Raises: IncompleteError if there is no process, ConfigError, StoreError, ArchiveError."""
+        """Raises: ConfigError, StoreError, ArchiveError."""

@@ -39,7 +39,7 @@ def notes_of(
     if question.compare:
         begin, end = period
         notes.append(f"Compared with {period_text(2 * begin - end, begin, question.zone)}, as long a time just before.")
-    notes += [*_in_part(question, period), *_nothing_fits(question, sums)]
+    notes += [*(in_part(question.size, question.zone, period) if question.size else ()), *_nothing_fits(question, sums)]
     since = question.begin
     notes += figures.notes((2 * since - period[1] if question.compare and since is not None else since, question.end))
     notes += _of_gaps(gaps)
@@ -86,16 +86,14 @@ def _benchmarked(question: Question) -> set[str]:
     return {one.name for one in question.measured if one.name in NORMALISED and one.column == NORMALISED[one.name][0]}
 
 
-def _in_part(question: Question, period: Period) -> Iterator[str]:
+def in_part(size: str, zone: str, period: Period) -> Iterator[str]:
     """Of bins at either end that are longer than what is asked for."""
-    if question.size is None:
-        return
-    bins = bins_between(question.size, question.zone, *period)
+    bins = bins_between(size, zone, *period)
     cut = [name for name, is_cut in (("first", bins[0][0] < period[0]), ("last", period[1] < bins[-1][1])) if is_cut]
     if cut and len(bins) == 1:
-        yield f"The {question.size} is only in part in the period."
+        yield f"The {size} is only in part in the period."
     elif cut:
-        yield f"The {' and the '.join(cut)} {question.size} {'is' if len(cut) == 1 else 'are'} only in part in the period."
+        yield f"The {' and the '.join(cut)} {size} {'is' if len(cut) == 1 else 'are'} only in part in the period."
 
 
 def _nothing_fits(question: Question, sums: Mapping[str, object]) -> Iterator[str]:
@@ -120,10 +118,11 @@ def _of_gaps(gaps: Gaps) -> Iterator[str]:
         days = count_of(len(gaps.days), "day")
         yield f"{days} without any job record: nothing is known of them, which is not the same as zero."
     for name, missing in gaps.by_cluster.items():
-        yield f"No record of cluster {name} on {_days_text(missing)}, though others have some."
+        yield f"No record of cluster {name} on {days_text(missing)}, though others have some."
 
 
-def _days_text(days: Sequence[int]) -> str:
+def days_text(days: Sequence[int]) -> str:
+    """`2026-11-01, 2026-11-02 and 3 more days`."""
     named = ", ".join(day_text(day) for day in days[:4])
     return named if len(days) <= 4 else f"{named} and {len(days) - 4} more days"
 

@@ -9,12 +9,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from batchacct.clock import shown
-from batchacct.errors import ConfigError, IncompleteError
-from batchacct.program_figures import Found, Ran
+from batchacct.errors import ConfigError
+from batchacct.program_figures import Asked, Found, Ran
 from batchacct.usage.bins import HOUR_S
 from cpuhours.drawing import MOST_BARS
 from cpuhours.gathering import days_of
-from cpuhours.notes import count_of
+from cpuhours.notes import count_of, days_text, in_part
 from cpuhours.pictures import MOST_SERIES, Bar, Series, TimeAxis, draw_bars, draw_lines, draw_stack
 from cpuhours.plot import Words, checked_path
 from cpuhours.query import day_text
@@ -37,12 +37,15 @@ MEASURES: Mapping[str, Measure] = {
     "cpu": Measure("CPU h", "CPU hours", lambda ran: ran.cpu_s / HOUR_S),
     "elapsed": Measure("elapsed h", "elapsed hours of processes", lambda ran: ran.elapsed_s / HOUR_S),
     "executions": Measure("executions", "executions", lambda ran: float(ran.executions)),
-    "jobs": Measure("jobs", "jobs it ran in", lambda ran: float(ran.jobs), adds_up=False),
-    "users": Measure("users", "users who ran it", lambda ran: float(ran.users), adds_up=False),
+    "jobs": Measure("jobs", "jobs", lambda ran: float(ran.jobs), adds_up=False),
+    "users": Measure("users", "users", lambda ran: float(ran.users), adds_up=False),
 }
 """By the names of `--measure`. Jobs and users do not add up: several programs run in one job."""
 
 COLUMNS = ("executions", "jobs", "users", "cpu", "elapsed")
+DATA = ("executions", "jobs", "users", "cpu_s", "elapsed_s", "cpu_unknown_executions")
+NO_DATA_DAYS = "days_without_data"
+"""Of a bin: how many UTC days of it have no record."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +58,6 @@ class Shown:
     size: str | None
     zone: str
     site: str
-    of: str = ""
     overlapping: bool = False
 
     @property
@@ -76,11 +78,10 @@ class Row:
 
 
 class Programs:
-    """A report of programs.  Raises: IncompleteError if nothing ran in the period."""
+    """A report of programs: what was asked, what was found, and how it is shown."""
 
-    def __init__(self, found: Found, how: Shown) -> None:
-        if not found.whole:
-            raise IncompleteError(f"there is nothing to report: no process{how.of} ended in this time")
+    def __init__(self, asked: Asked, found: Found, how: Shown) -> None:
+        self.asked = asked
         self.found = found
         self.shown = how
         measure = MEASURES[how.measure]
@@ -100,25 +101,38 @@ class Programs:
     @property
     def title(self) -> str:
         bins = f" and {self.shown.size}" if self.shown.size else ""
-        return f"Programs{self.shown.of} by {self.shown.heading}{bins}, {self.days_text}"
+        return f"Programs{self._of} by {self.shown.heading}{bins}, {self.days_text}"
+
+    @property
+    def _of(self) -> str:
+        """`, VO atlas, user alice`: what is not everybody's."""
+        told = [("VO", ", ".join(self.asked.vo)), ("cluster", self.asked.cluster), ("user", self.asked.user)]
+        return "".join(f", {what} {name}" for what, name in told if name)
 
     @property
     def size(self) -> str:
         """That of the bins, as asked for, or as they fit a picture of the period."""
-        return self.shown.size or usual_size(*self.found.period)
+        return self.shown.size or usual_size(*self.asked.period)
 
     @property
     def days_text(self) -> str:
-        return period_text(*self.found.period, self.shown.zone)
+        return period_text(*self.asked.period, self.shown.zone)
 
     @property
     def notes(self) -> list[str]:
         how = ["Rows overlap: a process is in each that it belongs to."] if self.shown.overlapping else []
         if self.rest and self.shown.overlapping:
             how.append(f"{count_of(self.rest, 'more row')}: --top shows more.")
-        if self.found.no_data:
-            days = count_of(len(self.found.no_data), "day")
-            how.append(f"{days} without any record of a process: nothing is known of them, which is not the same as zero.")
+        if self.shown.size:
+            how += in_part(self.shown.size, self.shown.zone, self.asked.period)
+        if missing := self.found.no_data:
+            days, of = count_of(len(missing), "day"), f" on cluster {self.asked.cluster}" if self.asked.cluster else ""
+            how.append(
+                f"{days} (UTC) without any record of a process{of}, {days_text(missing)}: nothing is known of them, "
+                "which is not the same as zero."
+            )
+        if not self.found.whole:
+            how.append(f"No process{self._of.replace(',', ' of', 1)} ended in this time.")
         return [*how, *self.found.notes]
 
     # --- the table and the data -----------------------------------------------------------------------------------------------
@@ -132,7 +146,7 @@ class Programs:
             head: list[Cell] = [] if span is None else [bin_text(self.size, self.shown.zone, span[0])]
             rows += [[*head, row.ran.name, *_for_people(row)] for row in of]
             if span is not None and not of:
-                rows.append([*head, NO_DATA if self._is_unknown(span) else "", *([None] * len(COLUMNS))])
+                rows.append([*head, NO_DATA if self._days_missing(span) else "", *([None] * len(COLUMNS))])
         if not self.shown.overlapping:
             total = Row(_sum("total", self.found.whole), is_rest=True)
             rows.append([unlike(self._kept, "total"), *([""] if size else []), *_for_people(total)])
@@ -141,38 +155,64 @@ class Programs:
     def records(self, *, of_picture: bool = False) -> list[dict[str, Cell]]:
         """The rows as values, in seconds; of a bin of which nothing is known one of nulls, of one without processes one of zeros.
 
-        Those of a picture over time are by its bins.
+        Rows by bins tell of how many of its UTC days nothing is known. Those of a picture over time are by its bins.
         """
         found: list[dict[str, Cell]] = []
         for span, of in self._parts(of_picture=of_picture):
             head: dict[str, Cell] = {}
+            tail: dict[str, Cell] = {}
             if span is not None:
                 head = {self.size.replace(" ", "_"): bin_text(self.size, self.shown.zone, span[0])}
-            found += [head | {self.shown.by: row.ran.name} | _for_programs(row) for row in of]
+                tail = {NO_DATA_DAYS: self._days_missing(span)}
+            found += [head | {self.shown.by: row.ran.name} | _for_programs(row) | tail for row in of]
             if span is not None and not of:
-                value = None if self._is_unknown(span) else 0
-                found.append(head | {self.shown.by: None} | dict.fromkeys(_for_programs(self.rows[0]), value))
+                value = None if self._days_missing(span) else 0
+                found.append(head | {self.shown.by: None} | dict.fromkeys(DATA, value) | tail)
         return found
+
+    def columns(self, *, of_picture: bool = False) -> list[str]:
+        """Those of `records`."""
+        if not self._has_bins(of_picture=of_picture):
+            return [self.shown.by, *DATA]
+        return [self.size.replace(" ", "_"), self.shown.by, *DATA, NO_DATA_DAYS]
 
     def as_bytes(self, form: str) -> bytes:
         """In one of `showing.FORMATS` but the table."""
         if form == "markdown":
             return as_markdown(self.title, *self.table(), self.notes).encode()
         if form != "json":
-            return rows_as_bytes(self.records(), form)
-        begin, end = (shown(at) for at in self.found.period)
-        told = {"by": self.shown.by, "begin": begin, "end": end, "bins": self.shown.size, "zone": self.shown.zone}
-        more = {"others": self.rest, "rows": self.records(), "days_without_data": [day_text(day) for day in self.found.no_data]}
-        return (json.dumps({**told, **more, "notes": self.notes}, indent=2, ensure_ascii=False) + "\n").encode()
+            return rows_as_bytes(self.records(), form, self.columns())
+        begin, end = (shown(at) for at in self.asked.period)
+        told: dict[str, object] = {
+            "site": self.shown.site,
+            "by": self.shown.by,
+            "begin": begin,
+            "end": end,
+            "bins": self.shown.size,
+            "zone": self.shown.zone,
+            "vo": list(self.asked.vo),
+            "cluster": self.asked.cluster,
+            "user": self.asked.user,
+            "largest_by": self.shown.measure,
+            "others": self.rest,
+            "rows": self.records(),
+            "days_without_data": [day_text(day) for day in self.found.no_data],
+            "notes": self.notes,
+        }
+        return (json.dumps(told, indent=2, ensure_ascii=False) + "\n").encode()
+
+    def _has_bins(self, *, of_picture: bool) -> bool:
+        return bool(self.shown.size or (of_picture and self.found.bins))
 
     def _parts(self, *, of_picture: bool = False) -> list[tuple[Span | None, list[Row]]]:
-        if not self.shown.size and not (of_picture and self.found.bins):
+        if not self._has_bins(of_picture=of_picture):
             return [(None, self.rows)]
         return [(span, self._largest(rows)) for span, rows in self.found.bins]
 
-    def _is_unknown(self, span: Span) -> bool:
-        begin, end = max(span[0], self.found.period[0]), min(span[1], self.found.period[1])
-        return not set(self.found.no_data).isdisjoint(days_of(begin, end))
+    def _days_missing(self, span: Span) -> int:
+        """How many UTC days of a bin have no record."""
+        begin, end = max(span[0], self.asked.period[0]), min(span[1], self.asked.period[1])
+        return len(set(self.found.no_data).intersection(days_of(begin, end)))
 
     # --- the picture ----------------------------------------------------------------------------------------------------------
 
@@ -184,7 +224,7 @@ class Programs:
         for row in self._drawn():
             name = row.ran.name
             values = [
-                measure.of(of[name].ran) if name in of else math.nan if not of and self._is_unknown(span) else 0.0
+                measure.of(of[name].ran) if name in of else math.nan if not of and self._days_missing(span) else 0.0
                 for span, of in parts
             ]
             found.append(Series(name, values, measure.of(row.ran), "other" if row.is_rest else ""))
@@ -212,7 +252,7 @@ class Programs:
         measure = MEASURES[self.shown.measure]
         return Words(
             title=f"{measure.title[0].upper()}{measure.title[1:]} by {self.shown.heading}",
-            subtitle=f"{self.shown.site}, {self.days_text} ({self.shown.zone}); processes counted where they ended{self.shown.of}",
+            subtitle=f"{self.shown.site}, {self.days_text} ({self.shown.zone}); processes counted where they ended{self._of}",
             y_label=measure.title,
             legend_title=f"{self.shown.heading}: {measure.short} in all",
             notes=self.notes,
@@ -257,11 +297,6 @@ def _for_people(row: Row) -> list[Cell]:
 
 def _for_programs(row: Row) -> dict[str, Cell]:
     ran = row.ran
-    return {
-        "executions": ran.executions,
-        "jobs": None if row.is_rest else ran.jobs,
-        "users": None if row.is_rest else ran.users,
-        "cpu_s": round(ran.cpu_s, 4),
-        "elapsed_s": round(ran.elapsed_s, 4),
-        "cpu_unknown_executions": ran.cpu_unknown_executions,
-    }
+    some: list[Cell] = [None, None] if row.is_rest else [ran.jobs, ran.users]
+    values: list[Cell] = [ran.executions, *some, round(ran.cpu_s, 4), round(ran.elapsed_s, 4), ran.cpu_unknown_executions]
+    return dict(zip(DATA, values, strict=True))

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
 import click
 
 from batchacct.cli.common import config_option, open_store
+from batchacct.clock import shown
 from batchacct.config import Config
-from batchacct.errors import ConfigError
+from batchacct.errors import ConfigError, IncompleteError
 from batchacct.parsing.registry import load
 from batchacct.program_figures import FIGURES, Asked, ProgramFigures
+from batchacct.store import Store
 from cpuhours.question import TIMES, hyphened
-from cpuhours.selecting import period_asked
+from cpuhours.selecting import names_of, period_asked
 from cpuhours.showing import FORMATS, form_of, save_rows, show_as
-from cpuhours.spans import Span, bins_between, usual_size
+from cpuhours.spans import Span, bin_begin, bins_between, usual_size
 
 _SIZES = {hyphened(size): size for size in TIMES}
 _MEASURES = ("cpu", "elapsed", "executions", "jobs", "users")
@@ -28,10 +31,10 @@ MOST_BINS = 400
 @click.option(
     "--by", default="program", show_default=True, metavar="WHAT", help="As of `procs top`: program, application, library and so on."
 )
-@click.option("--begin", metavar="DATE", help="Processes that ended from here on.  [default: the first one]")
-@click.option("--end", metavar="DATE", help="Before this (exclusive).  [default: after the last one]")
+@click.option("--begin", metavar="DATE", help="Processes that ended from here on.  [default: the day of the first]")
+@click.option("--end", metavar="DATE", help="Before this (exclusive).  [default: the end of the day of the last]")
 @click.option("--period", metavar="DATE", help="A whole day, week, month or year: 2026-11, 'last month', in place of the two.")
-@click.option("--vo", multiple=True, metavar="VO", help="Only of jobs of this VO; may be repeated.")
+@click.option("--vo", multiple=True, metavar="NAMES", help="Only of jobs of VO A; A,B or @FILE of names; may be repeated.")
 @click.option("--cluster", metavar="NAME", help="Only of this cluster.")
 @click.option("--user", metavar="NAME", help="Only of this local account.")
 @click.option(
@@ -62,9 +65,8 @@ def programs(config: Config, /, **given: Any) -> None:
     by, size = given["by"], _SIZES.get(given["bins"])
     if by not in figures.by:
         raise ConfigError(f"what ran is told by {', '.join(figures.by)}, not by {by!r}")
-    where = tuple(f", {name} {value}" for name in ("cluster", "user") if (value := given[name]))
-    of = "".join([f", VO {', '.join(given['vo'])}" if given["vo"] else "", *where])
-    how = Shown(by, given["measure"], given["top"], size, given["zone"], config.site, of, by in figures.overlapping)
+    vo = _vos(given)
+    how = Shown(by, given["measure"], given["top"], size, given["zone"], config.site, by in figures.overlapping)
     kind = given["kind"] or kind_that_fits(how)
     if given["plot"] is not None:
         check_kind(how, kind, given["plot"], log=given["log"])
@@ -72,28 +74,52 @@ def programs(config: Config, /, **given: Any) -> None:
         raise ConfigError("--kind and --log are for a picture: say where it goes by --plot FILE")
     if given["data"] is not None:
         form_of(given["data"])
-    begin, end = period_asked(given)
+    sides = period_asked(given)
     over_time = given["plot"] is not None and kind != "bars"
-
-    def bins(begin: int, end: int) -> list[Span]:
-        chosen = size or (usual_size(begin, end) if over_time else None)
-        found = bins_between(chosen, how.zone, begin, end) if chosen else []
-        if len(found) > MOST_BINS:
-            raise ConfigError(f"that is {len(found):,} bins of a {chosen}, and {MOST_BINS} are the most: choose larger --bins")
-        return found
-
-    asked = Asked(by, begin, end, bins, tuple(given["vo"]), given["cluster"], given["user"])
     with open_store(config) as store:
-        found = Programs(figures(store, config, asked), how)
+        period = _period(sides, how.zone, store, figures)
+        chosen = size or (usual_size(*period) if over_time else None)
+        bins = bins_between(chosen, how.zone, *period) if chosen else []
+        if len(bins) > MOST_BINS:
+            raise ConfigError(f"that is {len(bins):,} bins of a {chosen}, and {MOST_BINS} are the most: choose larger --bins")
+        asked = Asked(by, period, bins, vo, given["cluster"], given["user"])
+        found = Programs(asked, figures(store, config, asked), how)
     show_as(given["form"], found.title, found.table, lambda: found.as_bytes(given["form"]), found.notes)
     if given["plot"] is not None:
         found.draw(given["plot"], kind, log=given["log"])
         click.echo(f"wrote {given['plot']}", err=True)
     if given["data"] is not None:
-        save_rows(found.records(of_picture=over_time), given["data"])
+        save_rows(found.records(of_picture=over_time), given["data"], found.columns(of_picture=over_time))
         click.echo(f"wrote {given['data']}", err=True)
 
 
 def _figures() -> ProgramFigures:
     """Of the room that knows the processes.  Raises: PluginError if none does, or several."""
     return cast("ProgramFigures", load(FIGURES, "processes"))
+
+
+def _vos(given: Mapping[str, Any]) -> tuple[str, ...]:
+    """The VOs that are meant.  Raises: ConfigError for patterns, which only the filters of jobs know."""
+    names = names_of("vo", given["vo"])
+    if pattern := next((name for name in (*names, given["cluster"] or "", given["user"] or "") if "%" in name), None):
+        raise ConfigError(f"{pattern!r} is a pattern, which programs cannot be chosen by: give whole names")
+    return names
+
+
+def _period(sides: tuple[int | None, int | None], zone: str, store: Store, figures: ProgramFigures) -> Span:
+    """The period; a side that was left open is the begin of the day of the first process, or the end of that of the last.
+
+    Raises: ConfigError, IncompleteError.
+    """
+    begin, end = sides
+    if begin is None or end is None:
+        known = figures.ends(store)
+        if known is None:
+            raise IncompleteError("there is nothing to report: the store holds no process; is there a source with parser procs?")
+        begin = bin_begin("day", zone, known[0]) if begin is None else begin
+        end = bins_between("day", zone, known[1], known[1] + 1)[0][1] if end is None else end
+        if begin >= end:
+            raise IncompleteError(f"there is nothing to report: processes ended from {shown(known[0])} to {shown(known[1])}")
+    if begin >= end:
+        raise ConfigError(f"--begin {shown(begin)} is not before --end {shown(end)}, which is not included")
+    return begin, end

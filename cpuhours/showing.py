@@ -68,9 +68,9 @@ def save_data(report: Report, path: Path) -> None:
     _write(path, as_bytes(report, form_of(path)))
 
 
-def save_rows(rows: Sequence[Mapping[str, Cell]], path: Path) -> None:
-    """The same of plain rows, of which there is at least one."""
-    _write(path, rows_as_bytes(rows, form_of(path)))
+def save_rows(rows: Sequence[Mapping[str, Cell]], path: Path, columns: Sequence[str] | None = None) -> None:
+    """The same of plain rows, with these columns; without any, of which there is at least one, with those it has."""
+    _write(path, rows_as_bytes(rows, form_of(path), columns))
 
 
 def _write(path: Path, data: bytes) -> None:
@@ -99,9 +99,9 @@ def as_bytes(report: Report, form: str) -> bytes:
     return _parquet_of(data_columns(report), records(report))
 
 
-def rows_as_bytes(rows: Sequence[Mapping[str, Cell]], form: str) -> bytes:
-    """Plain rows, of which there is at least one."""
-    columns = list(rows[0])
+def rows_as_bytes(rows: Sequence[Mapping[str, Cell]], form: str, columns: Sequence[str] | None = None) -> bytes:
+    """Plain rows, in one of the formats but the table; see `save_rows`."""
+    columns = list(rows[0]) if columns is None else columns
     if form == "json":
         return (json.dumps(rows, indent=2, ensure_ascii=False) + "\n").encode()
     if form == "markdown":

@@ -136,7 +136,7 @@ def lost(connection: Connection, asked: Asked) -> Lost:
 def notes(connection: Connection, asked: Asked, runs: Runs) -> list[str]:
     """Whole sentences: how it was counted, and everything that is not in the figures."""
     all_of_it, seen, gaps = whole(connection, asked, runs), coverage(connection, asked), lost(connection, asked)
-    found = ["Processes that ended in the period (UTC) count as a whole; CPU time as the kernel measured it."]
+    found = ["Processes that ended in the period count as a whole; CPU time as the kernel measured it."]
     found += _coverage_notes(seen)
     if gaps.hosts:
         found.append(f"{_lost_text(gaps)} in this time: processes are missing, and the figures of these hosts are too low.")

@@ -46,7 +46,7 @@ def asked_for(connection: Connection, begin: str | None, end: str | None, **whic
     now = unix_now()
     since, until = None if begin is None else instant(begin, now), None if end is None else end_of(end, now)
     if since is None or until is None:
-        first, last = _first_and_last(connection)
+        first, last = first_and_last(connection)
         if first is None or last is None:
             raise IncompleteError("there is nothing to tell: the store holds no process; is there a source with parser procs?")
         since, until = first if since is None else since, last + 1 if until is None else until
@@ -57,7 +57,7 @@ def asked_for(connection: Connection, begin: str | None, end: str | None, **whic
     return Asked(since, until, **which)
 
 
-def _first_and_last(connection: Connection) -> tuple[int | None, int | None]:
+def first_and_last(connection: Connection) -> tuple[int | None, int | None]:
     """When the first and the last process ended that is in the database or its archive."""
     ends = connection.execute(select(func.min(process.c.logged_at), func.max(process.c.logged_at))).one()
     months = [month.manifest for month in archived(connection, PROCESS) if month.file is not None]

@@ -159,9 +159,10 @@ def test_in_days_of_a_zone(filled: Site) -> None:
 def test_a_day_without_records_is_no_day_of_zeros(filled: Site) -> None:
     words = ("--bins", "day", "--begin", f"@{T0}", "--end", f"@{T0 + 6 * DAY}", "--top", "3")
     (quiet,) = [record for record in filled.records(*words) if record["day"] == "2026-11-04"]
-    assert set(quiet.values()) == {"2026-11-04", ""}
+    assert {name for name, value in quiet.items() if value} == {"day", "days_without_data"}
     out = filled.good(*words)
-    assert "1 day without any record of a process: nothing is known of them, which is not the same as zero." in out.output
+    told = " ".join(out.output.split())
+    assert "1 day (UTC) without any record of a process, 2026-11-04: nothing is known of them" in told
     assert any("2026-11-04" in line and "no data" in line for line in out.output.splitlines())
     assert json.loads(filled.good(*words, "--format", "json").stdout)["days_without_data"] == ["2026-11-04"]
 
@@ -206,7 +207,7 @@ def test_a_picture_and_its_data(filled: Site, tmp_path: Path, kind: str, measure
     period = ("--begin", f"@{T0}", "--end", f"@{T0 + 6 * DAY}")
     filled.good("--kind", kind, "--measure", measure, "--plot", str(picture), "--data", str(data), *period, "--top", "4")
     svg = picture.read_text(encoding="utf-8")
-    title = {"cpu": "CPU hours", "jobs": "Jobs it ran in", "elapsed": "Elapsed hours of processes"}[measure]
+    title = {"cpu": "CPU hours", "jobs": "Jobs", "elapsed": "Elapsed hours of processes"}[measure]
     assert f"<!-- {title} by program -->" in svg
     assert "S, 2026-11-01 to 2026-11-06 (UTC); processes counted where they ended" in svg
     records = list(csv.DictReader(io.StringIO(data.read_text(encoding="utf-8"))))
@@ -222,8 +223,9 @@ def test_a_picture_and_its_data(filled: Site, tmp_path: Path, kind: str, measure
 def test_series_are_what_the_rows_say(filled: Site) -> None:
 
     period = (T0, T0 + 6 * DAY)
-    asked = Asked("program", *period, lambda begin, end: bins_between("day", "UTC", begin, end))
-    found = Programs(FIGURES(filled.store, load_config(filled.config), asked), Shown("program", "cpu", 4, "day", "UTC", "S"))
+    asked = Asked("program", period, bins_between("day", "UTC", *period))
+    figures = FIGURES(filled.store, load_config(filled.config), asked)
+    found = Programs(asked, figures, Shown("program", "cpu", 4, "day", "UTC", "S"))
     series = found.series()
     by_day = summed(filled.rows, lambda one: (one.program, one.end // DAY))
     for one in series[:4]:
@@ -241,9 +243,39 @@ def test_what_cannot_be_asked(filled: Site, site: Site) -> None:
     assert str(many) == "that is 2,880 bins of a quarter hour, and 400 are the most: choose larger --bins"
     assert "--plot FILE" in str(filled.error("--kind", "bars"))
     assert "a picture: ask for --top 21" in str(filled.error("--top", "30", "--plot", "x.png"))
-    nothing = filled.error("--period", "2020-01")
-    assert isinstance(nothing, IncompleteError)
-    assert str(nothing) == "there is nothing to report: no process ended in this time"
+    assert "'atl%' is a pattern" in str(filled.error("--vo", "atl%"))
+    back = filled.error("--begin", "2026-11-02", "--end", "2026-11-01")
+    assert str(back) == "--begin 2026-11-02 00:00:00Z is not before --end 2026-11-01 00:00:00Z, which is not included"
+    assert isinstance(filled.error("--begin", "2027-01-01"), IncompleteError)
+
+
+def test_without_any_process(site: Site) -> None:
+    assert isinstance(site.error(), IncompleteError)
+
+
+def test_nothing_is_a_report_of_nothing(filled: Site, tmp_path: Path) -> None:
+    words = ("--user", "nobody", "--period", "2026-11-02", "--plot", str(tmp_path / "x.svg"), "--data", str(tmp_path / "x.csv"))
+    assert "No process of user nobody ended in this time." in filled.good(*words).output
+    assert (tmp_path / "x.csv").read_text(encoding="utf-8").startswith("hour,program,executions,jobs,")
+    assert filled.records("--period", "2020-01") == []
+    assert json.loads(filled.good("--period", "2020-01-01", "--format", "json").stdout)["days_without_data"] == ["2020-01-01"]
+
+
+def test_of_a_cluster_of_which_nothing_is_known(filled: Site) -> None:
+    (day,) = filled.records("--cluster", "c2", "--bins", "day", "--period", "2026-11-02")
+    assert (day["executions"], day["days_without_data"]) == ("", "1")
+
+
+def test_bins_that_are_in_part_known_or_asked_for(filled: Site) -> None:
+    words = ("--bins", "week", "--begin", "2026-11-02", "--end", "2026-11-07")
+    assert {record["days_without_data"] for record in filled.records(*words)} == {"1"}
+    assert "The week is only in part in the period." in filled.good(*words).output
+
+
+def test_an_open_period_is_of_whole_days(filled: Site) -> None:
+    told = json.loads(filled.good("--vo", "cms,atlas", "--zone", "Asia/Tokyo", "--format", "json").stdout)
+    assert (told["begin"], told["end"]) == ("2026-10-31 15:00:00Z", "2026-11-07 15:00:00Z")
+    assert (told["vo"], told["site"], told["largest_by"]) == (["cms", "atlas"], "S", "cpu")
 
 
 def test_markdown_and_parquet(filled: Site, tmp_path: Path) -> None:

@@ -216,7 +216,7 @@ def test_nothing_is_silent(farm: Store) -> None:
     assert (everything.executions, everything.executions_without_record, everything.executions_outside_jobs) == (56, 1, 1)
     assert everything.cpu_unknown_executions == 1
     assert told == [
-        "Processes that ended in the period (UTC) count as a whole; CPU time as the kernel measured it.",
+        "Processes that ended in the period count as a whole; CPU time as the kernel measured it.",
         "Of 1.5 CPU h of the 3 jobs that ended in this time 45% is in processes seen.",
         "1 job of these without any process: nobody looked where they ran.",
         "1,234 events lost on n1 in this time: processes are missing, and the figures of these hosts are too low.",
