@@ -22,16 +22,16 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from sqlalchemy import Executable, and_, func, select, union
+from sqlalchemy import Executable, func, select
 
 from batchacct.errors import ConfigError
-from batchacct.store.spans import Period
 from batchacct.store.tables import benchmark, job
 from batchacct.usage.answering import answered
 from batchacct.usage.asking import Source, rows_of
 from batchacct.usage.bins import Bins
 from batchacct.usage.dimensions import DIMENSIONS, Where, named
 from batchacct.usage.jobs import counted_jobs
+from batchacct.usage.recorded import days_with_records
 from batchacct.usage.summing import (
     AMOUNTS,
     BEGINNINGS,
@@ -247,18 +247,7 @@ def collection_gaps(source: Source, begin: int, end: int) -> Gaps:
     A day has records if any job, of whatever VO or outcome, ended on it or was logged on it, be it a job that never started.
     """
     first, last = begin // DAY_S, -(-end // DAY_S)
-
-    def days_with_records(period: Period) -> Executable:
-        found = []
-        for instant in (job.c.end_at, job.c.logged_at):
-            in_period = and_(instant >= first * DAY_S, instant < last * DAY_S)
-            found.append(select(job.c.cluster, instant // DAY_S).where(in_period))
-        return union(found[0].where(period.logged.has(job.c.logged_at)), found[1])
-
-    seen: dict[str, set[int]] = {}
-    for row in rows_of(source, days_with_records, first * DAY_S, last * DAY_S):
-        seen.setdefault(row[0], set()).add(int(row[1]))
-    return gaps_between(seen, first, last)
+    return gaps_between(days_with_records(source, first, last), first, last)
 
 
 def gaps_between(seen: Mapping[str, set[int]], first: int, last: int) -> Gaps:

@@ -2,6 +2,7 @@
 
     ARCHIVE/<record type>/month=2026-11/<name>.parquet
     ARCHIVE/<record type>/month=2026-11/<name>.json      its manifest
+    ARCHIVE/job/month=2026-11/<name>.sums                sums of its jobs, where `batchacct.usage.beside` keeps any
 
 A record belongs to the month (UTC) of its time column. A file is written under a temporary name, synced, and renamed; its manifest
 follows in the same way. A file without a manifest that agrees with it is not believed: it is what somebody left who was stopped.
@@ -38,7 +39,7 @@ HASH_BITS = 32
 """Hashes are summed modulo two to this, so that no database's sum of them overflows."""
 DATABASE_PREFIX = "db-"
 """Names of files that a database has archived begin so."""
-_SUFFIX, _MANIFEST, _UNFINISHED = ".parquet", ".json", ".unfinished"
+_SUFFIX, _MANIFEST, _SUMS, _UNFINISHED = ".parquet", ".json", ".sums", ".unfinished"
 _CHUNK = 1 << 20
 
 KEY_FIELDS = (pa.field("id", INTEGER), pa.field("revision", INTEGER), pa.field("superseded_by", INTEGER))
@@ -127,9 +128,9 @@ class MonthWriter:
         self._unfinished = _unfinished(self._path)
         self._sums = Sums()
         self._times: list[int] = []
-        with _told(self._folder):
+        with told_of(self._folder):
             _make_folder(self._folder)
-        with _told(self._unfinished):
+        with told_of(self._unfinished):
             self._stream: IO[bytes] = self._unfinished.open("wb")
             self._writer = pq.ParquetWriter(
                 self._stream, self._schema, compression="zstd", write_page_checksum=True, write_statistics=True
@@ -151,7 +152,7 @@ class MonthWriter:
         if not batch.num_rows:
             return
         ordered = batch.select(self._schema.names).cast(self._schema)
-        with _told(self._unfinished):
+        with told_of(self._unfinished):
             self._writer.write_batch(ordered, row_group_size=ROWS_PER_GROUP)
         self._sums += sums_of(self._record_type.name, ordered)
         times = ordered.column(self._record_type.time_column).cast(pa.int64())
@@ -162,7 +163,7 @@ class MonthWriter:
 
     def finish(self) -> Manifest:
         """Puts the file and its manifest in place, safe on disk."""
-        with _told(self._unfinished):
+        with told_of(self._unfinished):
             self._writer.close()
             self._stream.flush()
             os.fsync(self._stream.fileno())
@@ -173,7 +174,7 @@ class MonthWriter:
             self._record_type.name, month_name(self._month), self._path.name, *self._sums.told,
             first_at=first, last_at=last, bytes=size, sha256=checksum,
         )  # fmt: skip
-        with _told(self._path):
+        with told_of(self._path):
             self._unfinished.rename(self._path)
             write_synced(manifest_path(self._path), json.dumps(asdict(manifest), indent=1) + "\n")
         return manifest
@@ -181,6 +182,11 @@ class MonthWriter:
 
 def manifest_path(file: Path) -> Path:
     return file.with_suffix(_MANIFEST)
+
+
+def sums_path(file: Path) -> Path:
+    """Where sums of the jobs of a file are kept, if there are any."""
+    return file.with_suffix(_SUMS)
 
 
 def _unfinished(path: Path) -> Path:
@@ -191,7 +197,7 @@ def _unfinished(path: Path) -> Path:
 def read_manifest(file: Path) -> Manifest:
     """The manifest of a file.  Raises: ArchiveError if there is none that can be read."""
     path = manifest_path(file)
-    with _told(path):
+    with told_of(path):
         text = path.read_text(encoding="utf-8")
     try:
         return Manifest(**json.loads(text))
@@ -230,7 +236,7 @@ def countable_files(archive: Path, record_type: RecordType) -> list[tuple[Path, 
 
 def verify(file: Path, expected: Manifest, time_column: str) -> None:
     """Reads a file back whole, its bytes and its records.  Raises: ArchiveError unless it is what the manifest says."""
-    with _told(file):
+    with told_of(file):
         size, checksum = size_and_checksum(file)
     if (size, checksum) != (expected.bytes, expected.sha256):
         raise damaged(file, f"it has {size:,} bytes with the checksum {checksum[:16]}..., not {expected.bytes:,} and "
@@ -264,19 +270,19 @@ def size_and_checksum(file: Path) -> tuple[int, str]:
 
 
 def remove(file: Path) -> None:
-    """Takes a file and its manifest away, and what was left unfinished of it. Harmless when repeated."""
-    with _told(file):
-        for path in (manifest_path(file), file):
+    """Takes a file away with its manifest and sums, and what was left unfinished of it. Harmless when repeated."""
+    with told_of(file):
+        for path in (manifest_path(file), sums_path(file), file):
             path.unlink(missing_ok=True)
             _unfinished(path).unlink(missing_ok=True)
 
 
-def write_synced(path: Path, text: str) -> None:
+def write_synced(path: Path, content: str | bytes) -> None:
     """A small file, whole and safe on disk under its name, or not there."""
     unfinished = _unfinished(path)
     try:
-        with unfinished.open("w", encoding="utf-8") as stream:
-            stream.write(text)
+        with unfinished.open("wb") as stream:
+            stream.write(content.encode() if isinstance(content, str) else content)
             stream.flush()
             os.fsync(stream.fileno())
         unfinished.rename(path)
@@ -294,7 +300,7 @@ def _make_folder(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def _told(path: Path) -> Iterator[None]:
+def told_of(path: Path) -> Iterator[None]:
     """Raises: ArchiveError, saying what to do, for every error of the file system in the body."""
     try:
         yield

@@ -23,7 +23,7 @@ from sqlalchemy.sql import ClauseElement
 from sqlalchemy.sql.compiler import SQLCompiler
 
 from batchacct.archive.holdings import Archived, archived, dataset_of, recalled_ids
-from batchacct.archive.layout import countable_files, damaged
+from batchacct.archive.layout import Manifest, countable_files, damaged
 from batchacct.archive.months import named_month
 from batchacct.model import INSTANT, INTEGER, JOB, REAL, TEXT, RecordType
 from batchacct.store.spans import ANYTIME, Span
@@ -107,9 +107,27 @@ def folder_rows(folder: Path, statement: Executable) -> list[tuple[Any, ...]]:
 
     Raises: ArchiveError as `countable_files`, and if a file is damaged.
     """
-    files = [Archived(JOB, named_month(m.month), file, 0, m, 0) for file, m in countable_files(folder, JOB)]
+    return rows_of_files(countable_files(folder, JOB), statement)
+
+
+Files = Sequence[tuple[Path, Manifest]]
+"""Files of jobs, each with its manifest."""
+
+
+def rows_of_files(files: Files, statement: Executable) -> list[tuple[Any, ...]]:
+    """The rows of a statement over each of some files of jobs.  Raises: ArchiveError if one is damaged."""
+    return list(itertools.chain.from_iterable(_of_files(files, statement, _rows)))
+
+
+def tables_of_files(files: Files, statement: Executable) -> list[pa.Table]:
+    """The same as Arrow tables."""
+    return list(_of_files(files, statement, duckdb.DuckDBPyRelation.to_arrow_table))
+
+
+def _of_files(files: Files, statement: Executable, fetched: Callable[[duckdb.DuckDBPyRelation], T]) -> Iterator[T]:
+    months = [Archived(JOB, named_month(m.month), file, 0, m, 0) for file, m in files]
     with duck_with({name: _table([], query, _NUMBERS) for name, query in _SMALL.items() if name != "vo_mapping"}) as duck:
-        return list(itertools.chain.from_iterable(_asked(duck, statement, ((file, []) for file in files), _rows, _OF_FILE)))
+        yield from _asked(duck, statement, ((month, []) for month in months), fetched, _OF_FILE)
 
 
 def _asked(

@@ -6,7 +6,7 @@ the archive. Both in one state of the database: the answer is always that of the
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -14,20 +14,27 @@ from typing import Any
 
 import pandas as pd
 import pyarrow as pa
-from sqlalchemy import ColumnElement, Connection, case, select
+from sqlalchemy import Connection, select
 
 from batchacct.archive.holdings import despite_archiving
-from batchacct.archive.querying import duck_with
-from batchacct.store.spans import ANYTIME
+from batchacct.archive.layout import countable_files
+from batchacct.archive.querying import duck_with, rows_of_files
+from batchacct.model import JOB
+from batchacct.store.spans import ANYTIME, Period
 from batchacct.store.usage_tables import usage_day
-from batchacct.usage.asking import Rows, Source, Statement, answers, rows_in
-from batchacct.usage.jobs import FACTS_SCHEMA, MEASURED
+from batchacct.usage.asking import Rows, Source, Statement, rows_in
+from batchacct.usage.beside import Beside
+from batchacct.usage.jobs import MEASURED
 from batchacct.usage.keeping import of_longest_runs, outside, unchanged_days
-from batchacct.usage.packs import EVERY_KEPT, FACTS, Kept, added_up, decoded, pieces, summed_in
+from batchacct.usage.packs import EVERY_KEPT, FACTS, Kept, added_up, decoded, of_facts, pieces
 from batchacct.usage.summing import Asked, Summed
 
 JOBS_AT_ONCE = 2_000_000
 """About how many jobs' facts are in memory at once."""
+
+
+Pieces = Callable[[str, Collection[str]], Iterable[pa.Table]]
+"""Gives the pieces of a kind, with some columns, of the days that are kept and may have jobs that are asked for."""
 
 
 def answered(source: Source, asked: Asked, wanted: Sequence[Summed]) -> tuple[Asked, list[pd.DataFrame]]:
@@ -36,11 +43,10 @@ def answered(source: Source, asked: Asked, wanted: Sequence[Summed]) -> tuple[As
     Columns: keys, levels, `unit` (Unix seconds / `unit_s`), and those of the sums. A group and unit may have several rows: they are
     to be added up. Raises: StoreError, ArchiveError.
     """
-    if isinstance(source, Path):
-        found = answers(source, [partial(one.in_tables, asked) for one in wanted], asked.period)
-        return asked, [_frame(asked, one, [rows]) for one, rows in zip(wanted, found, strict=True)]
     kept = next((kept for kept in EVERY_KEPT if kept.answers(asked)), None)
     asked = asked if kept is None else replace(asked, summed_by_s=kept.bins.unit_s)
+    if isinstance(source, Path):
+        return asked, _of_folder(source, asked, wanted, kept)
 
     def ask() -> list[pd.DataFrame]:
         with source.reading() as connection:
@@ -52,48 +58,73 @@ def answered(source: Source, asked: Asked, wanted: Sequence[Summed]) -> tuple[As
 def _of_store(connection: Connection, asked: Asked, wanted: Sequence[Summed], kept: Kept | None) -> list[pd.DataFrame]:
     period = asked.period(connection)
     statements: list[Statement] = [partial(one.in_tables, asked) for one in wanted]
-    clean = of_longest_runs(unchanged_days(connection)) if {*FACTS_SCHEMA.names}.issuperset(asked.needed) else []
+    clean = of_longest_runs(unchanged_days(connection)) if asked.can_be_kept else []
     if not clean:
         return [_frame(asked, one, [rows]) for one, rows in zip(wanted, rows_in(connection, statements, period), strict=True)]
     others = replace(period, logged=outside(clean, period.logged))
     rows = rows_in(connection, statements, others, outside(clean, ANYTIME))
-    days = _days_with_jobs(connection, asked, set(clean))
-    if kept is None:
-        sums = _of_facts(connection, asked, wanted, days)
-    else:
-        sums = [_of_kept(connection, asked, one, kept, days) for one in wanted]
+    days = _with_jobs(connection.execute(select(usage_day)).mappings(), asked).intersection(clean)
+
+    def of_days(kind: str, names: Collection[str]) -> Iterator[pa.Table]:
+        return (piece for _, piece in pieces(connection, kind, days, names))
+
+    sums = _of_pieces(of_days, asked, wanted, kept)
     return [_frame(asked, one, [of_rows, *more]) for one, of_rows, more in zip(wanted, rows, sums, strict=True)]
 
 
-def _days_with_jobs(connection: Connection, asked: Asked, clean: Collection[int]) -> dict[int, int]:
-    """The days that are kept and may have jobs that are asked for, and how many they have."""
-    c = usage_day.c
-    first: ColumnElement[Any] = c.first_start_at if asked.counted == "started" else c.first_end_at
-    last = c.last_start_at if asked.counted == "started" else c.last_end_at
-    if asked.counted == "spread":
-        first = case((c.first_start_at < c.first_end_at, c.first_start_at), else_=c.first_end_at)
-    query = select(c.day, c.jobs).where(c.jobs > 0)
-    query = query if asked.begin is None else query.where(last >= asked.begin)
-    query = query if asked.end is None else query.where(first < asked.end)
-    return {day: jobs for day, jobs in connection.execute(query) if day in clean}
+def _of_folder(folder: Path, asked: Asked, wanted: Sequence[Summed], kept: Kept | None) -> list[pd.DataFrame]:
+    files = [(file, manifest, Beside.of(file, manifest)) for file, manifest in countable_files(folder, JOB)]
+    found: list[list[Rows | pa.Table]] = [[] for _ in wanted]
+    bare = [(file, manifest) for file, manifest, beside in files if beside is None or not asked.can_be_kept]
+    have_sums = [(file, manifest, beside) for file, manifest, beside in files if beside is not None and asked.can_be_kept]
+    for rows, one in zip(found, wanted, strict=True):
+        rows.append(rows_of_files(bare, one.in_tables(asked, Period())) if bare else [])
+        for file, manifest, beside in have_sums:
+            others = outside([row["day"] for row in beside.days], ANYTIME)
+            if others.meets(manifest.first_at, manifest.last_at):
+                rows.append(rows_of_files([(file, manifest)], one.in_tables(asked, Period(others))))
+
+    def of_days(kind: str, names: Collection[str]) -> Iterator[pa.Table]:
+        for _, _, beside in have_sums:
+            yield from (piece for _, piece in beside.pieces(kind, _with_jobs(beside.days, asked), names))
+
+    sums = _of_pieces(of_days, asked, wanted, kept)
+    return [_frame(asked, one, [*rows, *more]) for one, rows, more in zip(wanted, found, sums, strict=True)]
 
 
-def _of_kept(connection: Connection, asked: Asked, summed: Summed, kept: Kept, days: Collection[int]) -> list[pa.Table]:
+def _with_jobs(days: Iterable[Mapping[Any, Any]], asked: Asked) -> set[int]:
+    """The days, of rows of `usage_day`, that may have jobs that are asked for."""
+
+    def may_have(row: Mapping[Any, Any]) -> bool:
+        if not row["jobs"]:
+            return False
+        how = "start" if asked.counted == "started" else "end"
+        first, last = row[f"first_{how}_at"], row[f"last_{how}_at"]
+        if asked.counted == "spread":
+            first = min(first, row["first_start_at"])
+        return (asked.begin is None or last >= asked.begin) and (asked.end is None or first < asked.end)
+
+    return {row["day"] for row in days if may_have(row)}
+
+
+def _of_pieces(of_days: Pieces, asked: Asked, wanted: Sequence[Summed], kept: Kept | None) -> list[list[pa.Table]]:
+    """For each of `wanted` what comes of the sums that are kept, or of the facts."""
+    return _of_facts(of_days, asked, wanted) if kept is None else [_of_kept(of_days, asked, one, kept) for one in wanted]
+
+
+def _of_kept(of_days: Pieces, asked: Asked, summed: Summed, kept: Kept) -> list[pa.Table]:
     """From the sums that are kept."""
-    names = [*asked.needed, "unit", *summed.columns]
-    found = (piece for _, piece in pieces(connection, kept.kind(summed, asked), days, names))
-    sums = added_up(found, asked, summed)
+    sums = added_up(of_days(kept.kind(summed, asked), [*asked.needed, "unit", *summed.columns]), asked, summed)
     return [] if sums is None else [sums]
 
 
-def _of_facts(connection: Connection, asked: Asked, wanted: Sequence[Summed], days: Mapping[int, int]) -> list[list[pa.Table]]:
+def _of_facts(of_days: Pieces, asked: Asked, wanted: Sequence[Summed]) -> list[list[pa.Table]]:
     """From the facts, some at a time."""
     found: list[list[pa.Table]] = [[] for _ in wanted]
-    names = {*asked.needed, *MEASURED}
     with duck_with({}) as duck:
-        for some in _at_once(piece for _, piece in pieces(connection, FACTS, days, names)):
-            for one, tables in zip(wanted, found, strict=True):
-                tables.append(summed_in(duck, some, asked, one))
+        for some in _at_once(of_days(FACTS, {*asked.needed, *MEASURED})):
+            for tables, sums in zip(found, of_facts(duck, some, asked, wanted), strict=True):
+                tables.append(sums)
     return found
 
 

@@ -53,7 +53,7 @@ class Bins:
 
     def of(self, instants: Instants) -> Instants:
         """The instant at which the bin of each instant begins (Unix seconds)."""
-        length = self._fixed_length()
+        length = self.fixed_s
         if length is not None:
             return instants // length * length
         if not len(instants):
@@ -63,7 +63,7 @@ class Bins:
 
     def edges(self, first: int, last: int) -> Instants:
         """Where bins begin: the bin of `first`, all to that of `last`, and the one after it, in order."""
-        length = self._fixed_length()
+        length = self.fixed_s
         if length is not None:
             return np.arange(first // length * length, last // length * length + 2 * length, length, dtype=np.int64)
         found = self._hours(first, last) if self.size == "hour" else np.unique(list(self._midnights(first, last)))
@@ -74,7 +74,9 @@ class Bins:
         """Unix seconds as Timestamps in the zone."""
         return pd.to_datetime(begins.astype("int64"), unit="s", utc=True).dt.tz_convert(ZoneInfo(self.zone))
 
-    def _fixed_length(self) -> int | None:
+    @property
+    def fixed_s(self) -> int | None:
+        """Seconds that each bin has, as whole ones since 1970; None where they differ, or begin otherwise."""
         known = _SAME_EVERYWHERE.get(self.size)
         return known if known is not None or self.zone != "UTC" else _LENGTHS_IN_UTC.get(self.size)
 

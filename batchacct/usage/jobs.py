@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
@@ -35,12 +35,16 @@ Columns = Any
 
 @dataclass(frozen=True, slots=True)
 class Jobs:
-    """Jobs to be summed: a row each, its columns of `MEASURED`, what its dimensions and levels are, and which rows are meant."""
+    """Jobs to be summed: a row each, its columns of `MEASURED`, what its dimensions and levels are, and which rows are meant.
+
+    `units`: what they are summed by in the place of units of time (`summing.UNITS`).
+    """
 
     of: FromClause
     c: Columns
     named: Mapping[str, ColumnElement[Any]]
     which: Collection[ColumnElement[bool]] = ()
+    units: Mapping[str, ColumnElement[int]] = field(default_factory=dict)
 
 
 def counted_jobs() -> list[ColumnElement[bool]]:
@@ -73,7 +77,14 @@ summed. It has no id: nothing leads from it to a person's job."""
 _SQL: dict[pa.DataType, TypeEngine[Any]] = {TEXT: Text(), INTEGER: BigInteger(), REAL: Float(53)}
 facts = Table("facts", MetaData(), *(Column(name, _SQL[kind]) for name, kind in _TYPES.items()))
 
-IN_FACTS = Jobs(facts, facts.c, dict(facts.c.items()))
+
+RECORDS_SCHEMA = pa.schema([pa.field("day", INTEGER), pa.field("cluster", TEXT), pa.field("unit", INTEGER)])
+
+
+def records_in_tables(period: Period) -> Select[Any]:
+    """On which days a cluster's job records were logged, and on which, as `unit`, their jobs ended; of all records there are."""
+    days = (job.c.logged_at // DAY).label("day"), job.c.cluster, (job.c.end_at // DAY).label("unit")
+    return select(*days).where(period.logged.has(job.c.logged_at)).distinct()
 
 
 def facts_in_tables(period: Period) -> Select[Any]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import itertools
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +20,7 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from sqlalchemy import Connection, delete, func, insert, select
+from sqlalchemy import Connection, Select, delete, func, insert, select
 
 from batchacct.archive.querying import archived_rows, archived_tables, duck_with
 from batchacct.clock import shown, unix_now
@@ -30,8 +30,8 @@ from batchacct.store.changed_days import DAYS_AT_ONCE, note_changed, take_over_a
 from batchacct.store.spans import DAY, Period, Span, Spans, when_logged
 from batchacct.store.tables import job, setting
 from batchacct.store.usage_tables import usage_appended, usage_changed, usage_day, usage_pack
-from batchacct.usage.jobs import FACTS_SCHEMA, facts_in_tables
-from batchacct.usage.packs import decoded, kept_of, packed, pieces
+from batchacct.usage.jobs import FACTS_SCHEMA, RECORDS_SCHEMA, facts_in_tables, records_in_tables
+from batchacct.usage.packs import RECORDS, decoded, encoded, kept_of, packed, pieces
 
 log = logging.getLogger(__name__)
 
@@ -108,7 +108,7 @@ def refresh(store: Store, locks: HeldLocks, told: Progress = lambda done, of: No
     if sum(jobs.values()) < (FEW if at_least is None else at_least):
         return 0
     seen = summed = 0
-    for days in _portions(jobs):
+    for days in portions(jobs):
         summed += _sum_anew(store, locks, days, jobs)
         seen += len(days)
         told(seen, len(jobs))
@@ -146,15 +146,25 @@ def _days_to_sum(connection: Connection) -> dict[int, int]:
 
 def _records_by_day(connection: Connection, within: Span) -> dict[int, int]:
     """The days of a span that have records, in the tables or the archive, and how many."""
+    by_day = records_by_day(within)
+    return counted([*connection.execute(by_day), *archived_rows(connection, by_day, within=within)])
+
+
+def records_by_day(within: Span) -> Select[tuple[int, int]]:
+    """The days of a span that have records (Unix seconds / `DAY`), and how many."""
     some = select((job.c.logged_at // DAY).label("number")).where(within.has(job.c.logged_at)).subquery()
-    by_day = select(some.c.number, func.count()).group_by(some.c.number)
+    return select(some.c.number, func.count()).group_by(some.c.number)
+
+
+def counted(rows: Iterable[Sequence[Any]]) -> dict[int, int]:
+    """Rows of `records_by_day` added up, by day (Unix seconds)."""
     counts: Counter[int] = Counter()
-    for number, records in [*connection.execute(by_day), *archived_rows(connection, by_day, within=within)]:
+    for number, records in rows:
         counts[int(number) * DAY] += int(records)
     return dict(counts)
 
 
-def _portions(jobs: Mapping[int, int]) -> Iterator[list[int]]:
+def portions(jobs: Mapping[int, int]) -> Iterator[list[int]]:
     """Days that are summed together; one of very many jobs alone."""
     portion: list[int] = []
     together = 0
@@ -174,7 +184,7 @@ def _sum_anew(store: Store, locks: HeldLocks, days: Sequence[int], jobs: Mapping
         with store.reading() as connection:
             of_days = select(usage_changed.c.id).where(usage_changed.c.day.in_(days))
             changes = connection.scalars(of_days).all()
-            made = _kept_of(store, connection, days, jobs)
+            made = made_of(lambda span: _read(store, connection, span), days, jobs)
     except duckdb.DataError:
         if len(days) > 1:
             return sum(_sum_anew(store, locks, [day], jobs) for day in days)
@@ -195,24 +205,36 @@ def _sum_anew(store: Store, locks: HeldLocks, days: Sequence[int], jobs: Mapping
 
 
 @dataclass(frozen=True, slots=True)
-class _Made:
+class Made:
     """Rows of `usage_day` and of `usage_pack`."""
 
     days: list[dict[str, int | None]]
-    packs: list[dict[str, object]]
+    packs: list[dict[str, Any]]
 
 
-def _kept_of(store: Store, connection: Connection, days: Sequence[int], jobs: Mapping[int, int]) -> _Made:
-    """What is to be kept of some days.  Raises: duckdb.DataError for products or sums of more than 64 bits."""
+@dataclass(frozen=True, slots=True)
+class Read:
+    """What is read of jobs to be kept: `FACTS_SCHEMA` of those that are counted, `RECORDS_SCHEMA` of all records."""
+
+    facts: pa.Table
+    records: pa.Table
+
+    def kept(self) -> dict[str, pa.Table]:
+        """By kind all that is kept of it, each with `day`.  Raises: duckdb.DataError for products or sums of more than 64 bits."""
+        with duck_with({}) as duck:
+            return {**kept_of(duck, self.facts), RECORDS: encoded(self.records)}
+
+
+def made_of(read: Callable[[Span], Read], days: Sequence[int], jobs: Mapping[int, int]) -> Made:
+    """What is to be kept of some days, of about so many jobs.  Raises: duckdb.DataError as `Read.kept`, and as `read`."""
     bounds = [FACTS_SCHEMA.empty_table().select(["day", "start_at", "end_at"])]
-    packs: list[dict[str, object]] = []
-    with duck_with({}) as duck:
-        for piece, span in enumerate(_spans(days, jobs)):
-            table = facts_of(store, connection, span)
-            bounds.append(table.select(["day", "start_at", "end_at"]))
-            for (day, kind), of_day in by_days(kept_of(duck, table)).items():
-                packs.append({"day": day, "kind": kind, "piece": piece, "packed": packed(kind, of_day)})
-    return _Made(_rows_of_days(days, pa.concat_tables(bounds)), packs)
+    packs: list[dict[str, Any]] = []
+    for piece, span in enumerate(spans_of(days, jobs)):
+        found = read(span)
+        bounds.append(found.facts.select(["day", "start_at", "end_at"]))
+        for (day, kind), of_day in by_days(found.kept()).items():
+            packs.append({"day": day, "kind": kind, "piece": piece, "packed": packed(kind, of_day)})
+    return Made(_rows_of_days(days, pa.concat_tables(bounds)), packs)
 
 
 def _rows_of_days(days: Sequence[int], jobs: pa.Table) -> list[dict[str, int | None]]:
@@ -225,7 +247,7 @@ def _rows_of_days(days: Sequence[int], jobs: pa.Table) -> list[dict[str, int | N
     return [{"day": day, **{name: found.get(day, nothing)[of] for name, of in columns.items()}} for day in days]
 
 
-def _spans(days: Sequence[int], jobs: Mapping[int, int]) -> list[Span]:
+def spans_of(days: Sequence[int], jobs: Mapping[int, int]) -> list[Span]:
     """When the jobs of days that are summed together were logged; one of very many jobs in parts."""
     some = [day for day in days if jobs[day]]
     if len(some) != 1:
@@ -235,14 +257,23 @@ def _spans(days: Sequence[int], jobs: Mapping[int, int]) -> list[Span]:
     return [Span(begin, min(begin + length, some[0] + DAY) - 1) for begin in range(some[0], some[0] + DAY, length)]
 
 
-def facts_of(store: Store, connection: Connection, span: Span) -> pa.Table:
-    """The facts of the counted jobs that were logged in a span, wherever they are.  Raises: ArchiveError, StoreError."""
+def _read(store: Store, connection: Connection, span: Span) -> Read:
+    """What is kept of the jobs that were logged in a span, wherever they are.  Raises: ArchiveError, StoreError."""
     assert span.first is not None
     assert span.last is not None
     period = Period(span, when_logged(connection, span.first, span.last + 1).identities)
     tables = [pa.Table.from_batches([store.dialect.fetch(connection, facts_in_tables(period), FACTS_SCHEMA)])]
     archived = archived_tables(connection, facts_in_tables(Period(span)), span)
-    return pa.concat_tables([*tables, *(table.cast(FACTS_SCHEMA) for table in archived)])
+    facts = pa.concat_tables([*tables, *(table.cast(FACTS_SCHEMA) for table in archived)])
+    records = records_in_tables(Period(span))
+    rows = [*connection.execute(records), *archived_rows(connection, records, within=span)]
+    return Read(facts, records_of(rows))
+
+
+def records_of(rows: Iterable[Sequence[Any]]) -> pa.Table:
+    """Rows of `records_in_tables`, each once."""
+    every = {tuple(row) for row in rows}
+    return pa.Table.from_pylist([dict(zip(RECORDS_SCHEMA.names, row, strict=True)) for row in every], RECORDS_SCHEMA)
 
 
 def by_days(kept: Mapping[str, pa.Table]) -> dict[tuple[int, str], pa.Table]:
@@ -271,7 +302,7 @@ def differing(store: Store, told: Progress = lambda done, of: None) -> tuple[int
         jobs = {day: count for day, count in rows if day in clean}
     found: dict[int, list[str]] = {}
     done = 0
-    for days in _portions(jobs):
+    for days in portions(jobs):
         with store.reading() as connection:
             unchanged = set(unchanged_days(connection))
             found |= _differing_of(store, connection, [day for day in days if day in unchanged], jobs)
@@ -282,24 +313,27 @@ def differing(store: Store, told: Progress = lambda done, of: None) -> tuple[int
 
 def _differing_of(store: Store, connection: Connection, days: Sequence[int], jobs: Mapping[int, int]) -> dict[int, list[str]]:
     """Those of some days that differ, with the kinds; one whose sums have more than 64 bits is not to be kept at all."""
-    found: dict[int, list[str]] = {}
     if not days:
-        return found
-    spans = _spans(days, {day: max(jobs[day], 1) for day in days})
-    rows = pa.concat_tables([facts_of(store, connection, span) for span in spans])
+        return {}
+    found = [_read(store, connection, span) for span in spans_of(days, {day: max(jobs[day], 1) for day in days})]
     try:
-        with duck_with({}) as duck:
-            should = kept_of(duck, rows)
+        facts, records = (pa.concat_tables([getattr(one, name) for one in found]) for name in ("facts", "records"))
+        should = Read(facts, records).kept()
     except duckdb.DataError:
         if len(days) == 1:
             return {days[0]: ["more than 64 bits"]}
         return {day: kinds for one in days for day, kinds in _differing_of(store, connection, [one], jobs).items()}
+    return compared(should, lambda kind: pieces(connection, kind, set(days)), days)
+
+
+def compared(
+    should: Mapping[str, pa.Table], kept: Callable[[str], Iterable[tuple[int, pa.Table]]], days: Sequence[int]
+) -> dict[int, list[str]]:
+    """The days of which something else is kept than should be, with the kinds; `kept` gives pieces of a kind after their days."""
+    found: dict[int, list[str]] = {}
     for kind, table in should.items():
-        kept = [
-            piece.append_column("day", pa.array(np.full(len(piece), day // DAY)))
-            for day, piece in pieces(connection, kind, set(days))
-        ]
-        is_kept, wanted = _in_order([*kept, table.slice(0, 0)], table.column_names), _in_order([table], table.column_names)
+        with_days = [piece.append_column("day", pa.array(np.full(len(piece), day // DAY))) for day, piece in kept(kind)]
+        is_kept, wanted = _in_order([*with_days, table.slice(0, 0)], table.column_names), _in_order([table], table.column_names)
         for day in () if is_kept.equals(wanted) else days:
             of_day = pc.field("day") == day // DAY
             if not is_kept.filter(of_day).equals(wanted.filter(of_day)):

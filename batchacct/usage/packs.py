@@ -4,13 +4,14 @@
 - `day.*`: sums by everything a job can be grouped by but host, CE and exit, and by UTC day: where jobs ended, where they started,
   and what is spread.
 - `quarter.*`: the same by quarter hours, and by less: most of what is asked often, in whatever zone.
+- `records`: on which days there are records of a cluster's jobs, be they counted or not, so that it is known of which nothing is.
 
 The sums are what the statements of `summing` come to over the facts, as they would over the tables.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,15 +22,16 @@ import pyarrow.compute as pc
 import zstandard
 from sqlalchemy import Connection, select
 
-from batchacct.archive.querying import for_duck
 from batchacct.model import TEXT
 from batchacct.store.usage_tables import usage_pack
 from batchacct.usage.bins import DAY_S, QUARTER_S, Bins
 from batchacct.usage.dimensions import meant_by
-from batchacct.usage.jobs import IN_FACTS, KEPT, facts
+from batchacct.usage.in_facts import Numbered
+from batchacct.usage.jobs import KEPT, LEVEL
+from batchacct.usage.narrowing import TIMES, narrowed, widened
 from batchacct.usage.summing import BEGINNINGS, ENDINGS, WHOLES, Asked, Summed
 
-FACTS = "facts"
+FACTS, RECORDS = "facts", "records"
 PIECES_AT_ONCE = 32
 
 
@@ -58,33 +60,32 @@ EVERY_KEPT = (BY_DAY, BY_QUARTER)
 assert (BY_DAY.bins.unit_s, BY_QUARTER.bins.unit_s) == (DAY_S, QUARTER_S)
 
 
-def _statements() -> Iterator[tuple[str, Asked, Summed]]:
+def _statements(kept: Kept) -> Iterator[tuple[str, Asked, Summed]]:
     """What is kept: its kind, and the question and statement it is the answer to, by the day of the log, too."""
-    for kept in EVERY_KEPT:
-        ended = Asked(("day", *kept.dimensions), normalise="every benchmark", bins=kept.bins)
-        for asked, summed in (
-            (ended, WHOLES),
-            (replace(ended, counted="started"), WHOLES),
-            (replace(ended, counted="spread"), BEGINNINGS),
-            (replace(ended, counted="spread"), ENDINGS),
-        ):
-            yield kept.kind(summed, asked), asked, summed
+    ended = Asked(("day", *kept.dimensions), normalise="every benchmark", bins=kept.bins)
+    for asked, summed in (
+        (ended, WHOLES),
+        (replace(ended, counted="started"), WHOLES),
+        (replace(ended, counted="spread"), BEGINNINGS),
+        (replace(ended, counted="spread"), ENDINGS),
+    ):
+        yield kept.kind(summed, asked), asked, summed
 
 
 def kept_of(duck: duckdb.DuckDBPyConnection, table: pa.Table) -> dict[str, pa.Table]:
     """By kind all that is kept of some facts, each with `day`.  Raises: duckdb.DataError for more than 64 bits."""
     known = encoded(table)
-    return {FACTS: known, **{kind: summed_in(duck, known, asked, summed) for kind, asked, summed in _statements()}}
-
-
-def summed_in(duck: duckdb.DuckDBPyConnection, table: pa.Table, asked: Asked, summed: Summed) -> pa.Table:
-    """What a statement comes to over some facts: columns are keys, levels, `unit` and sums of 64 bits."""
-    duck.register(facts.name, table)
-    text, parameters = for_duck(summed.statement(asked, IN_FACTS))
-    keys = ", ".join(f'"{name}"' for name in (*asked.keys, *asked.levels, "unit"))
-    sums = ", ".join(f"CAST({name} AS BIGINT) AS {name}" for name in summed.columns)
-    found: pa.Table = duck.sql(f"SELECT {keys}, {sums} FROM ({text})", params=parameters).to_arrow_table()  # noqa: S608 - names
+    found = {FACTS: known}
+    for kept in EVERY_KEPT:
+        numbered = Numbered.of(known, ["day", *kept.dimensions, *LEVEL])
+        found |= {kind: numbered.summed(duck, asked, summed) for kind, asked, summed in _statements(kept)}
     return found
+
+
+def of_facts(duck: duckdb.DuckDBPyConnection, table: pa.Table, asked: Asked, wanted: Sequence[Summed]) -> list[pa.Table]:
+    """What statements come to over some facts, encoded: columns are keys, levels, `unit` and sums of 64 bits."""
+    numbered = Numbered.of(_of_names(table, asked), [*asked.keys, *asked.levels]).with_units(asked)
+    return [numbered.summed(duck, asked, summed) for summed in wanted]
 
 
 def packed(kind: str, table: pa.Table) -> bytes:
@@ -93,6 +94,7 @@ def packed(kind: str, table: pa.Table) -> bytes:
     Of facts, which are many, some columns can be read alone. Sums are compressed as one: that is quicker for the few rows of a day.
     """
     ready = encoded(decoded(table)).combine_chunks()
+    ready = narrowed(ready) if kind == FACTS else ready
     sink = pa.BufferOutputStream()
     options = pa.ipc.IpcWriteOptions(compression="zstd" if kind == FACTS else None)
     with pa.ipc.new_stream(sink, ready.schema, options=options) as stream:
@@ -113,12 +115,19 @@ def _is_text(column: Any) -> bool:
 
 def unpacked(kind: str, content: bytes, names: Collection[str] | None = None) -> pa.Table:
     """A piece, or some of its columns."""
-    plain = pa.py_buffer(content if kind == FACTS else zstandard.decompress(content))
-    if names is None or kind != FACTS:
-        table = pa.ipc.open_stream(plain).read_all()
-        return table if names is None else table.select([name for name in table.column_names if name in names])
-    places = [place for place, name in enumerate(pa.ipc.open_stream(plain).schema.names) if name in names]
-    return pa.ipc.open_stream(plain, options=pa.ipc.IpcReadOptions(included_fields=places)).read_all()
+    if kind == FACTS:
+        return _unpacked_facts(pa.py_buffer(content), names)
+    table = pa.ipc.open_stream(zstandard.decompress(content)).read_all()
+    return table if names is None else table.select([name for name in table.column_names if name in names])
+
+
+def _unpacked_facts(content: pa.Buffer, names: Collection[str] | None) -> pa.Table:
+    if names is None:
+        return widened(pa.ipc.open_stream(content).read_all())
+    needed = TIMES.union(names) if TIMES.intersection(names) else names
+    places = [place for place, name in enumerate(pa.ipc.open_stream(content).schema.names) if name in needed]
+    found = widened(pa.ipc.open_stream(content, options=pa.ipc.IpcReadOptions(included_fields=places)).read_all())
+    return found.select([name for name in found.column_names if name in names])
 
 
 def pieces(
@@ -149,8 +158,10 @@ def added_up(tables: Iterable[pa.Table], asked: Asked, summed: Summed) -> pa.Tab
 
 
 def _of_names(table: pa.Table, asked: Asked) -> pa.Table:
-    """The rows of the names that are meant."""
+    """The rows of the names that are meant; which hosts are is seen when they are named."""
     for name in asked.where.dimensions:
+        if name == "host":
+            continue
         chunks: list[Any] = table.column(name).chunks
         meant = meant_by(asked.where.of[name])
         texts = chunks[0].dictionary.to_pylist() if chunks else []

@@ -12,7 +12,7 @@ from sqlalchemy import BigInteger, ColumnElement, Connection, Select, and_, case
 from batchacct.store.spans import Period, since, when_ended
 from batchacct.usage.bins import Bins
 from batchacct.usage.dimensions import Where
-from batchacct.usage.jobs import LEVEL, Columns, Jobs, in_tables
+from batchacct.usage.jobs import FACTS_SCHEMA, LEVEL, Columns, Jobs, in_tables
 
 Counted = Literal["ended", "started", "spread"]
 COUNTED: tuple[Counted, ...] = ("ended", "started", "spread")
@@ -36,6 +36,9 @@ TOTALS = (*SUMS, *BOTH)
 STARTS = (*_RATES, *(f"{name}_of_first" for name in AMOUNTS))
 STOPS = (*AMOUNTS, *_RATES, *(f"{name}_before" for name in AMOUNTS))
 """The columns of the statements of these names, after those of the groups and `unit`."""
+
+UNITS = ("started_in", "ended_in", "stopped_in")
+"""Names of the units of time that a job is summed by: in which it started, ended, and used something for the last time."""
 
 _Sum = str | tuple[str, str]
 """A column to be summed, or two whose product is."""
@@ -80,9 +83,21 @@ class Asked:
         return math.gcd(unit, self.begin or 0, self.end or 0) if self.counted == "spread" else unit
 
     @property
+    def has_longer_bins(self) -> bool:
+        """Whether bins, and where they cut jobs the bounds, are further from each other than units of time."""
+        if self.bins is None:
+            return self.counted == "spread"
+        return self.bins.fixed_s != self.unit_s
+
+    @property
     def needed(self) -> list[str]:
         """All that has to be known of a job, beside what is summed."""
         return [*self.keys, *self.where.dimensions, *self.levels]
+
+    @property
+    def can_be_kept(self) -> bool:
+        """Whether what is kept of jobs for sums has all that is needed."""
+        return {*FACTS_SCHEMA.names}.issuperset(self.needed)
 
     def period(self, connection: Connection) -> Period:
         """When what is asked for was logged."""
@@ -139,8 +154,8 @@ def totals(asked: Asked, jobs: Jobs) -> Select[Any]:
     Grouping is by the columns of an inner query, never by repeated expressions: their bind parameters would make PostgreSQL
     take them for two different things.
     """
-    instant = jobs.c.start_at if asked.counted == "started" else jobs.c.end_at
-    unit = literal(0) if asked.bins is None else instant // asked.unit_s
+    instant, name = (jobs.c.start_at, "started_in") if asked.counted == "started" else (jobs.c.end_at, "ended_in")
+    unit = literal(0) if asked.bins is None else jobs.units.get(name, instant // asked.unit_s)
     return _summed(
         asked,
         jobs,
@@ -155,18 +170,22 @@ def _duration(one: Columns) -> Any:
     return one.end_at - one.start_at
 
 
-def _last_unit(one: Columns, unit_s: int) -> Any:
+def _first_unit(jobs: Jobs, unit_s: int) -> ColumnElement[int]:
+    return jobs.units.get("started_in", jobs.c.start_at // unit_s)
+
+
+def _last_unit(jobs: Jobs, unit_s: int) -> Any:
     """The unit of a job's last second; one that took no time is in that of its end."""
-    return (one.end_at - case((_duration(one) > 0, 1), else_=0)) // unit_s
+    return jobs.units.get("stopped_in", (jobs.c.end_at - case((_duration(jobs.c) > 0, 1), else_=0)) // unit_s)
 
 
-def _rates(one: Columns, unit_s: int) -> dict[str, ColumnElement[int]]:
+def _rates(jobs: Jobs, unit_s: int) -> dict[str, ColumnElement[int]]:
     """Of one job what it uses a second of each of `AMOUNTS`, times 2^`RATE_BITS`, rounded down; 0 if it is in one unit only.
 
     What rounding leaves is where the job ended.
     """
-    duration, measures = _duration(one), _measures(one)
-    of_several = and_(duration > 0, one.start_at // unit_s < _last_unit(one, unit_s))
+    duration, measures = _duration(jobs.c), _measures(jobs.c)
+    of_several = and_(duration > 0, _first_unit(jobs, unit_s) < _last_unit(jobs, unit_s))
     return {
         f"{name}_rate": case((and_(of_several, amount <= MOST_SPREAD), amount * 2**RATE_BITS // duration), else_=0)
         for name, amount in ((name, measures[name]) for name in AMOUNTS)
@@ -175,8 +194,8 @@ def _rates(one: Columns, unit_s: int) -> dict[str, ColumnElement[int]]:
 
 def starts(asked: Asked, jobs: Jobs) -> Select[Any]:
     """By the unit in which jobs started: the sums of their rates, and of what they used of that unit, times 2^`RATE_BITS`."""
-    unit = jobs.c.start_at // asked.unit_s
-    columns = _rates(jobs.c, asked.unit_s) | {"rest_s": (unit + 1) * asked.unit_s - jobs.c.start_at}
+    unit = _first_unit(jobs, asked.unit_s)
+    columns = _rates(jobs, asked.unit_s) | {"rest_s": (unit + 1) * asked.unit_s - jobs.c.start_at}
     sums: list[_Sum] = [*_RATES, *((rate, "rest_s") for rate in _RATES)]
     return _summed(asked, jobs, unit, columns, conditions=_overlapping(asked, jobs.c), sums=dict(zip(STARTS, sums, strict=True)))
 
@@ -186,8 +205,8 @@ def stops(asked: Asked, jobs: Jobs) -> Select[Any]:
 
     The last two times 2^`RATE_BITS`.
     """
-    unit, measures = _last_unit(jobs.c, asked.unit_s), _measures(jobs.c)
-    columns = {name: measures[name] for name in AMOUNTS} | _rates(jobs.c, asked.unit_s)
+    unit, measures = _last_unit(jobs, asked.unit_s), _measures(jobs.c)
+    columns = {name: measures[name] for name in AMOUNTS} | _rates(jobs, asked.unit_s)
     columns["before_s"] = unit * asked.unit_s - jobs.c.start_at
     sums: list[_Sum] = [*AMOUNTS, *_RATES, *((rate, "before_s") for rate in _RATES)]
     return _summed(asked, jobs, unit, columns, conditions=_overlapping(asked, jobs.c), sums=dict(zip(STOPS, sums, strict=True)))

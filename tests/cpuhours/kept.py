@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from unittest import mock
 
 from batchacct.store import Store
-from batchacct.usage import answering, keeping
+from batchacct.usage import answering, keeping, recorded
 
 
 def keep(store: Store) -> int:
@@ -26,5 +26,8 @@ def as_rows_are(store: Store) -> int:
 @contextmanager
 def from_rows() -> Iterator[None]:
     """Has questions answered from the rows alone."""
-    with mock.patch.object(answering, "unchanged_days", lambda connection: []):
+    with (
+        mock.patch.object(answering, "unchanged_days", lambda connection: []),
+        mock.patch.object(recorded, "unchanged_days", lambda connection: []),
+    ):
         yield

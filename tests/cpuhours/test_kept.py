@@ -23,9 +23,9 @@ from batchacct.errors import ArchiveError, ConfigError, HorizonError, Incomplete
 from batchacct.store import HeldLocks, Store
 from batchacct.store.tables import archived_month, job
 from batchacct.store.usage_tables import usage_appended, usage_changed, usage_day, usage_pack
-from batchacct.usage import keeping, packs
+from batchacct.usage import keeping
 from batchacct.usage.packs import FACTS, pieces
-from cpuhours.query import Bins, usage_by
+from cpuhours.query import Bins, collection_gaps, usage_by
 from pub.republishing import Period, decide_anew
 from tests.archive import farms
 from tests.archive.farms import archive, chance_farm, new_site
@@ -52,9 +52,11 @@ def chance_question(chance: random.Random) -> dict[str, Any]:
 
 
 def assert_as_rows(store: Store, question: dict[str, Any]) -> None:
-    found = usage_by(store, **question)
+    days = question.get("begin") or farms.BEGIN, question.get("end") or farms.END
+    found, gaps = usage_by(store, **question), collection_gaps(store, *days)
     with from_rows():
         pd.testing.assert_frame_equal(found, usage_by(store, **question), rtol=1e-9, obj=str(question))
+        assert collection_gaps(store, *days) == gaps
 
 
 class History:
@@ -330,14 +332,14 @@ def test_a_day_of_very_many_jobs_is_summed_in_parts(tmp_path: Path, monkeypatch:
 
 def test_sums_of_more_than_64_bits_are_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A day of them is always summed from its rows, and no other with it."""
-    real = packs.summed_in
+    real = keeping.kept_of
 
-    def summed(duck: Any, table: Any, *asked: Any) -> Any:
+    def kept_of(duck: Any, table: Any) -> Any:
         if NOVEMBER // DAY in table.column("day").to_pylist():
             raise duckdb.ConversionException("too large")
-        return real(duck, table, *asked)
+        return real(duck, table)
 
-    monkeypatch.setattr(packs, "summed_in", summed)
+    monkeypatch.setattr(keeping, "kept_of", kept_of)
     store = new_store(tmp_path, [job_row(1, NOVEMBER), job_row(2, NOVEMBER + DAY)])
     assert keep(store) == 1
     assert as_rows_are(store) == 1
