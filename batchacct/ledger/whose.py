@@ -29,7 +29,7 @@ VO_OF_JOB: ColumnElement[Any] = case(
 def with_ledger(period: Period, jobs: FromClause = job) -> Join:
     """`job`, or what it is a part of, with what the ledger says of each: `usage`, `identity`, `vo_mapping`, where there is any."""
     return (
-        jobs.outerjoin(usage, IS_OF_JOB)
+        jobs.outerjoin(usage, and_(IS_OF_JOB, period.ids.has(usage.c.job_id)))
         .outerjoin(identity, and_(IS_OF_IDENTITY_OF_MANY, period.identities.has(identity.c.recorded_at)))
         .outerjoin(vo_mapping, vo_mapping.c.id == usage.c.mapping_id)
     )

@@ -104,10 +104,14 @@ def of_load(at: ColumnElement[Any]) -> ColumnElement[bool]:
 
 @dataclass(frozen=True, slots=True)
 class Period:
-    """Of the jobs of a period: when they were logged, and, where that was asked for, when their identities were recorded."""
+    """Of the jobs of a period: when they were logged, and, where that was asked for, when their identities were recorded.
+
+    `ids` are within what numbers they are.
+    """
 
     logged: Span = ANYTIME
     identities: Span = ANYTIME
+    ids: Span = ANYTIME
 
 
 def when_ended(connection: Connection, begin: int | None, end: int | None, *, identities: bool = False) -> Period:

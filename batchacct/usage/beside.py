@@ -33,9 +33,8 @@ log = logging.getLogger(__name__)
 VERSION = 1
 """Of what is kept, and how: sums of another one are made anew."""
 _ABOUT = b"batchacct.usage"
-_SCHEMA = pa.schema(
-    [pa.field("day", INTEGER), pa.field("kind", TEXT), pa.field("piece", INTEGER), pa.field("packed", pa.large_binary())]
-)
+_COLUMNS: Mapping[str, pa.DataType] = {"day": INTEGER, "kind": TEXT, "piece": INTEGER, "packed": pa.large_binary()}
+_SCHEMA = pa.schema(list(_COLUMNS.items()))
 
 
 @dataclass(frozen=True, slots=True)

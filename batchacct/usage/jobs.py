@@ -78,7 +78,8 @@ _SQL: dict[pa.DataType, TypeEngine[Any]] = {TEXT: Text(), INTEGER: BigInteger(),
 facts = Table("facts", MetaData(), *(Column(name, _SQL[kind]) for name, kind in _TYPES.items()))
 
 
-RECORDS_SCHEMA = pa.schema([pa.field("day", INTEGER), pa.field("cluster", TEXT), pa.field("unit", INTEGER)])
+_RECORDS: Mapping[str, pa.DataType] = {"day": INTEGER, "cluster": TEXT, "unit": INTEGER}
+RECORDS_SCHEMA = pa.schema(list(_RECORDS.items()))
 
 
 def records_in_tables(period: Period) -> Select[Any]:

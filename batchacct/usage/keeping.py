@@ -27,7 +27,7 @@ from batchacct.clock import shown, unix_now
 from batchacct.crashpoints import crash_point
 from batchacct.store import HeldLocks, Store
 from batchacct.store.changed_days import DAYS_AT_ONCE, note_changed, take_over_appended
-from batchacct.store.spans import DAY, Period, Span, Spans, when_logged
+from batchacct.store.spans import ANYTIME, DAY, Period, Span, Spans, has_partitions, when_logged
 from batchacct.store.tables import job, setting
 from batchacct.store.usage_tables import usage_appended, usage_changed, usage_day, usage_pack
 from batchacct.usage.jobs import FACTS_SCHEMA, RECORDS_SCHEMA, facts_in_tables, records_in_tables
@@ -261,13 +261,21 @@ def _read(store: Store, connection: Connection, span: Span) -> Read:
     """What is kept of the jobs that were logged in a span, wherever they are.  Raises: ArchiveError, StoreError."""
     assert span.first is not None
     assert span.last is not None
-    period = Period(span, when_logged(connection, span.first, span.last + 1).identities)
+    period = Period(span, when_logged(connection, span.first, span.last + 1).identities, _ids(connection, span))
     tables = [pa.Table.from_batches([store.dialect.fetch(connection, facts_in_tables(period), FACTS_SCHEMA)])]
     archived = archived_tables(connection, facts_in_tables(Period(span)), span)
     facts = pa.concat_tables([*tables, *(table.cast(FACTS_SCHEMA) for table in archived)])
     records = records_in_tables(Period(span))
     rows = [*connection.execute(records), *archived_rows(connection, records, within=span)]
     return Read(facts, records_of(rows))
+
+
+def _ids(connection: Connection, span: Span) -> Span:
+    """Within what numbers the jobs are that were logged in a span: the ledger, which has no months, is read there alone."""
+    if not has_partitions(connection):
+        return ANYTIME
+    extremes = select(func.min(job.c.id), func.max(job.c.id)).where(span.has(job.c.logged_at))
+    return Span(*connection.execute(extremes).one())
 
 
 def records_of(rows: Iterable[Sequence[Any]]) -> pa.Table:

@@ -23,7 +23,7 @@ from batchacct.errors import ArchiveError, ConfigError, HorizonError, Incomplete
 from batchacct.store import HeldLocks, Store
 from batchacct.store.tables import archived_month, job
 from batchacct.store.usage_tables import usage_appended, usage_changed, usage_day, usage_pack
-from batchacct.usage import keeping
+from batchacct.usage import keeping, packs
 from batchacct.usage.packs import FACTS, pieces
 from cpuhours.query import Bins, collection_gaps, usage_by
 from pub.republishing import Period, decide_anew
@@ -332,7 +332,7 @@ def test_a_day_of_very_many_jobs_is_summed_in_parts(tmp_path: Path, monkeypatch:
 
 def test_sums_of_more_than_64_bits_are_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A day of them is always summed from its rows, and no other with it."""
-    real = keeping.kept_of
+    real = packs.kept_of
 
     def kept_of(duck: Any, table: Any) -> Any:
         if NOVEMBER // DAY in table.column("day").to_pylist():
