@@ -16,7 +16,7 @@ from batchacct.collector import Collector, collect_once
 from batchacct.config import Config, load_config
 from batchacct.demo.farm import VO_MAP
 from batchacct.store import Store
-from benchmarks.large_logs import write_large
+from benchmarks.large_logs import JOBS_A_DAY, write_large
 from tests.fix_stores import empty
 from tests.servers import MissingServerError, mariadb_server, postgresql
 
@@ -35,13 +35,13 @@ class Logs:
     blah: Path
 
     @classmethod
-    def made(cls, workdir: Path, jobs: int, seed: int) -> Logs:
-        """Those of this size and seed: written at the first call, found again by later ones."""
-        folder = workdir / f"logs-{jobs}-{seed}"
+    def made(cls, workdir: Path, jobs: int, seed: int, jobs_a_day: int = JOBS_A_DAY) -> Logs:
+        """Those of this size and seed, so many a day: written at the first call, found again by later ones."""
+        folder = workdir / (f"logs-{jobs}-{seed}" if jobs_a_day == JOBS_A_DAY else f"logs-{jobs}-{seed}-{jobs_a_day}-a-day")
         if not folder.exists():
             unfinished = folder.with_suffix(".tmp")
             shutil.rmtree(unfinished, ignore_errors=True)
-            write_large(unfinished, jobs, seed)
+            write_large(unfinished, jobs, seed, jobs_a_day)
             unfinished.rename(folder)
         return cls(jobs, folder / "lsb.acct", folder / "blahp.log-20120101")
 

@@ -1,4 +1,4 @@
-"""One phase of the main job in a process of its own: `python -m benchmarks.growing load|join|publish|report CONFIG`.
+"""One phase of the main job in a process of its own: `python -m benchmarks.growing load|join|publish|report|keep CONFIG`.
 
 It prints, as JSON, how long the phase took, how much CPU time this process had, and the most memory it ever had resident.
 """
@@ -16,6 +16,7 @@ from batchacct.cli.collecting import collector_of
 from batchacct.collector import collect_once
 from batchacct.config import Config, load_config
 from batchacct.store import Store
+from batchacct.usage.keeping import LOCK, refresh
 from benchmarks.farm import now
 from benchmarks.publish import way_of
 from benchmarks.resident import peak_mb
@@ -73,7 +74,16 @@ def report(store: Store, config: Config) -> int:
     return int(by_vo["jobs"].sum())
 
 
+def keep(store: Store, config: Config) -> int:
+    """The sums of all days, as each run of `publish` keeps them; days."""
+    del config
+    with store.lock(LOCK) as locks:
+        return refresh(store, locks)
+
+
 PHASES: dict[str, Callable[[Store, Config], int]] = {"load": load, "join": join, "publish": publish, "report": report}
+PREPARING: dict[str, Callable[[Store, Config], int]] = {"load": load, "join": join, "keep": keep}
+"""What makes a site that can be asked."""
 
 
 def main(phase: str, path: Path) -> None:
@@ -81,7 +91,7 @@ def main(phase: str, path: Path) -> None:
     config = load_config(path)
     store = Store(config.database.resolved())
     began, cpu_began = time.perf_counter(), time.process_time()
-    rows = PHASES[phase](store, config)
+    rows = (PHASES | PREPARING)[phase](store, config)
     elapsed_s, cpu_s = time.perf_counter() - began, time.process_time() - cpu_began
     store.close()
     print(json.dumps({"rows": rows, "elapsed_s": elapsed_s, "cpu_s": cpu_s, "peak_mb": peak_mb()}))

@@ -1,8 +1,8 @@
 """Large, regular logs to measure with: `python -m benchmarks.large_logs FOLDER LINES` writes lsb.acct and a BLAH log.
 
 The lines are those of the demo farm (`batchacct.demo.lines`), made into templates once and filled in millions of times:
-a cluster of 200,000 jobs a day, 43 % of them from the grid, one in ten on several hosts, upgraded from 7.06 to 10.1
-half-way.
+a cluster of 200,000 jobs a day, or as many as are asked for, 43 % of them from the grid, one in ten on several hosts, upgraded
+from 7.06 to 10.1 half-way.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 BEGIN_AT = 1_325_376_000
-JOBS_A_SECOND = 200_000 / 86_400
+DAY_S = 86_400
+JOBS_A_DAY = 200_000
 GRID_SHARE, MULTI_HOST_SHARE, NEVER_STARTED_SHARE, UNKNOWN_CPU_SHARE = 0.43, 0.10, 0.03, 0.01
 TEMPLATES = 1024
 FLUSH_S = 600
@@ -52,14 +53,14 @@ class Template(NamedTuple):
     share: float
 
 
-def chunks(lines: int, seed: int) -> Iterator[tuple[bytes, bytes]]:
+def chunks(lines: int, seed: int, jobs_a_day: int = JOBS_A_DAY) -> Iterator[tuple[bytes, bytes]]:
     """`lines` records in order of their end, with the identity lines of their jobs, as (lsb.acct, blahp.log) pieces."""
     cluster = _Cluster(Random(seed))
     acct: list[bytes] = []
     submitted = second = 0
-    last = HORIZON_S + int(lines / JOBS_A_SECOND)
+    last = HORIZON_S + lines * DAY_S // jobs_a_day
     while second <= last:
-        until = min(lines, int((second + 1) * JOBS_A_SECOND))
+        until = min(lines, (second + 1) * jobs_a_day // DAY_S)
         if submitted < until:
             cluster.submit(range(submitted, until), BEGIN_AT + second, "7.06" if 2 * submitted < lines else "10.1")
             submitted = until
@@ -112,12 +113,12 @@ def _span(rng: Random) -> tuple[int, int]:
     return min(int(wait_s), HORIZON_S // 4), min(int(wall_s), HORIZON_S // 2)
 
 
-def write_large(folder: Path, lines: int, seed: int = 1) -> tuple[Path, Path]:
+def write_large(folder: Path, lines: int, seed: int = 1, jobs_a_day: int = JOBS_A_DAY) -> tuple[Path, Path]:
     """Write `lines` records to `folder`/lsb.acct, and all their identities to one blahp.log-20120101."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = folder / "lsb.acct", folder / "blahp.log-20120101"
     with paths[0].open("wb") as acct, paths[1].open("wb") as blah:
-        for acct_piece, blah_piece in chunks(lines, seed):
+        for acct_piece, blah_piece in chunks(lines, seed, jobs_a_day):
             acct.write(acct_piece)
             blah.write(blah_piece)
     return paths

@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import os
 import re
-import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,9 +24,9 @@ from sqlalchemy import text
 from batchacct.clock import NOW_VARIABLE
 from batchacct.config import load_config
 from batchacct.store.read_only import read_only_store
-from benchmarks.farm import Logs
-from benchmarks.growth import SEED, run, site_of
-from benchmarks.servers import NAMES, running
+from benchmarks.growth import tell
+from benchmarks.servers import NAMES
+from benchmarks.sites import Wanted, add_options
 from cpuhours.portal.accounts import Account, write_accounts
 from cpuhours.portal.app import create_app
 from cpuhours.portal.desk import Desk
@@ -35,7 +34,6 @@ from cpuhours.portal.site import Site
 from cpuhours.portal.viewers import Role
 from cpuhours.query import ends
 
-SIZES = (100_000, 1_000_000)
 BARE = "SELECT 1"
 TIMES_ANEW, TIMES_KEPT, FEWEST = 10, 50, 3
 LONGEST_S = 60.0
@@ -70,21 +68,18 @@ class Measured:
         return f"{p50:,.0f} / {p95:,.0f} ({p50 / self.bare_ms:,.0f})"
 
 
-def measure(database: str, logs: Logs, workdir: Path) -> list[Measured]:
-    """The pages on a database of their own."""
-    with running(database) as server, site_of(workdir, logs, server) as config_path:
-        for phase in ("load", "join"):
-            run("benchmarks.growing", phase, config_path)
-        accounts = config_path.parent / "accounts"
-        write_accounts(accounts, {"admin": Account(Role.ADMINISTRATOR)})
-        config = load_config(config_path)
-        portal = config.portal.model_copy(update={"accounts_file": accounts, "deadline": 600, "fresh": 3600})
-        store = read_only_store(config.database.resolved(), portal.deadline)
-        try:
-            site = Site.of(store, config.model_copy(update={"portal": portal}))
-            return list(_measured(site, logs.jobs))
-        finally:
-            store.close()
+def measure(config_path: Path, jobs: int) -> list[Measured]:
+    """The pages of a site."""
+    accounts = config_path.parent / "accounts"
+    write_accounts(accounts, {"admin": Account(Role.ADMINISTRATOR)})
+    config = load_config(config_path)
+    portal = config.portal.model_copy(update={"accounts_file": accounts, "deadline": 600, "fresh": 3600})
+    store = read_only_store(config.database.resolved(), portal.deadline)
+    try:
+        site = Site.of(store, config.model_copy(update={"portal": portal}))
+        return list(_measured(site, jobs))
+    finally:
+        store.close()
 
 
 def _measured(site: Site, jobs: int) -> Iterator[Measured]:
@@ -109,6 +104,7 @@ def _measured(site: Site, jobs: int) -> Iterator[Measured]:
             for is_kept, times in ((False, TIMES_ANEW), (True, TIMES_KEPT)):
                 took_ms = list(_taken(site, client, address.format(job=newest), times, is_kept=is_kept))
                 yield Measured(name, is_kept, jobs, took_ms, bare_ms)
+            tell(name)
 
 
 def _taken(site: Site, client: FlaskClient, address: str, times: int, *, is_kept: bool) -> Iterator[float]:
@@ -137,22 +133,14 @@ def table(database: str, measured: Sequence[Measured]) -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
-def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.portal", description="How long pages of the portal take.")
-    parser.add_argument("--database", choices=NAMES, default="sqlite")
-    parser.add_argument("--sizes", default=os.environ.get("BENCH_SIZES", ",".join(map(str, SIZES))), help="numbers of jobs")
-    parser.add_argument("--workdir", type=Path, default=os.environ.get("BENCH_WORKDIR"), help="keeps the logs for the next run")
-    return parser.parse_args()
-
-
 def main() -> None:
-    options = arguments()
-    with tempfile.TemporaryDirectory() as folder:
-        workdir = options.workdir or Path(folder)
-        measured: list[Measured] = []
-        for jobs in map(int, options.sizes.split(",")):
-            measured += measure(options.database, Logs.made(workdir, jobs, SEED), workdir)
-        print(table(options.database, measured))
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.portal", description="How long pages of the portal take.")
+    add_options(parser)
+    options = parser.parse_args()
+    measured: list[Measured] = []
+    for of in Wanted.of(options).each():
+        measured += measure(of.place, of.jobs)
+    print(table(options.database, measured))
 
 
 if __name__ == "__main__":

@@ -34,13 +34,13 @@ class Running:
 
 
 @contextmanager
-def running(database: str) -> Iterator[Running]:
-    """One of `NAMES`.  Raises: MissingServerError if it is not installed."""
+def running(database: str, folder: Path | None = None) -> Iterator[Running]:
+    """One of `NAMES`; its data stays in a folder, and is found there again.  Raises: MissingServerError if it is not installed."""
     if database == "postgresql":
-        with postgres_server(*POSTGRESQL_OPTIONS) as server:
+        with postgres_server(*POSTGRESQL_OPTIONS, kept_in=folder) as server:
             yield Running(server.url, server.folder / "data" / "postmaster.pid")
     elif database == "mariadb":
-        with mariadb_server(*MARIADB_OPTIONS) as other:
+        with mariadb_server(*MARIADB_OPTIONS, kept_in=folder) as other:
             yield Running(other.url, other.folder / "pid")
     else:
         yield Running()

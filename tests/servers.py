@@ -28,6 +28,7 @@ class PostgresServer:
     """A PostgreSQL of its own, with one empty database at `url`; `port` stays the same from start to start.
 
     PostgreSQL refuses to run as root: then it runs as `postgres` (or `nobody`) in a folder that user owns and can enter.
+    In a folder where one was before, it goes on with that one's data.
     """
 
     def __init__(self, folder: Path, *options: str) -> None:
@@ -36,6 +37,8 @@ class PostgresServer:
         self._user = _server_user(folder)
         self.port = free_port()
         self.url = f"postgresql+psycopg://batchacct@127.0.0.1:{self.port}/postgres"
+        if (folder / "data").exists():
+            return
         _run(
             self._user, self._programs / "initdb", "-D", folder / "data", "-A", "trust", "-U", "batchacct", "--encoding=UTF8",
             "--locale=C",
@@ -55,18 +58,32 @@ class PostgresServer:
 
 
 @contextmanager
-def postgres_server(*options: str) -> Iterator[PostgresServer]:
-    """A running PostgreSQL that may be stopped, and started again; `options` of the server's command line."""
+def postgres_server(*options: str, kept_in: Path | None = None) -> Iterator[PostgresServer]:
+    """A running PostgreSQL that may be stopped, and started again; `options` of the server's command line.
+
+    Its data is gone at the end, unless there is a folder to keep it in, which other users have to be able to enter.
+    """
     _postgres_programs()
-    folder = Path(tempfile.mkdtemp(prefix="batchacct-pg-", dir="/tmp"))
-    try:
+    with _folder("batchacct-pg-", Path("/tmp"), kept_in) as folder:
         server = PostgresServer(folder, *options)
         server.start()
         try:
             yield server
         finally:
             if (folder / "data" / "postmaster.pid").exists():
-                server.stop()
+                server.stop("immediate" if kept_in is None else "fast")
+
+
+@contextmanager
+def _folder(prefix: str, where: Path, kept: Path | None) -> Iterator[Path]:
+    """A folder that is gone at the end, or the one that is kept."""
+    if kept is not None:
+        kept.mkdir(parents=True, exist_ok=True)
+        yield kept
+        return
+    folder = Path(tempfile.mkdtemp(prefix=prefix, dir=where))
+    try:
+        yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -82,7 +99,7 @@ class MariaServer:
     """A MariaDB of its own with one empty database at `url`; `port` stays the same from start to start.
 
     Its user has no password, and no more rights in that database, and in others whose names begin so, than batchacct asks for.
-    `options` are the server's own.
+    `options` are the server's own. In a folder where one was before, it goes on with that one's data.
     """
 
     USER = "batchacct"
@@ -97,7 +114,9 @@ class MariaServer:
         # two installations at a time make temporary tables of the same names: each has its own place for them
         data, tmp, user = f"--datadir={folder}/data", f"--tmpdir={folder}", f"--user={getpass.getuser()}"
         made_by = ["mariadb-install-db", "--no-defaults", "--auth-root-authentication-method=normal", "--skip-test-db"]
-        _checked([*made_by, data, tmp, user], "")
+        self._is_new = not (folder / "data").exists()
+        if self._is_new:
+            _checked([*made_by, data, tmp, user], "")
         self._command = [
             "mariadbd", "--no-defaults", data, tmp, f"--socket={self.socket}", f"--pid-file={folder}/pid", f"--port={self.port}",
             "--bind-address=127.0.0.1", "--skip-name-resolve", user, *options,
@@ -105,11 +124,11 @@ class MariaServer:
 
     def start(self) -> None:
         """Returns when it takes connections."""
-        is_first = self._process is None
         with (self.folder / "log").open("ab") as output:
             self._process = subprocess.Popen(self._command, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
         self._await_connections()
-        if is_first:
+        if self._is_new:
+            self._is_new = False
             self.execute(f"CREATE USER {self.USER}@127.0.0.1; GRANT {self.GRANTS} ON `batchacct%`.* TO {self.USER}@127.0.0.1")
             self.empty("batchacct")
 
@@ -144,21 +163,21 @@ class MariaServer:
 
 
 @contextmanager
-def mariadb_server(*options: str, in_memory: bool = False) -> Iterator[MariaServer]:
-    """A running MariaDB that may be stopped, and started again; `in_memory` if there is room: each CREATE waits for the disk."""
+def mariadb_server(*options: str, in_memory: bool = False, kept_in: Path | None = None) -> Iterator[MariaServer]:
+    """A running MariaDB that may be stopped, and started again; `in_memory` if there is room: each CREATE waits for the disk.
+
+    Its data is gone at the end, unless there is a folder to keep it in.
+    """
     if not all(shutil.which(program) for program in ("mariadbd", "mariadb", "mariadb-install-db")):
         raise MissingServerError("MariaDB is not installed: apt-get install mariadb-server")
     has_room = in_memory and MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > MEMORY_BYTES
-    folder = Path(tempfile.mkdtemp(prefix="batchacct-mariadb-", dir=MEMORY if has_room else "/tmp"))
-    try:
+    with _folder("batchacct-mariadb-", MEMORY if has_room else Path("/tmp"), kept_in) as folder:
         server = MariaServer(folder, *options)
         try:
             server.start()
             yield server
         finally:
-            server.stop()
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+            server.stop("immediate" if kept_in is None else "fast")
 
 
 def free_port() -> int:
