@@ -22,16 +22,15 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from sqlalchemy import Executable, func, select
+from sqlalchemy import select
 
 from batchacct.errors import ConfigError
-from batchacct.store.tables import benchmark, job
+from batchacct.store.tables import benchmark
 from batchacct.usage.answering import answered
-from batchacct.usage.asking import Source, rows_of
+from batchacct.usage.asking import Source
 from batchacct.usage.bins import Bins
 from batchacct.usage.dimensions import DIMENSIONS, Where, named
-from batchacct.usage.jobs import counted_jobs
-from batchacct.usage.recorded import days_with_records
+from batchacct.usage.recorded import days_with_records, when_counted, when_recorded
 from batchacct.usage.summing import (
     AMOUNTS,
     BEGINNINGS,
@@ -199,12 +198,6 @@ def _normalised(frame: pd.DataFrame, wanted: str) -> pd.DataFrame:
     return frame
 
 
-def _extremes(source: Source, statement: Executable) -> tuple[int, int] | None:
-    """The least and the greatest of rows of two; None if they are all of nothing."""
-    rows = [row for row in rows_of(source, lambda _: statement) if row[0] is not None]
-    return (min(row[0] for row in rows), max(row[1] for row in rows)) if rows else None
-
-
 def benchmark_types(source: Source) -> list[str]:
     """The benchmarks jobs were given, by name; a folder knows of none."""
     if isinstance(source, Path):
@@ -215,18 +208,19 @@ def benchmark_types(source: Source) -> list[str]:
 
 def ends(source: Source) -> tuple[int, int] | None:
     """When the first and the last counted job ended (Unix seconds); None if there is none."""
-    return _extremes(source, select(func.min(job.c.end_at), func.max(job.c.end_at)).where(*counted_jobs()))
+    found = when_counted(source)
+    return None if found is None else found[1:]
 
 
 def first_start(source: Source) -> int | None:
     """When the first counted job started (Unix seconds); None if there is none."""
-    found = _extremes(source, select(func.min(job.c.start_at), func.min(job.c.start_at)).where(*counted_jobs()))
+    found = when_counted(source)
     return None if found is None else found[0]
 
 
 def logged_span(source: Source) -> tuple[int, int] | None:
     """When the oldest and the newest job record were logged (Unix seconds): what is outside has not been read."""
-    return _extremes(source, select(func.min(job.c.logged_at), func.max(job.c.logged_at)))
+    return when_recorded(source)
 
 
 @dataclass(frozen=True, slots=True)

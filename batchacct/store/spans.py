@@ -59,6 +59,11 @@ class Spans(Span):
     def meets(self, first: int | None, last: int | None) -> bool:
         return any(span.meets(first, last) for span in self.of)
 
+    @property
+    def ends(self) -> tuple[int | None, int | None]:
+        """The first and the last of their instants, where there is a bound; of none at all there are no ends."""
+        return self.of[0].first, self.of[-1].last
+
 
 ANYTIME = Span()
 NEVER = Span(1, 0)
@@ -134,6 +139,11 @@ def since(connection: Connection, at: int) -> Span:
     if logged is NEVER:
         return Span(at - LATE)
     return ANYTIME if logged.first is None else Span(min(at - LATE, logged.first))
+
+
+def all_logged(connection: Connection) -> Span:
+    """When all jobs there are were logged, by the loads: on every database, for who can do without asking the rows."""
+    return _period(connection, true(), identities=False).logged
 
 
 def when_logged(connection: Connection, begin: int, end: int) -> Period:

@@ -25,7 +25,7 @@ from batchacct.store.usage_tables import usage_day
 from batchacct.usage.asking import Rows, Source, Statement, rows_in
 from batchacct.usage.beside import Beside
 from batchacct.usage.jobs import MEASURED
-from batchacct.usage.keeping import of_longest_runs, outside, unchanged_days
+from batchacct.usage.keeping import of_longest_runs, of_others, outside, unchanged_days
 from batchacct.usage.packs import EVERY_KEPT, FACTS, Kept, added_up, decoded, of_facts, pieces
 from batchacct.usage.summing import Asked, Summed
 
@@ -56,12 +56,12 @@ def answered(source: Source, asked: Asked, wanted: Sequence[Summed]) -> tuple[As
 
 
 def _of_store(connection: Connection, asked: Asked, wanted: Sequence[Summed], kept: Kept | None) -> list[pd.DataFrame]:
-    period = asked.period(connection)
     statements: list[Statement] = [partial(one.in_tables, asked) for one in wanted]
     clean = of_longest_runs(unchanged_days(connection)) if asked.can_be_kept else []
     if not clean:
-        return [_frame(asked, one, [rows]) for one, rows in zip(wanted, rows_in(connection, statements, period), strict=True)]
-    others = replace(period, logged=outside(clean, period.logged))
+        found = rows_in(connection, statements, asked.period(connection))
+        return [_frame(asked, one, [rows]) for one, rows in zip(wanted, found, strict=True)]
+    others = of_others(connection, clean, asked.period(connection, identities=False).logged)
     rows = rows_in(connection, statements, others, outside(clean, ANYTIME))
     days = _with_jobs(connection.execute(select(usage_day)).mappings(), asked).intersection(clean)
 

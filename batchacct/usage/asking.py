@@ -47,12 +47,16 @@ def answers(source: Source, statements: Sequence[Statement], period: Callable[[C
     return despite_archiving(store, ask)
 
 
-def rows_in(connection: Connection, statements: Sequence[Statement], period: Period, archived_at: Span = ANYTIME) -> list[Rows]:
+def rows_in(
+    connection: Connection, statements: Sequence[Statement], period: Period | None, archived_at: Span = ANYTIME
+) -> list[Rows]:
     """The rows of several statements in a database, and in its archive: there of what was logged in a span.
 
-    Raises: ArchiveError.
+    Where `period` is None, the tables have nothing that is asked for. Raises: ArchiveError.
     """
-    found = [[tuple(row) for row in connection.execute(statement(period))] for statement in statements]
+    found: list[Rows] = [[] for _ in statements]
+    if period is not None:
+        found = [[tuple(row) for row in connection.execute(statement(period))] for statement in statements]
     if archived(connection, JOB):
         from batchacct.archive.querying import archived_rows  # noqa: PLC0415 - slow to import
 

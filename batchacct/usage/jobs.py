@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
-from sqlalchemy import BigInteger, Column, ColumnElement, Float, FromClause, MetaData, Select, Table, Text, case, null, select
+from sqlalchemy import BigInteger, Column, ColumnElement, Float, FromClause, MetaData, Select, Table, Text, case, func, null, select
 from sqlalchemy.types import TypeEngine
 
 from batchacct.ledger.whose import with_ledger
@@ -78,14 +78,19 @@ _SQL: dict[pa.DataType, TypeEngine[Any]] = {TEXT: Text(), INTEGER: BigInteger(),
 facts = Table("facts", MetaData(), *(Column(name, _SQL[kind]) for name, kind in _TYPES.items()))
 
 
-_RECORDS: Mapping[str, pa.DataType] = {"day": INTEGER, "cluster": TEXT, "unit": INTEGER}
+_RECORDS: Mapping[str, pa.DataType] = {"day": INTEGER, "cluster": TEXT, "unit": INTEGER, "first_at": INTEGER, "last_at": INTEGER}
 RECORDS_SCHEMA = pa.schema(list(_RECORDS.items()))
 
 
 def records_in_tables(period: Period) -> Select[Any]:
-    """On which days a cluster's job records were logged, and on which, as `unit`, their jobs ended; of all records there are."""
-    days = (job.c.logged_at // DAY).label("day"), job.c.cluster, (job.c.end_at // DAY).label("unit")
-    return select(*days).where(period.logged.has(job.c.logged_at)).distinct()
+    """On which days a cluster's job records were logged, and, as `unit`, on which their jobs ended; of all records there are.
+
+    And when the first and the last of them were logged.
+    """
+    days = (job.c.logged_at // DAY).label("day"), job.c.cluster, (job.c.end_at // DAY).label("unit"), job.c.logged_at
+    one = select(*days).where(period.logged.has(job.c.logged_at)).subquery()
+    keys = one.c.day, one.c.cluster, one.c.unit
+    return select(*keys, func.min(one.c.logged_at).label("first_at"), func.max(one.c.logged_at).label("last_at")).group_by(*keys)
 
 
 def facts_in_tables(period: Period) -> Select[Any]:

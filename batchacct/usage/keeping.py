@@ -27,7 +27,7 @@ from batchacct.clock import shown, unix_now
 from batchacct.crashpoints import crash_point
 from batchacct.store import HeldLocks, Store
 from batchacct.store.changed_days import DAYS_AT_ONCE, note_changed, take_over_appended
-from batchacct.store.spans import ANYTIME, DAY, Period, Span, Spans, has_partitions, when_logged
+from batchacct.store.spans import ANYTIME, DAY, Period, Span, Spans, all_logged, has_partitions, when_logged
 from batchacct.store.tables import job, setting
 from batchacct.store.usage_tables import usage_appended, usage_changed, usage_day, usage_pack
 from batchacct.usage.jobs import FACTS_SCHEMA, RECORDS_SCHEMA, facts_in_tables, records_in_tables
@@ -85,6 +85,20 @@ def outside(days: Sequence[int], within: Span) -> Spans:
     if within.last is None or first is None or first <= within.last:
         spans.append(Span(first, within.last))
     return Spans(of=tuple(spans))
+
+
+def of_others(connection: Connection, clean: Sequence[int], logged: Span) -> Period | None:
+    """The jobs logged in a span on other days than those, which are in order; None where there are none."""
+    every = all_logged(connection)
+    if not outside(clean, every).of:
+        return None
+    others = outside(clean, every if logged is ANYTIME and has_partitions(connection) else logged)
+    if not others.of:
+        return None
+    first, last = others.ends
+    if first is None or last is None:
+        return Period(others)
+    return Period(others, when_logged(connection, first, last + 1).identities)
 
 
 def _runs(days: Sequence[int]) -> Iterator[tuple[int, int]]:
@@ -279,9 +293,8 @@ def _ids(connection: Connection, span: Span) -> Span:
 
 
 def records_of(rows: Iterable[Sequence[Any]]) -> pa.Table:
-    """Rows of `records_in_tables`, each once."""
-    every = {tuple(row) for row in rows}
-    return pa.Table.from_pylist([dict(zip(RECORDS_SCHEMA.names, row, strict=True)) for row in every], RECORDS_SCHEMA)
+    """Rows of `records_in_tables`."""
+    return pa.Table.from_pylist([dict(zip(RECORDS_SCHEMA.names, row, strict=True)) for row in rows], RECORDS_SCHEMA)
 
 
 def by_days(kept: Mapping[str, pa.Table]) -> dict[tuple[int, str], pa.Table]:
@@ -347,6 +360,9 @@ def compared(
             if not is_kept.filter(of_day).equals(wanted.filter(of_day)):
                 found.setdefault(day, []).append(kind)
     return found
+
+
+_ADDED_UP = {"first_at": "min", "last_at": "max"}
 
 
 def _in_order(tables: Sequence[pa.Table], names: Sequence[str]) -> pa.Table:

@@ -1,26 +1,28 @@
-"""On which days there are records of a cluster's jobs: from what is kept of days, and from the rows of those that changed."""
+"""Of which time there are records of jobs: from what is kept of days, and from the rows of those that changed."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
-from sqlalchemy import Connection, Executable, select
+from sqlalchemy import Connection, Executable, func, select
 
 from batchacct.archive.holdings import despite_archiving
 from batchacct.archive.layout import countable_files
 from batchacct.archive.querying import rows_of_files
 from batchacct.model import JOB
-from batchacct.store.spans import ANYTIME, DAY, Period, when_ended
+from batchacct.store.spans import ANYTIME, DAY, Period, Span, when_ended
 from batchacct.store.tables import job
-from batchacct.usage.asking import Source, rows_in
+from batchacct.store.usage_tables import usage_day
+from batchacct.usage.asking import Rows, Source, Statement, rows_in
 from batchacct.usage.beside import Beside
-from batchacct.usage.keeping import of_longest_runs, outside, unchanged_days
+from batchacct.usage.jobs import counted_jobs
+from batchacct.usage.keeping import of_longest_runs, of_others, outside, unchanged_days
 from batchacct.usage.packs import RECORDS, pieces
 
-Rows = Iterable[Sequence[Any]]
-"""Of a cluster and the number of a day (Unix seconds / `DAY`)."""
+T = TypeVar("T")
 
 
 def days_with_records(source: Source, first: int, last: int) -> dict[str, set[int]]:
@@ -28,57 +30,131 @@ def days_with_records(source: Source, first: int, last: int) -> dict[str, set[in
 
     Raises: StoreError, ArchiveError.
     """
-    if isinstance(source, Path):
-        return _by_cluster(_of_folder(source, first, last), first, last)
 
-    def ask() -> dict[str, set[int]]:
-        with source.reading() as connection:
-            return _by_cluster(_of_store(connection, first, last), first, last)
+    def found_in(place: _Place) -> dict[str, set[int]]:
+        rows = [*place.rows(partial(_ended, first, last), place.when_ended(first * DAY, last * DAY))]
+        rows += place.rows(partial(_logged, first, last), Span(first * DAY, last * DAY - 1))
+        for record in place.records():
+            rows += [(record["cluster"], record["first_at"] // DAY), (record["cluster"], record["unit"])]
+        found: dict[str, set[int]] = {}
+        for cluster, day in rows:
+            if day is not None and first <= day < last:
+                found.setdefault(cluster, set()).add(int(day))
+        return found
 
-    return despite_archiving(source, ask)
-
-
-def _by_cluster(rows: Rows, first: int, last: int) -> dict[str, set[int]]:
-    found: dict[str, set[int]] = {}
-    for cluster, day in rows:
-        if day is not None and first <= day < last:
-            found.setdefault(cluster, set()).add(int(day))
-    return found
+    return _asked(source, found_in)
 
 
-def _of_store(connection: Connection, first: int, last: int) -> Rows:
-    clean = of_longest_runs(unchanged_days(connection))
-    others = outside(clean, ANYTIME)
-    period = when_ended(connection, first * DAY, last * DAY)
-    yield from rows_in(connection, [lambda p: _ended(p, first, last)], Period(outside(clean, period.logged)), others)[0]
-    yield from rows_in(connection, [lambda p: _logged(p, first, last)], Period(others), others)[0]
-    yield from _of_pieces(pieces(connection, RECORDS, set(clean)))
+def when_counted(source: Source) -> tuple[int, int, int] | None:
+    """When the first of the jobs that are counted started, and when the first and the last ended (Unix seconds); None of none."""
+
+    def found_in(place: _Place) -> tuple[int, int, int] | None:
+        rows = [row for row in place.rows(_counted) if row[0] is not None]
+        rows += [(day["first_start_at"], day["first_end_at"], day["last_end_at"]) for day in place.days() if day["jobs"]]
+        return (min(row[0] for row in rows), min(row[1] for row in rows), max(row[2] for row in rows)) if rows else None
+
+    return _asked(source, found_in)
 
 
-def _of_folder(folder: Path, first: int, last: int) -> Rows:
-    for file, manifest in countable_files(folder, JOB):
-        beside = Beside.of(file, manifest)
-        clean = [] if beside is None else [row["day"] for row in beside.days]
-        others = outside(clean, ANYTIME)
-        if others.meets(manifest.first_at, manifest.last_at):
-            for statement in (_ended, _logged):
-                yield from rows_of_files([(file, manifest)], statement(Period(others), first, last))
-        if beside is not None:
-            yield from _of_pieces(beside.pieces(RECORDS, set(clean)))
+def when_recorded(source: Source) -> tuple[int, int] | None:
+    """When the first and the last record of a job were logged (Unix seconds); None if there is none."""
+
+    def found_in(place: _Place) -> tuple[int, int] | None:
+        rows = [row for row in place.rows(_recorded) if row[0] is not None]
+        rows += [(record["first_at"], record["last_at"]) for record in place.records()]
+        return (min(row[0] for row in rows), max(row[1] for row in rows)) if rows else None
+
+    return _asked(source, found_in)
 
 
-def _of_pieces(found: Iterable[tuple[int, Any]]) -> Rows:
-    for logged, piece in found:
-        for cluster, ended in zip(piece.column("cluster").to_pylist(), piece.column("unit").to_pylist(), strict=True):
-            yield cluster, logged // DAY
-            yield cluster, ended
-
-
-def _ended(period: Period, first: int, last: int) -> Executable:
+def _ended(first: int, last: int, period: Period) -> Executable:
     in_period = (job.c.end_at >= first * DAY, job.c.end_at < last * DAY)
     return select(job.c.cluster, job.c.end_at // DAY).where(*in_period, period.logged.has(job.c.logged_at)).distinct()
 
 
-def _logged(period: Period, first: int, last: int) -> Executable:
+def _logged(first: int, last: int, period: Period) -> Executable:
     in_period = (job.c.logged_at >= first * DAY, job.c.logged_at < last * DAY)
     return select(job.c.cluster, job.c.logged_at // DAY).where(*in_period, period.logged.has(job.c.logged_at)).distinct()
+
+
+def _counted(period: Period) -> Executable:
+    extremes = func.min(job.c.start_at), func.min(job.c.end_at), func.max(job.c.end_at)
+    return select(*extremes).where(*counted_jobs(), period.logged.has(job.c.logged_at))
+
+
+def _recorded(period: Period) -> Executable:
+    return select(func.min(job.c.logged_at), func.max(job.c.logged_at)).where(period.logged.has(job.c.logged_at))
+
+
+class _Place(Protocol):
+    """What holds jobs, in one state."""
+
+    def when_ended(self, begin: int, end: int) -> Span:
+        """When jobs that ended then were logged."""
+
+    def rows(self, statement: Statement, logged: Span = ANYTIME) -> Rows:
+        """Of the jobs that were logged on days that are not kept."""
+
+    def days(self) -> Iterable[Mapping[Any, Any]]:
+        """What `usage_day` says of those that are."""
+
+    def records(self) -> Iterator[Mapping[Any, Any]]:
+        """The records of those, by `RECORDS_SCHEMA`."""
+
+
+def _asked(source: Source, answer: Callable[[_Place], T]) -> T:
+    if isinstance(source, Path):
+        return answer(_Folder(source))
+
+    def ask() -> T:
+        with source.reading() as connection:
+            return answer(_Tables(connection))
+
+    return despite_archiving(source, ask)
+
+
+class _Tables:
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._clean = of_longest_runs(unchanged_days(connection))
+
+    def when_ended(self, begin: int, end: int) -> Span:
+        return when_ended(self._connection, begin, end).logged
+
+    def rows(self, statement: Statement, logged: Span = ANYTIME) -> Rows:
+        others = of_others(self._connection, self._clean, logged)
+        return rows_in(self._connection, [statement], others, outside(self._clean, ANYTIME))[0]
+
+    def days(self) -> Iterable[Mapping[Any, Any]]:
+        clean = set(self._clean)
+        return [row for row in self._connection.execute(select(usage_day)).mappings() if row["day"] in clean]
+
+    def records(self) -> Iterator[Mapping[Any, Any]]:
+        for _, piece in pieces(self._connection, RECORDS, set(self._clean)):
+            yield from piece.to_pylist()
+
+
+class _Folder:
+    def __init__(self, folder: Path) -> None:
+        self._files = [(file, manifest, Beside.of(file, manifest)) for file, manifest in countable_files(folder, JOB)]
+
+    def when_ended(self, begin: int, end: int) -> Span:
+        del begin, end
+        return ANYTIME
+
+    def rows(self, statement: Statement, logged: Span = ANYTIME) -> Rows:
+        found: Rows = []
+        for file, manifest, beside in self._files:
+            others = outside([row["day"] for row in beside.days] if beside else [], logged)
+            if others.meets(manifest.first_at, manifest.last_at):
+                found += rows_of_files([(file, manifest)], statement(Period(others)))
+        return found
+
+    def days(self) -> Iterable[Mapping[Any, Any]]:
+        return [row for _, _, beside in self._files if beside is not None for row in beside.days]
+
+    def records(self) -> Iterator[Mapping[Any, Any]]:
+        for _, _, beside in self._files:
+            if beside is not None:
+                for _, piece in beside.pieces(RECORDS, {row["day"] for row in beside.days}):
+                    yield from piece.to_pylist()

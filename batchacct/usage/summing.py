@@ -99,12 +99,12 @@ class Asked:
         """Whether what is kept of jobs for sums has all that is needed."""
         return {*FACTS_SCHEMA.names}.issuperset(self.needed)
 
-    def period(self, connection: Connection) -> Period:
+    def period(self, connection: Connection, *, identities: bool = True) -> Period:
         """When what is asked for was logged."""
         if self.counted == "started":
             return Period() if self.begin is None else Period(since(connection, self.begin))
         end = self.end if self.counted == "ended" else None
-        return when_ended(connection, self.begin, end, identities=True)
+        return when_ended(connection, self.begin, end, identities=identities)
 
 
 def within(instant: ColumnElement[int], begin: int | None, end: int | None) -> list[ColumnElement[bool]]:

@@ -25,7 +25,7 @@ from batchacct.store.tables import archived_month, job
 from batchacct.store.usage_tables import usage_appended, usage_changed, usage_day, usage_pack
 from batchacct.usage import keeping, packs
 from batchacct.usage.packs import FACTS, pieces
-from cpuhours.query import Bins, collection_gaps, usage_by
+from cpuhours.query import Bins, collection_gaps, ends, first_start, logged_span, usage_by
 from pub.republishing import Period, decide_anew
 from tests.archive import farms
 from tests.archive.farms import archive, chance_farm, new_site
@@ -53,10 +53,14 @@ def chance_question(chance: random.Random) -> dict[str, Any]:
 
 def assert_as_rows(store: Store, question: dict[str, Any]) -> None:
     days = question.get("begin") or farms.BEGIN, question.get("end") or farms.END
-    found, gaps = usage_by(store, **question), collection_gaps(store, *days)
+    found, gaps, times = usage_by(store, **question), collection_gaps(store, *days), times_of(store)
     with from_rows():
         pd.testing.assert_frame_equal(found, usage_by(store, **question), rtol=1e-9, obj=str(question))
-        assert collection_gaps(store, *days) == gaps
+        assert (collection_gaps(store, *days), times_of(store)) == (gaps, times)
+
+
+def times_of(store: Store) -> tuple[object, ...]:
+    return ends(store), first_start(store), logged_span(store)
 
 
 class History:
