@@ -132,13 +132,13 @@ def test_the_report_equals_the_independent_reading(folder: Path, reading: Readin
 
 def test_what_it_tells_to_try_works(folder: Path, done: Done) -> None:
     told = done.out.partition("What to look at next:")[2]
-    export = re.search(r"export BATCHACCT_CONFIG=(.*)", told)
-    assert export is not None
-    (path,) = shlex.split(export[1])
+    exported = [shlex.split(line, comments=True) for line in re.findall(r"^  export (.*)", told, re.MULTILINE)]
+    exports = dict(word.split("=") for words in exported for word in words)
+    assert exports == _environment(folder)
     lines = [line.split("  #")[0].strip() for line in told.splitlines() if line.strip().startswith("batchacct ")]
     assert len(lines) == 5
     for line in lines:
-        tried = batchacct(*shlex.split(line)[1:], env={"BATCHACCT_CONFIG": path})
+        tried = batchacct(*shlex.split(line)[1:], env=exports)
         assert (tried.status, tried.err) == (0, ""), line
         assert tried.out.strip()
     for named in re.findall(r"^  (\S.*?)  \S", told, re.MULTILINE):
@@ -148,12 +148,15 @@ def test_what_it_tells_to_try_works(folder: Path, done: Done) -> None:
 def test_the_stories_it_points_to(folder: Path, done: Done) -> None:
     published, waiting = re.findall(r"batchacct why (\d+)", done.out)
     assert "handed over " in batchacct("why", published, env=_environment(folder)).out
-    assert "waiting: no identity yet" in batchacct("why", waiting, env=_environment(folder)).out
+    last = batchacct("why", waiting, env=_environment(folder)).out.rpartition(f"job {waiting} on ")[2]
+    assert "waiting: no identity yet" in last
 
 
 def test_the_tutorial_comes_to_a_message(folder: Path, done: Done, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its commands in their order, from a folder in which `make demo` has run."""
+    """Its commands in their order, from a folder in which `make demo` has run; the checkout is left as that made it."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    (tmp_path / "home").mkdir()
     shutil.copytree(folder, "demo")
     written = Path("demo/batchacct.toml").read_text(encoding="utf-8")
     for path in (glob.escape(str(folder)), str(folder)):
@@ -161,26 +164,43 @@ def test_the_tutorial_comes_to_a_message(folder: Path, done: Done, tmp_path: Pat
     Path("demo/batchacct.toml").write_text(written, encoding="utf-8")
     page = (Path(__file__).parents[1] / "docs/tutorial/first-message.md").read_text(encoding="utf-8")
     blocks: list[tuple[str, str]] = re.findall(r"^```(\w*)\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
-    Path("mine.toml").write_text("".join(text for kind, text in blocks if kind == "toml"))
     told: dict[str, str] = {}
     environment: dict[str, str] = {}
-    for line in "".join(text for kind, text in blocks if not kind).splitlines():
+    for kind, text in blocks:
+        if kind == "toml":
+            Path("mine.toml").write_text(text)
+        told |= _typed(text, environment, monkeypatch) if not kind else {}
+    demo, mine = "of demo/batchacct.toml", "of mine.toml"
+    assert "The books balance at every stage" in told[f"status {demo}"]
+    assert "silent" not in told[f"status {demo}"]
+    assert re.search(r"lsb\.acct\S*, byte \d+ .*\n.*blahp\S*, byte \d+ ", told[f"trace message 1 {demo}"])
+    assert re.search(r"lsf-master │ +3 │ +1 │ +0 │ +0 │ +1 ", told[f"collect --once {demo}"])
+    (message,) = Path("outgoing").glob("*/*")
+    assert message.read_bytes().startswith(b"APEL-individual-job-message: v0.3\nSite: MY-SITE\n")
+    assert f"receipt {message.relative_to('outgoing')}\n" in told[f"trace message 1 {mine}"]
+    assert re.search(r"messages handed over │ +│ +1 ", told[f"publish --once {mine}"])
+    assert re.findall(r"^│ (\S+)", told[f"report --by vo {mine}"], re.MULTILINE) == ["local-nonlcg", "total"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["demo", "home"]
+
+
+def _typed(text: str, environment: dict[str, str], patch: pytest.MonkeyPatch) -> dict[str, str]:
+    """Types a block of commands, in `environment`, which it may change: what batchacct told, by `COMMAND of CONFIGURATION`."""
+    told = {}
+    for line in text.splitlines():
         program, *words = shlex.split(line)
         if program == "export":
-            environment = dict(word.split("=") for word in words)
+            environment |= dict(word.split("=") for word in words)
+        elif program == "unset":
+            del environment[words[0]]
+        elif program == "cd":
+            patch.chdir(Path(words[0]).expanduser())
         elif program == "batchacct":
             tried = batchacct(*words, env=environment)
             assert (tried.status, tried.err) == (0, ""), line
             told[f"{' '.join(words)} of {environment['BATCHACCT_CONFIG']}"] = tried.out
         elif program != ".":
             subprocess.run(line, shell=True, check=True)
-    demo, mine = "of demo/batchacct.toml", "of mine.toml"
-    assert "The books balance at every stage" in told[f"status {demo}"]
-    assert re.search(r"lsb\.acct\S*, byte \d+ .*\n.*blahp\S*, byte \d+ ", told[f"trace message 1 {demo}"])
-    assert re.search(r"lsf-master │ +3 │ +1 │ +0 │ +0 │ +1 ", told[f"collect --once {demo}"])
-    (message,) = Path("outgoing").glob("*/*")
-    assert message.read_bytes().startswith(b"APEL-individual-job-message: v0.3\nSite: MY-SITE\n")
-    assert re.search(r"messages handed over │ +│ +1 ", told[f"publish --once {mine}"])
+    return told
 
 
 def test_a_folder_that_is_not_its_own_is_left_alone(tmp_path: Path) -> None:
