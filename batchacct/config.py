@@ -82,7 +82,7 @@ Zone = Annotated[str, AfterValidator(_known_zone)]
 
 
 class Database(Section):
-    """Where everything is kept. Give one of the two."""
+    """Where everything is kept. Give `url` or `connection_file`."""
 
     url: Annotated[str, AfterValidator(_url)] | None = key(
         "SQLAlchemy URL, without password", None, sample="sqlite:////var/lib/batchacct/batchacct.db"

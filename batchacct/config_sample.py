@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -175,7 +176,8 @@ def keys_table(section: type[BaseModel]) -> list[str]:
     for name, field in section.model_fields.items():
         if section_of(section, name) is None:
             default = "required" if field.is_required() else "" if field.default is None else f"`{_toml(shown_default(field))}`"
-            rows.append(f"| `{name}` | {default} | {field.description} |")
+            meaning = re.sub(r"docs/reference/([a-z-]+)\.md", r"[\1](\1.md)", field.description or "")
+            rows.append(f"| `{name}` | {default} | {meaning} |")
     return rows
 
 
