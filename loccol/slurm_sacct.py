@@ -8,10 +8,10 @@ Suggested, by cron into a file that is collected (or `-n` and no header, or anot
 
     TZ=UTC SLURM_TIME_FORMAT=%s sacct -a -D -P -n --noconvert -M CLUSTER -S ... -E ... --format=RECOMMENDED
 
-with the list RECOMMENDED of `loccol.slurm_sacct_layout`, which is known without a header line, as APEL's and Open XDMoD's are. Any
-other list needs its header line: at the top of the file, or before the rows it holds for. Whatever separates the names in
-the header (`|`, a tab, `;`, `\x1f`) separates the fields; `-p`'s trailing one is allowed. Needed are JobID or JobIDRaw, Start
-and End, and not to lose the time of suspension, ElapsedRaw or Elapsed. Values by form: `loccol.slurm_values`.
+with the list RECOMMENDED below, which is known without a header line, as APEL's and Open XDMoD's are. Any other list needs its
+header line: at the top of the file, or before the rows it holds for. Whatever separates the names in the header (`|`, a tab,
+`;`, `\x1f`) separates the fields; `-p`'s trailing one is allowed. Needed are JobID or JobIDRaw, Start and End, and not to lose
+the time of suspension, ElapsedRaw or Elapsed. Values by form: `loccol.slurm_values`.
 
 | Column                 | Field, and what is done with it                                                                         |
 |------------------------|---------------------------------------------------------------------------------------------------------|
@@ -63,7 +63,7 @@ from batchacct.parsing import Block, Parsed, Source, UnitParser
 from batchacct.parsing.contract import in_order
 from loccol.slurm_sacct_fast import fast_lane
 from loccol.slurm_sacct_framing import GroupFraming
-from loccol.slurm_sacct_layout import Layout, header_of, headers, known_list_of
+from loccol.slurm_sacct_layout import Layout, header_of, headers, known_list_of, known_lists_told
 from loccol.slurm_sacct_rows import parse_unit
 from loccol.slurm_steps import COMPLETION
 from loccol.slurm_values import ENDED, NOT_ENDED
@@ -182,7 +182,7 @@ PARSER = SacctParser(
     lrms="Slurm",
     version=1,
     parse_unit=partial(parse_unit, header=None),
-    doc=__doc__ or "",
+    doc=f"{__doc__}\n{known_lists_told()}",
     framing=GroupFraming(),
     fast_lane=fast_lane,
     recognise=recognise,

@@ -15,6 +15,7 @@ Without a header (`-n`) a row is recognised by its number of fields and their fo
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -152,7 +153,8 @@ _XDMOD = (
     "jobid,jobidraw,cluster,partition,qos,account,group,gid,user,uid,submit,eligible,start,end,elapsed,exitcode,state,nnodes,ncpus,"
     "reqcpus,reqmem,reqtres,alloctres,timelimit,nodelist,jobname"
 )
-KNOWN_LISTS = tuple(Layout(tuple(names.lower().split(","))) for names in (RECOMMENDED, _APEL, _XDMOD))
+_NAMED_LISTS = {"RECOMMENDED": RECOMMENDED, "APEL": _APEL, "Open XDMoD": _XDMOD}
+KNOWN_LISTS = tuple(Layout(tuple(names.lower().split(","))) for names in _NAMED_LISTS.values())
 
 _TIME = r"(?:[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:]{8}(?:Z|[+-][0-9:]{4,5})?|[0-9]{9,10}|Unknown|None)"
 _ELAPSED = r"(?:(?:[0-9]+-)?[0-9]{2,}:[0-9]{2}:[0-9]{2}|INVALID)"
@@ -171,6 +173,15 @@ SHAPES = {
 }
 """By these a row without a header is known; both lanes read them, by Python's engine and by Arrow's (RE2)."""
 _SHAPES = {name: re.compile(shape, re.DOTALL) for name, shape in SHAPES.items()}
+
+
+def known_lists_told() -> str:
+    """The lists known without a header line, for people."""
+    lists = (
+        textwrap.fill(f"{name}: {names.replace(',', ', ')}", 118, initial_indent="    ", subsequent_indent=" " * 8)
+        for name, names in _NAMED_LISTS.items()
+    )
+    return "\n".join(["Lists that are known without a header line, in any case:", "", *lists, ""])
 
 
 _NEW_NAME = re.compile(r"[a-z][a-z0-9_]{1,40}")

@@ -26,6 +26,7 @@ from batchacct.options import transport_options
 from batchacct.parsing import Block, Source, registry
 from docs.build import ROOT
 from docs.generate_programs import programs
+from loccol.slurm_sacct_layout import RECOMMENDED, header_of
 from procacct.node.config import NodeConfig, sample
 from tests.test_docs import PAGES
 from tools.packages.layout import ROOMS
@@ -43,7 +44,7 @@ SHOWN = {
     "cream.md": {"blah": "blah/blahp.log-20110203"},
     "arc.md": {"arc-db": "arc/feed.jsonl", "arc-joblog": "arc/gm-jobs.log.2006"},
     "htcondor-ce.md": {
-        "htcondor": "htcondor/synthetic.history",
+        "slurm": "slurm/apel-tests.sacct",
         "htcondor-ce": "htcondor/synthetic.history",
         "htcondor-ce-audit": "htcondor-ce/AuditLog",
     },
@@ -71,6 +72,7 @@ def is_of_node(values: Mapping[str, Any]) -> bool:
 def completed(values: dict[str, Any]) -> Config:
     """A part of a configuration, with what it goes by and does not show."""
     named = {one["cluster"] for name in ("source", "benchmark", "capacity") for one in values.get(name, ()) if "cluster" in one}
+    named |= set(values.get("ce", {}).values())
     shown = values.get("cluster", [])
     others = [{"name": name} for name in sorted(named - {one["name"] for one in shown} - {"*"})]
     base = {"site": "S", "database": {"url": "sqlite:////nowhere"}}
@@ -187,6 +189,31 @@ def test_sources_that_are_shown_read_such_logs(name: str) -> None:
         parser = registry.parser(source.parser)
         parsed = list(parser.parse([Block(data, 0)], Source(source.name, "S", source.cluster or "c", zone=ZoneInfo(source.zone))))
         assert sum(one.records.num_rows + len(one.parts) for one in parsed) > 0, source.name
+
+
+def test_what_pages_of_logs_show_can_be_put_together() -> None:
+    """A source and a cluster are shown once, but for the complete file of a site, which has nothing that is not on the pages."""
+    shown = [values for name in SHOWN for values in tables(HOW_TO / name)]
+    for kind in ("source", "cluster"):
+        parts = [one for values in shown if "site" not in values for one in values.get(kind, [])]
+        assert len({one["name"] for one in parts}) == len(parts)
+        (complete,) = (values for values in shown if "site" in values)
+        assert all(one in parts for one in complete[kind])
+    used = {source["cluster"] for values in shown for source in values["source"] if "cluster" in source}
+    assert used == {one["name"] for values in shown for one in values.get("cluster", [])}
+
+
+def test_the_sacct_that_is_shown_asks_for_what_is_known_without_a_header() -> None:
+    page = (HOW_TO / "slurm.md").read_text(encoding="utf-8").replace("\\\n", "")
+    (line,) = re.findall(r"^TZ=UTC .* sacct .*$", page, re.MULTILINE)
+    assert f"--format={RECOMMENDED} >" in line
+    suggested = re.search(r"^ +(TZ=UTC .*? )-M CLUSTER", registry.parser("slurm").doc, re.MULTILINE)
+    assert suggested is not None
+    assert line.startswith(suggested[1])
+    for source in (source for values in tables(HOW_TO / "slurm.md") for source in values["source"] if "header" in source):
+        layout = header_of(source["header"].encode())
+        assert layout is not None
+        assert "partition" in layout.names, "grid_queues would match nothing"
 
 
 def test_every_parser_of_a_log_is_on_a_page_and_no_other() -> None:
