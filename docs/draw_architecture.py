@@ -71,11 +71,13 @@ BOXES = (
             "SQLite, PostgreSQL,",
             "MariaDB",
             "",
-            "job, identity, process",
-            "part: of a record to be",
-            "reject: with its bytes",
-            "load, followed_file: from",
-            "which bytes of which file",
+            "job: how much",
+            "identity: who",
+            "process: what ran",
+            "part: a record to be",
+            "reject: unreadable bytes",
+            "load: which bytes",
+            "followed_file: which file",
             "usage: the ledger",
             "message: the outbox",
             "",
@@ -142,11 +144,8 @@ def _drawn(box: Box) -> str:
     )
     middle = box.x + box.width // 2
     title = f'<text x="{middle}" y="{box.y + 26}" text-anchor="middle" font-weight="bold" font-size="15">{escape(box.title)}</text>'
-    lines = (
-        f'<text x="{middle}" y="{box.y + 50 + n * LINE}" text-anchor="middle">{escape(line)}</text>'
-        for n, line in enumerate(box.lines)
-        if line
-    )
+    at = f'x="{box.x + 14}"' if box.kind == "store" else f'x="{middle}" text-anchor="middle"'
+    lines = (f'<text {at} y="{box.y + 50 + n * LINE}">{escape(line)}</text>' for n, line in enumerate(box.lines) if line)
     return "\n".join([frame, title, *lines])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import configparser
 import importlib.metadata
 import json
 import re
@@ -28,6 +29,7 @@ from docs.build import ROOT
 from docs.generate_programs import programs
 from loccol.slurm_sacct_layout import RECOMMENDED, header_of
 from procacct.node.config import NodeConfig, sample
+from pub.transports.contract import Message
 from tests.test_docs import PAGES
 from tools.packages.layout import ROOMS
 from tools.packages.pages import command_of, root_context
@@ -132,6 +134,27 @@ def test_entry_points_that_are_named_exist() -> None:
         assert {name for name in named if name not in packages} <= {group.partition(".")[2] for group in groups}, page
 
 
+def _setup() -> configparser.ConfigParser:
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    return setup
+
+
+def test_the_architecture_names_every_group_of_entry_points() -> None:
+    page = (ROOT / "docs/explanation/architecture.md").read_text(encoding="utf-8")
+    named = re.findall(r"`(batchacct\.[a-z_]+)`", "".join(re.findall(r"^\| `batchacct\..*", page, re.MULTILINE)))
+    assert sorted(named) == sorted(name for name in _setup()["options.entry_points"] if name.startswith("batchacct."))
+
+
+def test_extras_are_installed_from_a_checkout_or_come_with_the_packages() -> None:
+    extras = set(_setup()["options.extras_require"])
+    shown = {one for page in PAGES for one in re.findall(r"pip install '([^']*\[[^']*)'", page.read_text(encoding="utf-8"))}
+    named = {name for one in shown for name in one.removeprefix(".[").removesuffix("]").split(",")}
+    assert {"postgres", "portal", "spark"} <= named <= extras
+    packed = {extra for room in ROOMS for extra in room.extras}
+    assert extras - packed == {"spark", "cx_oracle", "test", "docs", "dev"}, "docs/how-to/install.md names the first two"
+
+
 def test_every_key_of_a_node_is_on_its_page_and_no_other() -> None:
     page = (ROOT / "docs/reference/node-configuration.md").read_text(encoding="utf-8")
     listed = re.findall(r"^\| `([a-z_]+)` \|", page, re.MULTILINE)
@@ -234,6 +257,12 @@ def test_the_plug_in_of_the_how_to_is_that_of_the_example(page: str, module: str
     registered = (package / "setup.cfg").read_text(encoding="utf-8")
     (entry,) = re.findall(r"```ini\n\[options.entry_points\]\n(.*?)```", (HOW_TO / page).read_text(encoding="utf-8"), re.DOTALL)
     assert entry in registered
+
+
+def test_the_name_of_a_message_that_is_shown_is_one() -> None:
+    (name,) = re.findall(r"`([0-9a-f]{8}/[0-9a-f]{14})`", (HOW_TO / "write-a-transport.md").read_text(encoding="utf-8"))
+    number = name.partition("/")[2]
+    assert Message(int(number[8:], 16), int(number[:8], 16), b"").name == name
 
 
 def test_capacity_is_planned_by_what_was_measured() -> None:

@@ -15,7 +15,7 @@ NOT_TAKEN = 65
 class OurOptions(Section):
     """A program that takes messages."""
 
-    command: list[str] = key("the program and its arguments; the message's name is added", min_length=1)
+    command: list[str] = key("the program and its arguments; the message's name, folder/number, is added", min_length=1)
     timeout: Duration = key("a message is taken within this", 60)
 
 
