@@ -8,7 +8,7 @@ import select
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -108,12 +108,15 @@ class Forks:
 
 
 @contextmanager
-def forking() -> Iterator[Forks]:
-    """A server, ready; what still runs when it is no longer wanted is killed."""
+def forking(root: Path = ROOT, imported: Sequence[str] = ()) -> Iterator[Forks]:
+    """A server, ready; what still runs when it is no longer wanted is killed.
+
+    `root`: the tree whose commands they are. `imported`: what they need besides that which all do.
+    """
     environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}  # no threads at work where it forks
     with subprocess.Popen(
-        [sys.executable, "-m", "tests.forkserver"],
-        cwd=ROOT, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        [sys.executable, "-m", "tests.forkserver", *imported],
+        cwd=root, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
     ) as server:  # fmt: skip
         assert server.stdin is not None
         assert server.stdout is not None

@@ -1,7 +1,7 @@
 """Forks commands of `batchacct` out of a process that has imported everything, so that one costs 20 ms and not a second.
 
 `python -m tests.forkserver` reads one JSON object a line: what to start, or which process to bury (`tests.forks`
-is the other end). It has no thread but that of Arrow's allocator when it forks. At the end of its input it kills what still runs.
+is the other end); its arguments are modules to import besides. It has no thread but that of Arrow's allocator when it forks. At the end of its input it kills what still runs.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import faulthandler
 import importlib
+import importlib.util
 import json
 import os
 import signal
@@ -57,8 +58,9 @@ def serve() -> int:
 
 def _warm_up() -> None:
     """Imports what commands need, also what they import late: a process of another user may not read this one's installation."""
-    for name in IMPORTED:
-        importlib.import_module(name)
+    for name in (*IMPORTED, *sys.argv[1:]):
+        if importlib.util.find_spec(name) is not None:  # an earlier release has not all of them
+            importlib.import_module(name)
     with tempfile.TemporaryDirectory() as folder:
         store = Store(f"sqlite:///{folder}/batchacct.db")
         store.create()

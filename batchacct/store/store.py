@@ -313,6 +313,7 @@ _ADVICE = (
         "Give this user write permission on the database and its folder; portal and serve need none while batchacct-collect runs",
     ),
     ("disk is full|no space left", "Make room; nothing was lost, it goes on where it stopped"),
+    ("disk i/o error", "If its disk is full, make room, else mend it; nothing was lost, it goes on where it stopped"),
     ("locked", "Another process holds the database; nothing was lost, it goes on where it stopped"),
     ("not a database|malformed", "The file is something else, or damaged: restore it from a backup, or name another"),
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
 
 from benchmarks.logs.jobs import Job, clock
 
@@ -12,16 +12,19 @@ PE_SLOTS = 40
 """From so many slots a host on, a job of Grid Engine on several hosts has records of its tasks, too."""
 
 
-def pbs(job: Job) -> bytes:
-    """Lines of the server's accounting: queued, started, ended; every other job as Torque writes it, the others as PBS Pro."""
+def pbs(job: Job, zone: tzinfo = UTC) -> bytes:
+    """Lines of the server's accounting: queued, started, ended; every other job as Torque writes it, the others as PBS Pro.
+
+    Each begins with a time of the zone.
+    """
     whole_id = _pbs_id(job)
-    queued = f"{_stamp(job.submit_at)};Q;{whole_id};queue={job.queue}\n"
+    queued = f"{_stamp(job.submit_at, zone)};Q;{whole_id};queue={job.queue}\n"
     if job.start_at is None:
-        return f"{queued}{_stamp(job.end_at)};D;{whole_id};requestor={job.user}@ui.example.org\n".encode()
-    return f"{queued}{_stamp(job.start_at)};S;{whole_id};{_pbs_asked(job)}\n".encode() + pbs_ended(job)
+        return f"{queued}{_stamp(job.end_at, zone)};D;{whole_id};requestor={job.user}@ui.example.org\n".encode()
+    return f"{queued}{_stamp(job.start_at, zone)};S;{whole_id};{_pbs_asked(job)}\n".encode() + pbs_ended(job, zone)
 
 
-def pbs_ended(job: Job) -> bytes:
+def pbs_ended(job: Job, zone: tzinfo = UTC) -> bytes:
     """The E line alone; nothing of a job that never started."""
     if job.start_at is None:
         return b""
@@ -32,7 +35,7 @@ def pbs_ended(job: Job) -> bytes:
     written = " ".join(f"resources_used.{name}={value}" for name, value in (used if _is_torque(job) else pro).items())
     last = "" if _is_torque(job) else " run_count=1"
     ended = f"session={job.uid} end={job.end_at} Exit_status={status} {written}{last}"
-    return f"{_stamp(job.end_at)};E;{_pbs_id(job)};{_pbs_asked(job)} {ended}\n".encode()
+    return f"{_stamp(job.end_at, zone)};E;{_pbs_id(job)};{_pbs_asked(job)} {ended}\n".encode()
 
 
 def _is_torque(job: Job) -> bool:
@@ -60,8 +63,8 @@ def _pbs_asked(job: Job) -> str:
     return f"{who} project=_pbs_project_default {times} exec_host={hosts} exec_vnode={vnodes} {asked}"
 
 
-def _stamp(instant: int) -> str:
-    return datetime.fromtimestamp(instant, UTC).strftime("%m/%d/%Y %H:%M:%S")
+def _stamp(instant: int, zone: tzinfo) -> str:
+    return datetime.fromtimestamp(instant, zone).strftime("%m/%d/%Y %H:%M:%S")
 
 
 def sge(job: Job) -> bytes:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
 from urllib.parse import quote
 
 from benchmarks.logs.jobs import Job
 
 
-def gram(job: Job) -> bytes:
-    """Four lines of the job manager's accounting log."""
-    stamp = f"JMA {_time(job.submit_at, '%Y/%m/%d %H:%M:%S')} GATEKEEPER_JM_ID {_jm_id(job)}"
+def gram(job: Job, zone: tzinfo = UTC) -> bytes:
+    """Four lines of the job manager's accounting log, with the times of a zone."""
+    stamp = f"JMA {_time(job.submit_at, '%Y/%m/%d %H:%M:%S', zone)} GATEKEEPER_JM_ID {_jm_id(job, zone)}"
     return (
         f"{stamp} for {job.dn} on 192.0.2.{job.raw % 200}\n"
         f"{stamp} mapped to {job.user} ({job.uid}, 1008)\n"
@@ -56,26 +56,27 @@ def voms_accounting(job: Job) -> bytes:
     ).encode()
 
 
-def lcmaps(job: Job) -> bytes:
-    """Lines of syslog: two on the way, and who was mapped, with every FQAN."""
+def lcmaps(job: Job, zone: tzinfo = UTC) -> bytes:
+    """Lines of syslog, with the times of a zone: two on the way, and who was mapped, with every FQAN."""
     pid = job.raw % 32_768
-    head = f"{_time(job.submit_at, '%b %e %H:%M:%S')} gatekeeper l_l_gt4[{pid}]: {_jm_id(job)} :"
+    at = _time(job.submit_at, "%b %e %H:%M:%S", zone)
+    head = f"{at} gatekeeper l_l_gt4[{pid}]: {_jm_id(job, zone)} :"
     fqans = "".join(f'{head} LCMAPS CRED FINAL: FQAN:"{fqan}"->mapped group:1008({job.group})\n' for fqan in job.fqans)
     return (
         f"{head} lcmaps_plugin_voms-plugin_run(): voms plugin succeeded\n"
         f"{head} LCMAPS CRED FINAL: DN:\"{job.dn}\"->mapped uid:'{job.uid}',pgid:'1008'\n{fqans}"
-        f"{_time(job.submit_at, '%b %e %H:%M:%S')} gatekeeper l_l_gt4[{pid}]: Termination LCMAPS\n"
+        f"{at} gatekeeper l_l_gt4[{pid}]: Termination LCMAPS\n"
     ).encode()
 
 
-def arc_joblog(job: Job) -> bytes:
-    """The two lines of a job in ARC's log; every twelfth failed, after what is quoted."""
+def arc_joblog(job: Job, zone: tzinfo = UTC) -> bytes:
+    """The two lines of a job in ARC's log, with the times of a zone; every twelfth failed, after what is quoted."""
     who = f'unix user: {job.uid}:1008, name: "{job.name}", owner: "{job.dn}"'
     common = f"job id: {job.raw}xyz, {who}, lrms: slurm, queue: {job.queue}"
     failure = "" if job.is_ok else ', failure: "Job failed with exit code 1, \\"killed\\""'
     return (
-        f"{_time(job.submit_at, '%Y-%m-%d %H:%M:%S')} Started - {common}\n"
-        f"{_time(job.end_at, '%Y-%m-%d %H:%M:%S')} Finished - {common}, lrmsid: {job.raw}{failure}\n"
+        f"{_time(job.submit_at, '%Y-%m-%d %H:%M:%S', zone)} Started - {common}\n"
+        f"{_time(job.end_at, '%Y-%m-%d %H:%M:%S', zone)} Finished - {common}, lrmsid: {job.raw}{failure}\n"
     ).encode()
 
 
@@ -94,9 +95,9 @@ def arc_db(job: Job) -> bytes:
     return json.dumps(told).encode() + b"\n"
 
 
-def _jm_id(job: Job) -> str:
-    return f"{_time(job.submit_at, '%Y-%m-%d.%H:%M:%S')}.{job.raw % 32_768:010d}.0000000000"
+def _jm_id(job: Job, zone: tzinfo = UTC) -> str:
+    return f"{_time(job.submit_at, '%Y-%m-%d.%H:%M:%S', zone)}.{job.raw % 32_768:010d}.0000000000"
 
 
-def _time(instant: int, form: str) -> str:
-    return datetime.fromtimestamp(instant, UTC).strftime(form)
+def _time(instant: int, form: str, zone: tzinfo = UTC) -> str:
+    return datetime.fromtimestamp(instant, zone).strftime(form)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
 from random import Random
 
 from batchacct.demo.cast import DNS, FQANS, LOCAL_USERS, VOS
@@ -133,9 +133,9 @@ def _people(rng: Random) -> list[tuple[str, int, str, str, str, tuple[str, ...]]
     return people
 
 
-def iso(instant: int) -> str:
-    """`2024-01-01T00:00:00`, UTC."""
-    return datetime.fromtimestamp(instant, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+def iso(instant: int, zone: tzinfo = UTC) -> str:
+    """`2024-01-01T00:00:00`, on a clock of the zone."""
+    return datetime.fromtimestamp(instant, zone).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def clock(seconds: int, *, days: bool = True) -> str:

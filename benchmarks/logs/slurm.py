@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, tzinfo
 
 from benchmarks.logs.jobs import Job, clock, iso
 from loccol.slurm_sacct_layout import RECOMMENDED
@@ -16,9 +17,9 @@ JSON_HEAD, JSON_TAIL = (
 )
 
 
-def sacct(job: Job) -> bytes:
-    """Rows in the recommended list, known without a header."""
-    facts = _facts(job)
+def sacct(job: Job, zone: tzinfo = UTC) -> bytes:
+    """Rows in the recommended list, known without a header, with the times of a zone."""
+    facts = _facts(job, zone)
     rows = [facts]
     if job.start_at is not None:
         rows += [_step(job, facts, "batch"), _step(job, facts, "extern")]
@@ -41,7 +42,7 @@ _APEL_ROW = (
 )
 
 
-def _facts(job: Job) -> dict[str, object]:
+def _facts(job: Job, zone: tzinfo = UTC) -> dict[str, object]:
     started = job.start_at is not None
     return {
         "JobID": f"{job.number}_{job.index}" if job.index is not None else str(job.number),
@@ -53,10 +54,10 @@ def _facts(job: Job) -> dict[str, object]:
         "Account": job.group,
         "Partition": job.queue,
         "QOS": "normal",
-        "Submit": iso(job.submit_at),
-        "Eligible": iso(job.submit_at),
-        "Start": "None" if job.start_at is None else iso(job.start_at),
-        "End": iso(job.end_at),
+        "Submit": iso(job.submit_at, zone),
+        "Eligible": iso(job.submit_at, zone),
+        "Start": "None" if job.start_at is None else iso(job.start_at, zone),
+        "End": iso(job.end_at, zone),
         "ElapsedRaw": job.wall_s,
         "Elapsed": clock(job.wall_s),
         "Suspended": "00:00:00",

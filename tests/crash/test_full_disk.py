@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from batchacct.errors import PublishError, StoreError
 from tests.crash.conftest import MakeSite
 from tests.crash.site import Outcome, Site
 from tests.forks import Forks
+from tests.pristine import with_schema
 
 NEEDS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="mounts a file system")
 
@@ -87,5 +89,25 @@ def test_a_database_without_room(tmp_path: Path, logs: Path, forks: Forks, unint
         assert status == 0, told
         assert site.outcome() == uninterrupted[0]
         site.close()
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+@NEEDS_ROOT
+def test_not_even_room_to_read_a_database(tmp_path: Path) -> None:
+    """SQLite, which needs a file beside it for that, calls it an error of the disk."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mount(folder, "4m")
+    try:
+        store = with_schema(f"sqlite:///{folder}/batchacct.db")
+        with (folder / "ballast").open("wb", buffering=0) as file, contextlib.suppress(OSError):
+            while True:
+                file.write(bytes(4096))
+        with pytest.raises(StoreError, match="disk I/O error. If its disk is full, make room"):
+            store.check()
+        (folder / "ballast").unlink()
+        store.check()
+        store.close()
     finally:
         subprocess.run(["umount", "-l", str(folder)], check=True)
