@@ -33,13 +33,16 @@ class Rejects:
 
     by_id: dict[int, Reject] = field(default_factory=dict)
 
-    def read(self, site: Site) -> None:
+    def read(self, site: Site) -> int:
+        """How many are new since it was read last."""
+        before = len(self.by_id)
         store = site.store()
         asked = text("SELECT id, source, path, source_offset, unit, reason FROM reject WHERE id > :last")
         with store.engine.connect() as connection:
             for number, *values in connection.execute(asked, {"last": max(self.by_id, default=0)}):
                 self.by_id[number] = Reject(*values)
         store.close()
+        return len(self.by_id) - before
 
     def copy(self) -> Rejects:
         return Rejects(dict(self.by_id))

@@ -9,14 +9,13 @@ from batchacct.ledger.books import Books
 from tests.year.runs import Key, Row, Truth, month_of
 from tests.year.simulation import Simulation
 
-COUNTED = ("messages", "new", "corrected", "repeated")
 
 
 def ledger(simulation: Simulation, books: Books, wrong: list[str]) -> str:
     """All tables; `wrong` is what does not agree."""
     return "\n".join([
         *_months(simulation), "", *_sums(simulation.truth.records, simulation.receiver.table), "", *_rejects(simulation), "",
-        *_unpublished(simulation.truth, books), "", *_events(simulation), "", *_verdict(wrong),
+        *_unpublished(simulation.truth, books), "", *_events(simulation), "", "```", *simulation.doctor.splitlines(), "```", "", *_verdict(wrong),
     ])  # fmt: skip
 
 
@@ -32,7 +31,7 @@ def _months(simulation: Simulation) -> Iterator[str]:
     truth = simulation.truth
     yield from _head(
         "month", "lines written", "jobs written", "of them to publish", "records received", "messages", "corrections",
-        "records again", "killed",
+        "records again", "rejects", "killed", "in = out",
     )  # fmt: skip
     published = Counter(month_of(int(str(end_at))) for _, _, end_at in truth.records)
     received = Counter(month_of(int(str(end_at))) for _, _, end_at in simulation.receiver.table)
@@ -42,14 +41,18 @@ def _months(simulation: Simulation) -> Iterator[str]:
         killed = counts["collect killed"] + counts["publish killed"]
         yield _row(
             name, counts["lines"], truth.jobs[name], published[name], received[name], counts["messages"], counts["corrected"],
-            counts["repeated"], killed,
+            counts["repeated"], counts["rejects"], killed, _agree(published[name], received[name]),
         )  # fmt: skip
         total += counts
     killed = total["collect killed"] + total["publish killed"]
     yield _row(
         "**all**", total["lines"], sum(truth.jobs.values()), published.total(), received.total(), total["messages"],
-        total["corrected"], total["repeated"], killed,
+        total["corrected"], total["repeated"], total["rejects"], killed, _agree(published.total(), received.total()),
     )  # fmt: skip
+
+
+def _agree(written: int, received: int) -> str:
+    return "yes" if written == received else "**NO**"
 
 
 def _sums(truth: dict[Key, Row], table: dict[Key, Row]) -> Iterator[str]:

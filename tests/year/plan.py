@@ -59,6 +59,12 @@ class Plan:
         hours = (self.at(day + dt.timedelta(days=1)) - self.at(day)) / 3600
         return "" if hours == 24 else f"a day of {hours:g} hours"
 
+    def hour_that_comes_twice(self, day: Day) -> int | None:
+        """When it begins for the second time, Unix seconds; None for a day without one."""
+        first, last = self.at(day), self.at(day + dt.timedelta(days=1))
+        clocks = [dt.datetime.fromtimestamp(at, self.tzinfo) for at in range(first, last, 3600)]
+        return next((first + 3600 * number for number, clock in enumerate(clocks) if clock.fold), None)
+
 
 YEAR = Plan(
     first=Day(2023, 9, 1), days=366, zone="Europe/Zurich", jobs_a_day=20,

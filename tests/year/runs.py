@@ -144,6 +144,11 @@ class Farms:
             for _ in range(self._around(self.jobs_a_day)):
                 yield from self._lines(system, midnight + self._random.randrange(length_s))
 
+    def deleted(self, submit_at: int, end_at: int) -> Iterator[Line]:
+        """A job of PBS that was deleted while it waited."""
+        job = self._job(self._next("pbs", 1), submit_at, submit_at, end_at, "pbs", is_grid=False)
+        yield from _never_started(self, Run("pbs", replace(job, start_at=None), is_grid=False))
+
     def _lines(self, system: str, submit_at: int) -> Iterator[Line]:
         chance = self._random
         wait_s, wall_s = int(chance.expovariate(1 / 1200)) + 5, min(int(chance.lognormvariate(8.6, 1.1)) + 60, 3 * DAY_S)

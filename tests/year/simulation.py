@@ -56,7 +56,7 @@ class Simulation:
         self.damages: list[Damage] = []
         self.rejects = Rejects()
         self.copied_back: Counter[str] = Counter()
-        self.doctor = ""
+        self.audit = self.doctor = ""
         self._saved_rejects = Rejects()
         self._is_away = False
         self._broken = 0
@@ -110,6 +110,8 @@ class Simulation:
                 broken = damaged(line.log, line.content, self.chance)
                 self.damages.append(broken)
                 yield Line(line.at, line.log, broken.unit + b"\n")
+        if (again := self.plan.hour_that_comes_twice(day)) is not None:
+            yield from self.farms.deleted(again - 600, again + 600)
         if day in self.plan.wrong_clock:
             yield from self._wrong_clock(day)
         if day in self.plan.copied_back:
@@ -167,7 +169,7 @@ class Simulation:
         if is_killed and not self._is_away:
             self._killed(day, OF_THE_PUBLISHER, "publish", at)
         self._publish(day, at)
-        self.rejects.read(self.site)
+        self.month(day).counts["rejects"] += self.rejects.read(self.site)
 
     def _killed(self, day: dt.date, places: tuple[str, ...], command: str, now: int) -> None:
         place = f"{self.chance.choice(places)}:{self.chance.randrange(1, 4)}"
@@ -199,6 +201,7 @@ class Simulation:
     def _restore(self, day: dt.date, noon: int) -> None:
         """As docs/how-to/backup.md has it; collecting before publishing is what follows anyway."""
         self.site.restore(self.site.folder / "backup")
+        self.month(day).counts["rejects"] -= len(self.rejects.by_id) - len(self._saved_rejects.by_id)
         self.rejects = self._saved_rejects
         self.site.good("db", "migrate", now=noon)
         self.site.good("db", "partition", now=noon)
@@ -241,5 +244,6 @@ class Simulation:
             now = end + days * DAY_S
             self.site.good("collect", "--once", now=now)
             self._publish(day, now + 3600)
-        self.rejects.read(self.site)
+        self.month(day).counts["rejects"] += self.rejects.read(self.site)
+        self.audit = self.site.good("audit", "--from", str(self.plan.first), "--to", str(day), now=now + 3600)
         self.doctor = self.site.good("doctor", now=now + 3600, statuses=(DONE, HELD))

@@ -8,6 +8,7 @@ import re
 import shutil
 import sqlite3
 import subprocess
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -24,6 +25,7 @@ from tests.year.plan import Plan
 from tests.year.runs import PEOPLE, SITE, Truth
 from tools.packages import previous
 
+PATIENCE_S = 600
 CLUSTERS = {
     "lsf": ("lsf", "lsf/lsb.acct*"), "pbs": ("pbs", "pbs/[0-9]*"), "sge": ("sge", "sge/accounting*"),
     "slurm": ("slurm", "slurm/sacct-*"), "condor": ("htcondor", "condor/history*"),
@@ -57,6 +59,9 @@ class Site:
         self.log = folder / "said.log"
         self.disk: Path | None = None
         """The mount point of a small file system, if the database is on one."""
+        self.commands: Counter[str] = Counter()
+        self.cpu_s: dict[str, float] = defaultdict(float)
+        """By the first word of the command."""
         self._forks: Forks | None = None
         passcode = folder / "passcode"
         passcode.touch(mode=0o600)
@@ -105,7 +110,10 @@ class Site:
         started = self._forks.start(
             "batchacct", *words, log=self.log, environment=environment, folder=self.folder, settings=settings
         )  # fmt: skip
-        status = started.wait(300)
+        assert started.has_ended(PATIENCE_S), f"batchacct {' '.join(words)} goes on for more than {PATIENCE_S} s"
+        self.cpu_s[words[0]] += started.cpu_s()
+        self.commands[words[0]] += 1
+        status = started.wait()
         return status, self.log.read_text(encoding="utf-8", errors="replace")
 
     def good(self, *words: str, now: int, statuses: Sequence[int] = (0,)) -> str:
