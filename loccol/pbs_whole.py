@@ -35,6 +35,9 @@ PHASES = {"u": "phase", "e": "last phase"}
 DELETION_GRACE_S = 10
 """A D line may be written after the end it caused: the second of the log is the server's, the end the execution host's."""
 
+COMES_TWICE_S = 3600
+"""How far clocks are set back: times behind that are taken for those of the first pass, since they name no zone."""
+
 NODE_DOWN = b"Job deleted, execution node"
 CANCELLED_CODES = frozenset(kills(SHELL_SAYS_KILLED))
 CANCELLED_SIGNALS = frozenset(status - KILLED for status in kills(KILLED))
@@ -170,7 +173,7 @@ def _never_started(parts: Parts, stated: Sequence[Row]) -> Iterator[Completed]:
     events += [(_time(part), 1, "start", part) for part in parts.get("start", [])]
     events += [(_time(record, "start_at"), 1, "start", record) for record in stated if record["start_at"] is not None]
     events += [(_time(record, "end_at"), 2, "end", record) for record in stated]
-    events += [(_time(part), 2, kind, part) for kind in ("delete", "abort") for part in parts.get(kind, [])]
+    events += [(_left_at(part, parts), 2, kind, part) for kind in ("delete", "abort") for part in parts.get(kind, [])]
     queued: Row | None = None
     end: int | None = None
     has_started = False
@@ -185,6 +188,12 @@ def _never_started(parts: Parts, stated: Sequence[Row]) -> Iterator[Completed]:
             end = time
     if queued is not None and end is not None and not has_started:
         yield _left_the_queue(queued, end)
+
+
+def _left_at(part: Row, parts: Parts) -> int:
+    """When a D or A says that the job left: not before it came, though the hour that comes twice may make it look so."""
+    at, queued_at = _time(part), min((_time(queued) for queued in parts.get("queued", [])), default=0)
+    return queued_at if queued_at - COMES_TWICE_S <= at < queued_at else at
 
 
 def _left_the_queue(queued: Row, end: int) -> Completed:

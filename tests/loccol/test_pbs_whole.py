@@ -310,6 +310,17 @@ def test_the_hour_that_comes_twice() -> None:
     assert (row["state"], row["start_at"], row["end_at"], row["wall_duration_s"]) == ("requeued", start, start, None)
 
 
+@pytest.mark.parametrize("last", [b"D;7.s;requestor=u@h", b"A;7.s;"])
+def test_a_job_that_leaves_the_queue_in_the_second_pass_of_the_hour_that_comes_twice(last: bytes) -> None:
+    """D is taken for one before Q; the job has left all the same, not before it came."""
+    data = b"10/29/2023 02:50:00;Q;7.s;queue=a\n10/29/2023 02:10:00;" + last + b"\n"
+    [whole] = wholes(PARSER.parse_block(Block(data, 0), dataclasses.replace(SOURCE, zone=ZoneInfo("Europe/Zurich"))))
+    [row] = settled(whole)
+    queued_at = int(dt.datetime(2023, 10, 29, 0, 50, tzinfo=dt.UTC).timestamp())
+    assert (row["state"], row["submit_at"], row["end_at"]) == ("never_started", queued_at, queued_at)
+    assert outcome("0|D|requeue=u@h", "3601|Q|queue=a") == [], "of a job that had the number before"
+
+
 def of_day(name: str, zone: str) -> tuple[bytes, list[Whole]]:
     data = bz2.decompress((SAMPLES / name).read_bytes())
     return data, wholes(PARSER.parse_block(Block(data, 0), dataclasses.replace(SOURCE, zone=ZoneInfo(zone))))
