@@ -67,13 +67,13 @@ class Plan:
 
 
 YEAR = Plan(
-    first=Day(2023, 9, 1), days=366, zone="Europe/Zurich", jobs_a_day=20,
-    upgrade=Day(2024, 1, 16),
-    outages=((Day(2023, 10, 13), Day(2023, 10, 16)), (Day(2023, 12, 24), Day(2023, 12, 28)), (Day(2024, 4, 29), Day(2024, 5, 2))),
-    full_disk=(Day(2024, 3, 12), Day(2024, 3, 13)), restore=(Day(2024, 6, 12), Day(2024, 6, 17)),
-    ce_log_late=(Day(2024, 2, 10), Day(2024, 2, 16)), wrong_clock=(Day(2023, 11, 21), Day(2024, 7, 9)),
-    copied_back=(Day(2023, 10, 30), Day(2024, 1, 31), Day(2024, 5, 6)), killed_every=6, damaged_share=0.002,
-    benchmark_from=Day(2024, 2, 1), keep="100d", personal_data="190d",
+    first=Day(2023, 5, 1), days=366, zone="Europe/Zurich", jobs_a_day=20,
+    upgrade=Day(2023, 10, 4),
+    outages=((Day(2023, 6, 13), Day(2023, 6, 16)), (Day(2023, 12, 24), Day(2023, 12, 28)), (Day(2024, 2, 27), Day(2024, 3, 2))),
+    full_disk=(Day(2024, 3, 12), Day(2024, 3, 13)), restore=(Day(2024, 1, 10), Day(2024, 1, 15)),
+    ce_log_late=(Day(2023, 11, 10), Day(2023, 11, 16)), wrong_clock=(Day(2023, 7, 18), Day(2024, 2, 6)),
+    copied_back=(Day(2023, 8, 1), Day(2023, 10, 30), Day(2024, 1, 31)), killed_every=6, damaged_share=0.002,
+    benchmark_from=Day(2023, 12, 1), keep="100d", personal_data="190d",
 )  # fmt: skip
 """Both changes of the clocks, a leap day, twelve ends of months."""
 
