@@ -10,7 +10,6 @@ from tests.year.runs import Key, Row, Truth, month_of
 from tests.year.simulation import Simulation
 
 
-
 def ledger(simulation: Simulation, books: Books, wrong: list[str]) -> str:
     """All tables; `wrong` is what does not agree."""
     return "\n".join([
@@ -82,8 +81,14 @@ def _unpublished(truth: Truth, books: Books) -> Iterator[str]:
     yield from _head("jobs that are not published", "written", "in the books", texts=1)
     (destination,) = books.destinations
     excluded = {reason: jobs for (outcome, reason), jobs in books.jobs.outcomes.items() if outcome == "excluded"}
-    yield _row(f"excluded ({'; '.join(sorted(excluded))})", truth.unpublished.total() - truth.unpublished["in the future"], sum(excluded.values()))
-    yield _row(f"kept back ({'; '.join(destination.refused)})", truth.unpublished["in the future"], sum(destination.kept_back.values()))
+    yield _row(
+        f"excluded ({'; '.join(sorted(excluded))})",
+        truth.unpublished.total() - truth.unpublished["in the future"],
+        sum(excluded.values()),
+    )
+    yield _row(
+        f"kept back ({'; '.join(destination.refused)})", truth.unpublished["in the future"], sum(destination.kept_back.values())
+    )
 
 
 def _events(simulation: Simulation) -> Iterator[str]:

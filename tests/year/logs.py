@@ -92,7 +92,7 @@ class Logs:
 
     def __init__(self, root: Path, day: dt.date, seed: int) -> None:
         self.logs = {name: YearLog(root, kept, day) for name, kept in LOGS.items()}
-        self._random = Random(seed)  # noqa: S311
+        self._random = Random(seed)
         self._waiting: list[Line] = []
         self.written: Counter[str] = Counter()
         """Lines by log."""

@@ -41,6 +41,8 @@ class Plan:
     personal_data: str
     month_closed_after: int = 5
     """Days of the next month."""
+    published_every: int = 1
+    """Days."""
 
     @property
     def last(self) -> Day:
@@ -68,20 +70,20 @@ class Plan:
 
 YEAR = Plan(
     first=Day(2023, 5, 1), days=366, zone="Europe/Zurich", jobs_a_day=20,
-    upgrade=Day(2023, 10, 4),
+    upgrade=Day(2023, 7, 4),
     outages=((Day(2023, 6, 13), Day(2023, 6, 16)), (Day(2023, 12, 24), Day(2023, 12, 28)), (Day(2024, 2, 27), Day(2024, 3, 2))),
     full_disk=(Day(2024, 3, 12), Day(2024, 3, 13)), restore=(Day(2024, 1, 10), Day(2024, 1, 15)),
     ce_log_late=(Day(2023, 11, 10), Day(2023, 11, 16)), wrong_clock=(Day(2023, 7, 18), Day(2024, 2, 6)),
-    copied_back=(Day(2023, 8, 1), Day(2023, 10, 30), Day(2024, 1, 31)), killed_every=6, damaged_share=0.002,
+    copied_back=(Day(2023, 8, 1), Day(2023, 10, 30), Day(2024, 1, 31)), killed_every=15, damaged_share=0.002,
     benchmark_from=Day(2023, 12, 1), keep="100d", personal_data="190d",
 )  # fmt: skip
 """Both changes of the clocks, a leap day, twelve ends of months."""
 
 WEEKS = Plan(
-    first=Day(2016, 2, 12), days=27, zone="America/Sao_Paulo", jobs_a_day=6,
-    upgrade=Day(2016, 2, 17), outages=((Day(2016, 2, 22), Day(2016, 2, 24)),), full_disk=(Day(2016, 3, 2), Day(2016, 3, 3)),
-    restore=(Day(2016, 2, 26), Day(2016, 2, 28)), ce_log_late=(Day(2016, 2, 13), Day(2016, 2, 19)),
-    wrong_clock=(Day(2016, 2, 25),), copied_back=(Day(2016, 2, 19),), killed_every=4, damaged_share=0.01,
-    benchmark_from=Day(2016, 2, 20), keep="5d", personal_data="6d", month_closed_after=9,
+    first=Day(2016, 2, 17), days=19, zone="America/Sao_Paulo", jobs_a_day=6,
+    upgrade=Day(2016, 2, 19), outages=((Day(2016, 2, 22), Day(2016, 2, 24)),), full_disk=(Day(2016, 3, 2), Day(2016, 3, 3)),
+    restore=(Day(2016, 2, 26), Day(2016, 2, 28)), ce_log_late=(Day(2016, 2, 18), Day(2016, 2, 22)),
+    wrong_clock=(Day(2016, 2, 25),), copied_back=(Day(2016, 2, 21),), killed_every=4, damaged_share=0.01,
+    benchmark_from=Day(2016, 2, 21), keep="5d", personal_data="5d", month_closed_after=6, published_every=2,
 )  # fmt: skip
 """In Brazil the hour before midnight of 20 February 2016 came twice; nine days later was a leap day, and a month's end."""

@@ -132,11 +132,13 @@ class Farms:
     truth: Truth
     blah_away: tuple[int, int] = (0, 0)
     """From one instant to another nothing of BLAH's log is written; what was held back is, then."""
-    _numbers: dict[str, int] = field(default_factory=lambda: dict(zip(SYSTEMS, range(1_000_000, 6_000_000, 1_000_000), strict=True)))
+    _numbers: dict[str, int] = field(
+        default_factory=lambda: dict(zip(SYSTEMS, range(1_000_000, 6_000_000, 1_000_000), strict=True))
+    )
     _random: Random = field(init=False)
 
     def __post_init__(self) -> None:
-        self._random = Random(self.seed)  # noqa: S311
+        self._random = Random(self.seed)
 
     def submitted(self, midnight: int, length_s: int) -> Iterator[Line]:
         """What is written, then or later, of what is submitted within so many seconds from midnight on."""
@@ -179,7 +181,9 @@ class Farms:
     def _task(self, job: Job, index: int) -> Job:
         assert job.start_at is not None
         wall_s = min(job.wall_s, 600 + self._random.randrange(7200))
-        return replace(job, index=index, end_at=job.start_at + wall_s, user_cpu_us=_whole(wall_s * 3 // 4), system_cpu_us=_whole(wall_s // 20))
+        return replace(
+            job, index=index, end_at=job.start_at + wall_s, user_cpu_us=_whole(wall_s * 3 // 4), system_cpu_us=_whole(wall_s // 20)
+        )
 
     def _job(self, number: int, submit_at: int, start_at: int, end_at: int, system: str, *, is_grid: bool) -> Job:
         chance = self._random

@@ -7,20 +7,18 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from pathlib import Path
 from random import Random
 
 from batchacct.demo.lines import LsfJob, lsf_line
 from batchacct.errors import PublishError, StoreError
 from tests.faults.receiver import Queue
-from tests.forks import ROOT
 from tests.services.brokers import Broker
 from tests.year.books import Rejects, sums_of_month
 from tests.year.damage import Damage, damaged
 from tests.year.logs import Logs
 from tests.year.plan import Plan
 from tests.year.receiving import Receiver
-from tests.year.runs import DAY_S, Farms, Line, Truth, month_of
+from tests.year.runs import DAY_S, HOUR_S, Farms, Line, Truth, month_of
 from tests.year.site import Site, earlier_release
 
 KILLED = -9
@@ -46,7 +44,7 @@ class Simulation:
 
     def __init__(self, plan: Plan, site: Site, broker: Broker, queue: str, truth: Truth, seed: int) -> None:
         self.plan, self.site, self.broker, self.truth = plan, site, broker, truth
-        self.chance = Random(seed)  # noqa: S311
+        self.chance = Random(seed)
         self.logs = Logs(site.folder / "logs", plan.first, seed)
         away = plan.at(plan.ce_log_late[0]), plan.at(plan.ce_log_late[1], 1)
         until = plan.at(plan.last + dt.timedelta(days=1))
@@ -58,8 +56,7 @@ class Simulation:
         self.copied_back: Counter[str] = Counter()
         self.audit = self.doctor = ""
         self._saved_rejects = Rejects()
-        self._is_away = False
-        self._broken = 0
+        self._is_away = self._is_upgraded = False
 
     def run(self, progress: Callable[[str], None] = lambda _: None) -> None:
         """All days, and those after it in which what waits goes out."""
@@ -75,6 +72,7 @@ class Simulation:
                 self._live(day, is_first=number == 0)
                 progress(f"{day} {sum(self.truth.jobs.values())} jobs")
             self._end()
+            self.site.close()
 
     def month(self, day: dt.date) -> Month:
         return self.months.setdefault(f"{day:%Y-%m}", Month())
@@ -118,6 +116,8 @@ class Simulation:
             pieces = self.logs.logs["sge"].last(30)
             self._happens(day, f"{len(pieces)} lines of SGE's log were copied back by hand")
             self.copied_back["sge"] += sum(piece.count(b"\n") for piece in pieces)
+            again = {piece.rstrip(b"\n") for piece in pieces}
+            self.damages += [one for one in self.damages if one.log == "sge" and one.unit in again]
             for piece in pieces:
                 yield Line(self.plan.at(day, 1), "sge", piece)
 
@@ -146,7 +146,9 @@ class Simulation:
                 self.broker.wait()
                 self._is_away = False
         if day == self.plan.full_disk[0]:
-            self._happens(day, "the disk of the database is full" if self.site.fill() else "(no disk of its own that could be full)")
+            self._happens(
+                day, "the disk of the database is full" if self.site.fill() else "(no disk of its own that could be full)"
+            )
         elif day == self.plan.full_disk[1]:
             self.site.make_room()
         if day == self.plan.restore[1]:
@@ -158,17 +160,19 @@ class Simulation:
         """What is there is read and published; killed now and then, and begun again."""
         is_killed = (day - self.plan.first).days % self.plan.killed_every == self.plan.killed_every - 1
         if self.site.is_full:
+            self.site.close()
             status, said = self.site.run("collect", "--once", now=noon)
             assert status == StoreError.exit_code, said
             assert "make room" in said.lower(), said
             return
         if is_killed:
             self._killed(day, OF_THE_COLLECTOR, "collect", noon)
-        self.site.good("collect", "--once", now=noon)
-        at = noon + 3600
+        self._collect(noon)
+        at = noon + HOUR_S
         if is_killed and not self._is_away:
             self._killed(day, OF_THE_PUBLISHER, "publish", at)
-        self._publish(day, at)
+        if (day - self.plan.first).days % self.plan.published_every == 0:
+            self._publish(day, at)
         self.month(day).counts["rejects"] += self.rejects.read(self.site)
 
     def _killed(self, day: dt.date, places: tuple[str, ...], command: str, now: int) -> None:
@@ -178,9 +182,25 @@ class Simulation:
         if status == KILLED:
             self.month(day).counts[f"{command} killed"] += 1
 
+    def _collect(self, now: int) -> None:
+        if self._is_upgraded:
+            self.site.collect(now)
+        else:
+            self.site.good("collect", "--once", now=now)
+
     def _publish(self, day: dt.date, now: int) -> None:
-        wanted = (PublishError.exit_code,) if self._is_away else (DONE,)
-        self.site.good("publish", "--once", now=now, statuses=wanted)
+        """Only in an outage it fails."""
+        failed = False
+        if self._is_upgraded:
+            try:
+                self.site.publish(now)
+            except PublishError:
+                failed = True
+        else:
+            status, said = self.site.run("publish", "--once", now=now)
+            assert status in {DONE, PublishError.exit_code}, said
+            failed = status != DONE
+        assert failed == self._is_away
         if not self._is_away:
             self.month(day).counts += self.receiver.take(now)
 
@@ -190,6 +210,7 @@ class Simulation:
         assert status == 8, said
         assert "batchacct db migrate" in said, said
         self.site.good("db", "migrate", now=now)
+        self._is_upgraded = True
         self._happens(day, "upgrade, with all that was there")
 
     def _save(self, day: dt.date) -> None:
@@ -200,6 +221,7 @@ class Simulation:
 
     def _restore(self, day: dt.date, noon: int) -> None:
         """As docs/how-to/backup.md has it; collecting before publishing is what follows anyway."""
+        self.site.close()
         self.site.restore(self.site.folder / "backup")
         self.month(day).counts["rejects"] -= len(self.rejects.by_id) - len(self._saved_rejects.by_id)
         self.rejects = self._saved_rejects
@@ -240,10 +262,10 @@ class Simulation:
         day = self.plan.last
         end = self.plan.at(day + dt.timedelta(days=1))
         self.logs.finish(end - 1)
-        for days in (1, 3, 6):
+        for days in (1, 5):
             now = end + days * DAY_S
-            self.site.good("collect", "--once", now=now)
-            self._publish(day, now + 3600)
+            self._collect(now)
+            self._publish(day, now + HOUR_S)
         self.month(day).counts["rejects"] += self.rejects.read(self.site)
-        self.audit = self.site.good("audit", "--from", str(self.plan.first), "--to", str(day), now=now + 3600)
-        self.doctor = self.site.good("doctor", now=now + 3600, statuses=(DONE, HELD))
+        self.audit = self.site.good("audit", "--from", str(self.plan.first), "--to", str(day), now=now + HOUR_S)
+        self.doctor = self.site.good("doctor", now=now + HOUR_S, statuses=(DONE, HELD))

@@ -1,4 +1,4 @@
-"""The site of a year: its configuration, its commands as processes, its database saved and restored, by this release or an earlier one."""
+"""The site of a year: its configuration, its commands, its database saved and restored; by this release or an earlier one."""
 
 from __future__ import annotations
 
@@ -8,17 +8,24 @@ import re
 import shutil
 import sqlite3
 import subprocess
+import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from sqlalchemy import NullPool, create_engine, make_url, text
 
-from batchacct.clock import NOW_VARIABLE
-from batchacct.config import PATH_VARIABLE
+from batchacct.cli.collecting import collectors_of, rules_for
+from batchacct.clock import NOW_VARIABLE, unix_now
+from batchacct.collector import collect_once
+from batchacct.collector.running import lock_name
+from batchacct.completing import complete_parts
+from batchacct.config import PATH_VARIABLE, Config, load_config
 from batchacct.store import Store
+from pub.command import publish_once
 from tests.forks import ROOT, Forks, forking
 from tests.services.brokers import PASSCODE, USER
 from tests.year.plan import Plan
@@ -38,9 +45,9 @@ IDENTITIES = {
 }  # fmt: skip
 """Parser, files and cluster of what tells who asked."""
 IMPORTED = (
-    "batchacct.archive.taking", "batchacct.cli.archiving", "batchacct.cli.auditing", "batchacct.cli.status", "cecol.arc_joblog",
+    "duckdb", "batchacct.archive.taking", "batchacct.cli.archiving", "batchacct.cli.auditing", "batchacct.cli.status", "cecol.arc_joblog",
     "cecol.gram", "cecol.lcmaps", "cecol.htcondor_ce", "cpuhours.command",
-    "cpuhours.monthly", "batchacct.cli.doctor", "loccol.htcondor", "loccol.pbs", "loccol.sge", "loccol.slurm_sacct", "pub.checks",
+    "cpuhours.monthly", "batchacct.cli.doctor", "loccol.htcondor", "loccol.pbs", "loccol.sge", "loccol.slurm_sacct", "batchacct.usage.keeping", "pub.checks",
     "pub.summary_commands",
 )  # fmt: skip
 
@@ -63,6 +70,7 @@ class Site:
         self.cpu_s: dict[str, float] = defaultdict(float)
         """By the first word of the command."""
         self._forks: Forks | None = None
+        self._here: tuple[Config, Store] | None = None
         passcode = folder / "passcode"
         passcode.touch(mode=0o600)
         passcode.write_text(f"{PASSCODE}\n", encoding="ascii")
@@ -74,14 +82,20 @@ class Site:
         for name, (parser, paths) in CLUSTERS.items():
             tables.append(self._source(name, parser, paths, name))
             queues = [] if name == "condor" else ["grid_*"]
-            tables.append(f'[[cluster]]\nname = "{name}"\nmachine_name = "{name}.example.org"\ngrid_queues = {json.dumps(queues)}\n')
+            tables.append(
+                f'[[cluster]]\nname = "{name}"\nmachine_name = "{name}.example.org"\ngrid_queues = {json.dumps(queues)}\n'
+            )
         tables += [self._source(name, *of) for name, of in IDENTITIES.items()]
         for (first, value), following in zip(truth.benchmarks, [*(day for day, _ in truth.benchmarks[1:]), None], strict=True):
             until = "" if following is None else f"valid_until = {following}\n"
             tables.append(f'[[benchmark]]\ntype = "HEPscore23"\nvalue = {value}\nvalid_from = {first}\n{until}')
         tables += [f'[[vo.rule]]\nvo = "{vo}"\nuser = "{begin}*"\n' for begin, vo in PEOPLE if vo]
-        tables.append(f'[[vo.issuer]]\nissuer = "https://atlas-auth.cern.ch/"\nvo = "atlas"\n[join]\ngrace = "6h"\nmax_hold = "4d"\n')
-        tables.append(f'[archive]\npath = "{self.archive}"\n[retention]\nkeep = "{plan.keep}"\npersonal_data = "{plan.personal_data}"\n')
+        tables.append(
+            '[[vo.issuer]]\nissuer = "https://atlas-auth.cern.ch/"\nvo = "atlas"\n[join]\ngrace = "6h"\nmax_hold = "4d"\n'
+        )
+        tables.append(
+            f'[archive]\npath = "{self.archive}"\n[retention]\nkeep = "{plan.keep}"\npersonal_data = "{plan.personal_data}"\n'
+        )
         options = f'brokers = ["127.0.0.1:{port}"]\ndestination = "{queue}"\nlogin = "{USER}"\npasscode_file = "{passcode}"\n'
         tables.append('[publish]\nlocal_job_id = "{cluster}:{id}"\nlocal_job_id_array = "{cluster}:{id}-{index}"\n')
         tables.append('[[destination]]\nname = "main"\ntransport = "stomp"\nbunch = 100\n[destination.options]\n')
@@ -96,7 +110,7 @@ class Site:
     @contextmanager
     def release(self, root: Path = ROOT) -> Iterator[None]:
         """Commands are those of the release that is there."""
-        there = [name for name in IMPORTED if (root / name.replace(".", "/")).with_suffix(".py").exists()]
+        there = [name for name in IMPORTED if "." not in name or (root / name.replace(".", "/")).with_suffix(".py").exists()]
         with forking(root, there) as forks:
             self._forks = forks
             yield
@@ -106,7 +120,12 @@ class Site:
         """A command of `batchacct` to its end: its status, -9 if it was killed, and what it said."""
         assert self._forks is not None
         self.log.write_text("", encoding="utf-8")
-        environment = {PATH_VARIABLE: str(self.configuration), NOW_VARIABLE: str(now), "BATCHACCT_CRASH_AT": crash_at, "TZ": self.zone}
+        environment = {
+            PATH_VARIABLE: str(self.configuration),
+            NOW_VARIABLE: str(now),
+            "BATCHACCT_CRASH_AT": crash_at,
+            "TZ": self.zone,
+        }
         started = self._forks.start(
             "batchacct", *words, log=self.log, environment=environment, folder=self.folder, settings=settings
         )  # fmt: skip
@@ -131,6 +150,44 @@ class Site:
 
     def store(self) -> Store:
         return Store(self.url)
+
+    def collect(self, now: int) -> None:
+        """`collect --once` as a process that stays would do it, which is this one: a new one costs seconds.  Raises: CommandError."""
+        with _clock(now):
+            config, store = self._resident()
+            began = time.process_time()
+            collectors, broken = collectors_of(config, ())
+            problems = [error.message for error in broken]
+            for collector in collectors:
+                with store.lock(lock_name(collector.source.name)):
+                    problems += [error.message for error in collect_once(store, collector, unix_now).errors]
+            complete_parts(store, rules_for(config, {one.source.name for one in collectors}), now)
+            self._took("collect, resident", began)
+        if problems:
+            raise CommandError("; ".join(problems))
+
+    def publish(self, now: int) -> None:
+        """`publish --once`, likewise.  Raises: PublishError."""
+        with _clock(now):
+            config, store = self._resident()
+            began = time.process_time()
+            publish_once(store, config, unix_now)
+            self._took("publish, resident", began)
+
+    def _took(self, what: str, began: float) -> None:
+        self.commands[what] += 1
+        self.cpu_s[what] += time.process_time() - began
+
+    def _resident(self) -> tuple[Config, Store]:
+        if self._here is None:
+            self._here = load_config(self.configuration), self.store()
+        return self._here
+
+    def close(self) -> None:
+        """Ends what is resident: the next one opens the database anew."""
+        if self._here is not None:
+            self._here[1].close()
+            self._here = None
 
     @property
     def is_full(self) -> bool:
@@ -205,6 +262,12 @@ def earlier_release(folder: Path) -> Path:
     for name in ("__init__.py", "forkserver.py"):
         shutil.copyfile(ROOT / "tests" / name, folder / "tests" / name)
     return folder
+
+
+@contextmanager
+def _clock(now: int) -> Iterator[None]:
+    with mock.patch.dict(os.environ, {NOW_VARIABLE: str(now)}):
+        yield
 
 
 @contextmanager
