@@ -70,11 +70,11 @@ class Plan:
 
 YEAR = Plan(
     first=Day(2023, 5, 1), days=366, zone="Europe/Zurich", jobs_a_day=20,
-    upgrade=Day(2023, 7, 4),
+    upgrade=Day(2023, 5, 22),
     outages=((Day(2023, 6, 13), Day(2023, 6, 16)), (Day(2023, 12, 24), Day(2023, 12, 28)), (Day(2024, 2, 27), Day(2024, 3, 2))),
     full_disk=(Day(2024, 3, 12), Day(2024, 3, 13)), restore=(Day(2024, 1, 10), Day(2024, 1, 15)),
     ce_log_late=(Day(2023, 11, 10), Day(2023, 11, 16)), wrong_clock=(Day(2023, 7, 18), Day(2024, 2, 6)),
-    copied_back=(Day(2023, 8, 1), Day(2023, 10, 30), Day(2024, 1, 31)), killed_every=15, damaged_share=0.002,
+    copied_back=(Day(2023, 8, 1), Day(2023, 10, 30), Day(2024, 1, 31)), killed_every=20, damaged_share=0.002,
     benchmark_from=Day(2023, 12, 1), keep="100d", personal_data="190d",
 )  # fmt: skip
 """Both changes of the clocks, a leap day, twelve ends of months."""
