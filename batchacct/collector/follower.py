@@ -33,6 +33,7 @@ from batchacct.following.files import (
     stamp_of,
 )
 from batchacct.following.listing import Listing
+from batchacct.following.position import may_begin_as
 from batchacct.model import text_of
 from batchacct.parsing.compressed import UndecodableError
 from batchacct.parsing.framing import WholeFiles, unit_bytes
@@ -311,14 +312,16 @@ class Follower:
         return any(s is not None and s.size > stamp.size for s in others) or begins_another(file, self._listing.recent)
 
     def _placed(self, position: Position) -> Position:
-        """Notes where a file is of which nothing new was read; a copy, whose original is where it was, changes nothing."""
+        """Notes where a file is of which nothing new was read; a copy changes nothing, while its original is where it was."""
         assert self._known is not None
         old = self._known.numbered(position.id)
         if old is None or old == position:
             return position
         was_at = (old.device, old.inode)
         there = [path for path, stamp in self._listing.there.items() if stamp is not None and stamp.place == was_at]
-        if was_at != (position.device, position.inode) and any(self._pending.may_be_at(path, old) for path in there):
+        there = [path for path in there if self._pending.may_be_at(path, old)]
+        beginning_of_old = old.head_length, old.head_hash, unit_bytes(self._parser.framing)
+        if was_at != (position.device, position.inode) and any(may_begin_as(path, *beginning_of_old) for path in there):
             return old
         note_place(self._store, position)
         self._known.put(position)

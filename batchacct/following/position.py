@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 
 import xxhash
 
-from batchacct.errors import CheckpointError
+from batchacct.errors import CheckpointError, SourceError
 from batchacct.following.opened import HEAD_BYTES, TAIL_BYTES, OpenFile
 from batchacct.model import text_of
 from batchacct.parsing.reading import source_errors
@@ -83,6 +83,13 @@ class Position:
 def digest(content: bytes) -> str:
     text: str = xxhash.xxh3_128_hexdigest(content)
     return text
+
+
+def may_begin_as(path: str, head_length: int, head_hash: str, longest_unit: int) -> bool:
+    """Whether the file at a path begins so, or cannot be read; of one with a compressed name, by its content."""
+    with contextlib.suppress(OSError, SourceError), contextlib.closing(OpenFile(path, longest_unit)) as file:
+        return len(file.head) >= head_length and digest(file.head[:head_length]) == head_hash
+    return True
 
 
 class KnownPositions:

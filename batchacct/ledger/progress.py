@@ -12,10 +12,9 @@ from typing import Any
 from sqlalchemy import Connection, Row, select
 
 from batchacct.config import Config, SourceKeys
-from batchacct.errors import PluginError, SourceError
-from batchacct.following import OpenFile
+from batchacct.errors import PluginError
 from batchacct.following.files import Place, Stamp, old_siblings, stamps
-from batchacct.following.position import digest
+from batchacct.following.position import may_begin_as
 from batchacct.ledger.gaps import Watched
 from batchacct.model import text_of
 from batchacct.parsing import registry
@@ -122,10 +121,7 @@ def _position(keys: SourceKeys, path: str, stamp: Stamp, known: Row[Any] | None)
     if known is None or has_compressed_name(path) or (known.size, known.modified_at) == (stamp.size, stamp.modified_at):
         return known
     length = registry.unit_bytes_of(keys.parser)
-    with contextlib.suppress(OSError, SourceError), contextlib.closing(OpenFile(path, length)) as file:
-        is_its = len(file.head) >= known.head_length and digest(file.head[: known.head_length]) == known.head_hash
-        return known if is_its else None
-    return known
+    return known if may_begin_as(path, known.head_length, known.head_hash, length) else None
 
 
 def _complete_at(state: Row[Any] | None, stamp: Stamp, position: Row[Any] | None) -> int:

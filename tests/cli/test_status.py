@@ -134,6 +134,30 @@ def test_compressed_files_that_are_known_are_read(site: Site) -> None:
     assert following(site)["unread_files"] == 0
 
 
+def test_a_log_that_is_copied_compressed_and_truncated(site: Site) -> None:
+    """Its place has other content then, as has that of a deleted file whose inode is given again: what is compressed is read."""
+    site.write([lsf(1)], [blah(1)])
+    site.good("collect", "--once")
+    site.lsf_log.with_name("lsb.acct.1.gz").write_bytes(gzip.compress(lsf(1)))
+    for there in (b"", lsf(2)):
+        site.lsf_log.write_bytes(there)
+        site.good("collect", "--once")
+        told = following(site)
+        assert (told["unread_bytes"], told["unread_files"]) == (0, 0)
+
+
+def test_a_compressed_copy_of_a_log_that_is_still_there(site: Site) -> None:
+    """The log is read on where it is."""
+    site.write([lsf(1)], [blah(1)])
+    site.good("collect", "--once")
+    site.lsf_log.with_name("lsb.acct.1.gz").write_bytes(gzip.compress(lsf(1)))
+    site.good("collect", "--once")
+    with site.lsf_log.open("ab") as log:
+        log.write(lsf(2))
+    site.good("collect", "--once")
+    assert (site.source("lsf")["recorded"], site.source("lsf")["known"]) == (2, 0)
+
+
 def test_what_a_collector_noted_is_told(site: Site) -> None:
     site.write([lsf(1)], [blah(1)])
     site.good("collect", "--once")
