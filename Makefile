@@ -42,7 +42,7 @@ FAULTS ?= 10
 WORKERS ?= 4
 PYTEST = $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder --durations=25 --durations-min=5
 
-.PHONY: help demo test check lint types docs-fresh second-zone bench soak growth fuzz crash faults docs clean
+.PHONY: help demo test check lint types docs-fresh second-zone bench soak growth fuzz crash faults year docs clean
 .PHONY: dist rpm deb packages-check packages-lint lock vulnerabilities
 
 help: ## List the targets
@@ -87,6 +87,9 @@ crash: $(VENV)/ready-test ## HISTORIES= random histories of logs on each databas
 faults: $(VENV)/ready-test ## The table of faults: PUBLISHER_KILLS= (300) over databases and transports, FAULTS= (10) of each kind; 20 minutes
 	BATCHACCT_KILLS=$(PUBLISHER_KILLS) BATCHACCT_FAULTS=$(FAULTS) $(PYTEST) \
 		tests/faults/test_publisher_killed.py tests/faults/test_brokers.py tests/pub/test_stomp.py
+
+year: $(VENV)/ready-test ## A simulated year of a site with five batch systems, and its ledger; YEAR="--database postgresql --seed 2", half an hour
+	$(BIN)/python -m tests.year $(YEAR)
 
 dist: $(VENV)/ready-packages ## The source's tarball and a wheel, the same bytes of the same commit, into dist/
 	$(BIN)/python -m tools.packages.build dist

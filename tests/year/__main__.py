@@ -37,10 +37,10 @@ def main() -> int:
         folder = options.folder or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
         if options.database == "sqlite":
-            trial = tried(plan, folder, None, broker, options.seed, progress)
+            trial = tried(plan, folder, None, broker, seed=options.seed, progress=progress)
         else:
             with postgresql() as url:
-                trial = tried(plan, folder, url, broker, options.seed, progress)
+                trial = tried(plan, folder, url, broker, seed=options.seed, progress=progress)
     _show(trial, time.monotonic() - began)
     return 1 if trial.wrong else 0
 

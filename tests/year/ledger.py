@@ -14,7 +14,8 @@ def ledger(simulation: Simulation, books: Books, wrong: list[str]) -> str:
     """All tables; `wrong` is what does not agree."""
     return "\n".join([
         *_months(simulation), "", *_sums(simulation.truth.records, simulation.receiver.table), "", *_rejects(simulation), "",
-        *_unpublished(simulation.truth, books), "", *_events(simulation), "", "```", *simulation.doctor.splitlines(), "```", "", *_verdict(wrong),
+        *_unpublished(simulation.truth, books), "", *_events(simulation), "",
+        "```", *simulation.doctor.splitlines(), "```", "", *_verdict(wrong),
     ])  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from random import Random
 
 from batchacct.demo.cast import DNS, FQANS, VOS
-from batchacct.demo.lines import EXIT, BlahIdentity, LsfJob, blah_line, lsf_line
+from batchacct.demo.lines import DONE, EXIT, BlahIdentity, LsfJob, blah_line, lsf_line
 from benchmarks.logs import batch, grid, htcondor, slurm
 from benchmarks.logs.jobs import Job
 
@@ -40,7 +40,7 @@ Row = tuple[object, ...]
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """What is written to a log at an instant: a line, or the lines of one ad. `run` is whose it is, if of one that is accounted."""
+    """What is written to a log at an instant: a line, or the lines of one ad."""
 
     at: int
     log: str
@@ -234,9 +234,10 @@ def _whole(cpu_s: int) -> int:
 
 def _lsf(farms: Farms, run: Run) -> Iterator[Line]:
     job = run.job
+    status = DONE if job.is_ok and job.start_at else EXIT
     record = LsfJob(
         job.queue, job.user, job.uid, job.end_at, job.submit_at, job.start_at or 0, job.number, index=job.index or 0,
-        cpu_us=None if job.start_at is None else (job.user_cpu_us, job.system_cpu_us), status=64 if job.is_ok and job.start_at else EXIT,
+        cpu_us=None if job.start_at is None else (job.user_cpu_us, job.system_cpu_us), status=status,
         exec_hosts=tuple(f"{host}.example.org" for host in job.hosts for _ in range(job.slots)) if job.start_at else (),
         processors=job.processors, memory_kib=job.memory_kib, swap_kib=2 * job.memory_kib, job_name=job.name, cwd="work",
     )  # fmt: skip

@@ -42,7 +42,7 @@ class Month:
 class Simulation:
     """`site` has an empty database, whose schema the earlier release makes."""
 
-    def __init__(self, plan: Plan, site: Site, broker: Broker, queue: str, truth: Truth, seed: int) -> None:
+    def __init__(self, plan: Plan, site: Site, truth: Truth, *, broker: Broker, queue: str, seed: int) -> None:
         self.plan, self.site, self.broker, self.truth = plan, site, broker, truth
         self.chance = Random(seed)
         self.logs = Logs(site.folder / "logs", plan.first, seed)

@@ -45,9 +45,9 @@ IDENTITIES = {
 }  # fmt: skip
 """Parser, files and cluster of what tells who asked."""
 IMPORTED = (
-    "duckdb", "batchacct.archive.taking", "batchacct.cli.archiving", "batchacct.cli.auditing", "batchacct.cli.status", "cecol.arc_joblog",
-    "cecol.gram", "cecol.lcmaps", "cecol.htcondor_ce", "cpuhours.command",
-    "cpuhours.monthly", "batchacct.cli.doctor", "loccol.htcondor", "loccol.pbs", "loccol.sge", "loccol.slurm_sacct", "batchacct.usage.keeping", "pub.checks",
+    "duckdb", "batchacct.archive.taking", "batchacct.cli.archiving", "batchacct.cli.auditing", "batchacct.cli.doctor",
+    "batchacct.cli.status", "batchacct.usage.keeping", "cecol.arc_joblog", "cecol.gram", "cecol.htcondor_ce", "cecol.lcmaps",
+    "cpuhours.command", "cpuhours.monthly", "loccol.htcondor", "loccol.pbs", "loccol.sge", "loccol.slurm_sacct", "pub.checks",
     "pub.summary_commands",
 )  # fmt: skip
 
@@ -152,7 +152,7 @@ class Site:
         return Store(self.url)
 
     def collect(self, now: int) -> None:
-        """`collect --once` as a process that stays would do it, which is this one: a new one costs seconds.  Raises: CommandError."""
+        """`collect --once` by this process, which stays: a new one each time costs seconds.  Raises: CommandError."""
         with _clock(now):
             config, store = self._resident()
             began = time.process_time()

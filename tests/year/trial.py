@@ -31,7 +31,7 @@ class Trial:
 
 
 def tried(
-    plan: Plan, folder: Path, url: str | None, broker: Broker, seed: int, progress: Callable[[str], None] = lambda _: None
+    plan: Plan, folder: Path, url: str | None, broker: Broker, *, seed: int, progress: Callable[[str], None] = lambda _: None
 ) -> Trial:
     """Lives through the plan; `url`: an empty database, by default one of SQLite on a disk of its own in the folder."""
     truth = Truth(((dt.date(1970, 1, 1), 12.5), (plan.benchmark_from, 13.25)))
@@ -41,7 +41,7 @@ def tried(
     with small_disk(disk, DISK) as is_small:
         site = Site(folder, url or f"sqlite:///{disk}/batchacct.db", (broker.port, queue), plan, truth)
         site.disk = disk if is_small and url is None else None
-        simulation = Simulation(plan, site, broker, queue, truth, seed)
+        simulation = Simulation(plan, site, truth, broker=broker, queue=queue, seed=seed)
         simulation.run(progress)
         books = books_of(site)
     wrong = [
