@@ -1,8 +1,8 @@
 """Forks commands of `batchacct` out of a process that has imported everything, so that one costs 20 ms and not a second.
 
 `python -m tests.forkserver` reads one JSON object a line: what to start, or which process to bury (`tests.forks`
-is the other end); its arguments are modules to import besides. It has no thread but that of Arrow's allocator when it forks. At the end
-of its input it kills what still runs.
+is the other end); its arguments are modules to import besides. It has no thread but that of Arrow's allocator when it forks.
+At the end of its input it kills what still runs.
 """
 
 from __future__ import annotations
