@@ -14,7 +14,7 @@ from tests.services.brokers import ActiveMq, RabbitMq, started
 from tests.year.plan import WEEKS, YEAR
 from tests.year.trial import Trial, tried
 
-BROKERS = {"activemq": ActiveMq, "rabbitmq": RabbitMq}
+BROKERS: dict[str, type[ActiveMq] | type[RabbitMq]] = {"activemq": ActiveMq, "rabbitmq": RabbitMq}
 
 
 def main() -> int:

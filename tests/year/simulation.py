@@ -116,8 +116,8 @@ class Simulation:
             pieces = self.logs.logs["sge"].last(30)
             self._happens(day, f"{len(pieces)} lines of SGE's log were copied back by hand")
             self.copied_back["sge"] += sum(piece.count(b"\n") for piece in pieces)
-            again = {piece.rstrip(b"\n") for piece in pieces}
-            self.damages += [one for one in self.damages if one.log == "sge" and one.unit in again]
+            written_again = {piece.rstrip(b"\n") for piece in pieces}
+            self.damages += [one for one in self.damages if one.log == "sge" and one.unit in written_again]
             for piece in pieces:
                 yield Line(self.plan.at(day, 1), "sge", piece)
 

@@ -10,7 +10,8 @@ import pytest
 from tests.services.brokers import Broker
 from tests.year.plan import WEEKS, YEAR, Plan
 from tests.year.trial import tried
-from tools.packages.previous import BEFORE, SOURCE
+from tools.packages.layout import SOURCE
+from tools.packages.previous import BEFORE
 
 
 @pytest.fixture(scope="module", autouse=True)
