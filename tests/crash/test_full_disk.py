@@ -104,7 +104,7 @@ def test_not_even_room_to_read_a_database(tmp_path: Path) -> None:
         with (folder / "ballast").open("wb", buffering=0) as file, contextlib.suppress(OSError):
             while True:
                 file.write(bytes(4096))
-        with pytest.raises(StoreError, match="disk I/O error. If its disk is full, make room"):
+        with pytest.raises(StoreError, match=r"disk I/O error\. If its disk is full, make room"):
             store.check()
         (folder / "ballast").unlink()
         store.check()
