@@ -100,5 +100,5 @@ def _events(simulation: Simulation) -> Iterator[str]:
 
 
 def _verdict(wrong: list[str]) -> Iterator[str]:
-    yield "Everything agrees." if not wrong else f"**{len(wrong)} things do not agree**:"
+    yield "Everything agrees, and the audit of all days finds nothing." if not wrong else f"**{len(wrong)} things do not agree**:"
     yield from (f"- {one}" for one in wrong[:40])
