@@ -46,9 +46,10 @@ def main() -> int:
 
 
 def _show(trial: Trial, took_s: float) -> None:
-    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    used = [resource.getrusage(whose) for whose in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    cpu_s = sum(one.ru_utime + one.ru_stime for one in used)
     print(trial.ledger)
-    print(f"\nIt took {took_s / 60:.1f} minutes, {(children.ru_utime + children.ru_stime) / 60:.1f} of a processor.")
+    print(f"\nIt took {took_s / 60:.1f} minutes, {cpu_s / 60:.1f} of a processor.")
 
 
 if __name__ == "__main__":

@@ -158,7 +158,6 @@ class Simulation:
         """What is there is read and published; killed now and then, and begun again."""
         is_killed = (day - self.plan.first).days % self.plan.killed_every == self.plan.killed_every - 1
         if self.site.is_full:
-            self.site.close()
             status, said = self.site.run("collect", "--once", now=noon)
             assert status == StoreError.exit_code, said
             assert "make room" in said.lower(), said

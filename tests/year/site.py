@@ -195,6 +195,7 @@ class Site:
 
     def fill(self) -> bool:
         """Leaves no room on the disk of the database, if it has one of its own."""
+        self.close()  # which would make some, of the write-ahead log
         if self.disk is None:
             return False
         with (self.disk / "ballast").open("wb", buffering=0) as file, suppress(OSError):
