@@ -88,7 +88,7 @@ faults: $(VENV)/ready-test ## The table of faults: PUBLISHER_KILLS= (300) over d
 	BATCHACCT_KILLS=$(PUBLISHER_KILLS) BATCHACCT_FAULTS=$(FAULTS) $(PYTEST) \
 		tests/faults/test_publisher_killed.py tests/faults/test_brokers.py tests/pub/test_stomp.py
 
-year: $(VENV)/ready-test ## A simulated year of a site with five batch systems, and its ledger; YEAR="--database postgresql --seed 2", half an hour
+year: $(VENV)/ready-test ## A simulated year of a site with five batch systems, and its ledger; YEAR="--database postgresql --seed 2"; 15 minutes
 	$(BIN)/python -m tests.year $(YEAR)
 
 dist: $(VENV)/ready-packages ## The source's tarball and a wheel, the same bytes of the same commit, into dist/
