@@ -153,6 +153,8 @@ def _answer(asked: Asked, by: str | Sequence[str], whole: pd.DataFrame, bent: pd
         pieces.append(_normalised(by_level, asked.normalise)[[*keys, *columns]])
         sums += columns
     frame = _added_up(pieces, keys, sums).astype(dict.fromkeys(TOTALS, "int64"))
+    if bent is not None:
+        frame = frame[(frame[sums] != 0).any(axis=1)]  # a job may have run in a bin for so little of a second that it used nothing
     frame["efficiency"] = efficiency(frame)
     order = _listed(by)
     if asked.bins is not None:

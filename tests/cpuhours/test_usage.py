@@ -163,6 +163,17 @@ def some_jobs(seed: int, jobs: int = 25) -> list[dict[str, Any]]:
     return [{"state": "completed", "site": "S"} | dict.fromkeys(told) | one for one in made]
 
 
+def test_a_bin_in_which_less_than_a_second_was_used_has_no_row(tmp_path: Path) -> None:
+    (job,) = some_jobs(1, jobs=1)
+    job |= {"start_at": BEGIN + HOUR - 7, "end_at": BEGIN + 48 * HOUR, "cpu_duration_s": 1259, "logged_at": BEGIN + 49 * HOUR}
+    job |= dict.fromkeys(("wall_duration_s", "processors", "gpu_count", "energy_j"))
+    store = stored(new_store(tmp_path, []), [job])
+    for normalise in (None, "HEPscore23"):
+        question = Question((), BEGIN, BEGIN + 49 * HOUR, {}, normalise, Bins("quarter hour"), "spread")
+        assert_same(usage_by(store, **question.words), [job], question)
+    store.close()
+
+
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     seed=st.integers(0, 10**6),
