@@ -80,7 +80,7 @@ class Reference:
         if nearest:
             return "waiting", "several identities fit equally well", None
         if not str(run["queue"]).startswith("grid_"):
-            return "local", "local queue", None
+            return "local", "local queue" if run["queue"] else "queue unknown", None
         end = seconds(run["end_at"])
         if end <= now - MAX_HOLD or (end <= now - GRACE and end < read_until):
             return ("local" if self.then == "local" else "waiting"), "no identity came", None
