@@ -125,9 +125,22 @@ def all_pages() -> dict[str, str]:
 
 
 def root_context(command: click.Command, name: str, width: int = WIDTH) -> click.Context:
-    """That of a program, with what it is run with; click keeps the names of the first one for ever, and `-h` is among them."""
+    """That of a program, with what it is run with, `-h` among it.
+
+    Click keeps the help option of a command as the first context had it, which may have been of the command alone: it is made anew.
+    """
     names = command.context_settings.get("help_option_names")
-    return click.Context(command, info_name=name, terminal_width=width, help_option_names=names)
+    context = click.Context(command, info_name=name, terminal_width=width, help_option_names=names)
+    _forget_help(command, context)
+    return context
+
+
+def _forget_help(command: click.Command, context: click.Context) -> None:
+    command._help_option = None  # noqa: SLF001 - there is no public way
+    if isinstance(command, click.Group):
+        for name in command.list_commands(context):
+            if (part := command.get_command(context, name)) is not None:
+                _forget_help(part, context)
 
 
 def command_of(name: str, target: str) -> click.Command | None:
