@@ -31,16 +31,22 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True)
-class Ran:
-    """What ran of a program, or whatever it is summed by: executions, the jobs and users they were of, seconds."""
+class Sums:
+    """What processes come to: executions, the jobs and users they were of, seconds; executions of unknown CPU add nothing to it."""
 
-    name: str
     executions: int
     jobs: int
     users: int
     cpu_s: float
     elapsed_s: float
     cpu_unknown_executions: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ran(Sums):
+    """What ran of a program, or whatever it is summed by."""
+
+    name: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -279,13 +279,13 @@ def check_kind(how: Shown, kind: str, path: Path, *, log: bool) -> None:
 
 def _sum(name: str, of: Sequence[Ran]) -> Ran:
     return Ran(
-        name,
         sum(ran.executions for ran in of),
         0,
         0,
         math.fsum(ran.cpu_s for ran in of),
         math.fsum(ran.elapsed_s for ran in of),
         sum(ran.cpu_unknown_executions for ran in of),
+        name,
     )
 
 

@@ -37,7 +37,7 @@ class Figures:
 
         def question(connection: Connection, which: processes.Asked) -> Found:
             def rows(of: processes.Asked, runs: Runs) -> list[Ran]:
-                return [Ran(row.name, **asdict(row.sums)) for row in top(connection, of, asked.by, runs, applications)]
+                return [Ran(name=row.name, **asdict(row.sums)) for row in top(connection, of, asked.by, runs, applications)]
 
             runs = runs_of_processes(connection, which.logged)
             found = []

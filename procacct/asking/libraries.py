@@ -15,9 +15,10 @@ import numpy as np
 import numpy.typing as npt
 from sqlalchemy import Connection, Row, Select, select
 
+from batchacct.program_figures import Sums
 from batchacct.store.spans import Span
 from batchacct.store.tables import object_
-from procacct.asking.top_rows import Sums, TopRow
+from procacct.asking.top_rows import TopRow
 
 NO_LIBRARIES = "(libraries not known)"
 

@@ -15,12 +15,13 @@ from sqlalchemy import ColumnElement, Connection, FromClause, Select, Subquery, 
 
 from batchacct.errors import ConfigError
 from batchacct.ledger.whose import UNKNOWN
+from batchacct.program_figures import Sums
 from batchacct.store.tables import process, process_group
 from procacct.asking.applications import Applications, modules_of
 from procacct.asking.asked import CPU, CPU_UNKNOWN, NO_JOB, NUMBER_TEXT, PROGRAM, USER, Asked, vo_of
 from procacct.asking.libraries import by_library
 from procacct.asking.runs import Runs, is_of_run
-from procacct.asking.top_rows import Sums, TopRow
+from procacct.asking.top_rows import TopRow
 
 NS = 10**9
 

@@ -6,20 +6,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from batchacct.errors import ConfigError
+from batchacct.program_figures import Sums
 
 SORTS = ("cpu", "executions", "elapsed", "jobs", "users")
-
-
-@dataclass(frozen=True, slots=True)
-class Sums:
-    """What processes come to: executions, the jobs and users they were of, seconds; executions of unknown CPU add nothing to it."""
-
-    executions: int
-    jobs: int
-    users: int
-    cpu_s: float
-    elapsed_s: float
-    cpu_unknown_executions: int
 
 
 @dataclass(frozen=True, slots=True)
