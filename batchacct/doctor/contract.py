@@ -91,7 +91,11 @@ class Examined:
 
     def _open(self) -> Store:
         store = Store(self.config.database.resolved())
-        store.check()
+        try:
+            store.check()
+        except BatchacctError:
+            store.close()
+            raise
         return store
 
     def _or_not_known(self, read: Callable[[], T]) -> T:

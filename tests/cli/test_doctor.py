@@ -68,11 +68,21 @@ def lasting(tmp_path_factory: pytest.TempPathFactory) -> Site:
     return made
 
 
+def open_files(folder: Path) -> set[Path]:
+    """Those of a folder that this process has open."""
+    named = set()
+    for descriptor in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # the one of the listing
+            named.add(descriptor.readlink())
+    return {path for path in named if folder in path.parents}
+
+
 @pytest.fixture
 def sound(lasting: Site) -> Iterator[Site]:
     """The same, put back afterwards as it was."""
     before = {path: (path.read_bytes(), path.stat()) for path in lasting.folder.rglob("*") if path.is_file()}
     yield lasting
+    assert not open_files(lasting.folder), "it would be overwritten under who has it open"
     for path in lasting.folder.rglob("*"):
         if path.is_file() and path not in before:
             path.unlink()
