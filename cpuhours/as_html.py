@@ -5,8 +5,8 @@ from __future__ import annotations
 import html
 import re
 
-from batchacct.cli.common import harmless
-from cpuhours.document import Block, Bullets, Document, Heading, Paragraph, Picture, Signatures, Table, cell_text, is_numeric
+from batchacct.cli.common import harmless, is_numeric
+from cpuhours.document import Block, Bullets, Document, Heading, Paragraph, Picture, Signatures, Table, cell_text
 
 _STYLE = """
 :root { color-scheme: light; }
@@ -86,7 +86,7 @@ def _block(block: Block, number: int) -> str:
 
 def _table(table: Table, number: int) -> str:
     """A table that can be scrolled by keyboard where it is wider than the page."""
-    right = [' class="number"' if is_numeric(table, column) else "" for column in range(len(table.columns))]
+    right = [' class="number"' if is_numeric(table.rows, column) else "" for column in range(len(table.columns))]
     head = "".join(f'<th scope="col"{mark}>{_text(name)}</th>' for name, mark in zip(table.columns, right, strict=True))
     rows = []
     for place, row in enumerate(table.rows):

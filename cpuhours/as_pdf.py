@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 from matplotlib.image import imread
 from matplotlib.lines import Line2D
 
-from batchacct.cli.common import harmless
-from cpuhours.document import Block, Bullets, Document, Heading, Paragraph, Picture, Signatures, Table, cell_text, is_numeric
+from batchacct.cli.common import harmless, is_numeric
+from cpuhours.document import Block, Bullets, Document, Heading, Paragraph, Picture, Signatures, Table, cell_text
 from cpuhours.plot import house_style
 
 WIDTH_IN, HEIGHT_IN, MARGIN_IN = 11.69, 8.27, 0.6
@@ -180,7 +180,7 @@ class _Lines(NamedTuple):
 def _laid_out(table: Table) -> _Lines:
     """Columns as wide as what is in them; a head of several words takes several lines, and so does a text too long for a page."""
     texts = [[harmless(cell_text(cell)).replace("\n", "\\n") for cell in row] for row in table.rows]
-    numeric = [is_numeric(table, column) for column in range(len(table.columns))]
+    numeric = [is_numeric(table.rows, column) for column in range(len(table.columns))]
     widths = []
     for column, name in enumerate(table.columns):
         words = max((len(word) for word in name.split()), default=1)

@@ -29,7 +29,7 @@ class Bullets:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """The first column names the rows; numbers stand to the right. With `has_total` the last row is the sum."""
+    """The first column names the rows. With `has_total` the last row is the sum."""
 
     caption: str
     columns: Sequence[str]
@@ -74,8 +74,3 @@ def cell_text(cell: Cell) -> str:
     if isinstance(cell, str):
         return cell
     return f"{cell:,}" if isinstance(cell, int) else f"{cell:,.1f}"
-
-
-def is_numeric(table: Table, column: int) -> bool:
-    """Whether a column has nothing but numbers; some may be unknown."""
-    return bool(table.rows) and not any(isinstance(row[column], str) for row in table.rows)

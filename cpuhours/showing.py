@@ -16,7 +16,7 @@ from pathlib import Path
 import click
 import pandas as pd
 
-from batchacct.cli.common import emit_table, harmless
+from batchacct.cli.common import emit_table, harmless, is_numeric
 from batchacct.clock import shown
 from batchacct.errors import ConfigError
 from cpuhours.gathering import total_of
@@ -54,7 +54,7 @@ def show_as(
     """
     if form == "table":
         columns, rows = table()
-        emit_table(title, columns, _aligned(columns, rows))
+        emit_table(title, columns, rows, cell_text)
     elif form == "parquet" and sys.stdout.isatty():
         raise ConfigError("Parquet is no text: send it to a file, with --data FILE.parquet or > FILE.parquet")
     else:
@@ -357,14 +357,6 @@ def cell_text(cell: Cell) -> str:
     return "" if cell is None else f"{cell:,}" if isinstance(cell, int) else f"{cell:,.1f}"
 
 
-def _aligned(columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> list[list[str]]:
-    """Figures as texts that end in one column, so that a row without figures does not move those of the others."""
-    texts = [[cell_text(cell) for cell in row] for row in rows]
-    names = [all(isinstance(row[i], str) for row in rows) for i in range(len(columns))]
-    widths = [max(len(name), *(len(row[i]) for row in texts)) for i, name in enumerate(columns)]
-    return [[text if name else text.rjust(width) for text, width, name in zip(row, widths, names, strict=True)] for row in texts]
-
-
 def as_markdown(title: str, columns: Sequence[str], rows: Sequence[Sequence[Cell]], notes: Sequence[str]) -> str:
     """A title, a table and the notes as a list."""
     told = "\n".join(f"- {_markdown_text(note)}" for note in notes)
@@ -372,7 +364,7 @@ def as_markdown(title: str, columns: Sequence[str], rows: Sequence[Sequence[Cell
 
 
 def _markdown_table(columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> str:
-    marks = ["---" if all(isinstance(row[i], str) for row in rows) else "---:" for i in range(len(columns))]
+    marks = ["---:" if is_numeric(rows, at) else "---" for at in range(len(columns))]
     lines = [columns, marks, *([_markdown_text(cell) for cell in row] for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import click
 from rich.console import Console
@@ -85,36 +85,48 @@ LEAST_OF_ONE_DIGIT = 0.1
 """A smaller number is shown by its first two digits."""
 
 
-def emit_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """A table on standard output, numbers to the right, with thousands apart; a line a value where it is too wide."""
+def value_text(value: object) -> str:
+    """A number with thousands apart; nothing for None."""
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        return figure(value)
+    return "" if value is None else str(value)
+
+
+def emit_table(
+    title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], text_of: Callable[[Any], str] = value_text
+) -> None:
+    """A table on standard output, columns of numbers to the right; a line a value where it is too wide."""
     table = Table()
-    numeric = [all(isinstance(row[i], (int, float)) for row in rows) and bool(rows) for i in range(len(columns))]
-    for name, right in zip(columns, numeric, strict=True):
-        table.add_column(name, justify="right" if right else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*(_cell(value) for value in row))
+    for at, name in enumerate(columns):
+        table.add_column(name, justify="right" if is_numeric(rows, at) else "left", overflow="fold")
+    texts = [[_cell(text_of(value)) for value in row] for row in rows]
+    for row in texts:
+        table.add_row(*row)
     out = console()
     out.print(Text(harmless(title), style="bold"))
     if Measurement.get(out, out.options.update(max_width=5000), table).maximum <= out.width:
         out.print(table)
         return
-    for row in rows:
-        for name, value in zip(columns, row, strict=True):
-            out.print(Text(f"  {name}: ") + _cell(value))
+    for row in texts:
+        for name, text in zip(columns, row, strict=True):
+            out.print(Text(f"  {name}: ") + text)
         out.print()
 
 
-def _cell(value: object) -> Text:
+def is_numeric(rows: Sequence[Sequence[object]], column: int) -> bool:
+    """Whether a column is of numbers, and stands to the right with its heading; some may be unknown, or a word ("no data")."""
+    return any(isinstance(row[column], int | float) for row in rows)
+
+
+def _cell(text: str) -> Text:
     """As it is: a Text is not searched for markup, which paths and log lines may look like.
 
     What would steer a terminal is escaped, and the end of a line, which would make a row: names of programs and jobs are whatever
     their users like.
     """
-    if isinstance(value, int):
-        return Text(f"{value:,}")
-    if isinstance(value, float):
-        return Text(figure(value))
-    return Text("" if value is None else harmless(str(value)).replace("\n", "\\n"))
+    return Text(harmless(text).replace("\n", "\\n"))
 
 
 def figure(value: float) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 from flask import Blueprint, Flask, Response, g, make_response, request
 from werkzeug.exceptions import HTTPException
 
+from batchacct.cli.common import is_numeric
 from batchacct.clock import shown
 from batchacct.errors import ArchiveError, ConfigError, IncompleteError, SchemaError, StoreError
 from batchacct.store.read_only import was_too_long
@@ -49,6 +50,7 @@ def create_app(served: Site) -> Flask:
     app.config.update(MAX_CONTENT_LENGTH=LONGEST_BODY, MAX_FORM_MEMORY_SIZE=LONGEST_BODY)
     app.extensions["portal"] = served
     app.jinja_env.filters.update(instant=shown, amount=_amount, percent=_percent, duration=_duration, cell=cell_text, hosts=_hosts)
+    app.jinja_env.globals["is_numeric"] = is_numeric
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     for part in (login, overview, explore, jobs, ran, health):
         app.register_blueprint(part)

@@ -65,6 +65,17 @@ def test_the_table_has_hours_a_total_and_what_is_not_in_it(tmp_path: Path, store
         assert note in text
 
 
+def test_headings_of_figures_end_where_the_figures_do(tmp_path: Path, store: Store) -> None:
+    """In each column but that of names, also where a row has no figure, or a word in its place."""
+    for asked in ((), ("--by", "day")):
+        lines = [line for line in run(tmp_path, *asked).stdout.splitlines() if line[:1] in {"┃", "│"}]
+        head, *rows = [re.split("[┃│]", line)[1:-1] for line in lines]
+        for title, *cells in zip(*(row[1:] for row in (head, *rows)), strict=True):
+            assert all(text == text.strip().rjust(len(text) - 1) + " " for text in (title, *cells)), (title, cells)
+        marks = run(tmp_path, *asked, "--format", "markdown").stdout.splitlines()[3]
+        assert marks == f"| --- |{' ---: |' * (len(head) - 1)}"
+
+
 def test_days_are_complete_and_a_day_without_data_has_no_figures(tmp_path: Path, store: Store) -> None:
     rows = list(
         csv.DictReader(io.StringIO(run(tmp_path, "--by", "day", "--vo", "(waiting for identity)", "--format", "csv").stdout))

@@ -16,6 +16,7 @@ from sqlalchemy import select
 from werkzeug.datastructures import MultiDict
 
 from batchacct.config_portal import Portal as Settings
+from batchacct.portal_pages import Cell, Sheet
 from batchacct.store.tables import job, process
 from cpuhours.portal.asked import period_asked
 from cpuhours.portal.jobs import as_file
@@ -297,6 +298,15 @@ def test_health_is_what_status_shows(portal: Portal, demo: Demo) -> None:
     figures = {row[0]: [int(cell.replace(",", "")) for cell in row[1:]] for row in rows[1:]}
     for name, read, recorded, rejected in units:
         assert (figures[name][0], figures[name][1], figures[name][5]) == (read, recorded, rejected)
+
+
+def test_headings_of_figures_stand_as_the_figures_do(portal: Portal) -> None:
+    """Also where the first row has none."""
+    rows: list[tuple[Cell, ...]] = [("one", "-", None, "ok"), ("other", 7, 0.5, "ok")]
+    with portal.app.test_request_context():
+        sheet = portal.app.jinja_env.get_template("parts.html").module.sheet  # type: ignore[attr-defined]
+        table = html.fromstring(str(sheet(Sheet("Sources", ("source", "unread", "lag", "state"), rows, []))))
+    assert [[cell.get("class") for cell in row][1:] for row in table.iter("tr")] == [["figure", "figure", None]] * 3
 
 
 def test_own_figures_are_those_of_the_own_jobs(portal: Portal, demo: Demo) -> None:
