@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, Unpack
 
 import pandas as pd
 
@@ -14,23 +14,13 @@ from batchacct.archive.layout import Manifest, countable_files
 from batchacct.errors import IncompleteError
 from batchacct.model import JOB
 from cpuhours import query
-from cpuhours.query import Bins, Counted, Gaps, Source
+from cpuhours.query import Gaps, How, Source
 
 
 class Figures(Protocol):
     """What a report asks; see the functions of `cpuhours.query`, whose answers these are."""
 
-    def usage_by(
-        self,
-        *,
-        by: str | Sequence[str],
-        begin: int | None = None,
-        end: int | None = None,
-        where: Mapping[str, Sequence[str]] | None = None,
-        normalise: str | None = None,
-        bins: Bins | None = None,
-        counted: Counted = "ended",
-    ) -> pd.DataFrame: ...
+    def usage_by(self, *, by: str | Sequence[str], **how: Unpack[How]) -> pd.DataFrame: ...
     def benchmark_types(self) -> list[str]: ...
     def ends(self) -> tuple[int, int] | None: ...
     def first_start(self) -> int | None: ...
@@ -54,20 +44,8 @@ class StoreFigures:
 
     source: Source
 
-    def usage_by(
-        self,
-        *,
-        by: str | Sequence[str],
-        begin: int | None = None,
-        end: int | None = None,
-        where: Mapping[str, Sequence[str]] | None = None,
-        normalise: str | None = None,
-        bins: Bins | None = None,
-        counted: Counted = "ended",
-    ) -> pd.DataFrame:
-        return query.usage_by(
-            self.source, by=by, begin=begin, end=end, where=where, normalise=normalise, bins=bins, counted=counted
-        )
+    def usage_by(self, *, by: str | Sequence[str], **how: Unpack[How]) -> pd.DataFrame:
+        return query.usage_by(self.source, by=by, **how)
 
     def benchmark_types(self) -> list[str]:
         return query.benchmark_types(self.source)

@@ -5,8 +5,9 @@ The folder has no VO map and no benchmarks: a job has the VO that the file says,
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Unpack
 
 import pandas as pd
 from pyspark.sql import Column, DataFrame, SparkSession
@@ -16,7 +17,7 @@ from batchacct.errors import ConfigError
 from batchacct.ledger.whose import NOT_JOINED, UNKNOWN, WAITING
 from batchacct.usage.summing import MOST_ENERGY_J, TOTALS
 from cpuhours.figures import files_of_jobs
-from cpuhours.query import DAY_S, Bins, Counted, Gaps, framed, gaps_between, question
+from cpuhours.query import DAY_S, Gaps, How, framed, gaps_between, question
 
 _COLUMNS = {
     **{name: name for name in ("queue", "cluster", "project", "site", "submit_host")},
@@ -38,30 +39,20 @@ class SparkFigures:
         counted = sql.col("superseded_by").isNull() & sql.col("start_at").isNotNull() & sql.col("end_at").isNotNull()
         self._counted = jobs.where(counted)
 
-    def usage_by(
-        self,
-        *,
-        by: str | Sequence[str],
-        begin: int | None = None,
-        end: int | None = None,
-        where: Mapping[str, Sequence[str]] | None = None,
-        normalise: str | None = None,
-        bins: Bins | None = None,
-        counted: Counted = "ended",
-    ) -> pd.DataFrame:
+    def usage_by(self, *, by: str | Sequence[str], **how: Unpack[How]) -> pd.DataFrame:
         """As `query.usage_by`; jobs are counted as wholes, by what is in the files' own columns.  Raises: ConfigError."""
-        if normalise is not None:
+        asked = question(by, **how)
+        if asked.normalise is not None:
             raise ConfigError("a folder of Parquet files has no benchmarks: leave out --normalise")
-        if counted == "spread":
+        if asked.counted == "spread":
             raise ConfigError("a Spark cluster does not spread jobs over the time they ran: leave out --master")
-        asked = question(by, begin=begin, end=end, where=where, bins=bins, counted=counted)
         if wrong := [name for name in (*asked.names, *asked.where.dimensions) if name not in _GROUPS]:
             raise ConfigError(
                 f"a Spark cluster knows nothing of {', '.join(wrong)}: leave out --master, or use {', '.join(_GROUPS)}"
             )
-        instant = sql.col("start_at" if counted == "started" else "end_at")
-        chosen = self._counted if begin is None else self._counted.where(instant >= begin)
-        chosen = chosen if end is None else chosen.where(instant < end)
+        instant = sql.col("start_at" if asked.counted == "started" else "end_at")
+        chosen = self._counted if asked.begin is None else self._counted.where(instant >= asked.begin)
+        chosen = chosen if asked.end is None else chosen.where(instant < asked.end)
         for name in asked.where.dimensions:
             if name not in asked.where.inexact:
                 chosen = chosen.where(self._group(name).isin(*asked.where.of[name]))

@@ -19,6 +19,7 @@ import datetime as dt
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypedDict, Unpack
 
 import numpy as np
 import pandas as pd
@@ -48,23 +49,24 @@ from batchacct.usage.summing import (
 )  # fmt: skip
 from cpuhours.spreading import bends, cpu_in_bins, in_bins
 
-__all__ = ["DAY_S", "GROUPS", "SUMS", "Bins", "Counted", "Gaps", "Source", "usage_by"]
+__all__ = ["DAY_S", "GROUPS", "SUMS", "Bins", "Counted", "Gaps", "How", "Source", "usage_by"]
 
 GROUPS = ("vo", "day", *(name for name in DIMENSIONS if name != "vo"))
 """What usage can be grouped by: `DIMENSIONS`, and the UTC day."""
 
 
-def usage_by(
-    source: Source,
-    *,
-    by: str | Sequence[str],
-    begin: int | None = None,
-    end: int | None = None,
-    where: Mapping[str, Sequence[str]] | None = None,
-    normalise: str | None = None,
-    bins: Bins | None = None,
-    counted: Counted = "ended",
-) -> pd.DataFrame:
+class How(TypedDict, total=False):
+    """What `usage_by` is asked beside what it groups by, as a question is handed on; what is left out is as in `question`."""
+
+    begin: int | None
+    end: int | None
+    where: Mapping[str, Sequence[str]] | None
+    normalise: str | None
+    bins: Bins | None
+    counted: Counted
+
+
+def usage_by(source: Source, *, by: str | Sequence[str], **how: Unpack[How]) -> pd.DataFrame:
     """Usage of jobs from `begin` to before `end` (Unix seconds), a row a group, in the order of the groups.
 
     `by` is one, several or none of `GROUPS`. `where`: dimension -> names that are meant, in which `%` stands for any text; names of
@@ -84,8 +86,8 @@ def usage_by(
 
     Raises: ConfigError for something usage cannot be grouped by, StoreError, ArchiveError.
     """
-    asked = question(by, begin=begin, end=end, where=where, normalise=normalise, bins=bins, counted=counted)
-    if counted != "spread":
+    asked = question(by, **how)
+    if asked.counted != "spread":
         asked, (whole,) = answered(source, asked, [WHOLES])
         return framed(whole, asked, by)
     asked, (whole, started, stopped) = answered(source, asked, [WHOLES, BEGINNINGS, ENDINGS])

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Unpack
 
 import pandas as pd
 
 from cpuhours.figures import Figures
-from cpuhours.query import Bins, Counted, Gaps, efficiency
+from cpuhours.query import Gaps, How, efficiency
 
 _NOBODY = ("",)
 """An account that no job has: names are never empty."""
@@ -26,25 +27,14 @@ class OwnFigures:
     accounts: tuple[str, ...]
     identities: tuple[str, ...]
 
-    def usage_by(
-        self,
-        *,
-        by: str | Sequence[str],
-        begin: int | None = None,
-        end: int | None = None,
-        where: Mapping[str, Sequence[str]] | None = None,
-        normalise: str | None = None,
-        bins: Bins | None = None,
-        counted: Counted = "ended",
-    ) -> pd.DataFrame:
+    def usage_by(self, *, by: str | Sequence[str], **how: Unpack[How]) -> pd.DataFrame:
         names = [by] if isinstance(by, str) else list(by)
-        asked = {**(where or {})}
-        users = asked.pop("user", ())
+        where = {**(how.get("where") or {})}
+        users = where.pop("user", ())
 
         def ask(by: Sequence[str], only: Mapping[str, Sequence[str]]) -> pd.DataFrame:
-            return self.all_of_them.usage_by(
-                by=by, begin=begin, end=end, where={**asked, **only}, normalise=normalise, bins=bins, counted=counted
-            )
+            narrowed: How = {**how, "where": {**where, **only}}
+            return self.all_of_them.usage_by(by=by, **narrowed)
 
         accounts = [name for name in self.accounts if not users or name in users] or list(_NOBODY)
         found = ask(names, {"user": accounts})

@@ -100,6 +100,8 @@ def test_a_vo_can_be_picked_and_an_unknown_grouping_is_refused(mixed: Store) -> 
     assert usage_by(mixed, by=("day", "vo"), where={"vo": ["nobody"]}).empty
     with pytest.raises(ConfigError, match="by colour: use one of vo, day"):
         usage_by(mixed, by="colour")
+    with pytest.raises(TypeError, match="since"):
+        usage_by(mixed, by="vo", since=0)  # type: ignore[call-arg]
 
 
 def test_a_job_counts_on_the_utc_day_it_ended(tmp_path: Path, zone: str) -> None:
