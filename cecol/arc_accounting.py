@@ -19,7 +19,7 @@
 
 What ARC measured of the job itself is not taken: the batch system's own record says it. Jobs in progress and jobs without a batch
 id are skipped. Natural key: cluster, ARC job id, batch id, SubmitTime. Sources: nordugrid/arc arex_accounting_db_schema_v1.sql,
-test_adb.cpp; formats/identity.md 4.3.
+arex_accounting_db_schema_v2.sql (ARC 7), test_adb.cpp.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ the last time; an answer is a line of JSON a job. The database is opened for rea
     overlap  1d       how much of the time before is asked for again: a row may be completed late
     window   7d       at most this much time in one answer
 
-Sources: nordugrid/arc arex_accounting_db_schema_v1.sql, AccountingDBSQLite.cpp; of version 2 (ARC 7) formats/identity.md 4.3.
+Sources: nordugrid/arc arex_accounting_db_schema_v1.sql, arex_accounting_db_schema_v2.sql (ARC 7), AccountingDBSQLite.cpp.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ log the VO, the job manager the batch job. All of them write the id of the job m
 
 A GRAM5 job manager serves many jobs under the id of the first request, so that a whole makes one identity a `has` line, and
 that identity has the key and the time of this line. Without a DN there is none: the parts are held. The DN is the job
-manager's, else the gatekeeper's, else that of VOMS or LCMAPS. FQANs come before a bare VO name (formats/identity.md 6.5).
+manager's, else the gatekeeper's, else that of VOMS or LCMAPS. FQANs come before a bare VO name.
 What VOMS and LCMAPS say under another DN or uid is of another user and not taken: within a pilot, glexec maps the payload in
 the environment of the pilot, job manager id and all.
 """

@@ -24,8 +24,8 @@ too: `htcondor-ce` reads it there. So the join finds no batch job for these iden
 job's is, lest a batch job of the same number be taken for it. They are the CE's word on who was authenticated, for a job that has
 a token and a proxy. Connections authenticated as a local user (FS, IDTOKENS, ...) make no identity; other lines are skipped.
 
-Natural key of a part: cluster, source, cid, kind, job id or AuthId, time. Source: htcondor-ce docs/v5/operation.md and
-docs/v23/troubleshooting/logs.md; samples in tests/samples/htcondor-ce.
+Natural key of a part: cluster, source, cid, kind, job id or AuthId, time. Sources: htcondor/htcondor-ce:docs/v5/operation.md,
+htcondor/htcondor-ce:docs/v23/troubleshooting/logs.md; samples in tests/samples/htcondor-ce.
 """
 
 from __future__ import annotations

@@ -15,12 +15,13 @@ JM id is the part's: syslog has no year, and the stamps of 1.4 turn from local t
 says who was mapped to which account and nothing of a job; it is skipped, for accounts are lent to one after the other. The
 parts and what becomes of them: `cecol.gram_parts`.
 
-Not read: glexec, which maps the payload within a pilot (`glexec`, `glexec.mon`, `glemon`, `glegumsi`: formats/identity.md
-3.4). The batch job is the pilot's, and so is its identity; a payload's lines are skipped, the pilot's JM id or not.
+Not read: glexec, which maps the payload within a pilot (`glexec`, `glexec.mon`, `glemon`, `glegumsi`).
+The batch job is the pilot's, and so is its identity; a payload's lines are skipped, the pilot's JM id or not.
 
-Sources: documentation of OSG, 2010 to 2012, and GridPP (samples in tests/samples/gram); the final messages and where the
-JM id comes from (LCMAPS_LOG_STRING, JOB_REPOSITORY_ID, GATEKEEPER_JM_ID): formats/identity.md 3.1. A real line with both a
-JM id and a final message was not found; the tests put the two together.
+The JM id comes from the environment of LCMAPS: LCMAPS_LOG_STRING, of older ones JOB_REPOSITORY_ID or GATEKEEPER_JM_ID.
+
+Sources: documentation of OSG, 2010 to 2012, and GridPP (samples in tests/samples/gram). A real line with both a JM id and a
+final message was not found; the tests put the two together.
 """
 
 from __future__ import annotations

@@ -44,7 +44,7 @@ What is undefined or an expression (`RequestMemory = ceiling(...)`) is null; not
 (no JobStartDate) is a record too, never_started, without usage. Skipped, with their reason: jobs in the queue (condor_q), on the
 submit host (universes 7 scheduler and 12 local) or of another batch system (9 grid); a CE's original of a routed job
 (RoutedToJobId), since its copy is the job; the ads of single attempts (banner EPOCH) and others whose banner has a type word.
-Natural key: cluster, GlobalJobId. Sources: HTCondor manual, classadHistory.cpp, gratia-probe, `formats/htcondor.md`.
+Natural key: cluster, GlobalJobId. Sources: HTCondor manual, classadHistory.cpp, gratia-probe.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@
     "1138280257.1" 0 1 "cert-10" 64 1.0 "" "/bin/hostname" 0.230000 0.480000 0 0 -1 0 0 9867 10742 0 0 0 -1 0 0 0 0 0 -1 ""
     "default" 0 1 "" "" 0 1804 4652 "" "" "" "" 0 "" 0 "" -1 ""                  (one line; INFN, 2006, from edquist/gratia)
 
-Every field by name: `loccol.lsf_layout`; the facts and their sources: `formats/lsf.md`. What becomes of them:
+Every field by name: `loccol.lsf_layout`. Sources: IBM's "lsb.acct" reference, tests/samples/lsf. What becomes of them:
 
     column                  field, its unit, and what is done with it
     lrms_job_id, join_id    jobId;  array_index: idx where positive

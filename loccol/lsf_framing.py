@@ -1,6 +1,6 @@
 """Where one record of an `lsb.acct` ends and the next begins.
 
-A record is a line, with four exceptions (`formats/lsf.md` section 1): a quoted string may hold newlines; a mailer folds at 989
+A record is a line, with four exceptions: a quoted string may hold newlines; a mailer folds at 989
 characters (`!`, newline, blank); after a crash of the writer two records share a line; and a closing quote that was lost would
 make one record of the whole rest of the file. The last is bounded by what cannot occur inside a string, where quotes are
 doubled: a line that begins with an event type and the quote of its version.

@@ -1,7 +1,7 @@
 """The field table of a `JOB_FINISH` record in `lsb.acct`, and how its fields are told apart.
 
-Both lanes of the parser read this one table (`formats/lsf.md` section 2; every group but `host usage` was checked against real
-records of LSF 5.1 to 10.1.0.8). A field is its kind and its name:
+Both lanes of the parser read this one table (after IBM's "lsb.acct" reference, 5.1 to 10.1; every group but `host usage` was
+checked against real records of LSF 5.1 to 10.1.0.8). A field is its kind and its name:
 
     s  a string in double quotes; a quote inside is doubled, nothing else is escaped
     i  an integer

@@ -38,6 +38,6 @@ def _where(values: Values, is_so: Callable[[str], bool]) -> Mask:
 
 
 def vo_of_fqan(fqans: str) -> str:
-    """The VO of the primary FQAN, as APEL reads it: its first component (formats/usage-records.md 2.3)."""
+    """The VO of the primary FQAN, as APEL reads it: its first component."""
     primary = fqans.split(";", maxsplit=1)[0]
     return primary.split("/")[1] if primary.startswith("/") else primary

@@ -5,7 +5,7 @@ and the reason. A run looks at three sets of jobs: new ones (loads not joined ye
 concern, and those that waited. Where the new outcome differs from the old, the old row goes to `usage_history`, and the job is
 published again.
 
-The rule (formats/identity.md section 7): same cluster and join id; the identity's time within the window that its kind of time
+The rule (docs/explanation/join.md): same cluster and join id; the identity's time within the window that its kind of time
 asks for; the nearest one; then the same spelling of the id, the same account, the same queue. A tie is held, never decided by
 row order.
 """

@@ -149,7 +149,7 @@ def _descriptions(template: str, ce_id: Values, lrms: Values) -> Values:
 
 
 def kind_of_ce(ce_id: str) -> str:
-    """CREAM, ARC, HTCONDORCE, GLOBUS, from the spelling of the CE id (formats/identity.md 1.1, 4.2, 5.3); nothing without one."""
+    """CREAM, ARC, HTCONDORCE, GLOBUS, from the spelling of the CE id; nothing without one."""
     kinds = (("cream", "CREAM"), ("nordugrid", "ARC"), ("condor", "HTCONDORCE"), ("jobmanager", "GLOBUS"))
     return next((kind for word, kind in kinds if word in ce_id.lower()), "CE" if ce_id else "")
 

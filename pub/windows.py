@@ -1,4 +1,4 @@
-"""Which identities a job may belong to by id and time (formats/identity.md section 7), and how little has to be read for that.
+"""Which identities a job may belong to by id and time (docs/explanation/join.md), and how little has to be read for that.
 
 An identity's time is that of the submission, of the CE's acceptance or of the job's end, give or take what `[join]` of the
 configuration allows. A job whose time of submission is not known may have ended, as with the APEL client, from a day before the

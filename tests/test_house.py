@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -61,6 +62,13 @@ def test_a_module_says_what_it_is(path: Path) -> None:
 @pytest.mark.parametrize("path", modules(CORE, *ROOMS, "benchmarks"), ids=shown)
 def test_a_module_is_not_long(path: Path) -> None:
     assert path.read_text(encoding="utf-8").count("\n") <= LONGEST_MODULE
+
+
+@pytest.mark.parametrize("path", modules(CORE, *ROOMS, "tests", "benchmarks"), ids=shown)
+def test_pages_that_a_module_names_are_here(path: Path) -> None:
+    """Whoever reads the module has them; those of others are named as `owner/repository:page`."""
+    for name in re.findall(r"(?<![\w/.:-])[a-z][\w-]*(?:/[\w-]+)+\.md\b", path.read_text(encoding="utf-8")):
+        assert (ROOT / name).exists() or (path.parent / name).exists() or (ROOT / "docs" / name).exists(), name
 
 
 def errors(base: type[BatchacctError] = BatchacctError) -> Iterator[type[BatchacctError]]:

@@ -3,8 +3,8 @@
     "JOB_FINISH" "7.06" 1331208000 4711 30017 33554450 1 1331204380 0 0 1331204400 "atlas017" "grid_atlas" "" "" ...
     "timestamp=2012-03-08 10:59:41" "userDN=/DC=ch/CN=Ada" "userFQAN=/atlas/Role=pilot" "ceID=..." "jobID=..." ...
 
-The order of the fields is that of `formats/lsf.md` section 2 and `formats/identity.md` section 1.1. Instants are Unix
-seconds; text may hold lone surrogates, which stand for bytes that are no UTF-8 ("surrogateescape").
+The order of the fields is that of `loccol.lsf_layout` and `cecol.blah`. Instants are Unix seconds; text may hold lone surrogates,
+which stand for bytes that are no UTF-8 ("surrogateescape").
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ class Phase:
 
 @dataclass
 class Reference:
-    """What identity.md section 7 and DESIGN "Joining" say, for everything that has arrived, one job after the other."""
+    """What docs/explanation/join.md says, for everything that has arrived, one job after the other."""
 
     then: str
     vo: Settings
