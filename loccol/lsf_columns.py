@@ -19,6 +19,7 @@ import xxhash
 
 from batchacct.model import INSTANT, JOB, LAST_INSTANT
 from batchacct.parsing import Block, Source
+from batchacct.parsing.columnar import spans_of
 from loccol.lsf_values import (
     CANCELLED,
     FINISHED,
@@ -129,12 +130,12 @@ class _Rows:
         """The strings of a field; null where empty, or where a line does not have the field."""
         at = self.fields[name]
         starts, ends = self.lexed.field_starts[at] + 1, self.lexed.field_ends[at] - 1
-        text = _spans(self.lexed.data, starts, ends, (at >= 0) & (ends > starts), pa.string())
+        text = spans_of(self.lexed.data, starts, ends, pa.string(), (at >= 0) & (ends > starts))
         return compute.replace_substring(text, '""', '"') if self.lexed.doubled[at].any() else text
 
     def _reals(self, name: str) -> Reals:
         at = self.fields[name]
-        written = _spans(self.lexed.data, self.lexed.field_starts[at], self.lexed.field_ends[at], at >= 0, pa.string())
+        written = spans_of(self.lexed.data, self.lexed.field_starts[at], self.lexed.field_ends[at], pa.string(), at >= 0)
         reals: Reals = compute.fill_null(compute.cast(written, pa.float64()), np.nan).to_numpy()
         return reals
 
@@ -163,26 +164,6 @@ def _eight_digits(data: bytes, at: Ints, digits: Ints) -> Ints:
     words = ((words & np.uint64(0x00FF00FF00FF00FF)) * np.uint64(100 * 65536 + 1)) >> np.uint64(16)
     words = ((words & np.uint64(0x0000FFFF0000FFFF)) * np.uint64((10000 << 32) + 1)) >> np.uint64(32)
     return words.astype(np.int64)
-
-
-def _spans(data: bytes, starts: Ints, ends: Ints, there: Bools, kind: pa.DataType) -> pa.Array[Any]:
-    """The spans, which ascend and do not overlap, as texts or bytes; null where nothing is there.
-
-    They are every second element of an array that lies over `data` itself.
-    """
-    count = len(starts)
-    offsets = np.zeros(2 * count + 1, np.int32)
-    if there.all():
-        which = pa.array(np.arange(0, 2 * count, 2))
-    else:
-        starts, ends = starts[there], ends[there]
-        which = pa.array(2 * np.cumsum(there) - 2, mask=~there)
-    offsets[0 : 2 * len(starts) : 2] = starts
-    offsets[1 : 2 * len(starts) : 2] = ends
-    offsets[2 * len(starts) :] = ends[-1] if len(ends) else 0
-    over = pa.Array.from_buffers(kind, 2 * count, [None, pa.py_buffer(offsets.data), pa.py_buffer(data)])
-    taken: pa.Array[Any] = compute.take(over, which)
-    return taken
 
 
 def _plain_version(rows: _Rows) -> Bools:
@@ -241,12 +222,12 @@ def _hosts(lexed: Lexed, first: Ints, entries: Ints) -> _Hosts:
     """The execHosts of each line: `entries` fields from number `first` on."""
     starts, lone_ends = lexed.field_starts[first], lexed.field_ends[first]
     lone = (entries == 1) & (lone_ends - starts > len('""'))
-    names = _spans(lexed.data, starts + 1, lone_ends - 1, lone, pa.string())
+    names = spans_of(lexed.data, starts + 1, lone_ends - 1, pa.string(), lone)
     if not _are_plain_names(names):
         lone[:] = False
     several = (entries > 0) & ~lone
     ends = lexed.field_ends[np.where(several, first + entries - 1, first)]
-    encoded = _spans(lexed.data, starts, ends, several, pa.binary()).dictionary_encode()
+    encoded = spans_of(lexed.data, starts, ends, pa.binary(), several).dictionary_encode()
     distinct = [_hosts_of(raw or b"") for raw in encoded.dictionary.to_pylist()]
     return _Hosts(lone, names, [*distinct, None], compute.fill_null(encoded.indices, len(distinct)).to_numpy())
 
@@ -273,7 +254,7 @@ _hosts_of_short = lru_cache(maxsize=1 << 16)(_hosts_of_any)
 
 def _origin(rows: _Rows, block: Block, source: Source, label: str) -> dict[str, pa.Array[Any]]:
     starts, ends = rows.lexed.starts[rows.lines], rows.lexed.ends[rows.lines]
-    native = _spans(rows.lexed.data, starts, ends, np.ones(len(starts), np.bool_), pa.binary())
+    native = spans_of(rows.lexed.data, starts, ends, pa.binary())
     units = native.to_numpy(zero_copy_only=False)
     hashes = np.fromiter(map(xxhash.xxh3_64_intdigest, units), np.uint64, len(starts))
     return {
@@ -311,7 +292,7 @@ def _groups(rows: _Rows) -> pa.Array[Any]:
     starts += lexed.array[starts] == ord("/")
     slashes = np.append(np.flatnonzero(lexed.array == ord("/")), len(lexed.array))
     ends = np.minimum(slashes[np.searchsorted(slashes, starts)], lexed.field_ends[at] - 1)
-    groups = _spans(lexed.data, starts, ends, there & (ends > starts), pa.string())
+    groups = spans_of(lexed.data, starts, ends, pa.string(), there & (ends > starts))
     return compute.replace_substring(groups, '""', '"') if lexed.doubled[at].any() else groups
 
 

@@ -16,7 +16,8 @@ from typing import Any, cast
 import numpy as np
 import pyarrow as pa
 
-from loccol.pbs_lex import APOSTROPHE, BLANK, EQUALS, QUOTE, Bools, Ints, Lines, after, spans
+from batchacct.parsing.columnar import spans_of
+from loccol.pbs_lex import APOSTROPHE, BLANK, EQUALS, QUOTE, Bools, Ints, Lines, after
 from loccol.pbs_line import FAMILIES, NAMES, USED
 
 LONGEST_KEPT = 4096
@@ -129,7 +130,7 @@ def _bounds(lines: Lines, chosen: Bools) -> tuple[Ints, Ints, Ints]:
 
 def _layouts(lines: Lines, names: Ints, equals: Ints, behind: Ints) -> tuple[Ints, list[Layout]]:
     """The layout of each chosen line, of which `behind` is the number of the first attribute of the next, and all layouts."""
-    keys = spans(lines.data, names, equals + 1, np.ones(len(names), np.bool_), pa.binary())
+    keys = spans_of(lines.data, names, equals + 1, pa.binary())
     _, offsets, data = cast("list[Any]", keys.buffers())
     bounds = np.frombuffer(offsets, np.int32, len(names) + 1)[np.append(0, behind)]
     joined = pa.Array.from_buffers(pa.binary(), len(behind), [None, pa.py_buffer(bounds), data]).dictionary_encode()

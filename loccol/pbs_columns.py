@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from batchacct.model import JOB_STATES
 from batchacct.parsing import Reject, Source
+from batchacct.parsing.columnar import spans_of
 from loccol.pbs_hosts import GPU_COUNTS, GPU_TYPE, SELECT, SPECIFICATIONS, Hosts, exec_hosts, gpus
 from loccol.pbs_job import (
     KILLED,
@@ -26,7 +27,7 @@ from loccol.pbs_job import (
     kills,
     requested_kib,
 )
-from loccol.pbs_lex import BACKSLASH, BLANK, QUOTE, Bools, Ints, after, compute, ids, spans
+from loccol.pbs_lex import BACKSLASH, BLANK, QUOTE, Bools, Ints, after, compute, ids
 from loccol.pbs_line import REQUESTED, USED
 from loccol.pbs_rows import Rows, instants, is_true, read_counts, read_durations, read_signed, read_sizes, read_times, same
 from loccol.pbs_slots import MARGIN, Allocations, allocations, vnode_cpus_of
@@ -224,7 +225,7 @@ def _submit_hosts(rows: Rows) -> pa.Array[Any]:
     starts = after(owners.ends)
     starts[:1] = MARGIN
     there = (last > starts) & (last < owners.ends)
-    hosts = spans(owners.array, last, owners.ends, there, pa.string())
+    hosts = spans_of(owners.array, last, owners.ends, pa.string(), there)
     if len(owners.rows) == len(rows.lines):
         return hosts
     which = np.full(len(rows.lines), -1)

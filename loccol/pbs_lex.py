@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute
 
 from batchacct.parsing import Reject
+from batchacct.parsing.columnar import spans_of
 from loccol.pbs_line import instant
 
 Ints = npt.NDArray[np.int64]
@@ -61,7 +62,7 @@ class Lines:
 
     def text(self, starts: Ints, ends: Ints, there: Bools, kind: pa.DataType | None = None) -> pa.Array[Any]:
         """Spans of the block, ascending, as texts (or as another kind); null where nothing is there."""
-        return spans(self.data, starts, ends, there, kind or pa.string())
+        return spans_of(self.data, starts, ends, kind or pa.string(), there)
 
 
 def lex(data: bytes, whole: int, zone: dt.tzinfo) -> Lines:
@@ -187,26 +188,6 @@ def past_digits(array: Bytes, starts: Ints, most: int) -> tuple[Ints, Bools]:
             break
     count = ends - starts
     return ends, (count > 0) & (count <= most)
-
-
-def spans(data: Any, starts: Ints, ends: Ints, there: Bools, kind: pa.DataType) -> pa.Array[Any]:
-    """The spans, which ascend and do not overlap, as texts or bytes; null where nothing is there.
-
-    `data` is bytes, or an array of them. They are every second element of an array that lies over `data` itself.
-    """
-    count = len(starts)
-    offsets = np.zeros(2 * count + 1, np.int32)
-    if there.all():
-        which = pa.array(np.arange(0, 2 * count, 2))
-    else:
-        starts, ends = starts[there], ends[there]
-        which = pa.array(2 * np.cumsum(there) - 2, mask=~there)
-    offsets[0 : 2 * len(starts) : 2] = starts
-    offsets[1 : 2 * len(starts) : 2] = ends
-    offsets[2 * len(starts) :] = ends[-1] if len(ends) else 0
-    over = pa.Array.from_buffers(kind, 2 * count, [None, pa.py_buffer(offsets.data), pa.py_buffer(data)])
-    taken: pa.Array[Any] = compute.take(over, which, boundscheck=False)
-    return taken
 
 
 def integers(data: Any, starts: Ints, ends: Ints) -> tuple[Ints, Bools]:

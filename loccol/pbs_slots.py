@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from loccol.pbs_lex import BACKSLASH, QUOTE, Bools, Bytes, Ints, after, compute, integers, past_digits, spans, words_of
+from batchacct.parsing.columnar import spans_of
+from loccol.pbs_lex import BACKSLASH, QUOTE, Bools, Bytes, Ints, after, compute, integers, past_digits, words_of
 
 WORD = 8
 MARGIN = 16
@@ -64,7 +65,7 @@ def allocations(lists: Values) -> Allocations:
     slots = np.add.reduceat(counts, runs) if len(runs) else counts
     begins = np.flatnonzero(is_first[runs])
     nodes = np.diff(begins, append=len(runs))
-    hosts = spans(array, starts[runs], np.maximum(slashes, starts)[runs], np.ones(len(runs), np.bool_), pa.string())
+    hosts = spans_of(array, starts[runs], np.maximum(slashes, starts)[runs], pa.string())
     regular = np.logical_and.reduceat(good, first) if len(first) else good
     odd = np.flatnonzero((array == QUOTE) | (array == BACKSLASH))
     regular[np.searchsorted(lists.ends, odd)] = False

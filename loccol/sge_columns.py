@@ -14,9 +14,10 @@ import xxhash
 
 from batchacct.model import INSTANT, INTEGER, JOB, LAST_INSTANT, PART, TEXT, RecordType, join_lists, text_of
 from batchacct.parsing import Source
+from batchacct.parsing.columnar import spans_of
 from loccol.sge_category import NO_LIMITS, Request, as_json, colons_restored, gpus_of, pairs, request_of
 from loccol.sge_colon import NONE, NOWHERE
-from loccol.sge_rows import Ints, Rows, compute, same, spans_of
+from loccol.sge_rows import Ints, Rows, compute, same
 from loccol.sge_runs import BY_SIGNAL, DEFAULT_ACCOUNT, ENFORCED, LAST_SIGNAL, LRMS, MASTER, RESCHEDULED, TASK, state_of
 
 if TYPE_CHECKING:

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute
 
 from batchacct.model import TEXT
+from batchacct.parsing.columnar import spans_of
 from loccol.sge_colon import FIELDS_WITH_GRANTED, GRANTED, HEAD, TAIL
 
 Ints = npt.NDArray[np.int64]
@@ -142,26 +143,6 @@ class Rows:
         """The different values of a field, and which of them each line has."""
         found: Any = spans_of(self.data, *self.span(name), pa.binary()).dictionary_encode()
         return found.dictionary.to_pylist(), found.indices
-
-
-def spans_of(data: bytes, starts: Ints, ends: Ints, kind: pa.DataType, there: Bools | None = None) -> Column:
-    """The spans, which ascend and do not overlap, as texts or bytes; null where nothing is there.
-
-    They are every second element of an array that lies over `data` itself.
-    """
-    count = len(starts)
-    if there is None or there.all():
-        which = pa.array(np.arange(0, 2 * count, 2))
-    else:
-        starts, ends = starts[there], ends[there]
-        which = pa.array(2 * np.cumsum(there) - 2, mask=~there)
-    offsets = np.zeros(2 * count + 1, np.int32)
-    offsets[0 : 2 * len(starts) : 2] = starts
-    offsets[1 : 2 * len(starts) : 2] = ends
-    offsets[2 * len(starts) :] = ends[-1] if len(ends) else 0
-    over = pa.Array.from_buffers(kind, 2 * count, [None, pa.py_buffer(offsets.data), pa.py_buffer(data)])
-    taken: Column = compute.take(over, which)
-    return taken
 
 
 def same(value: object, count: int, kind: pa.DataType = TEXT) -> Column:

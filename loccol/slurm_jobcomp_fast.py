@@ -21,6 +21,7 @@ import pyarrow.compute
 
 from batchacct.model import BYTES, INSTANT, INTEGER, JOB, LAST_INSTANT, TEXT, content_hash
 from batchacct.parsing import Block, Regular, Reject, Source
+from batchacct.parsing.columnar import spans_of
 from loccol.slurm_jobcomp_run import known, requested_kib, state_of
 from loccol.slurm_values import exec_hosts, exit_columns, node_list, resource_columns
 
@@ -154,15 +155,7 @@ class _Lines:
 
     def text(self, name: str) -> Column:
         """The values of a field."""
-        return _slices(self.data, *self.bounds(name))
-
-
-def _slices(data: bytes, starts: Ints, ends: Ints) -> Column:
-    """`data[start:end]` for each pair, as binary."""
-    bounds = np.empty(2 * len(starts) + 1, np.int32)
-    bounds[0:-1:2], bounds[1::2], bounds[-1] = starts, ends, len(data)
-    pieces = pa.Array.from_buffers(BYTES, 2 * len(starts), [None, pa.py_buffer(bounds.tobytes()), pa.py_buffer(data)])
-    return pieces.take(np.arange(0, 2 * len(starts), 2))
+        return spans_of(self.data, *self.bounds(name), BYTES)
 
 
 class _Rows:
@@ -182,7 +175,7 @@ class _Rows:
         good &= (self.times["StartTime"] <= self.times["EndTime"]) & (self.numbers["JobId"] > 0)
         good &= (self.numbers["ArrayJobId"] > 0) | ~lines.in_array
         for first, last, columns, judge in _JUDGED:
-            text = _slices(lines.data, lines.bounds(first)[0], lines.bounds(last)[1])
+            text = spans_of(lines.data, lines.bounds(first)[0], lines.bounds(last)[1], BYTES)
             judged, are_sound = _of_distinct(text, columns, judge)
             self.columns |= judged
             good &= are_sound
@@ -190,7 +183,7 @@ class _Rows:
         self.text = lines.text
         self.lines, self.in_array = lines.lines, lines.in_array
         self.starts = lines.starts[lines.lines]
-        self.native = _slices(lines.data, self.starts, lines.ends[lines.lines])
+        self.native = spans_of(lines.data, self.starts, lines.ends[lines.lines], BYTES)
 
     def _keep(self, lines: _Lines, good: Bools) -> None:
         if good.all():

@@ -18,7 +18,8 @@ import xxhash
 
 from batchacct.model import INSTANT, JOB
 from batchacct.parsing import Block, Reject, Source
-from loccol.slurm_sacct_lexing import Lines, Rows, by_distinct, compute, picked, texts
+from batchacct.parsing.columnar import spans_of
+from loccol.slurm_sacct_lexing import Lines, Rows, by_distinct, compute, picked
 from loccol.slurm_sacct_rows import NO_ID, SLACK_S
 from loccol.slurm_sacct_words import Bools, Ints
 from loccol.slurm_values import (
@@ -345,7 +346,7 @@ def _origin(groups: Groups, block: Block, source: Source, label: str) -> dict[st
         return pa.repeat(pa.scalar(text, pa.string()), len(starts))
 
     return {
-        "native": texts(lines.data, starts, ends, np.ones(len(starts), np.bool_), pa.binary()),
+        "native": spans_of(lines.data, starts, ends, pa.binary()),
         "content_hash": pa.array(hashes.view(np.int64)),
         "site": same(source.site),
         "cluster": same(source.cluster),

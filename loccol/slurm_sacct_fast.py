@@ -16,10 +16,11 @@ import pyarrow as pa
 
 from batchacct.model import JOB
 from batchacct.parsing import LINES, Block, Regular, Reject, Source
+from batchacct.parsing.columnar import spans_of
 from loccol.slurm_sacct_columns import ByLine, Groups, job_batch
 from loccol.slurm_sacct_framing import GroupFraming
 from loccol.slurm_sacct_layout import CPU_OR_RESERVED, SHAPES, Layout, header_of, known_list_of
-from loccol.slurm_sacct_lexing import Lines, Rows, as_bools, by_distinct, compute, lex, texts
+from loccol.slurm_sacct_lexing import Lines, Rows, as_bools, by_distinct, compute, lex
 from loccol.slurm_sacct_rows import NOT_ENDED
 from loccol.slurm_sacct_words import Bools, Ints, are_clocks, are_numbers, are_times
 from loccol.slurm_values import job_id
@@ -85,8 +86,8 @@ def _ids(rows: Rows, name: str, plain: str) -> _Ids:
     dots = np.append(np.flatnonzero(rows.lines.array == ord(".")), len(rows.lines.array))
     dot = np.minimum(dots[np.searchsorted(dots, starts)], ends)
     has_step = dot < ends
-    base = texts(rows.lines.data, starts, dot, dot > starts)
-    steps, which = by_distinct(texts(rows.lines.data, np.minimum(dot + 1, ends), ends, has_step), _is_step)
+    base = spans_of(rows.lines.data, starts, dot, pa.string(), dot > starts)
+    steps, which = by_distinct(spans_of(rows.lines.data, np.minimum(dot + 1, ends), ends, pa.string(), has_step), _is_step)
     is_good = ~has_step | np.array(steps, np.bool_)[which] if steps else ~has_step
     good_base = compute.fill_null(compute.match_substring_regex(base, plain), False)
     return _Ids(base, has_step, is_good & as_bools(good_base))
@@ -142,7 +143,7 @@ def _has_shapes(rows: Rows) -> Bools:
         is_sure = SURE[name](rows.lines.data, starts, ends) if name in SURE else np.zeros(len(starts), np.bool_)
         unsure = np.flatnonzero(~is_sure)
         starts, ends = starts[unsure], ends[unsure]
-        text = compute.fill_null(texts(rows.lines.data, starts, ends, starts < ends), "").dictionary_encode()
+        text = compute.fill_null(spans_of(rows.lines.data, starts, ends, pa.string(), starts < ends), "").dictionary_encode()
         shaped = compute.match_substring_regex(text.dictionary, f"^(?:{SHAPES[name]})$")
         fit[unsure] &= as_bools(compute.take(shaped, text.indices))
     return fit

@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute
 
 from batchacct.model import LAST_INSTANT
+from batchacct.parsing.columnar import spans_of
 from loccol.slurm_sacct_layout import CPU_OR_RESERVED, Layout
 from loccol.slurm_sacct_words import (
     CLOCK,
@@ -130,7 +131,7 @@ class Rows:
         if not self.has(*names):
             return picked([None], np.zeros(len(self.at), np.int64), pa.string())
         starts, ends = self.spans(*names)
-        return texts(self.lines.data, starts, ends, ends > starts)
+        return spans_of(self.lines.data, starts, ends, pa.string(), ends > starts)
 
     def number(self, *names: str) -> tuple[Ints, Bools]:
         """Whole numbers of at most nine digits, -1 where there is none, and which are plain."""
@@ -169,19 +170,6 @@ class Rows:
         return np.full(len(self.at), -1), np.ones(len(self.at), np.bool_)
 
 
-def texts(data: bytes, starts: Ints, ends: Ints, there: Bools, kind: pa.DataType | None = None) -> Column:
-    """The spans, which ascend and do not overlap, as texts; null where nothing is there."""
-    offsets = np.zeros(2 * len(starts) + 1, np.int32)
-    which = pa.array(2 * np.cumsum(there) - 2, mask=~there)
-    starts, ends = starts[there], ends[there]
-    offsets[0 : 2 * len(starts) : 2] = starts
-    offsets[1 : 2 * len(starts) : 2] = ends
-    offsets[2 * len(starts) :] = ends[-1] if len(ends) else 0
-    over = pa.Array.from_buffers(kind or pa.string(), len(offsets) - 1, [None, pa.py_buffer(offsets.data), pa.py_buffer(data)])
-    taken: Column = compute.take(over, which)
-    return taken
-
-
 def whole_numbers(data: bytes, starts: Ints, ends: Ints, digits: int = 9) -> tuple[Ints, Bools]:
     """Whole numbers, -1 where there is none or it is not plain, and which are plain."""
     found, plain = numbers_before(data, starts, ends)
@@ -189,7 +177,7 @@ def whole_numbers(data: bytes, starts: Ints, ends: Ints, digits: int = 9) -> tup
     found[empty], plain[empty] = -1, True
     rest = np.flatnonzero(~plain)
     if len(rest):
-        text = texts(data, starts[rest], ends[rest], ends[rest] > starts[rest])
+        text = spans_of(data, starts[rest], ends[rest], pa.string(), ends[rest] > starts[rest])
         good = compute.fill_null(compute.match_substring_regex(text, f"^[0-9]{{1,{digits}}}$"), True)
         found[rest] = as_ints(compute.cast(compute.if_else(good, text, pa.scalar(None, pa.string())), pa.int64()))
         plain[rest] = as_bools(good)
@@ -275,7 +263,7 @@ def memory(data: bytes, starts: Ints, ends: Ints) -> tuple[Ints, Bools]:
     found[empty], plain[empty] = 0, True
     rest = np.flatnonzero(~plain)
     if len(rest):
-        found[rest], plain[rest] = _memory(texts(data, starts[rest], ends[rest], ends[rest] > starts[rest]))
+        found[rest], plain[rest] = _memory(spans_of(data, starts[rest], ends[rest], pa.string(), ends[rest] > starts[rest]))
     return found, plain
 
 
