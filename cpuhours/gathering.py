@@ -11,8 +11,8 @@ from batchacct.usage.bins import Bins
 from batchacct.usage.dimensions import meant_by
 from cpuhours.figures import Figures
 from cpuhours.measures import J_PER_KWH
-from cpuhours.query import DAY_S, efficiency
-from cpuhours.question import Counted, Question
+from cpuhours.query import DAY_S, Counted, efficiency
+from cpuhours.question import Question
 from cpuhours.spans import bins_between
 from cpuhours.validity import capacity_core_s, runs, stretches
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
 
+from batchacct.usage.summing import Counted
 from cpuhours.measures import MEASURES, Measure, normalised
 
 TIMES = ("quarter hour", "hour", "day", "week", "month")
@@ -30,8 +30,6 @@ NAMED = {
 
 FILTERS = ("vo", "queue", "group", "user", "project", "cluster", "site", "submit_host", "state")
 DEFAULT_MEASURES = ("cpu", "core", "wall", "efficiency")
-
-Counted = Literal["ended", "started", "spread"]
 
 
 @dataclass(frozen=True, slots=True)
