@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from pathlib import Path
+from socket import SOCK_DGRAM, SOCK_STREAM
 
 import click
 
@@ -54,7 +55,7 @@ def tell_checks(keys: NodeConfig) -> None:
     """
     click.echo(f"rows are of host {keys.host_name}")
     folders = (keys.spool.path, keys.state, keys.sensor.policy.parent)
-    found = checks(folders, (keys.sensor.socket, keys.control.socket))
+    found = checks(folders, {keys.sensor.socket: SOCK_DGRAM, keys.control.socket: SOCK_STREAM})
     for one in found:
         click.echo(f"{'ok     ' if one.works else 'MISSING' if one.needed else 'without'} {one.name}: {one.told}")
     is_needed = {"process events": keys.events.use == "yes", "taskstats": keys.taskstats.use == "yes"}

@@ -74,7 +74,7 @@ class SensorRule(Section):
 class SensorKeys(Section):
     """The sensors within the programs, and what they may tell."""
 
-    socket: File = key("socket they send to; none without it", Path("/run/batchacct/procacct.sensor"))
+    socket: File = key("socket they send to", Path("/run/batchacct/procacct.sensor"))
     policy: File = key("file that tells them what is wanted; written at the start", Path("/run/batchacct/procacct.policy"))
     active: bool = key("whether sensors send anything", True)
     buffer_bytes: int = key("receive buffer", 8 * MIB, ge=65_536)

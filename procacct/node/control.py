@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from batchacct.errors import BusyError, ConfigError
-from procacct.node.unix_sockets import take_away_dead
+from procacct.node.unix_sockets import make_folder, take_away_dead
 
 log = logging.getLogger(__name__)
 
@@ -201,6 +201,7 @@ def _listening(path: Path) -> socket.socket:
     """A socket that everybody may connect to: what each may ask is decided by who it is."""
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     try:
+        make_folder(path)
         take_away_dead(path, socket.SOCK_STREAM)
         listening.bind(os.fspath(path))
         path.chmod(0o666)

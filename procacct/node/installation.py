@@ -9,10 +9,11 @@ import socket
 import stat
 import struct
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 
 from batchacct.errors import BatchacctError
 
@@ -25,6 +26,7 @@ ALL_EVENTS = struct.Struct("=IHHII" + "IIIIHH" + "I")
 LISTEN, IGNORE = 1, 2
 BUFFER_BYTES = 8 << 20
 WAIT_S = 2.0
+NO_SOCKETS: Mapping[Path, socket.SocketKind] = MappingProxyType({})
 CTRL_FAMILY = struct.Struct("=IHHIIBBHHH10s2x")
 """nlmsghdr, genlmsghdr, and the attribute CTRL_ATTR_FAMILY_NAME (2) with `TASKSTATS`: linux/genetlink.h, linux/taskstats.h."""
 
@@ -39,14 +41,14 @@ class Check:
     needed: bool = False
 
 
-def checks(folders: tuple[Path, ...] = (), sockets: tuple[Path, ...] = ()) -> list[Check]:
+def checks(folders: tuple[Path, ...] = (), sockets: Mapping[Path, socket.SocketKind] = NO_SOCKETS) -> list[Check]:
     """Tries everything; `folders` are to be written to, `sockets` to be made, by the daemon as which this is run."""
     found = [_checked("process events", _events, needed=True)]
     found.append(_checked("taskstats", _taskstats))
     found.append(_checked("BSD accounting", _accounting))
     found.append(_checked("rights", _rights))
     found += [_checked(f"folder {folder}", partial(_folder, folder), needed=True) for folder in folders]
-    found += [_checked(f"socket {path}", partial(_socket, path), needed=True) for path in sockets]
+    found += [_checked(f"socket {path}", partial(_socket, path, kind), needed=True) for path, kind in sockets.items()]
     return found
 
 
@@ -191,25 +193,26 @@ def _has_capability(number: int) -> bool:
 
 
 def _folder(folder: Path) -> str:
+    disk = os.statvfs(_place_of(folder))
+    return f"{disk.f_bavail * disk.f_frsize >> 20} MiB are free"
+
+
+def _place_of(folder: Path) -> Path:
+    """The folder, or the nearest above it that is there: the daemon makes what is missing."""
     place = folder
     while not place.exists() and place != place.parent:
         place = place.parent
     if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
         raise _Missing(f"{place} cannot be written to: let the user that runs procacctd do so")
-    disk = os.statvfs(place)
-    return f"{disk.f_bavail * disk.f_frsize >> 20} MiB are free"
+    return place
 
 
-def _socket(path: Path) -> str:
-    if not path.parent.is_dir() or not os.access(path.parent, os.W_OK | os.X_OK):
-        raise _Missing(
-            f"its folder is missing, or cannot be written to: make {path.parent}, for the user that runs procacctd alone"
-        )
+def _socket(path: Path, kind: socket.SocketKind) -> str:
+    _place_of(path.parent)
     if not path.exists():
         return "can be made"
     if not stat.S_ISSOCK(path.lstat().st_mode):
         raise _Missing("something that is no socket has its name: move it away")
-    kind = socket.SOCK_STREAM if path.name.endswith("control") else socket.SOCK_DGRAM
     with socket.socket(socket.AF_UNIX, kind) as one:
         try:
             one.connect(os.fspath(path))

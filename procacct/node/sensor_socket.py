@@ -15,7 +15,7 @@ from batchacct.errors import BusyError, ConfigError
 from procacct.node.connector import grow_buffer
 from procacct.node.messages import MOST_BYTES, Reader
 from procacct.node.told import Told
-from procacct.node.unix_sockets import take_away_dead
+from procacct.node.unix_sockets import make_folder, take_away_dead
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +39,7 @@ class SensorSocket:
         try:
             grow_buffer(self._socket, buffer_bytes)
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+            make_folder(path)
             take_away_dead(path, socket.SOCK_DGRAM)
             self._socket.bind(os.fspath(path))
             path.chmod(0o666)

@@ -1,4 +1,4 @@
-"""What the daemon's sockets have in common: their names in the file system outlive a daemon that is killed."""
+"""What the daemon's sockets have in common: a folder, and names in the file system that outlive a daemon that is killed."""
 
 from __future__ import annotations
 
@@ -9,6 +9,13 @@ import stat
 from pathlib import Path
 
 from batchacct.errors import BusyError
+
+
+def make_folder(path: Path) -> None:
+    """Makes the folder of a socket where it is missing (/run is empty after a boot); others may look into it."""
+    if not path.parent.is_dir():
+        path.parent.mkdir(parents=True)
+        path.parent.chmod(0o755)
 
 
 def take_away_dead(path: Path, kind: socket.SocketKind) -> None:

@@ -454,9 +454,18 @@ class TestSocket:
             ControlServer(tmp_path / "control", _nothing)
         assert (tmp_path / "control").read_text() == "mine"
 
-    def test_a_folder_that_is_missing(self, tmp_path: Path) -> None:
-        with pytest.raises(ConfigError, match=r"cannot be made: No such file or directory\. Make its folder"):
-            ControlServer(tmp_path / "no" / "control", _nothing)
+    def test_a_folder_that_is_missing_is_made_for_everybody_to_look_into(self, tmp_path: Path) -> None:
+        before = os.umask(0o077)
+        try:
+            ControlServer(tmp_path / "run" / "batchacct" / "control", _nothing).close()
+        finally:
+            os.umask(before)
+        assert (tmp_path / "run" / "batchacct").stat().st_mode & 0o777 == 0o755
+
+    def test_a_folder_that_cannot_be_made(self, tmp_path: Path) -> None:
+        (tmp_path / "file").touch()
+        with pytest.raises(ConfigError, match=r"cannot be made: .*\. Make its folder"):
+            ControlServer(tmp_path / "file" / "control", _nothing)
 
     def test_no_daemon(self, tmp_path: Path) -> None:
         with pytest.raises(NoDaemonError, match="Does it run on this host"):

@@ -22,12 +22,12 @@ is_root = pytest.mark.skipif(os.geteuid() != 0, reason="other users and namespac
 
 @is_fit
 def test_all_works_here(tmp_path: Path) -> None:
-    found = checks((tmp_path / "spool",), (tmp_path / "control",))
+    found = checks((tmp_path / "spool",), {tmp_path / "run" / "control": socket.SOCK_STREAM})
     assert [(one.name, one.works) for one in found if not one.works] == []
     assert {one.name for one in found if one.needed} == {
         "process events",
         f"folder {tmp_path}/spool",
-        f"socket {tmp_path}/control",
+        f"socket {tmp_path}/run/control",
     }
 
 
@@ -54,11 +54,18 @@ def test_sockets_and_folders(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as dead:
         dead.bind(str(left))
     (tmp_path / "file").touch()
-    found = checks((tmp_path / "file" / "spool",), (left, tmp_path / "file", tmp_path / "no" / "control"))[-4:]
-    assert [one.works for one in found] == [False, True, False, False]
-    assert "killed" in found[1].told
-    assert "move it away" in found[2].told
-    assert "make " in found[3].told
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listening:
+        listening.bind(str(tmp_path / "asked"))
+        listening.listen()
+        others = dict.fromkeys((left, tmp_path / "file", tmp_path / "file" / "control", tmp_path / "no" / "yet"), socket.SOCK_DGRAM)
+        sockets = {tmp_path / "asked": socket.SOCK_STREAM} | others
+        found = checks((tmp_path / "file" / "spool",), sockets)[-6:]
+    assert [one.works for one in found] == [False, True, True, False, False, True]
+    assert found[1].told == "a daemon listens there"
+    assert "killed" in found[2].told
+    assert "move it away" in found[3].told
+    assert "let the user that runs procacctd do so" in found[4].told
+    assert found[5].told == "can be made"
 
 
 def _asked(*wrapper: str) -> dict[str, tuple[bool, str]]:
