@@ -15,6 +15,7 @@ from fnmatch import fnmatchcase
 import click
 from sqlalchemy import ColumnElement, Connection, FromClause, and_, case, exists, func, literal, or_, select
 
+from batchacct.archive.anonymising import is_pseudonym
 from batchacct.archive.holdings import archived
 from batchacct.archive.months import month_name, next_month
 from batchacct.cli.common import config_option, emit_table, open_store
@@ -60,9 +61,13 @@ class Side:
 
 @dataclass
 class Difference:
-    """Jobs of a period by (what is said now, what will be): how many, their CPU time and that times the benchmark, in seconds."""
+    """Jobs of a period by (what is said now, what will be): how many, their CPU time and that times the benchmark, in seconds.
+
+    `nameless` are those that go out again and of which `db purge` has taken the names.
+    """
 
     cells: dict[tuple[Side, Side], tuple[int, float, float, float]] = field(default_factory=dict)
+    nameless: int = 0
 
     def add(self, key: tuple[Side, Side], sums: tuple[int, float, float, float]) -> None:
         old = self.cells.get(key, (0, 0.0, 0.0, 0.0))
@@ -282,6 +287,9 @@ def _compare(connection: Connection, difference: Difference, *, decided: bool) -
         old = Side(row[0], row[1] or "-", _core(row[2], row[3]))
         key = (old, Side(row[4], row[5] or "-", _core(row[6], row[7])) if decided else old)
         difference.add(key, (int(row[8]), float(row[9] or 0), float(row[10] or 0), float(row[11] or 0)))
+    taken_out = or_(*map(is_pseudonym, (todo.c.user_name, other_identity.c.dn, other_identity.c.token_subject)))
+    nameless = select(func.count()).select_from(rows).where(new.c.outcome.in_(sent.GO_OUT), taken_out)
+    difference.nameless += connection.scalar(nameless) or 0
 
 
 def _core(kind: str | None, value: float | None) -> str:
@@ -311,6 +319,11 @@ def show(difference: Difference, *, decided: bool) -> None:
     same = difference.jobs - sum(sums[0] for sums in changed.values())
     out = sum(sums[0] for (_, new), sums in difference.cells.items() if new.outcome in sent.GO_OUT)
     click.echo(f"Of {difference.jobs:,} jobs of the period {same:,} stay what they are; records of {out:,} go out again.")
+    if difference.nameless:
+        click.echo(
+            f"Names of people were taken out of {difference.nameless:,} of them (`batchacct db purge`): where names go out, "
+            "pseudonyms replace those that the receiver has, and no VO rule for a user finds these jobs."
+        )
 
 
 def _change(old: str, new: str) -> str:

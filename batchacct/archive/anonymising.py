@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import pyarrow as pa
-from sqlalchemy import Column, ColumnElement, Connection, and_, insert, or_, select
+from sqlalchemy import ColumnElement, Connection, and_, insert, or_, select
 
 from batchacct.model import RecordType
 from batchacct.store.tables import RECORD_TABLES, setting
@@ -71,11 +71,12 @@ def pseudonyms(connection: Connection, now: int) -> Pseudonym:
 def is_personal(record_type: RecordType) -> ColumnElement[bool]:
     """Whether there is something personal left in a row of a record table."""
     columns = RECORD_TABLES[record_type.name].c
-    named = [and_(columns[name].is_not(None), ~_is_pseudonym(columns[name])) for name in NAMES[record_type.name]]
+    named = [and_(columns[name].is_not(None), ~is_pseudonym(columns[name])) for name in NAMES[record_type.name]]
     return or_(*named, *(columns[name].is_not(None) for name in DROPPED[record_type.name]))
 
 
-def _is_pseudonym(column: Column[Any]) -> ColumnElement[bool]:
+def is_pseudonym(column: ColumnElement[str]) -> ColumnElement[bool]:
+    """Whether a column has a pseudonym in place of a name."""
     return column.startswith(PREFIX, autoescape=True)
 
 

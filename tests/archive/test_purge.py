@@ -21,6 +21,7 @@ from batchacct.usage.packs import unpacked
 from cpuhours.query import usage_by
 from cpuhours.question import Question
 from cpuhours.report import make_report
+from pub.republishing import Period, look, show
 from tests.archive.farms import archive, left, same
 from tests.cpuhours.kept import keep
 from tests.pub.site import DAY, Site, a_job, an_identity, dumped
@@ -134,6 +135,20 @@ def test_a_month_without_names_takes_no_records(store: Store, tmp_path: Path) ->
         site.jobs(a_job(99, submit_at=MARCH + DAY))
     with pytest.raises(ArchiveError, match="names were taken out of 2025-03"):
         recall_month(store, site.config, MARCH, JULY)
+
+
+def test_what_goes_out_again_without_names_is_told(store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    site = site_of(store, tmp_path)
+
+    def told(first: int, *, decided: bool) -> str:
+        show(look(store, site.config, Period(first, JULY), JULY, decided=decided), decided=decided)
+        return capsys.readouterr().out
+
+    assert "Names" not in told(MARCH, decided=True)
+    purge(site, APRIL + 20 * DAY)
+    assert "Names of people were taken out of 2 of them" in told(MARCH, decided=True)
+    assert "Names of people were taken out of 2 of them" in told(MARCH, decided=False)
+    assert "Names" not in told(APRIL, decided=True)
 
 
 def test_files_go_and_their_sums_stay(store: Store, tmp_path: Path) -> None:
