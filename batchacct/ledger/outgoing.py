@@ -195,6 +195,8 @@ def _wrong_with(connection: Connection, one: sent.Sent) -> Iterator[str]:
     if one.confirmed_at is not None and (receipt is None or one.confirmed_at < created_at):
         lacks = "has no receipt" if receipt is None else f"was built later, {shown(created_at)}"
         yield f"{where}: it is said to be confirmed, {shown(one.confirmed_at)}, and {lacks}"
+    if one.confirmed_at is None and receipt is not None:
+        yield f"{where}: it has the receipt {receipt}, and is not said to be confirmed"
     if not stored or digest is None:
         return  # purged, or from before digests were kept
     try:

@@ -352,6 +352,11 @@ TAMPERINGS = [
         lambda p: [f"message {p.unsent} to main: it is said to be confirmed, 2026-11-01 12:00:00Z, and has no receipt"],
     ),
     Tampering(
+        "message said not to be confirmed",
+        of_message(confirmed_at=None),
+        lambda p: [f"message {p.message} to main: it has the receipt "],
+    ),
+    Tampering(
         "job said to be kept back",
         kept_back_added,
         lambda p: [
