@@ -26,7 +26,7 @@ from batchacct.backfill.merging import PREFIX
 from batchacct.crashpoints import crash_point
 from batchacct.durable import sync_folder
 from batchacct.errors import ArchiveError, BusyError
-from batchacct.model import RecordType
+from batchacct.model import RECORD_TYPES, RecordType
 
 BOOKS = "backfills"
 
@@ -103,6 +103,11 @@ class Folder:
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
+
+    @property
+    def written(self) -> frozenset[str]:
+        """The real paths of the folders in it that backfilling writes into."""
+        return frozenset(os.path.realpath(self.path / name) for name in (*RECORD_TYPES, BOOKS, self.work.name))
 
     @property
     def staging(self) -> Path:

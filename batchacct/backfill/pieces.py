@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import glob
 import hashlib
 import json
 import os
 import stat
 import zoneinfo
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -134,19 +135,29 @@ def unfinished(path: str, count: int) -> str:
     return f"{path}: the last {count:,} bytes are no whole unit and may still be written to: not read; backfill it again later"
 
 
-def found(paths: Iterable[str]) -> list[str]:
-    """The files that paths, patterns and folders name, oldest first; what is named and is not there is kept, to be told."""
+def found(paths: Iterable[str], but: Collection[str] = ()) -> list[str]:
+    """The files that paths, patterns and folders name, oldest first; what is named and is not there is kept, to be told.
+
+    `but` are the real paths of folders that are no part of a folder.
+    """
     files: dict[str, None] = {}
-    for path in expand(paths):
-        files.update(dict.fromkeys(_below(path) if os.path.isdir(path) else [path]))  # noqa: PTH112 - False where it is forbidden
+    for path in (one for named in paths for one in _named(named)):
+        files.update(dict.fromkeys(_below(path, but) if os.path.isdir(path) else [path]))  # noqa: PTH112 - False where it is forbidden
     return sorted(files, key=reading_order)
 
 
-def _below(folder: str) -> Iterator[str]:
+def _named(path: str) -> list[str]:
+    """The files and folders that a path or pattern means; itself where there are none."""
+    files = expand([path])
+    folders = [] if files == [path] else [one for one in glob.glob(path) if os.path.isdir(one)]  # noqa: PTH207, PTH112 - as `expand`
+    return [*files, *folders] or [path]
+
+
+def _below(folder: str, but: Collection[str]) -> Iterator[str]:
     """The files in a folder and the folders in it, and the folders that may not be listed."""
     forbidden: list[str] = []
     for place, folders, names in os.walk(folder, onerror=lambda error: forbidden.append(str(error.filename))):
-        folders.sort()
+        folders[:] = sorted(name for name in folders if os.path.realpath(os.path.join(place, name)) not in but)  # noqa: PTH118
         paths = (os.path.join(place, name) for name in names)  # noqa: PTH118 - as given
         yield from (path for path in paths if _is_file(path))
     yield from forbidden
@@ -162,14 +173,14 @@ def _is_file(path: str) -> bool:
         return False
 
 
-def plan(paths: Iterable[str], told: Told, now_s: float, piece_bytes: int = PIECE_BYTES) -> Plan:
-    """What is to be read of what `paths` name."""
+def plan(paths: Iterable[str], told: Told, now_s: float, piece_bytes: int = PIECE_BYTES, *, but: Collection[str] = ()) -> Plan:
+    """What is to be read of what `paths` name; `but` as for `found`."""
     pieces: list[Piece] = []
     files: list[File] = []
     problems: list[BatchacctError] = []
     again: list[str] = []
     places: set[tuple[int, int]] = set()
-    for path in found(paths):
+    for path in found(paths, but):
         try:
             state = _checked(path)
             file = File.of(len(files), path, state)

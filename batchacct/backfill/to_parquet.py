@@ -80,7 +80,7 @@ class _Run:
         self._folder, self._told, self._engine, self._sizes, self._progress = folder, told_, engine, sizes, progress
 
     def run(self, paths: Iterable[str], now_s: float) -> Books:
-        planned = plan(paths, self._told, now_s, self._sizes.piece_bytes)
+        planned = plan(paths, self._told, now_s, self._sizes.piece_bytes, but=self._folder.written)
         tasks = self._tasks(planned)
         keys = [task.key for task in tasks]
         run = _digest([keys, sorted(p.message for p in planned.problems)])

@@ -49,6 +49,27 @@ def test_what_went_wrong_is_in_the_exit_status(tmp_path: Path) -> None:
     assert "none does not exist" in done.err and "1 units were rejected, see " in done.err
 
 
+def test_a_pattern_means_folders_too_and_one_that_means_nothing_is_told(tmp_path: Path) -> None:
+    write(tmp_path / "logs" / "2026-10" / "acct", ALL[:5])
+    write(tmp_path / "logs" / "2026-11" / "acct", ALL[5:7])
+    done = batchacct("backfill", "--to", tmp_path / "out", tmp_path / "logs" / "2026-*")
+    assert (done.status, done.err) == (0, "")
+    assert table_row(done.out)[:3] == ["2", "7", "7"]
+    done = batchacct("backfill", "--to", tmp_path / "out", tmp_path / "logs" / "2026-*", tmp_path / "old*")
+    assert done.status == 13
+    assert f"{tmp_path}/old* does not exist" in done.err
+
+
+def test_its_own_folder_is_no_pile_of_logs(tmp_path: Path) -> None:
+    write(tmp_path / "pile" / "acct", [*ALL[:5], b"rubbish\n"])
+    write(tmp_path / "pile" / "out" / "acct", ALL[5:7])
+    for known in ("0", "7"):
+        done = batchacct("backfill", "--parser", "lsf", "--to", tmp_path / "pile" / "out", tmp_path / "pile")
+        assert done.status == 13
+        assert "1 units were rejected" in done.err
+        assert table_row(done.out) == ["2", "8", str(7 - int(known)), "0", known, "0", "1", "0", "0", "0"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
