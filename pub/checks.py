@@ -20,6 +20,7 @@ from batchacct.doctor.certificates import certificate_findings
 from batchacct.errors import BatchacctError
 from batchacct.options import transport_options
 from batchacct.store.tables import setting, usage, vo_mapping
+from batchacct.store.vos import IS_UNMAPPED
 from batchacct.tls import Tls, TlsFiles, complaint, greet
 from pub.joining import NO_BENCHMARK
 from pub.schedule import BEGAN, LATE_S, Schedule
@@ -147,7 +148,7 @@ def publishing(examined: Examined) -> Iterator[Finding]:
     """Jobs of a month that are left out for want of a benchmark, or whose VO no rule tells."""
     recent = usage.c.logged_at >= examined.now - RECENT_S
     without = and_(recent, usage.c.outcome == "excluded", usage.c.reason == NO_BENCHMARK)
-    by_default = and_(recent, usage.c.outcome == "local", vo_mapping.c.rule == "default")
+    by_default = and_(recent, IS_UNMAPPED)
     of_group = select(vo_mapping.c.group_name, func.count()).select_from(
         usage.join(vo_mapping, vo_mapping.c.id == usage.c.mapping_id)
     )

@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 from batchacct.config_mapping import LOCAL, TokenIssuer, Vo, VoRule
 from batchacct.errors import ConfigError
+from batchacct.store.vos import DEFAULT_RULE
 
 
 class Asked(NamedTuple):
@@ -94,7 +95,7 @@ class VoMap:
         for name, vo in self.groups:
             if name == asked.group_name:
                 return vo, f"group {name}"
-        return self.default, "default"
+        return self.default, DEFAULT_RULE
 
     def _first_rule(self, asked: Asked, *, with_fqan: bool) -> tuple[int, VoRule] | None:
         for number, rule in enumerate(self.rules, 1):

@@ -22,6 +22,8 @@ from batchacct.ledger.rereading import Reread
 DAY_S = 86_400
 HOUR_S = 3600
 A_DAY = click.DateTime(["%Y-%m-%d"])
+GROUPS = 5
+"""So many groups are named that no VO rule fits."""
 OF_SUMS = ("jobs", "wall (h)", "wall x processors (h)", "CPU (h)", "CPU unknown")
 
 
@@ -83,6 +85,13 @@ def _show(found: Audit) -> None:
     emit_table("Jobs in force", ("outcome", "why", *OF_SUMS), [*rows, ("together", "", *_cells(found.in_force))])
     if found.vos:
         emit_table("Jobs to publish, by VO", ("VO", *OF_SUMS), [(vo, *_cells(sums)) for vo, sums in found.vos.items()])
+    if found.unmapped:
+        groups = ", ".join(
+            f"{group} ({jobs:,})" for group, jobs in sorted(found.unmapped.items(), key=lambda one: -one[1])[:GROUPS]
+        )
+        more = ", ..." if len(found.unmapped) > GROUPS else ""
+        count = sum(found.unmapped.values())
+        click.echo(f"No VO rule fits {count:,} of them, which have the default VO; their local groups: {groups}{more}")
     for name, states in found.published.items():
         emit_table(
             "Publishing" if len(found.published) == 1 else f"Publishing to {name}", ("state", "records"), list(states.items())

@@ -37,7 +37,7 @@ from batchacct.store.tables import (
     usage_history,
     vo_mapping,
 )
-from batchacct.store.vos import VO
+from batchacct.store.vos import IS_UNMAPPED, VO
 
 NOT_JOINED = "not joined yet"
 NO_VO = "(none)"
@@ -91,7 +91,8 @@ class SourceAudit:
 class Audit:
     """The books of the period from `since` to before `until` (Unix seconds); `problems` are what does not add up.
 
-    `published`: for each destination the records by state; `stranded` tells of sent ones that nothing stands for any more, `purged`
+    `unmapped`: local jobs whose VO is the default as no rule fits them, by local group. `published`: for each destination the
+    records by state; `stranded` tells of sent ones that nothing stands for any more, `purged`
     of months that are in none of the figures. `reread`: what came of holding the records against their units, if they were.
     """
 
@@ -101,6 +102,7 @@ class Audit:
     in_force: Sums
     outcomes: dict[tuple[str, str], Sums]
     vos: dict[str, Sums]
+    unmapped: dict[str, int]
     published: dict[str, dict[str, int]]
     corrections: dict[str, int]
     gaps: Gaps
@@ -154,6 +156,7 @@ def read_audit(
         sum((cell.sums for cell in in_force), NOTHING),
         _by(in_force, lambda cell: (cell.outcome or NOT_JOINED, cell.reason)),
         _by(going_out, lambda cell: cell.vo),
+        _unmapped(connection, since, until),
         out.states,
         {row[0]: int(row[1]) for row in connection.execute(corrected.group_by(usage_history.c.why).order_by(usage_history.c.why))},
         gaps_between(connection, watched, since, until, now),
@@ -212,6 +215,16 @@ def _by(cells: Sequence[_Cell], key: Callable[[_Cell], KeyT]) -> dict[KeyT, Sums
     for cell in cells:
         found[key(cell)] = found.get(key(cell), NOTHING) + cell.sums
     return dict(sorted(found.items(), key=lambda pair: str(pair[0])))
+
+
+def _unmapped(connection: Connection, since: int, until: int) -> dict[str, int]:
+    """By the ledger, which has archived jobs as well; those of files that were purged are in no figure."""
+    replaced = exists().where(IS_OF_JOB, job.c.superseded_by.is_not(None))
+    gone = [month.month for month in archived(connection, JOB, since, until) if month.file is None and month.purged[0]]
+    there = and_(usage.c.logged_at.between(since, until - 1), *(~usage.c.logged_at.between(m, next_month(m) - 1) for m in gone))
+    query = select(func.coalesce(vo_mapping.c.group_name, NO_VO).label("group"), func.count())
+    query = query.select_from(usage.join(vo_mapping, vo_mapping.c.id == usage.c.mapping_id)).where(there, IS_UNMAPPED, ~replaced)
+    return {str(group): int(jobs) for group, jobs in connection.execute(query.group_by(vo_mapping.c.group_name))}
 
 
 def _sources(connection: Connection, cells: Sequence[_Cell], since: int, until: int) -> list[SourceAudit]:

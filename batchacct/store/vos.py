@@ -7,7 +7,10 @@ from typing import Any
 from sqlalchemy import ColumnElement, FromClause, and_, case, func, or_
 
 from batchacct.config_mapping import LOCAL
-from batchacct.store.tables import identity, vo_mapping
+from batchacct.store.tables import identity, usage, vo_mapping
+
+DEFAULT_RULE = "default"
+"""What `vo_mapping.rule` says where no rule fits, and the VO is `[vo] default`."""
 
 
 def is_grid_rule(mapping: FromClause) -> ColumnElement[bool]:
@@ -24,3 +27,5 @@ IS_GRID_RULE = is_grid_rule(vo_mapping)
 VO = vo_of(identity, vo_mapping)
 IS_MAPPED = or_(and_(identity.c.vo.is_(None), identity.c.fqan.is_(None)), IS_GRID_RULE)
 """Whether the VO of a job is that of its mapping, and so is the FQAN."""
+IS_UNMAPPED = and_(usage.c.outcome == "local", vo_mapping.c.rule == DEFAULT_RULE)
+"""Whether no rule fits a local job."""

@@ -69,6 +69,7 @@ def test_outcomes_vos_and_publishing(site: Site) -> None:
         ("waiting", "no identity yet"): one,
     }
     assert {vo: sums.jobs for vo, sums in found.vos.items()} == {"atlas": 1, "local-nonlcg": 1}
+    assert found.unmapped == {"physics": 1}
     assert found.published == {MAIN: {"confirmed": 0, "unsent": 2, "refused": 0, "not in a message yet": 0}}
     site.postbox.fails_at = None
     site.publish()
@@ -86,8 +87,10 @@ def test_a_correction_is_counted_when_it_was_made_and_the_job_once(site: Site) -
     assert between.balanced, between.problems
     assert between.outcomes["not joined yet", ""].jobs == 1
     assert between.in_force.jobs == 4
+    assert between.unmapped == {}
     site.publish()
     found = audit(site)
+    assert found.unmapped == {"physics": 1}
     assert found.balanced, found.problems
     assert found.in_force.cpu_s == between.in_force.cpu_s
     assert next(s for s in found.sources if s.name == "lsf").replaced == 1
@@ -203,6 +206,7 @@ def test_the_command(cli_site: CliSite) -> None:
     assert text.startswith("Books of 2026-10-01 to 2026-10-29 (UTC, both days included), by when it was logged\n")
     assert "The books balance.\n" in text
     assert "No gaps were found in the period." in text
+    assert "No VO rule fits 1 of them, which have the default VO; their local groups: " in text
     values = json.loads(cli_site.good("audit", "--from", "2026-10-29", "--to", "2026-10-29", "--json"))
     assert (values["in_force"]["jobs"], values["in_force"]["cpu_s"], values["balanced"]) == (2, 1200, True)
     assert values["until"] - values["since"] == DAY
