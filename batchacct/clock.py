@@ -18,3 +18,13 @@ def unix_now() -> int:
 def shown(at: int | None) -> str:
     """`2026-11-20 16:20:00Z`, or `-` for what is not known."""
     return "-" if at is None else dt.datetime.fromtimestamp(at, dt.UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+
+
+def midnight(day: dt.date) -> int:
+    """Unix seconds at which a day (UTC) begins."""
+    return int(dt.datetime.combine(day, dt.time(), dt.UTC).timestamp())
+
+
+def day_text(at: int) -> str:
+    """`2026-11-01`: the UTC day of an instant."""
+    return dt.datetime.fromtimestamp(at, dt.UTC).date().isoformat()

@@ -33,7 +33,7 @@ from batchacct.parsing.hosts import this_host
 from batchacct.sections import Duration as Duration  # noqa: PLC0414 - exported, as the next three are
 from batchacct.sections import File as File  # noqa: PLC0414
 from batchacct.sections import Section as Section  # noqa: PLC0414
-from batchacct.sections import as_seconds
+from batchacct.sections import Zone, as_seconds
 from batchacct.sections import key as key  # noqa: PLC0414
 
 DEFAULT_PATH = Path("/etc/batchacct/batchacct.toml")
@@ -41,14 +41,6 @@ PATH_VARIABLE = "BATCHACCT_CONFIG"
 EXAMPLE_CLUSTER = "lsf1"
 MAIN = "main"
 """The destination of a configuration that lists none."""
-
-
-def _known_zone(name: str) -> str:
-    try:
-        zoneinfo.ZoneInfo(name)
-    except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError) as error:
-        raise ValueError("no such time zone; names are those of the IANA database, such as Europe/Zurich") from error
-    return name
 
 
 def _url(value: str) -> str:
@@ -76,9 +68,6 @@ def _template(must: str, *may: str) -> AfterValidator:
         return value
 
     return AfterValidator(check)
-
-
-Zone = Annotated[str, AfterValidator(_known_zone)]
 
 
 class Database(Section):

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import zoneinfo
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, model_validator
 
 from batchacct.addresses import checked_address
-from batchacct.sections import Duration, File, Section, key
+from batchacct.sections import Duration, File, Section, Zone, key
 
 DEFAULT_ACCOUNTS = Path("/etc/batchacct/portal.accounts")
 
@@ -21,14 +20,6 @@ def is_socket(address: str) -> bool:
 
 def _address(value: str) -> str:
     return value if is_socket(value) else checked_address(value)
-
-
-def _zone(name: str) -> str:
-    try:
-        zoneinfo.ZoneInfo(name)
-    except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError) as error:
-        raise ValueError("no such time zone; names are those of the IANA database, such as Europe/Zurich") from error
-    return name
 
 
 class Portal(Section):
@@ -50,7 +41,7 @@ class Portal(Section):
     )
     others: Literal["refused", "user"] = key("whom the proxy names and the accounts file does not: refused, or a user", "refused")
     names: Literal["shown", "hidden"] = key("whether accounting officers see accounts and DNs of people", "hidden")
-    zone: Annotated[str, AfterValidator(_zone)] = key("time zone of days and months, where nobody asks for another", "UTC")
+    zone: Zone = key("time zone of days and months, where nobody asks for another", "UTC")
     session_life: Duration = key("a login is good for this long", 8 * 3600, sample="8h", ge=60)
     longest_period: Duration = key("a question covers at most this", 1100 * 86_400, sample="1100d", ge=86_400)
     most_bins: int = key("... in at most so many bins", 2000, ge=1, le=20_000)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+import zoneinfo
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 File = Annotated[Path, Field(strict=False)]
 
@@ -24,6 +25,17 @@ def as_seconds(value: object) -> object:
 
 Duration = Annotated[int, BeforeValidator(as_seconds), Field(ge=0, le=36_525 * 86_400)]
 """Seconds, or a text such as "36h"; at most a century."""
+
+
+def _known_zone(name: str) -> str:
+    try:
+        zoneinfo.ZoneInfo(name)
+    except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError) as error:
+        raise ValueError("no such time zone; names are those of the IANA database, such as Europe/Zurich") from error
+    return name
+
+
+Zone = Annotated[str, AfterValidator(_known_zone)]
 
 
 class Section(BaseModel):

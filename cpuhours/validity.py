@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from batchacct.clock import midnight
 from batchacct.config_reports import Capacity, Energy
 from batchacct.usage.bins import DAY_S
 
@@ -77,8 +78,3 @@ def runs(days: Iterable[int]) -> list[tuple[int, int]]:
 
 def _day(at: int) -> dt.date:
     return dt.datetime.fromtimestamp(at, dt.UTC).date()
-
-
-def midnight(day: dt.date) -> int:
-    """Unix seconds at which a day (UTC) begins."""
-    return int(dt.datetime.combine(day, dt.time(), dt.UTC).timestamp())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import json
 
 import click
@@ -10,7 +9,7 @@ import click
 from batchacct.archive.holdings import archived
 from batchacct.archive.months import month_name, named_month
 from batchacct.cli.common import config_option, emit_table, open_store
-from batchacct.clock import unix_now
+from batchacct.clock import day_text, unix_now
 from batchacct.config import Config
 from batchacct.errors import ConfigError
 from batchacct.model import JOB
@@ -58,7 +57,7 @@ def _row(one: Valid) -> tuple[object, ...]:
         hosts,
         ", ".join(f"{name} {value:g}" for name, value in figures.items()),
         "yes" if one.per_host_factor else "",
-        *(_day(at) for at in (one.valid_from, one.valid_until)),
+        *(day_text(at) for at in (one.valid_from, one.valid_until)),
     )
 
 
@@ -86,13 +85,9 @@ def _show(found: list[Difference]) -> None:
 
 def republish_command(first: int, last: int) -> str:
     """What to type to publish the jobs anew that ended in a period (Unix seconds, both included)."""
-    return f"batchacct republish --from {_day(first)} --to {_day(last)}"
+    return f"batchacct republish --from {day_text(first)} --to {day_text(last)}"
 
 
 def _archived_months(store: Store) -> list[str]:
     with store.reading() as connection:
         return sorted(month_name(one.month) for one in archived(connection, JOB) if one.file is not None)
-
-
-def _day(at: int) -> str:
-    return dt.datetime.fromtimestamp(at, dt.UTC).date().isoformat()

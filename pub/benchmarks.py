@@ -8,7 +8,6 @@ the cluster before that of all, then the one that became valid last, then the lo
 
 from __future__ import annotations
 
-import datetime as dt
 import json
 import logging
 from collections.abc import Iterable, Sequence
@@ -16,6 +15,7 @@ from typing import NamedTuple
 
 from sqlalchemy import BigInteger, Column, ColumnElement, Connection, and_, case, cast, false, insert, literal, null, select, update
 
+from batchacct.clock import midnight
 from batchacct.config_mapping import BENCHMARKS, Benchmark
 from batchacct.store.spans import Span
 from batchacct.store.tables import benchmark
@@ -63,15 +63,11 @@ def valid_of(configured: Benchmark) -> Valid:
         configured.type,
         float(configured.value),
         int(configured.per_host_factor),
-        _midnight(configured.valid_from),
-        _midnight(configured.valid_until),
+        midnight(configured.valid_from),
+        midnight(configured.valid_until),
         json.dumps(sorted(set(configured.hosts))) if configured.hosts else None,
         json.dumps(also) if also else None,
     )
-
-
-def _midnight(day: dt.date) -> int:
-    return int(dt.datetime.combine(day, dt.time(), dt.UTC).timestamp())
 
 
 def in_order(benchmarks: Iterable[Valid]) -> list[Valid]:

@@ -19,7 +19,7 @@ from batchacct.archive.anonymising import is_pseudonym
 from batchacct.archive.holdings import archived
 from batchacct.archive.months import month_name, next_month
 from batchacct.cli.common import config_option, emit_table, open_store
-from batchacct.clock import unix_now
+from batchacct.clock import midnight, unix_now
 from batchacct.config import Config
 from batchacct.errors import ConfigError, IncompleteError
 from batchacct.model import JOB
@@ -108,7 +108,7 @@ def republish(
     For a receiver that lacks them, or has wrong ones. They are decided anew, by the VO rules and benchmarks of now, and the
     difference to what was published is shown first. A receiver that replaces by key has each job once, before and after.
     """
-    period = Period(_unix(first), _unix(last) + DAY, vos)
+    period = Period(midnight(first), midnight(last) + DAY, vos)
     if period.until <= period.since:
         raise ConfigError("--to lies before --from: give the first day, then the last")
     if only is not None and only not in {one.name for one in config.destinations}:
@@ -128,10 +128,6 @@ def republish(
             send_as_they_are(store, config, period, unix_now(), only)
         joined, done = publish_once(store, config, unix_now)
     show_published(joined, done)
-
-
-def _unix(day: dt.datetime) -> int:
-    return int(day.replace(tzinfo=dt.UTC).timestamp())
 
 
 def look(store: Store, config: Config, period: Period, now: int, *, decided: bool) -> Difference:

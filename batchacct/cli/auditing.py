@@ -11,7 +11,7 @@ import click
 
 from batchacct.archive.holdings import despite_archiving
 from batchacct.cli.common import config_option, emit_table, open_store
-from batchacct.clock import shown, unix_now
+from batchacct.clock import day_text, midnight, shown, unix_now
 from batchacct.config import Config
 from batchacct.errors import ConfigError, IncompleteError
 from batchacct.ledger.audit import Audit, Sums, read_audit
@@ -43,7 +43,7 @@ def audit(config: Config, first: dt.datetime | None, last: dt.datetime | None, a
     """
     now = unix_now()
     today = dt.datetime.fromtimestamp(now, dt.UTC).replace(hour=0, minute=0, second=0)
-    since, until = _unix(first or today.replace(day=1)), _unix(last or today) + DAY_S
+    since, until = midnight(first or today.replace(day=1)), midnight(last or today) + DAY_S
     if until <= since:
         raise ConfigError("--to lies before --from: give the first day, then the last")
     readers = readers_of(config) if with_units else None
@@ -63,10 +63,6 @@ def audit(config: Config, first: dt.datetime | None, last: dt.datetime | None, a
         raise IncompleteError("the books do not balance: " + "; ".join(found.problems))
 
 
-def _unix(day: dt.datetime) -> int:
-    return int(day.replace(tzinfo=dt.UTC).timestamp())
-
-
 def _as_values(found: Audit) -> dict[str, object]:
     outcomes = [{"outcome": outcome, "reason": reason} | dataclasses.asdict(s) for (outcome, reason), s in found.outcomes.items()]
     told = {**dataclasses.asdict(dataclasses.replace(found, outcomes={})), "outcomes": outcomes}
@@ -74,8 +70,7 @@ def _as_values(found: Audit) -> dict[str, object]:
 
 
 def _show(found: Audit) -> None:
-    days = [dt.datetime.fromtimestamp(at, dt.UTC).date().isoformat() for at in (found.since, found.until - 1)]
-    click.echo(f"Books of {days[0]} to {days[1]} (UTC, both days included), by when it was logged")
+    click.echo(f"Books of {day_text(found.since)} to {day_text(found.until - 1)} (UTC, both days included), by when it was logged")
     emit_table(
         "Records",
         ("source", "type", "records", "replaced by newer", "first", "last", "rejects read in the period"),
