@@ -99,6 +99,18 @@ def test_a_correction_is_counted_when_it_was_made_and_the_job_once(site: Site) -
     assert sum(audit(site, day, day + DAY).corrections.values()) == 1
 
 
+def test_a_clock_that_was_set_back_between_two_publications_is_no_problem(site: Site) -> None:
+    site.jobs(a_job(1, queue="local"))
+    site.clock += DAY
+    site.publish()
+    site.clock -= DAY
+    site.jobs(a_job(2, queue="local"))
+    site.publish()
+    found = audit(site)
+    assert found.published == {MAIN: {"confirmed": 2, "unsent": 0, "refused": 0, "not in a message yet": 0}}
+    assert found.problems == []
+
+
 def _key_of(site: Site, number: int) -> str:
 
     with site.store.reading() as connection:
