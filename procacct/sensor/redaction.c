@@ -253,12 +253,15 @@ static bool add_argument(struct datagram *into, const struct policy *policy, con
   return add_redacted(into, policy, argument);
 }
 
+/* With its NUL, whether it is whole or not. */
+static bool add_ended(struct datagram *into, const struct policy *policy, const char *argument) {
+  bool whole = add_redacted(into, policy, argument);
+  return item_add(into, "", 1) && whole;
+}
+
 static bool add_program_and_script(struct datagram *into, const struct policy *policy, char *const *arguments) {
   size_t script = script_index(arguments);
-  bool whole = add_redacted(into, policy, arguments[0]) & item_add(into, "", 1);
-  if (script)
-    whole = whole && add_redacted(into, policy, arguments[script]) & item_add(into, "", 1);
-  return whole;
+  return add_ended(into, policy, arguments[0]) && (!script || add_ended(into, policy, arguments[script]));
 }
 
 void add_arguments(struct datagram *datagram, const struct policy *policy, char *const *arguments) {
