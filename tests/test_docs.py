@@ -19,6 +19,7 @@ from batchacct.parsing import Block, Source, UnitParser
 from batchacct.store import Store
 from docs.draw_gallery import VIEWS
 from docs.generate import FOLDER, pages
+from tests.links import links
 from tools.packages.pages import root_context
 
 ROOT = Path(__file__).parent.parent
@@ -66,14 +67,10 @@ def test_every_command_and_option_has_help_and_is_on_its_page() -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=IDS)
 def test_links_lead_somewhere(page: Path) -> None:
-    text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
-    for target in re.findall(r"\]\(([^)\s]+)\)", text):
-        if not re.match(r"[a-z]+:", target):
-            path, _, anchor = target.partition("#")
-            linked = (page.parent / path).resolve() if path else page
-            assert linked.exists(), f"{page}: {target}"
-            if anchor:
-                assert anchor in _anchors(linked), f"{page}: {target}"
+    for linked, anchor in links(page):
+        assert linked.exists(), f"{page}: {linked}"
+        if anchor:
+            assert anchor in _anchors(linked), f"{page}: {linked}#{anchor}"
 
 
 def _anchors(page: Path) -> set[str]:

@@ -19,6 +19,7 @@ import batchacct
 from batchacct.cli.main import group
 from batchacct.config_sample import sample
 from batchacct.errors import ConfigError
+from tests.links import dead
 from tools.packages import build, layout, lock, pages, stage
 from tools.packages.bill import BILL
 from tools.packages.layout import CORE, PYTHON, ROOMS, SOURCE, Room
@@ -190,6 +191,14 @@ def test_completion_completes() -> None:
     }
     done = subprocess.run([batchacct_program], check=True, capture_output=True, text=True, env=variables)
     assert "plain,report\n" in done.stdout
+
+
+def test_links_of_the_manual_lead_to_what_is_installed_with_it(tmp_path: Path) -> None:
+    tree = stage.Tree(tmp_path, by_package=False)
+    stage.manual(tree)
+    folder = tree.inside(CORE.package, stage.MANUAL)
+    assert (folder / "docs/how-to/install.md").is_file()
+    assert dead(folder) == []
 
 
 def test_tarball_and_wheel_are_the_same_bytes_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

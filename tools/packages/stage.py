@@ -59,7 +59,9 @@ PRUNED = (
     "mpl_toolkits/*/tests",
 )
 """Of no use to who runs it, and a quarter of the size."""
-MANUAL = ("tutorial", "how-to", "reference", "explanation")
+MANUAL = "/usr/share/doc/batchacct"
+OF_MANUAL = ("tutorial", "how-to", "reference", "explanation", "gallery", "examples")
+"""Folders of docs/: the pages, and what they show and link to."""
 COMPLETIONS = {
     "bash": "/usr/share/bash-completion/completions/{name}",
     "zsh": "/usr/share/zsh/site-functions/_{name}",
@@ -116,7 +118,7 @@ def stage(tree: Tree, wheels: Path) -> None:
         _sensor(tree)
     _settings(tree)
     _written(tree)
-    _manual(tree)
+    manual(tree)
     for room in ROOMS:
         _compile(tree.inside(room.package, f"{OURS}/{room.module}"), tree.inside(room.package, "/"))
 
@@ -235,15 +237,16 @@ def _owner(page: str) -> str:
     return known[max((name for name in known if page == name or page.startswith(f"{name}-")), key=len)]
 
 
-def _manual(tree: Tree) -> None:
-    folder = "/usr/share/doc/batchacct"
-    tree.listed[CORE.package].append(f"%dir {folder}")
+def manual(tree: Tree) -> None:
+    """The pages and what they lead to, licences, and the bill of materials."""
+    tree.listed[CORE.package].append(f"%dir {MANUAL}")
     for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "docs/index.md"):
-        tree.copy(CORE.package, SOURCE / name, f"{folder}/{name}", "%doc")
-    for name in MANUAL:
-        shutil.copytree(SOURCE / "docs" / name, tree.place(CORE.package, f"{folder}/docs/{name}", "%doc"))
+        tree.copy(CORE.package, SOURCE / name, f"{MANUAL}/{name}", "%doc")
+    for name in OF_MANUAL:
+        target = tree.place(CORE.package, f"{MANUAL}/docs/{name}", "%doc")
+        shutil.copytree(SOURCE / "docs" / name, target, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
     for bill in sorted((SOURCE / "tools/packages").glob("*.cdx.json")):
-        tree.copy(CORE.package, bill, f"{folder}/{bill.name}", "%doc")
+        tree.copy(CORE.package, bill, f"{MANUAL}/{bill.name}", "%doc")
     for room in ROOMS:
         tree.copy(room.package, SOURCE / "LICENSE", f"/usr/share/licenses/{room.package}/LICENSE", "%license")
 
