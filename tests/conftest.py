@@ -18,6 +18,7 @@ pytest_plugins = [
     "tests.fix_oracle",
     "tests.faults.fix_farm",
     "tests.faults.fix_publisher",
+    "tests.packaging.fix_previous",
     "tests.pub.fix_site",
     "tests.services.fix_brokers",
     "tests.services.fix_slurm",

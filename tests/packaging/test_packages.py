@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 import subprocess
+import sys
 import tarfile
 import zipfile
 from importlib.metadata import packages_distributions
@@ -20,7 +21,7 @@ from batchacct.cli.main import group
 from batchacct.config_sample import sample
 from batchacct.errors import ConfigError
 from tests.links import dead
-from tools.packages import build, layout, lock, pages, stage
+from tools.packages import build, layout, lock, pages, previous, stage
 from tools.packages.bill import BILL
 from tools.packages.layout import CORE, PYTHON, ROOMS, SOURCE, Room
 
@@ -199,6 +200,24 @@ def test_links_of_the_manual_lead_to_what_is_installed_with_it(tmp_path: Path) -
     folder = tree.inside(CORE.package, stage.MANUAL)
     assert (folder / "docs/how-to/install.md").is_file()
     assert dead(folder) == []
+
+
+def test_the_version_to_upgrade_from_has_what_the_packages_take(previous_tree: Path, tmp_path: Path) -> None:
+    """All that `stage` lays out but the libraries."""
+    code = """
+import sys
+from pathlib import Path
+from tools.packages import pages, stage
+from tools.packages.layout import SOURCE, version
+tree = stage.Tree(Path(sys.argv[1]), by_package=True)
+stage.manual(tree)
+pages.write(Path(sys.argv[1]))
+print(SOURCE, version())
+"""
+    command = [sys.executable, "-c", code, str(tmp_path / "staged")]
+    done = subprocess.run(command, cwd=previous_tree, check=True, stdout=subprocess.PIPE, text=True)
+    assert done.stdout == f"{previous_tree} {previous.VERSION}\n"
+    assert f"batchacct {previous.VERSION}" in (tmp_path / "staged/man/batchacct.1").read_text(encoding="utf-8")
 
 
 def test_tarball_and_wheel_are_the_same_bytes_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -10,15 +9,6 @@ import pytest
 from tests.services.brokers import Broker
 from tests.year.plan import WEEKS, YEAR, Plan
 from tests.year.trial import tried
-from tools.packages.layout import SOURCE
-from tools.packages.previous import BEFORE
-
-
-@pytest.fixture
-def with_history() -> None:
-    found = subprocess.run(["git", "-C", SOURCE, "cat-file", "-e", BEFORE], check=False, capture_output=True, text=True)
-    if found.returncode:
-        pytest.skip(f"the earlier release is a commit of this repository's history: git fetch --unshallow\n{found.stderr}")
 
 
 @pytest.mark.usefixtures("with_history")
