@@ -30,6 +30,9 @@ ALLOWED = re.compile(
     r"|License :: OSI Approved :: (Apache Software|BSD|Mozilla Public|Zope Public) License.*)"
 )
 """Licences of libraries: all may be given away beside a program under the Apache License, unchanged and with their texts."""
+OF_DEVELOPERS = {"test", "docs", "dev"}
+OF_A_SITE = {"spark", "cx_oracle"}
+"""Extras that are not vendored: docs/how-to/install.md says why."""
 NOT_VENDORED = {"pyspark", "py4j"}
 """Spark brings its own Python files where it is installed."""
 
@@ -78,6 +81,13 @@ def test_every_command_and_entry_point_is_in_a_package() -> None:
         assert sorted(there) == sorted(line for line in text.strip().splitlines() if line), kind
     found = layout.metadata()["options.packages.find"]["include"].split()
     assert sorted(found) == sorted(f"{room.module}*" for room in ROOMS)
+
+
+def test_every_extra_is_vendored_or_a_sites_own() -> None:
+    """A transport or database that is added to setup.cfg works from the packages, too."""
+    extras = set(layout.metadata()["options.extras_require"])
+    vendored = [name for room in ROOMS for name in room.extras]
+    assert sorted(vendored) == sorted(extras - OF_DEVELOPERS - OF_A_SITE)
 
 
 def test_every_script_of_2012_and_every_unit_is_in_a_package() -> None:
