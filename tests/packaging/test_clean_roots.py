@@ -17,9 +17,11 @@ import pytest
 
 from batchacct.demo.farm import VO_MAP, write_logs
 from batchacct.errors import SchemaError
+from tests.links import dead
 from tests.packaging.roots import STAND_IN, Daemon, Root, base, run
 from tools.packages.layout import PACKAGES, SOURCE, schema, version
 from tools.packages.previous import VERSION as PREVIOUS
+from tools.packages.stage import MANUAL
 
 BUILT = os.environ.get("BATCHACCT_PACKAGES")
 pytestmark = [
@@ -152,6 +154,7 @@ def test_installed_upgraded_removed_purged(manager: Manager, tmp_path: Path) -> 
     _daemons_run(manager.root, sent)
     _node_daemon_runs(manager.root)
     _programs_run(manager.root)
+    _manual_can_be_read(manager.root)
     _downgrade_is_refused(manager)
     _removed_and_purged(manager)
 
@@ -249,6 +252,14 @@ def _programs_run(root: Root) -> None:
     preloaded = root.run("acc_run", "sh", "-c", "echo $LD_PRELOAD").strip()
     assert preloaded == "/usr/lib/batchacct/libasan.so/libbatchacct_sensor.so"
     assert (root / preloaded).is_file()
+
+
+def _manual_can_be_read(root: Root) -> None:
+    """Neither a link of it nor what is told of by name leads to what is not there, or is packed."""
+    folder = root / MANUAL
+    assert (folder / "docs/how-to/install.md").is_file()
+    assert dead(folder) == []
+    assert json.loads((folder / "batchacct.cdx.json").read_text())["bomFormat"] == "CycloneDX"
 
 
 def _downgrade_is_refused(manager: Manager) -> None:
