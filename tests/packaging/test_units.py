@@ -6,7 +6,9 @@ import configparser
 import re
 import shlex
 import shutil
+import socket
 import subprocess
+import sys
 from pathlib import Path
 
 import click
@@ -231,6 +233,26 @@ def test_systemd_watches_them(name: str) -> None:
     service = lines(ROOT / f"rpm/systemd/{name}.service", "Service")
     assert re.fullmatch(r"\d+min", service["WatchdogSec"][0])
     assert service["Restart"] == ["on-failure"], "which a watchdog's end is"
+
+
+@pytest.mark.parametrize("name", LONG_LIVED)
+def test_a_start_checks_the_configuration_first(name: str, tmp_path: Path) -> None:
+    """The daemon does, and ends with a status that systemd takes for final: that of a check before it would not be looked at."""
+    service = lines(ROOT / f"rpm/systemd/{name}.service", "Service")
+    program, *words = shlex.split(service["ExecStart"][0])
+    wrong = tmp_path / "wrong.toml"
+    wrong.write_text('sight = "MINE"\n', encoding="utf-8")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
+        listener.bind(str(tmp_path / "told"))
+        listener.setblocking(False)
+        environment = {"PATH": "/usr/bin:/bin", "NOTIFY_SOCKET": str(tmp_path / "told")}
+        command = [str(Path(sys.executable).with_name(Path(program).name)), *words, "--config", str(wrong)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60, env=environment)
+        with pytest.raises(BlockingIOError):
+            pytest.fail(f"it told that it was ready: {listener.recv(4096)!r}")
+    assert done.returncode == ConfigError.exit_code
+    assert str(done.returncode) in service["RestartPreventExitStatus"][0].split()
+    assert "sight" in done.stderr
 
 
 @pytest.mark.parametrize("name", LONG_LIVED)
