@@ -34,6 +34,10 @@ Provides: libc.so.6(GLIBC_2.28)(64bit) libstdc++.so.6()(64bit) libz.so.1()(64bit
 The files are Debian's, of which this database of packages knows nothing.
 %files
 """
+SYSTEMCTL = """#!/bin/sh
+# Stands in for systemd's, of which none runs here: notes what it is asked for.
+echo "$*" >> /asked-of-systemd
+"""
 ALONE = ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child"]
 """No network but a loopback of its own, no processes of the host; /proc is mounted in the root."""
 ENVIRONMENT = ("PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8", "DEBIAN_FRONTEND=noninteractive")
@@ -64,6 +68,10 @@ class Root:
         self.path = folder
         folder.mkdir()
         run(["tar", "-x", "-f", str(tarball), "-C", str(folder)])
+        (self / "/run/systemd/system").mkdir(parents=True)
+        systemctl = self / "/usr/bin/systemctl"
+        systemctl.write_text(SYSTEMCTL)
+        systemctl.chmod(0o755)
 
     def inside(
         self, *command: str, user: str | None = None, variables: dict[str, str] | None = None, umask: str = "022"
@@ -79,6 +87,13 @@ class Root:
 
     def __truediv__(self, path: str) -> Path:
         return self.path / path.lstrip("/")
+
+    def asked_of_systemd(self) -> list[set[str]]:
+        """Words of each call of systemctl since this was last called, by the packages' scripts."""
+        noted = self / "/asked-of-systemd"
+        calls = [set(line.split()) for line in noted.read_text().splitlines()] if noted.exists() else []
+        noted.unlink(missing_ok=True)
+        return calls
 
     def unit(self, name: str) -> dict[str, list[str]]:
         """[Service] of a unit that is installed."""

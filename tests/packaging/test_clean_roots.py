@@ -19,6 +19,7 @@ from batchacct.demo.farm import VO_MAP, write_logs
 from batchacct.errors import SchemaError
 from tests.links import dead
 from tests.packaging.roots import STAND_IN, Daemon, Root, base, run
+from tests.packaging.units import DAEMONS, ENABLED
 from tools.packages.layout import PACKAGES, SOURCE, schema, version
 from tools.packages.previous import VERSION as PREVIOUS
 from tools.packages.stage import MANUAL
@@ -163,6 +164,7 @@ def _first_version(manager: Manager, farm: Path) -> dict[str, int]:
     """The version before collects and publishes; what it has recorded."""
     root = manager.root
     manager.install(*built(manager.kind, PREVIOUS))
+    assert set().union(*root.asked_of_systemd()) <= {"--system", "daemon-reload"}, "nothing is started that was not enabled"
     assert root.run("batchacct", "--version").split()[-1] == PREVIOUS
     configure(root, farm)
     root.run("batchacct", "db", "create", user="batchacct")
@@ -178,6 +180,7 @@ def _first_version(manager: Manager, farm: Path) -> dict[str, int]:
 def _upgraded(manager: Manager, before: dict[str, int]) -> None:
     root = manager.root
     manager.install(*built(manager.kind, version()))
+    _runs_anew(root.asked_of_systemd())
     assert root.run("batchacct", "--version").split()[-1] == version()
     assert 'site = "CLEAN-ROOT"' in (root / "/etc/batchacct/batchacct.toml").read_text(), "what a site wrote stays"
     assert "db migrate" in root.run("batchacct", "status", user="batchacct", status=SchemaError.exit_code)
@@ -185,6 +188,13 @@ def _upgraded(manager: Manager, before: dict[str, int]) -> None:
     assert "nothing to do" in root.start_once("batchacct-migrate")
     root.start_once("batchacct-partition")
     assert books(root) == before, "nothing is lost, nothing is read again"
+
+
+def _runs_anew(asked: list[set[str]]) -> None:
+    """Of the daemons, what runs, and by its new unit."""
+    assert not set().union(*asked) & {"stop", "disable", "start", "restart", "enable"}
+    read = next(number for number, words in enumerate(asked) if "daemon-reload" in words)
+    assert set().union(*(words for words in asked[read:] if "try-restart" in words)) - {"try-restart"} == DAEMONS
 
 
 def _daemons_run(root: Root, sent: int) -> None:
@@ -255,7 +265,7 @@ def _programs_run(root: Root) -> None:
 
 
 def _manual_can_be_read(root: Root) -> None:
-    """Neither a link of it nor what is told of by name leads to what is not there, or is packed."""
+    """Neither a link of it nor what is told of by name leads to what is not there, or is compressed."""
     folder = root / MANUAL
     assert (folder / "docs/how-to/install.md").is_file()
     assert dead(folder) == []
@@ -271,7 +281,10 @@ def _downgrade_is_refused(manager: Manager) -> None:
 def _removed_and_purged(manager: Manager) -> None:
     root = manager.root
     recorded = books(root)
+    root.asked_of_systemd()
     manager.remove()
+    ended = (words for words in root.asked_of_systemd() if words >= {"disable", "--now"})
+    assert set().union(*ended) - {"--no-reload", "disable", "--now"} == ENABLED
     assert not (root / "/usr/bin/batchacct").exists()
     assert not (root / "/usr/lib/batchacct").exists()
     assert (root / "/var/lib/batchacct/batchacct.db").exists(), "removal keeps data"

@@ -22,13 +22,11 @@ from procacct.node.config import NodeConfig
 from procacct.shipping.commands import group as shipping_group
 from procacct.shipping.config import Ship
 from pub.schedule import END_S
-from tests.packaging.units import lines
+from tests.packaging.units import DAEMONS, ENABLED, SERVICES, UNITS, lines
 from tests.servers import REQUIRED
 from tools.packages.pages import root_context
 
 ROOT = Path(__file__).parents[2]
-UNITS = sorted((ROOT / "rpm/systemd").iterdir())
-SERVICES = [path for path in UNITS if path.suffix == ".service"]
 COMMAND, NODE_DAEMON, SHIPPING = "/usr/bin/batchacct", "/usr/bin/procacctd", "/usr/bin/procacct"
 GROUPS = {COMMAND: group, SHIPPING: shipping_group}
 OF_COMMAND = [path for path in SERVICES if path.name != "procacctd.service"]
@@ -220,7 +218,7 @@ def test_the_schema_is_brought_along_before(name: str) -> None:
     assert "Requires" not in unit
 
 
-LONG_LIVED = [path.stem for path in SERVICES if lines(path, "Service")["Type"] == ["notify"]]
+LONG_LIVED = sorted(name.removesuffix(".service") for name in DAEMONS)
 
 
 def test_which_are_long_lived() -> None:
@@ -233,6 +231,15 @@ def test_systemd_watches_them(name: str) -> None:
     service = lines(ROOT / f"rpm/systemd/{name}.service", "Service")
     assert re.fullmatch(r"\d+min", service["WatchdogSec"][0])
     assert service["Restart"] == ["on-failure"], "which a watchdog's end is"
+
+
+@pytest.mark.parametrize("kind", ["rpm", "deb"])
+def test_scripts_of_the_packages_name_all_of_them(kind: str) -> None:
+    """An upgrade starts anew what runs, a removal ends what may have been enabled."""
+    scripts = [ROOT / "rpm/batchacct.spec"] if kind == "rpm" else sorted((ROOT / "deb").glob("*.p*"))
+    text = "".join(path.read_text(encoding="utf-8") for path in scripts)
+    named = {verb: set(" ".join(re.findall(rf" {verb} (.*?) \|\|", text)).split()) for verb in ("try-restart", "disable --now")}
+    assert named == {"try-restart": DAEMONS, "disable --now": ENABLED}
 
 
 @pytest.mark.parametrize("name", LONG_LIVED)

@@ -1,9 +1,14 @@
-"""Reading units, as systemd does."""
+"""The units, and reading them as systemd does."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
+
+from tools.packages.layout import SOURCE
+
+UNITS = sorted((SOURCE / "rpm/systemd").iterdir())
+SERVICES = [path for path in UNITS if path.suffix == ".service"]
 
 
 def lines(path: Path, section: str) -> dict[str, list[str]]:
@@ -16,3 +21,9 @@ def lines(path: Path, section: str) -> dict[str, list[str]]:
             key, _, value = line.partition("=")
             values.setdefault(key, []).append(value)
     return values
+
+
+DAEMONS = {path.name for path in SERVICES if lines(path, "Service")["Type"] == ["notify"]}
+"""What lives long."""
+ENABLED = {path.name for path in UNITS if "\n[Install]\n" in path.read_text(encoding="utf-8")}
+"""What an administrator may have enabled."""
