@@ -165,6 +165,8 @@ def _first_version(manager: Manager, farm: Path) -> dict[str, int]:
     root = manager.root
     manager.install(*built(manager.kind, PREVIOUS))
     assert set().union(*root.asked_of_systemd()) <= {"--system", "daemon-reload"}, "nothing is started that was not enabled"
+    modes = root.run("stat", "-c", "%a %U:%G", "/etc/batchacct", "/etc/batchacct/batchacct.toml")
+    assert modes == "750 root:batchacct\n640 root:batchacct\n", "for root and the daemons alone"
     assert root.run("batchacct", "--version").split()[-1] == PREVIOUS
     configure(root, farm)
     root.run("batchacct", "db", "create", user="batchacct")
