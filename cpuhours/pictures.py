@@ -28,6 +28,7 @@ from cpuhours.plot import (
     OTHER_COLOUR,
     Stack,
     Words,
+    add_bars,
     add_legend,
     hatch_days,
     house_style,
@@ -93,7 +94,7 @@ def draw_stack(path: Path, series: Sequence[Series], axis: TimeAxis, words: Word
         for one, (colour, hatch, _) in zip(series, _looks(series), strict=True):
             heights = np.nan_to_num(np.asarray(one.values, float))
             edge: dict[str, Any] = {"edgecolor": "white", "linewidth": 0.4 if len(axis.bins) <= 100 else 0.0}
-            axes.bar(begins, heights, bottom=stack.bases_of(heights), width=widths, align="edge", color=colour, hatch=hatch, **edge)
+            add_bars(axes, begins, widths, heights, stack.bases_of(heights), facecolor=colour, hatch=hatch, **edge)
             handles.insert(0, Patch(facecolor=colour, hatch=hatch, edgecolor="white", label=legend_text(one.name, one.total)))
         _finish(axes, axis, handles, words, full_at=full_at, values=stack.ends)
         save(figure, path)
