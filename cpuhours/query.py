@@ -33,12 +33,13 @@ from batchacct.usage.bins import Bins
 from batchacct.usage.dimensions import DIMENSIONS, Where, named
 from batchacct.usage.recorded import days_with_records, when_counted, when_recorded
 from batchacct.usage.summing import (
-    AMOUNTS,
     BEGINNINGS,
+    BESIDE_SPREAD,
     BOTH,
     COUNTED,
     DAY_S,
     ENDINGS,
+    LEFT_WHOLE,
     STARTS,
     STOPS,
     SUMS,
@@ -90,9 +91,9 @@ def usage_by(source: Source, *, by: str | Sequence[str], **how: Unpack[How]) -> 
     if asked.counted != "spread":
         asked, (whole,) = answered(source, asked, [WHOLES])
         return framed(whole, asked, by)
-    asked, (whole, started, stopped) = answered(source, asked, [WHOLES, BEGINNINGS, ENDINGS])
+    asked, (whole, started, stopped) = answered(source, asked, [BESIDE_SPREAD, BEGINNINGS, ENDINGS])
     bent = bends(asked, _of_groups(asked, started, STARTS), _of_groups(asked, stopped, STOPS))
-    return _answer(asked, by, _in_bins(asked, _of_groups(asked, whole, TOTALS)).drop(columns=list(AMOUNTS)), bent)
+    return _answer(asked, by, _in_bins(asked, _of_groups(asked, whole, LEFT_WHOLE)), bent)
 
 
 def question(

@@ -104,11 +104,15 @@ def _of_groups(bent: pd.DataFrame, groups: Sequence[str]) -> Iterator[tuple[int,
 
 @dataclass(frozen=True, slots=True)
 class _Curves:
-    """The bends of a group in order of time, where its bins begin, and where, within the period asked for, the curves are read."""
+    """The bends of a group in order of time, where its bins begin, and where, within the period asked for, the curves are read.
+
+    `read`: how many of the bends are up to each of these edges.
+    """
 
     bent: Mapping[str, Numbers]
     begins: Instants
     edges: Instants
+    read: Numbers
 
     @classmethod
     def of(cls, asked: Asked, bent: Mapping[str, Numbers], every: Instants) -> _Curves | None:
@@ -119,7 +123,8 @@ class _Curves:
         begin, end = np.searchsorted(every, [first, last], side="right")
         edges = np.array([first, last + 1]) if asked.bins is None else every[begin - 1 : end + 1]
         begins = np.zeros(1, np.int64) if asked.bins is None else edges[:-1]
-        return cls(bent, begins, np.clip(edges, asked.begin, asked.end) if (asked.begin, asked.end) != (None, None) else edges)
+        edges = np.clip(edges, asked.begin, asked.end) if (asked.begin, asked.end) != (None, None) else edges
+        return cls(bent, begins, edges, np.searchsorted(bent["at"], edges, side="right"))
 
     def whole(self, name: str) -> Numbers:
         """What each bin has of an amount, so that all bins together have what the curve rises by, rounded down."""
@@ -140,11 +145,14 @@ class _Curves:
         Sums of 64 bits may run over on the way; what comes out is right if it fits, and it is no more than all of the jobs.
         """
         at, amount = self.bent["at"], self.bent[name]
+        bends = [self.bent[f"{name}_{what}"] for what in ("rate", "jump")]
+        if not any(one.any() for one in (amount, *bends)):
+            nothing = np.zeros(len(self.edges), np.int64)
+            return nothing, nothing
         fits = float(amount.sum(dtype=float)) * 2**RATE_BITS < 2 ** (_BITS - 1)
         kind: Any = np.int64 if fits else object
-        rate, jump = (self.bent[f"{name}_{what}"].astype(kind) for what in ("rate", "jump"))
-        read = np.searchsorted(at, self.edges, side="right")
-        origin = at[0]
+        rate, jump = (one.astype(kind) for one in bends)
+        read, origin = self.read, at[0]
         steepness = _summed(rate)[read]
         risen = _summed(jump - rate * (at - origin).astype(kind))[read]
         return _summed(amount.astype(kind))[read], risen + steepness * (self.edges - origin).astype(kind)

@@ -6,7 +6,7 @@ stands for all of its bin. So a group has few units, whatever they are made of.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,13 +15,13 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
-from sqlalchemy import BigInteger, Column, MetaData, Table
+from sqlalchemy import BigInteger, Column, ColumnElement, MetaData, Table
 
 from batchacct.archive.querying import for_duck
 from batchacct.usage.bins import Instants
 from batchacct.usage.dimensions import Where
 from batchacct.usage.jobs import MEASURED, Jobs, facts
-from batchacct.usage.summing import UNITS, Asked, Summed
+from batchacct.usage.summing import BEGINNINGS, ENDINGS, ENDINGS_OF_ONE, UNITS, Asked, Summed
 
 Numbers = npt.NDArray[np.int64]
 _MOST = 2**62
@@ -61,14 +61,35 @@ class Numbered:
             jobs = jobs.append_column(name, pa.array(units))
         return replace(self, jobs=jobs)
 
-    def summed(self, duck: duckdb.DuckDBPyConnection, asked: Asked, summed: Summed) -> pa.Table:
+    def answered(self, duck: duckdb.DuckDBPyConnection, asked: Asked, summed: Summed) -> pa.Table:
+        """As `summed`, where a group and unit may have several rows, and none that is all zeros.
+
+        Most jobs are in one bin, and have no rates: so those are made only of the others. Raises: as `summed`.
+        """
+        if summed not in (BEGINNINGS, ENDINGS) or not set(UNITS).issubset(self.jobs.column_names):
+            return self.summed(duck, asked, summed)
+        c = _numbered.c
+        is_of_one = c.started_in >= c.stopped_in
+        of_several = self.summed(duck, asked, summed, [~is_of_one])
+        if summed is BEGINNINGS:
+            return of_several
+        of_one = self.summed(duck, asked, ENDINGS_OF_ONE, [is_of_one])
+        nothing = pa.array(np.zeros(len(of_one), np.int64))
+        for name in of_several.column_names:
+            of_one = of_one if name in of_one.column_names else of_one.append_column(name, nothing)
+        return pa.concat_tables([of_several, of_one.select(of_several.column_names)])
+
+    def summed(
+        self, duck: duckdb.DuckDBPyConnection, asked: Asked, summed: Summed, which: Collection[ColumnElement[bool]] = ()
+    ) -> pa.Table:
         """What a statement comes to: columns are those of `groups`, `unit`, and sums of 64 bits; `where` is not looked at.
 
         Raises: duckdb.DataError for more than 64 bits.
         """
         duck.register(_numbered.name, self.jobs)
         c = _numbered.c
-        jobs = Jobs(_numbered, c, {_NUMBER: c[_NUMBER]}, units={name: c[name] for name in UNITS if name in self.jobs.column_names})
+        units = {name: c[name] for name in UNITS if name in self.jobs.column_names}
+        jobs = Jobs(_numbered, c, {_NUMBER: c[_NUMBER]}, which, units)
         asked = replace(asked, names=(_NUMBER,), where=Where(), normalise=None)
         text, parameters = for_duck(summed.statement(asked, jobs))
         sums = ", ".join(f"CAST({name} AS BIGINT) AS {name}" for name in summed.columns)

@@ -29,10 +29,12 @@ from batchacct.usage.dimensions import meant_by
 from batchacct.usage.in_facts import Numbered
 from batchacct.usage.jobs import KEPT, LEVEL
 from batchacct.usage.narrowing import TIMES, narrowed, widened
-from batchacct.usage.summing import BEGINNINGS, ENDINGS, WHOLES, Asked, Summed
+from batchacct.usage.summing import BEGINNINGS, BESIDE_SPREAD, ENDINGS, WHOLES, Asked, Summed
 
 FACTS, RECORDS = "facts", "records"
 PIECES_AT_ONCE = 32
+_WHOLES = (WHOLES, BESIDE_SPREAD)
+"""What is taken from the same sums."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +53,7 @@ class Kept:
     def kind(self, summed: Summed, asked: Asked) -> str:
         """Where the sums are that a question asks for."""
         how = "started" if asked.counted == "started" else "ended"
-        return f"{self.name}.{how if summed is WHOLES else 'starts' if summed is BEGINNINGS else 'stops'}"
+        return f"{self.name}.{how if summed in _WHOLES else 'starts' if summed is BEGINNINGS else 'stops'}"
 
 
 BY_DAY = Kept("day", tuple(name for name in KEPT if name not in {"host", "ce", "exit"}), Bins("day"))
@@ -85,7 +87,7 @@ def kept_of(duck: duckdb.DuckDBPyConnection, table: pa.Table) -> dict[str, pa.Ta
 def of_facts(duck: duckdb.DuckDBPyConnection, table: pa.Table, asked: Asked, wanted: Sequence[Summed]) -> list[pa.Table]:
     """What statements come to over some facts, encoded: columns are keys, levels, `unit` and sums of 64 bits."""
     numbered = Numbered.of(_of_names(table, asked), [*asked.keys, *asked.levels]).with_units(asked)
-    return [numbered.summed(duck, asked, summed) for summed in wanted]
+    return [numbered.answered(duck, asked, summed) for summed in wanted]
 
 
 def packed(kind: str, table: pa.Table) -> bytes:
@@ -149,7 +151,7 @@ def added_up(tables: Iterable[pa.Table], asked: Asked, summed: Summed) -> pa.Tab
     if not found:
         return None
     table = _of_names(pa.concat_tables(found).unify_dictionaries(), asked)
-    if summed is WHOLES:
+    if summed in _WHOLES:
         table = _of_period(table, asked)
     keys = [*asked.keys, *asked.levels, "unit"]
     sums: Any = table.group_by(keys).aggregate([(name, "sum") for name in summed.columns])

@@ -33,6 +33,7 @@ AMOUNTS = ("cpu_s", "wall_s", "core_s", "gpu_s", "energy_j", *BOTH)
 
 _RATES = tuple(f"{name}_rate" for name in AMOUNTS)
 TOTALS = (*SUMS, *BOTH)
+LEFT_WHOLE = tuple(name for name in TOTALS if name not in AMOUNTS)
 STARTS = (*_RATES, *(f"{name}_of_first" for name in AMOUNTS))
 STOPS = (*AMOUNTS, *_RATES, *(f"{name}_before" for name in AMOUNTS))
 """The columns of the statements of these names, after those of the groups and `unit`."""
@@ -149,21 +150,25 @@ def _measures(one: Columns) -> Mapping[str, ColumnElement[Any]]:
 
 
 def totals(asked: Asked, jobs: Jobs) -> Select[Any]:
-    """Sums of whole jobs by keys, levels and unit of time, those in which they started or ended: `TOTALS`.
+    """Sums of whole jobs by keys, levels and unit of time, those in which they started or ended: `TOTALS`."""
+    return _wholes(asked, jobs, TOTALS)
+
+
+def left_whole(asked: Asked, jobs: Jobs) -> Select[Any]:
+    """The same of what is never spread: `LEFT_WHOLE`."""
+    return _wholes(asked, jobs, LEFT_WHOLE)
+
+
+def _wholes(asked: Asked, jobs: Jobs, columns: Sequence[str]) -> Select[Any]:
+    """Some of `TOTALS`.
 
     Grouping is by the columns of an inner query, never by repeated expressions: their bind parameters would make PostgreSQL
     take them for two different things.
     """
     instant, name = (jobs.c.start_at, "started_in") if asked.counted == "started" else (jobs.c.end_at, "ended_in")
     unit = literal(0) if asked.bins is None else jobs.units.get(name, instant // asked.unit_s)
-    return _summed(
-        asked,
-        jobs,
-        unit,
-        _measures(jobs.c),
-        conditions=within(instant, asked.begin, asked.end),
-        sums=dict(zip(TOTALS, TOTALS, strict=True)),
-    )
+    conditions = within(instant, asked.begin, asked.end)
+    return _summed(asked, jobs, unit, _measures(jobs.c), conditions=conditions, sums=dict(zip(columns, columns, strict=True)))
 
 
 def _duration(one: Columns) -> Any:
@@ -210,6 +215,14 @@ def stops(asked: Asked, jobs: Jobs) -> Select[Any]:
     columns["before_s"] = unit * asked.unit_s - jobs.c.start_at
     sums: list[_Sum] = [*AMOUNTS, *_RATES, *((rate, "before_s") for rate in _RATES)]
     return _summed(asked, jobs, unit, columns, conditions=_overlapping(asked, jobs.c), sums=dict(zip(STOPS, sums, strict=True)))
+
+
+def stops_of_one(asked: Asked, jobs: Jobs) -> Select[Any]:
+    """What `stops` says of jobs that were in one unit only, whose rates are 0: `AMOUNTS`."""
+    measures = _measures(jobs.c)
+    columns = {name: measures[name] for name in AMOUNTS}
+    sums = dict(zip(AMOUNTS, AMOUNTS, strict=True))
+    return _summed(asked, jobs, _last_unit(jobs, asked.unit_s), columns, conditions=_overlapping(asked, jobs.c), sums=sums)
 
 
 def _overlapping(asked: Asked, one: Columns) -> list[ColumnElement[bool]]:
@@ -261,3 +274,4 @@ class Summed:
 
 
 WHOLES, BEGINNINGS, ENDINGS = Summed(totals, TOTALS), Summed(starts, STARTS), Summed(stops, STOPS)
+BESIDE_SPREAD, ENDINGS_OF_ONE = Summed(left_whole, LEFT_WHOLE), Summed(stops_of_one, AMOUNTS)
