@@ -62,7 +62,7 @@ class Beside:
 
     def pieces(self, kind: str, days: Collection[int], names: Collection[str] | None = None) -> Iterator[tuple[int, pa.Table]]:
         """The pieces of some days, each after its day; or some columns of them.  Raises: ArchiveError if they are damaged."""
-        if kind not in self.kinds:
+        if kind not in self.kinds or not days:
             return
         try:
             with pq.ParquetFile(self.path, page_checksum_verification=True) as file:

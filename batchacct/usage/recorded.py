@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -20,7 +20,7 @@ from batchacct.usage.asking import Rows, Source, Statement, rows_in
 from batchacct.usage.beside import Beside
 from batchacct.usage.jobs import counted_jobs
 from batchacct.usage.keeping import of_longest_runs, of_others, outside, unchanged_days
-from batchacct.usage.packs import RECORDS, pieces
+from batchacct.usage.packs import PIECES_AT_ONCE, RECORDS, pieces
 
 T = TypeVar("T")
 
@@ -32,9 +32,10 @@ def days_with_records(source: Source, first: int, last: int) -> dict[str, set[in
     """
 
     def found_in(place: _Place) -> dict[str, set[int]]:
-        rows = [*place.rows(partial(_ended, first, last), place.when_ended(first * DAY, last * DAY))]
-        rows += place.rows(partial(_logged, first, last), Span(first * DAY, last * DAY - 1))
-        for record in place.records():
+        ended, logged = place.when_ended(first * DAY, last * DAY), Span(first * DAY, last * DAY - 1)
+        rows = [*place.rows(partial(_ended, first, last), ended), *place.rows(partial(_logged, first, last), logged)]
+        near = [day for day in place.kept() if any(span.meets(day, day + DAY - 1) for span in (ended, logged))]
+        for record in place.records(near):
             rows += [(record["cluster"], record["first_at"] // DAY), (record["cluster"], record["unit"])]
         found: dict[str, set[int]] = {}
         for cluster, day in rows:
@@ -61,10 +62,19 @@ def when_recorded(source: Source) -> tuple[int, int] | None:
 
     def found_in(place: _Place) -> tuple[int, int] | None:
         rows = [row for row in place.rows(_recorded) if row[0] is not None]
-        rows += [(record["first_at"], record["last_at"]) for record in place.records()]
+        for days in (place.kept(), place.kept()[::-1]):
+            rows += [(record["first_at"], record["last_at"]) for record in _of_first_of(place, days)]
         return (min(row[0] for row in rows), max(row[1] for row in rows)) if rows else None
 
     return _asked(source, found_in)
+
+
+def _of_first_of(place: _Place, days: Sequence[int]) -> list[Mapping[Any, Any]]:
+    """The records of the first of some days that have any, and of some after it."""
+    for start in range(0, len(days), PIECES_AT_ONCE):
+        if found := list(place.records(days[start : start + PIECES_AT_ONCE])):
+            return found
+    return []
 
 
 def _ended(first: int, last: int, period: Period) -> Executable:
@@ -98,8 +108,11 @@ class _Place(Protocol):
     def days(self) -> Iterable[Mapping[Any, Any]]:
         """What `usage_day` says of those that are."""
 
-    def records(self) -> Iterator[Mapping[Any, Any]]:
-        """The records of those, by `RECORDS_SCHEMA`."""
+    def kept(self) -> Sequence[int]:
+        """Those that are, in order (Unix seconds)."""
+
+    def records(self, days: Collection[int]) -> Iterator[Mapping[Any, Any]]:
+        """The records of some of those, by `RECORDS_SCHEMA`."""
 
 
 def _asked(source: Source, answer: Callable[[_Place], T]) -> T:
@@ -129,8 +142,11 @@ class _Tables:
         clean = set(self._clean)
         return [row for row in self._connection.execute(select(usage_day)).mappings() if row["day"] in clean]
 
-    def records(self) -> Iterator[Mapping[Any, Any]]:
-        for _, piece in pieces(self._connection, RECORDS, set(self._clean)):
+    def kept(self) -> Sequence[int]:
+        return self._clean
+
+    def records(self, days: Collection[int]) -> Iterator[Mapping[Any, Any]]:
+        for _, piece in pieces(self._connection, RECORDS, set(days)):
             yield from piece.to_pylist()
 
 
@@ -153,8 +169,11 @@ class _Folder:
     def days(self) -> Iterable[Mapping[Any, Any]]:
         return [row for _, _, beside in self._files if beside is not None for row in beside.days]
 
-    def records(self) -> Iterator[Mapping[Any, Any]]:
+    def kept(self) -> Sequence[int]:
+        return sorted({row["day"] for row in self.days()})
+
+    def records(self, days: Collection[int]) -> Iterator[Mapping[Any, Any]]:
         for _, _, beside in self._files:
             if beside is not None:
-                for _, piece in beside.pieces(RECORDS, {row["day"] for row in beside.days}):
+                for _, piece in beside.pieces(RECORDS, {row["day"] for row in beside.days}.intersection(days)):
                     yield from piece.to_pylist()
