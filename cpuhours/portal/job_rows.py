@@ -114,7 +114,7 @@ def _looked_at(store: Store, viewer: Viewer, wanted: Wanted, limit: int) -> tupl
     statement = partial(_statement, viewer, conditions, more=where.inexact, limit=limit + 1, of_ledger=of_ledger)
 
     def period(connection: Connection) -> Period:
-        return Period() if wanted.all_of_them else when_ended(connection, wanted.begin, wanted.end, identities=True)
+        return Period() if wanted.all_of_them else when_ended(connection, wanted.begin, wanted.end)
 
     (rows,) = answers(store, [statement], period)
     rows.sort(key=lambda row: (-row[1], -row[0]))
