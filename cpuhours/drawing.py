@@ -63,8 +63,12 @@ def check_kind(question: Question, kind: str | None, path: Path, *, log: bool) -
 
 def question_of_picture(report: Report, kind: str | None) -> Question:
     """What has to be asked for the picture of a report: its first measure, over the same period, in the bins and groups drawn."""
-    question = report.question
-    begin, end = report.period
+    return question_drawn(report.question, report.period, kind)
+
+
+def question_drawn(question: Question, period: Span, kind: str | None) -> Question:
+    """The same, of the report that answers a question."""
+    begin, end = period
     asked = replace(question, begin=begin, end=end, measures=question.measures[:1])
     drawn = kind_of(question, kind)
     if drawn == "heatmap":

@@ -74,9 +74,17 @@ class Report:
 
 
 def make_report(
-    store: Store | Figures, question: Question, *, capacity: Sequence[Capacity] = (), energy: Sequence[Energy] = ()
+    store: Store | Figures,
+    question: Question,
+    *,
+    capacity: Sequence[Capacity] = (),
+    energy: Sequence[Energy] = (),
+    with_notes: bool = True,
 ) -> Report:
-    """Asks the store, or who else has figures.  Raises: ConfigError, StoreError, IncompleteError if there is nothing to report."""
+    """Asks the store, or who else has figures; `with_notes`: for the notes, too, which may take as long as the rest.
+
+    Raises: ConfigError, StoreError, IncompleteError if there is nothing to report.
+    """
     figures = StoreFigures(store) if isinstance(store, Store) else store
     _check(figures, question, capacity, energy)
     begin, end = _period(figures, question)
@@ -91,9 +99,11 @@ def make_report(
     names, usage, before, others = keep_top(question, usage, before)
     if before is not None and gaps_before is not None and gaps_before.days == tuple(days_of(2 * begin - end, begin)):
         before = before.assign(**{name: float("nan") for name in before.columns if name != question.group})
-    notes = notes_of(
-        figures, question, (begin, end), gaps=gaps, gaps_before=gaps_before, total=total, capacity=capacity, energy=energy
-    )
+    notes: list[str] = []
+    if with_notes:
+        notes = notes_of(
+            figures, question, (begin, end), gaps=gaps, gaps_before=gaps_before, total=total, capacity=capacity, energy=energy
+        )
     return Report(question, (begin, end), names, usage, total, before, others, gaps, tuple(notes), tuple(there))
 
 

@@ -40,6 +40,8 @@ MOST_SHOWN = 500
 """Rows of a table on the page; downloads have them all."""
 PICTURES = ("svg", "png")
 DATA = ("csv", "json", "md", "parquet")
+_WITH_NOTES = ("png", "json", "md")
+"""Files that say what is not in the figures; the picture on the page has the page to say it."""
 _WORDS = ("by", "measure", "bins", "counted", "normalise", "top", "compare", "kind", "shown")
 KINDS = ("", "stack", "lines", "bars", "heatmap")
 _FORMS = {"md": "markdown"}
@@ -98,7 +100,7 @@ def download(form: str) -> Response:
     def make() -> tuple[bytes, str, str | None]:
         if form in PICTURES:
             return picture(look, question, kind, form), form, None if is_shown else _named_file(question, form)
-        report = _report(look, question)
+        report = _report(look, question, with_notes=form in _WITH_NOTES)
         if form == "csv":
             return as_file(records(report), form, data_columns(report)), form, _named_file(question, form)
         return as_bytes(report, _FORMS.get(form, form)), form, _named_file(question, form)
@@ -128,12 +130,12 @@ def _benchmarks(look: Look) -> Sequence[str]:
     return look.answer("benchmarks", look.figures.benchmark_types)
 
 
-def _report(look: Look, question: Question) -> Report:
+def _report(look: Look, question: Question, *, with_notes: bool = True) -> Report:
     """Raises: ConfigError for one of more rows than anybody may ask for here."""
     config = look.config
     report = look.answer(
-        ("report", _hashable(question)),
-        lambda: make_report(look.figures, question, capacity=config.capacity, energy=config.energy),
+        ("report", _hashable(question), with_notes),
+        lambda: make_report(look.figures, question, capacity=config.capacity, energy=config.energy, with_notes=with_notes),
     )
     if len(report.usage) > (most := config.portal.most_rows):
         raise ConfigError(
@@ -149,16 +151,19 @@ def _hashable(question: Question) -> tuple[object, ...]:
 
 def picture(look: Look, question: Question, kind: str | None, form: str) -> bytes:
     """The picture of a question, of as many groups as the eye can tell apart.  Raises: ConfigError for one that cannot be drawn."""
-    from cpuhours.drawing import draw, question_of_picture  # noqa: PLC0415 - slow to import
+    from cpuhours.drawing import draw, question_drawn  # noqa: PLC0415 - slow to import
 
     question = drawable(question, kind)
-    report = _report(look, question)
-    drawn = _report(look, question_of_picture(report, kind))
+    assert question.begin is not None
+    assert question.end is not None
+    asked = question_drawn(question, (question.begin, question.end), kind)
+    with_notes = form in _WITH_NOTES
+    drawn = _report(look, asked, with_notes=with_notes)
 
     def make() -> bytes:
         with tempfile.TemporaryDirectory(prefix="batchacct-portal-") as folder, look.desk.drawing:
             path = Path(folder) / f"picture.{form}"
-            draw(drawn, kind, path, look.config.site, with_notes=form != "svg")
+            draw(drawn, kind, path, look.config.site, with_notes=with_notes)
             return path.read_bytes()
 
     return look.answer(("picture", _hashable(question), kind, form), make)
