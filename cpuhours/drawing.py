@@ -126,12 +126,13 @@ def series_of(report: Report) -> list[Series]:
     """A row of values a group, in order: zero where nothing counted in a bin, NaN where nothing is known of it."""
     group = report.question.group
     values = dict(zip(_row_keys(report), report.question.measured[0].values(report.usage), strict=True))
+    totals = _totals(report)
     found = []
     for name in report.names if group else [""]:
         row = [
             float(values[name, span[0]]) if (name, span[0]) in values else _of_nothing(report, name, span) for span in report.bins
         ]
-        found.append(Series(name if group else "all jobs", row, _total(report, name), _look(report, name)))
+        found.append(Series(name if group else "all jobs", row, totals[name], _look(report, name)))
     return found
 
 
@@ -155,15 +156,16 @@ def _row_keys(report: Report) -> list[tuple[str, int]]:
     return [(str(name), int(begin)) for name, begin in zip(names, usage["bin"], strict=True)]
 
 
-def _total(report: Report, name: str) -> float:
-    """What a series comes to over the period, as it would be without bins."""
+def _totals(report: Report) -> dict[str, float]:
+    """What each series comes to over the period, as it would be without bins, by the name of its group ("" of all)."""
     question, measure = report.question, report.question.measured[0]
     if question.group is None:
-        return float(measure.values(report.total).iloc[0])
-    rows = report.usage[report.usage[question.group] == name]
-    cluster = name if question.by == "cluster" else None
-    whole = total_of(rows).assign(capacity_core_s=offered(question, report.period, report.capacity, cluster))
-    return float(measure.values(whole).iloc[0])
+        return {"": float(measure.values(report.total).iloc[0])}
+    whole = total_of(report.usage, [question.group])
+    names = [str(name) for name in whole[question.group]]
+    clusters = names if question.by == "cluster" else [None] * len(names)
+    whole["capacity_core_s"] = [offered(question, report.period, report.capacity, cluster) for cluster in clusters]
+    return dict(zip(names, map(float, measure.values(whole)), strict=True))
 
 
 def _look(report: Report, name: str) -> str:

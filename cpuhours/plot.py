@@ -26,6 +26,7 @@ from matplotlib import dates as mdates
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis, XAxis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.colors import is_color_like
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, PathPatch
@@ -108,6 +109,10 @@ def save(figure: Figure, path: Path) -> None:
     """Writes a picture, whole or not at all.  Raises: ConfigError if the file cannot be written."""
     suffix = checked_path(path).suffix.lower()
     picture = io.BytesIO()
+    if suffix == ".svg" and (layout := figure.get_layout_engine()) is not None:
+        FigureCanvasSVG(figure)
+        layout.execute(figure)  # else `savefig` draws all twice, to lay it out first
+        figure.set_layout_engine(None)
     figure.savefig(picture, format=suffix[1:], dpi=DOTS_PER_IN, metadata=_METADATA[suffix])
     try:
         path.write_bytes(picture.getvalue())
