@@ -140,7 +140,7 @@ def pieces(
         return
     c = usage_pack.c
     query = select(c.day, c.packed).where(c.kind == kind, c.day.between(min(days), max(days))).order_by(c.day, c.piece)
-    for day, content in connection.execute(query.execution_options(yield_per=PIECES_AT_ONCE)):
+    for day, content in connection.execute(query.execution_options(yield_per=PIECES_AT_ONCE, in_binary=True)):
         if day in days:
             yield day, unpacked(kind, bytes(content), names)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from select import POLLIN, poll
+from typing import Any
 
 import psycopg
 import pyarrow as pa
@@ -45,6 +46,7 @@ class PostgresDialect:
         settings = f"{settings} {_CLIENT_GONE_WITHIN_A_MINUTE}"
         engine = create_engine(url, pool_pre_ping=True, connect_args={"options": settings, **_GONE_WITHIN_A_MINUTE})
         event.listen(engine, "begin", _begin)
+        event.listen(engine, "before_cursor_execute", _in_binary)
         return engine
 
     def prepare(self, engine: Engine) -> None:
@@ -106,6 +108,15 @@ def _begin(connection: Connection) -> None:
     connection.exec_driver_sql(f"SET TRANSACTION ISOLATION LEVEL {level}")
     if held := connection.get_execution_options().get("holding"):
         _hold(connection, held)
+
+
+def _in_binary(
+    connection: Connection, cursor: psycopg.Cursor[Any], statement: str, parameters: object, context: Any, executemany: bool
+) -> None:
+    """Has what is asked with the option `in_binary` sent as it is: bytes are text of twice the length otherwise."""
+    del connection, statement, parameters, executemany
+    if context is not None and context.execution_options.get("in_binary"):
+        cursor.format = psycopg.pq.Format.BINARY
 
 
 def _hold(connection: Connection, tables: Sequence[str]) -> None:
