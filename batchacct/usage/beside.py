@@ -26,7 +26,7 @@ from batchacct.model import INTEGER, JOB, TEXT
 from batchacct.store.spans import ANYTIME, DAY, Period, Span
 from batchacct.usage.jobs import FACTS_SCHEMA, facts_in_tables, records_in_tables
 from batchacct.usage.keeping import Made, Progress, Read, compared, counted, made_of, portions, records_by_day, records_of
-from batchacct.usage.packs import unpacked
+from batchacct.usage.packs import unpacked_each
 
 log = logging.getLogger(__name__)
 
@@ -71,9 +71,8 @@ class Beside:
             told = str(error).split("\n")[0]
             raise ArchiveError(f"{self.path} is damaged ({told}): delete it, and run `batchacct db summarise --archive`") from error
         every: Iterable[Any] = found.column("day").to_pylist()
-        for day, content in zip(every, found.column("packed"), strict=True):
-            if day in days:
-                yield day, unpacked(kind, content.as_py(), names)
+        contents = ((day, content.as_py()) for day, content in zip(every, found.column("packed"), strict=True) if day in days)
+        yield from unpacked_each(kind, contents, names)
 
 
 def summarise(folder: Path, told: Progress = lambda done, of: None, *, rebuild: bool = False) -> int:

@@ -123,7 +123,7 @@ def _codes(column: Any) -> tuple[Numbers, int]:
 
 
 def _units(asked: Asked, jobs: pa.Table) -> dict[str, Numbers]:
-    """Of each job `UNITS`, where bins are longer than the units of time; none where they are not.
+    """Of each job those of `UNITS` that are asked for, where bins are longer than the units of time; none where they are not.
 
     The curves of what is spread are read where bins meet, so it is no matter where between they bend (see `cpuhours.spreading`):
     that of a start at the end of its bin, that of an end at the beginning; then no job has more of a bin than it took time.
@@ -131,11 +131,19 @@ def _units(asked: Asked, jobs: pa.Table) -> dict[str, Numbers]:
     if not len(jobs) or not asked.has_longer_bins:
         return {}
     start, end = (jobs.column(name).to_numpy() for name in ("start_at", "end_at"))
-    last = end - (end > start)
     edges = _edges(asked, int(min(start.min(), end.min())), int(max(start.max(), end.max())))
-    started, ended, stopped = (np.searchsorted(edges, instants, side="right") for instants in (start, end, last))
     first_units, last_units = edges[:-1] // asked.unit_s, edges[1:] // asked.unit_s - 1
-    return dict(zip(UNITS, (last_units[started - 1], first_units[ended - 1], first_units[stopped - 1]), strict=True))
+
+    def within(instants: Numbers, units: Numbers) -> Numbers:
+        found: Numbers = units[np.searchsorted(edges, instants, side="right") - 1]
+        return found
+
+    if asked.counted == "ended":
+        return {"ended_in": within(end, first_units)}
+    started = within(start, last_units)
+    if asked.counted == "started":
+        return {"started_in": started}
+    return dict(zip(UNITS, (started, within(end, first_units), within(end - (end > start), first_units)), strict=True))
 
 
 def _edges(asked: Asked, first: int, last: int) -> Instants:

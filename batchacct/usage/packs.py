@@ -11,7 +11,9 @@ The sums are what the statements of `summing` come to over the facts, as they wo
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -33,6 +35,7 @@ from batchacct.usage.summing import BEGINNINGS, BESIDE_SPREAD, ENDINGS, WHOLES, 
 
 FACTS, RECORDS = "facts", "records"
 PIECES_AT_ONCE = 32
+THREADS = 2
 _WHOLES = (WHOLES, BESIDE_SPREAD)
 """What is taken from the same sums."""
 
@@ -128,8 +131,26 @@ def _unpacked_facts(content: pa.Buffer, names: Collection[str] | None) -> pa.Tab
         return widened(pa.ipc.open_stream(content).read_all())
     needed = TIMES.union(names) if TIMES.intersection(names) else names
     places = [place for place, name in enumerate(pa.ipc.open_stream(content).schema.names) if name in needed]
-    found = widened(pa.ipc.open_stream(content, options=pa.ipc.IpcReadOptions(included_fields=places)).read_all())
+    options = pa.ipc.IpcReadOptions(included_fields=places, use_threads=False)  # pieces are unpacked two at a time
+    found = widened(pa.ipc.open_stream(content, options=options).read_all())
     return found.select([name for name in found.column_names if name in names])
+
+
+def unpacked_each(
+    kind: str, contents: Iterable[tuple[int, bytes]], names: Collection[str] | None
+) -> Iterator[tuple[int, pa.Table]]:
+    """Pieces after their days, or some columns of them: of facts a few ahead, by threads, while more of them are fetched."""
+    if kind != FACTS:
+        yield from ((day, unpacked(kind, content, names)) for day, content in contents)
+        return
+    with ThreadPoolExecutor(THREADS) as threads:
+        waiting: deque[tuple[int, Future[pa.Table]]] = deque()
+        for day, content in contents:
+            waiting.append((day, threads.submit(unpacked, kind, content, names)))
+            if len(waiting) > PIECES_AT_ONCE:
+                done, piece = waiting.popleft()
+                yield done, piece.result()
+        yield from ((day, piece.result()) for day, piece in waiting)
 
 
 def pieces(
@@ -140,9 +161,8 @@ def pieces(
         return
     c = usage_pack.c
     query = select(c.day, c.packed).where(c.kind == kind, c.day.between(min(days), max(days))).order_by(c.day, c.piece)
-    for day, content in connection.execute(query.execution_options(yield_per=PIECES_AT_ONCE, in_binary=True)):
-        if day in days:
-            yield day, unpacked(kind, bytes(content), names)
+    found = connection.execute(query.execution_options(yield_per=PIECES_AT_ONCE, in_binary=True))
+    yield from unpacked_each(kind, ((day, bytes(content)) for day, content in found if day in days), names)
 
 
 def added_up(tables: Iterable[pa.Table], asked: Asked, summed: Summed) -> pa.Table | None:

@@ -46,7 +46,7 @@ class PostgresDialect:
         settings = f"{settings} {_CLIENT_GONE_WITHIN_A_MINUTE}"
         engine = create_engine(url, pool_pre_ping=True, connect_args={"options": settings, **_GONE_WITHIN_A_MINUTE})
         event.listen(engine, "begin", _begin)
-        event.listen(engine, "before_cursor_execute", _in_binary)
+        event.listen(engine, "before_cursor_execute", _in_binary, named=True)
         return engine
 
     def prepare(self, engine: Engine) -> None:
@@ -110,11 +110,8 @@ def _begin(connection: Connection) -> None:
         _hold(connection, held)
 
 
-def _in_binary(
-    connection: Connection, cursor: psycopg.Cursor[Any], statement: str, parameters: object, context: Any, executemany: bool
-) -> None:
+def _in_binary(*, cursor: psycopg.Cursor[Any], context: Any, **_: object) -> None:
     """Has what is asked with the option `in_binary` sent as it is: bytes are text of twice the length otherwise."""
-    del connection, statement, parameters, executemany
     if context is not None and context.execution_options.get("in_binary"):
         cursor.format = psycopg.pq.Format.BINARY
 
