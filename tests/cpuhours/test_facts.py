@@ -8,11 +8,14 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from batchacct.archive.querying import duck_with
 from batchacct.usage import in_facts
+from batchacct.usage.bins import DAY_S, Bins
 from batchacct.usage.in_facts import Numbered
 from batchacct.usage.jobs import FACTS_SCHEMA
 from batchacct.usage.narrowing import TIMES
-from batchacct.usage.packs import FACTS, encoded, packed, unpacked
+from batchacct.usage.packs import FACTS, decoded, encoded, packed, unpacked
+from batchacct.usage.summing import BEGINNINGS, ENDINGS, Asked
 
 LEAST, MOST = -(1 << 63), (1 << 63) - 1
 NEVER_UNKNOWN = ("day", "start_at", "end_at")
@@ -65,3 +68,37 @@ def test_groups_are_told_apart(monkeypatch: pytest.MonkeyPatch, most: int) -> No
     rows, groups = table.select(names).to_pylist(), numbered.groups.to_pylist()
     assert [groups[number] for number in numbers] == rows
     assert len(groups) == len({repr(row) for row in rows}) < 200
+
+
+EDGE = 1_774_738_800
+"""Midnight in Zurich, 2026-03-29: the clocks change that day."""
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_rates_of_the_jobs_of_several_bins_alone_come_to_the_same(seed: int) -> None:
+    """Also of jobs that take no time, or end before they start, and that start or end where bins meet."""
+    chance = random.Random(seed)
+    rows = []
+    for _ in range(300):
+        end = EDGE + chance.choice([0, 1, -1, chance.randrange(-3 * DAY_S, 3 * DAY_S)])
+        ran = chance.choice([0, -5, 1, end - EDGE, chance.randrange(3600), chance.randrange(3 * DAY_S)])
+        amounts = {"cpu_duration_s": chance.choice([None, 0, 7, 10**6]), "wall_duration_s": max(ran, 0), "processors": 3}
+        rows.append({"user": chance.choice("abc"), "start_at": end - ran, "end_at": end, "submit_at": end, **amounts})
+    asked = Asked(
+        ("user",), begin=chance.choice([None, EDGE - 4000]), end=chance.choice([None, EDGE + DAY_S]),
+        bins=Bins("day", "Europe/Zurich"), counted="spread", summed_by_s=100,
+    )  # fmt: skip
+    numbered = Numbered.of(encoded(pa.Table.from_pylist(rows, FACTS_SCHEMA)), ["user"]).with_units(asked)
+    with duck_with({}) as duck:
+        for summed in (BEGINNINGS, ENDINGS):
+            quick, plain = numbered.answered(duck, asked, summed), numbered.summed(duck, asked, summed)
+            assert added_up(quick) == added_up(plain) != {}
+
+
+def added_up(table: pa.Table) -> dict[tuple[object, ...], list[int]]:
+    """The sums by user and unit, without those that are all zeros."""
+    found: dict[tuple[object, ...], list[int]] = {}
+    for user, unit, *sums in zip(*decoded(table).to_pydict().values(), strict=True):
+        known = found.setdefault((user, unit), [0] * len(sums))
+        found[user, unit] = [one + more for one, more in zip(known, sums, strict=True)]
+    return {key: sums for key, sums in found.items() if any(sums)}
