@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, FromClause, Join, and_, case, func
 
-from batchacct.store.spans import IS_OF_IDENTITY_OF_MANY, IS_OF_JOB, Period
+from batchacct.store.spans import IS_OF_IDENTITY_OF_MANY, Period
 from batchacct.store.tables import identity, job, usage, vo_mapping
 from batchacct.store.vos import VO
 
@@ -27,9 +27,10 @@ VO_OF_JOB: ColumnElement[Any] = case(
 
 
 def with_ledger(period: Period, jobs: FromClause = job) -> Join:
-    """`job`, or what it is a part of, with what the ledger says of each: `usage`, `identity`, `vo_mapping`, where there is any."""
+    """`job`, or some of its rows, with what the ledger says of each: `usage`, `identity`, `vo_mapping`, where there is any."""
+    is_of_job = and_(usage.c.job_id == jobs.c.id, usage.c.logged_at == jobs.c.logged_at)
     return (
-        jobs.outerjoin(usage, and_(IS_OF_JOB, period.ids.has(usage.c.job_id)))
+        jobs.outerjoin(usage, and_(is_of_job, period.ids.has(usage.c.job_id)))
         .outerjoin(identity, and_(IS_OF_IDENTITY_OF_MANY, period.identities.has(identity.c.recorded_at)))
         .outerjoin(vo_mapping, vo_mapping.c.id == usage.c.mapping_id)
     )

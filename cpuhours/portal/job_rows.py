@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import pandas as pd
-from sqlalchemy import ColumnElement, Connection, FromClause, Select, and_, func, or_, select
+from sqlalchemy import ColumnElement, Connection, FromClause, Select, func, or_, select
 
 from batchacct.ledger.job_ids import JobId, naming
 from batchacct.ledger.whose import VO_OF_JOB, with_ledger
@@ -70,7 +70,6 @@ class JobRow(NamedTuple):
 
 
 _OF_LEDGER = {"vo": VO_OF_JOB, "outcome": usage.c.outcome}
-_COLUMNS = [_OF_LEDGER[name].label(name) if name in _OF_LEDGER else job.c[name] for name in JobRow._fields]
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,20 +156,25 @@ def _statement(
     more: Sequence[str] = (),
     of_ledger: bool = False,
 ) -> Select[Any]:
-    """The newest few jobs, and only then what the ledger says of them, unless the conditions are `of_ledger`."""
+    """The newest few jobs, and only then what the ledger says of them, unless the conditions are `of_ledger`.
+
+    The few have all that is told of a job: were they joined with `job` for it, PostgreSQL would take them for thousands, and read
+    every identity there is.
+    """
     own = _own(viewer)
     rows: FromClause = with_ledger(period) if of_ledger or (viewer.own_only and viewer.identities) else job
     few = (
-        select(job.c.id, job.c.logged_at)
+        select(*(job.c[name] for name in JobRow._fields if name not in _OF_LEDGER))
+        .add_columns(*(DIMENSIONS[name].label(f"is_{name}") for name in more))
         .select_from(rows)
         .where(*conditions, *own, period.logged.has(job.c.logged_at))
         .order_by(job.c.logged_at.desc(), job.c.id.desc())
         .limit(limit)
         .subquery("few")
     )
-    chosen = job.join(few, and_(job.c.id == few.c.id, job.c.logged_at == few.c.logged_at))
-    texts = [DIMENSIONS[name].label(f"is_{name}") for name in more]
-    return select(*_COLUMNS, *texts).select_from(with_ledger(period, chosen)).order_by(job.c.logged_at.desc(), job.c.id.desc())
+    columns = [_OF_LEDGER[name].label(name) if name in _OF_LEDGER else few.c[name] for name in JobRow._fields]
+    texts = [few.c[f"is_{name}"] for name in more]
+    return select(*columns, *texts).select_from(with_ledger(period, few)).order_by(few.c.logged_at.desc(), few.c.id.desc())
 
 
 def runs_named(store: Store, viewer: Viewer, job_id: JobId) -> list[JobRow]:
