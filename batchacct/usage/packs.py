@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import reduce
 from typing import Any
 
 import duckdb
@@ -195,10 +196,11 @@ def _of_names(table: pa.Table, asked: Asked) -> pa.Table:
 
 def _of_period(table: pa.Table, asked: Asked) -> pa.Table:
     """The rows of the units that are in the period; all in one unit where there are no bins."""
-    if asked.begin is not None:
-        table = table.filter(pc.field("unit") >= asked.begin // asked.unit_s)
-    if asked.end is not None:
-        table = table.filter(pc.field("unit") < asked.end // asked.unit_s)
+    unit = table.column("unit")
+    within = [] if asked.begin is None else [pc.greater_equal(unit, asked.begin // asked.unit_s)]
+    within += [] if asked.end is None else [pc.less(unit, asked.end // asked.unit_s)]
+    if within:
+        table = table.filter(reduce(pc.and_, within))  # an expression would be put to each piece by itself
     if asked.bins is None:
         table = table.set_column(table.column_names.index("unit"), "unit", pa.array(np.zeros(len(table), np.int64)))
     return table
