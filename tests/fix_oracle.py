@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sys
 from collections.abc import Iterator
@@ -44,8 +45,14 @@ def _before(_connection: Connection, _cursor: object, text: str, _parameters: ob
 
 
 @pytest.fixture(scope="session", autouse=True)
-def oracle_statements() -> Iterator[None]:
-    """Notes the statements of the whole session, and judges them at its end: meanwhile that would cost the tests time."""
+def oracle_statements(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Notes the statements of the whole session, and judges them at its end: meanwhile that would cost the tests time.
+
+    Workers of pytest-xdist see mostly the same ones: each judges those that no other has taken.
+    """
+    own = tmp_path_factory.getbasetemp()
+    taken = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "oracle-statements"
+    taken.mkdir(exist_ok=True)
     event.listen(Engine, "before_cursor_execute", _before)
     fetch = SqliteDialect.fetch
 
@@ -60,6 +67,14 @@ def oracle_statements() -> Iterator[None]:
     bad = [
         f"{test}: not for Oracle: {'; '.join(found)}\n{text}"
         for text, (statement, test) in ((text, seen) for text, seen in _seen.items() if seen)
-        if (found := problems(statement))
+        if _is_first(taken / hashlib.sha256(text.encode()).hexdigest()) and (found := problems(statement))
     ]
     assert not bad, "\n".join(bad)
+
+
+def _is_first(mark: Path) -> bool:
+    try:
+        mark.touch(exist_ok=False)
+    except FileExistsError:
+        return False
+    return True
