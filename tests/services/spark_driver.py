@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import sys
 import threading
-import time
 from pathlib import Path
 
 from batchacct.cli import main
@@ -24,7 +23,7 @@ def watch(peaks: dict[int, int], stop: threading.Event) -> None:
                     peaks[int(place.name)] = max(peaks.get(int(place.name), 0), high // 1024)
             except OSError:
                 continue
-        time.sleep(0.05)
+        stop.wait(0.2)  # what is asked for is the highest it ever was
 
 
 def run(arguments: list[str]) -> int:

@@ -16,6 +16,7 @@ from batchacct.demo.farm import write_logs
 from batchacct.store import Store
 from tests.backfill.folders import NOW, comparable, rows_in, stored_rows
 from tests.cli.runner import batchacct
+from tests.services.spark import BRIEFLY
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
@@ -57,9 +58,9 @@ def ran(spark_master: str, tmp_path_factory: pytest.TempPathFactory) -> Ran:
         ["backfill", *OPTIONS, *engine, *stored, *jobs],
         [*reported, "queue"],
     ]
-    environment = os.environ | {"SPARK_LOCAL_IP": "127.0.0.1"}
+    environment = os.environ | {"SPARK_LOCAL_IP": "127.0.0.1", **BRIEFLY}
     command = [sys.executable, "-m", "tests.services.spark_driver", json.dumps(commands)]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=300)
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=600)
     assert done.returncode == 0, done.stderr[-3000:]
     outputs = done.stdout.split("--- end of ")
     told = json.loads(done.stdout.splitlines()[-1])
