@@ -14,14 +14,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-START_TIMEOUT_S = 60
-MEMORY = Path("/dev/shm")
-MEMORY_BYTES = 2 << 30
+START_TIMEOUT_S = 180
+DISK = Path("/tmp")
+_MEMORY = Path("/dev/shm")
+_MEMORY_BYTES = 4 << 30
 REQUIRED = os.environ.get("BATCHACCT_REQUIRE_SERVICES") == "1"
 
 
 class MissingServerError(Exception):
     """The server's programs are not installed; the message names the package."""
+
+
+def memory_or_disk() -> Path:
+    """Where to put what need not outlive this machine: in memory, where that has room and programs may be run, nothing waits."""
+    if not _MEMORY.is_dir() or shutil.disk_usage(_MEMORY).free < _MEMORY_BYTES or os.statvfs(_MEMORY).f_flag & os.ST_NOEXEC:
+        return DISK
+    return _MEMORY
 
 
 class PostgresServer:
@@ -47,11 +55,11 @@ class PostgresServer:
     def start(self) -> None:
         """Returns when it takes connections."""
         settings = " ".join((f"-p {self.port} -k {self.folder} -c listen_addresses=127.0.0.1", *self._options))
-        self._control("-l", self.folder / "log", "-w", "-t", "60", "-o", settings, "start")
+        self._control("-l", self.folder / "log", "-w", "-t", START_TIMEOUT_S, "-o", settings, "start")
 
     def stop(self, mode: str = "immediate") -> None:
         """`immediate`: as if it crashed; `fast`: connections are told, and closed."""
-        self._control("-m", mode, "-w", "stop")
+        self._control("-m", mode, "-w", "-t", START_TIMEOUT_S, "stop")
 
     def _control(self, *arguments: object) -> None:
         _run(self._user, self._programs / "pg_ctl", "-D", self.folder / "data", *arguments)
@@ -64,7 +72,7 @@ def postgres_server(*options: str, kept_in: Path | None = None) -> Iterator[Post
     Its data is gone at the end, unless there is a folder to keep it in, which other users have to be able to enter.
     """
     _postgres_programs()
-    with _folder("batchacct-pg-", Path("/tmp"), kept_in) as folder:
+    with _folder("batchacct-pg-", DISK, kept_in) as folder:
         server = PostgresServer(folder, *options)
         server.start()
         try:
@@ -170,8 +178,7 @@ def mariadb_server(*options: str, in_memory: bool = False, kept_in: Path | None 
     """
     if not all(shutil.which(program) for program in ("mariadbd", "mariadb", "mariadb-install-db")):
         raise MissingServerError("MariaDB is not installed: apt-get install mariadb-server")
-    has_room = in_memory and MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > MEMORY_BYTES
-    with _folder("batchacct-mariadb-", MEMORY if has_room else Path("/tmp"), kept_in) as folder:
+    with _folder("batchacct-mariadb-", memory_or_disk() if in_memory else DISK, kept_in) as folder:
         server = MariaServer(folder, *options)
         try:
             server.start()

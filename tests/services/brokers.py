@@ -17,12 +17,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.servers import MissingServerError, free_port
+from tests.servers import DISK, MissingServerError, free_port
 from tests.services.certificates import PASSWORD, Authority
 
 USER, PASSCODE = "guest", "guest"
 LARGEST_BYTES = 1_000_000
-PATIENCE_S = 90
+PATIENCE_S = 180
 
 _ACTIVEMQ = Path("/usr/share/activemq")
 _RABBITMQ = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
@@ -213,9 +213,9 @@ disk_free_limit.absolute = 50MB
 
 
 @contextmanager
-def started(kinds: Sequence[type[ActiveMq] | type[RabbitMq]]) -> Iterator[list[Broker]]:
+def started(kinds: Sequence[type[ActiveMq] | type[RabbitMq]], where: Path = DISK) -> Iterator[list[Broker]]:
     """Running brokers of these kinds, which start at the same time."""
-    folders = [Path(tempfile.mkdtemp(prefix=f"batchacct-{kind.name}-", dir="/tmp")) for kind in kinds]
+    folders = [Path(tempfile.mkdtemp(prefix=f"batchacct-{kind.name}-", dir=where)) for kind in kinds]
     brokers: list[Broker] = []
     try:
         for kind, folder in zip(kinds, folders, strict=True):

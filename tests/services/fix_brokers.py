@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.servers import REQUIRED, MissingServerError
+from tests.servers import REQUIRED, MissingServerError, memory_or_disk
 from tests.services.brokers import ActiveMq, Broker, RabbitMq, started
 
 KINDS: dict[str, type[ActiveMq] | type[RabbitMq]] = {"activemq": ActiveMq, "rabbitmq": RabbitMq}
@@ -23,7 +23,7 @@ def brokers() -> Iterator[dict[str, Broker | str]]:
             if REQUIRED:
                 raise
             missing[name] = str(error)
-    with started([kind for name, kind in KINDS.items() if name not in missing]) as running:
+    with started([kind for name, kind in KINDS.items() if name not in missing], memory_or_disk()) as running:
         yield {**missing, **{broker.name: broker for broker in running}}
 
 
