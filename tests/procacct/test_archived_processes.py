@@ -53,7 +53,7 @@ def site(store: Store, tmp_path: Path) -> Site:
     """Three months of jobs with few ids, which come again, around the ends of months above all, and of what ran in them."""
     made = Site(store, archive={"path": tmp_path / "archive"}, retention={"keep": 0})
     chance = random.Random(7)
-    for number in range(30):
+    for number in range(20):
         around = chance.choice((MARCH + 9 * DAY, APRIL, APRIL, MAY, MAY + 9 * DAY))
         start = around + chance.randrange(-HOUR, HOUR)
         job_id, user = str(chance.randrange(IDS)), f"user{number % 5}"
