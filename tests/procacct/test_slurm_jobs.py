@@ -123,7 +123,7 @@ def run_jobs(cluster: SlurmCluster, sensor: Path, linkers: Path) -> dict[str, in
     cluster.wait(jobs["cancelled"], "RUNNING")
     time.sleep(2)
     cluster.run("scancel", jobs["cancelled"])
-    until("the accounting database knows all jobs, ended", lambda: _ended(cluster, jobs), patience_s=200)
+    until("the accounting database knows all jobs, ended", lambda: _ended(cluster, jobs), patience_s=400)
     return jobs
 
 

@@ -66,7 +66,7 @@ def run_jobs(cluster: SlurmCluster) -> dict[str, int]:
     cluster.wait(jobs["preempted"], "COMPLETED")
     jobs["node failed"] = _fail_node(cluster)
     ending = [job for kind, job in jobs.items() if kind != "held"]
-    until("the accounting database knows all jobs, ended", lambda: _ended(cluster, ending), patience_s=150)
+    until("the accounting database knows all jobs, ended", lambda: _ended(cluster, ending), patience_s=400)
     return jobs
 
 
