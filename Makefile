@@ -62,7 +62,7 @@ lint: $(VENV)/ready-test
 	$(BIN)/ruff check
 
 types: $(VENV)/ready-test
-	$(BIN)/mypy
+	$(BIN)/mypy -n 2
 
 second-zone: $(VENV)/ready-test
 	TZ=Pacific/Chatham $(PYTEST) -m "not slow" -k "not mariadb and not postgresql" $(addprefix tests/,$(TIMES)) \
