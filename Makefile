@@ -26,7 +26,8 @@ LINKER_PACKAGES = binutils-aarch64-linux-gnu binutils-powerpc64le-linux-gnu binu
 MONITORING_PACKAGES = prometheus
 # What packages are built and judged with, and a clean root for them.
 PACKAGE_PACKAGES = rpm debhelper lintian rpmlint mmdebstrap iproute2
-# What reads or shows the time of a zone: run in a second one as well, but for the servers, whose sessions are in UTC.
+# What reads or shows the time of a zone: run in a second one as well, but for the servers, whose sessions are in UTC, and for
+# logs damaged by chance.
 TIMES = cecol cli/test_instants.py cli/test_parse.py cpuhours demo ledger loccol procacct/test_accounting_report.py \
 	procacct/test_recorded_elsewhere.py procacct/test_top.py pub/test_formats.py pub/test_formats_xml.py pub/test_schedule.py \
 	pub/test_summaries.py test_cron.py
@@ -65,8 +66,8 @@ types: $(VENV)/ready-test
 	$(BIN)/mypy -n 2
 
 second-zone: $(VENV)/ready-test
-	TZ=Pacific/Chatham $(PYTEST) -m "not slow" -k "not mariadb and not postgresql" $(addprefix tests/,$(TIMES)) \
-		$(addprefix --ignore=tests/,$(TIMELESS))
+	TZ=Pacific/Chatham $(PYTEST) -m "not slow" -k "not mariadb and not postgresql and not fuzz and not mutated" \
+		$(addprefix tests/,$(TIMES)) $(addprefix --ignore=tests/,$(TIMELESS))
 
 bench: $(VENV)/ready-test ## Measure, and print ratios (BENCH_JOBS=, BENCH_UNITS=, APEL_SRC= for the comparison with an APEL checkout)
 	$(BIN)/python -m benchmarks
