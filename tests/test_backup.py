@@ -36,7 +36,7 @@ from tests.servers import MariaServer
 
 HOUR = 3600
 DATABASE = "batchacct_backup"
-WAIT_S = 60
+WAIT_S = 180
 FIRST, UNSENT, MEANWHILE, AFTER, NEW = range(1, 21), range(21, 31), range(31, 61), range(61, 71), range(71, 76)
 CES = '"ce01.example.org:8443/*" = "lsf1"'
 

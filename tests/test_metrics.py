@@ -151,7 +151,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def get(port: int, path: str = "/metrics", method: str = "GET", host: str = "127.0.0.1") -> tuple[int, str, bytes]:
-    with closing(http.client.HTTPConnection(host, port, timeout=20)) as connection:
+    with closing(http.client.HTTPConnection(host, port, timeout=60)) as connection:
         connection.request(method, path)
         answer = connection.getresponse()
         return answer.status, answer.headers["Content-Type"], answer.read()

@@ -114,7 +114,7 @@ def test_workers_end_with_who_is_killed(tmp_path: Path, expected: dict[str, list
     command = [sys.executable, "-c", "from batchacct.cli import main; main()", *arguments, str(logs)]
     first = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     workers: set[int] = set()
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 180
     while not workers and time.monotonic() < deadline and first.poll() is None:
         workers = _children(first.pid)
         time.sleep(0.02)

@@ -135,7 +135,7 @@ def ended_within(connection: socket.socket, seconds: float) -> float:
 def test_who_does_not_ask_is_cut_off(sent: bytes) -> None:
     with listening(echo, QUICK) as port, socket.create_connection(("127.0.0.1", port)) as connection:
         connection.sendall(sent)
-        assert 0.5 < ended_within(connection, 20) < 10
+        assert 0.5 < ended_within(connection, 60) < 50
 
 
 def test_who_asks_a_byte_at_a_time_is_cut_off() -> None:
@@ -145,7 +145,7 @@ def test_who_asks_a_byte_at_a_time_is_cut_off() -> None:
             for n in range(1000):
                 connection.sendall(b"G" if n == 0 else b"X")
                 time.sleep(0.1)
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < 50
 
 
 def test_who_does_not_take_the_answer_is_cut_off() -> None:
@@ -158,7 +158,7 @@ def test_who_does_not_take_the_answer_is_cut_off() -> None:
         time.sleep(0.3)
         status, body = ask(port)
         assert (status, "come again" in json.loads(body)["error"]) == (503, True)
-        end = time.monotonic() + 20
+        end = time.monotonic() + 60
         while ask(port)[0] != 200:
             assert time.monotonic() < end
         for connection in slow:
@@ -183,7 +183,7 @@ def test_who_trickles_by_tls_is_cut_off(issued: Issued, authority: Authority) ->
                     got += len(more)
                     time.sleep(0.05)
             assert got < LARGE
-            assert time.monotonic() - began < 15
+            assert time.monotonic() - began < 50
         assert ask(port, context=trusting)[0] == 200
 
 

@@ -31,6 +31,6 @@ def test_names_are_alternatives() -> None:
 
 @pytest.mark.parametrize("pattern", ["%" * 200 + "!", "%a" * 200 + "!", "%" + "a%" * 200 + "b%"])
 def test_any_pattern_is_decided_at_once(pattern: str) -> None:
-    began = time.perf_counter()
+    began = time.process_time()
     assert not meant_by([pattern])("a" * 4000)
-    assert time.perf_counter() - began < 1
+    assert time.process_time() - began < 1

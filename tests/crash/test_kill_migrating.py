@@ -27,7 +27,7 @@ from tests.store.schemas import Rows, as_migrated, create_at, differences, every
 POINTS = ("migrate.step", "migrate.recorded", "migrate.before-commit", "partition.statement")
 KILLS = int(os.environ.get("BATCHACCT_KILLS", "4"))
 SIGKILLED = -9
-PATIENCE_S = 60
+PATIENCE_S = 180
 
 
 @dataclass

@@ -66,8 +66,8 @@ def caught_up(farm: Farm, logs: list[Log]) -> dict[str, int]:
     process = restarted(farm)
     farm.until_stored(*logs)
     began = time.monotonic()
-    assert process.terminate(within_s=10) == 0, farm.said()
-    assert time.monotonic() - began < 5
+    assert process.terminate() == 0, farm.said()
+    assert time.monotonic() - began < 30
     assert "Traceback" not in farm.said()
     return farm.check(*logs)
 

@@ -32,7 +32,7 @@ url = "{url}"
 [[cluster]]
 name = "lsf1"
 """
-PATIENCE_S = 60.0
+PATIENCE_S = 180.0
 TABLES = {"lsf": job, "blah": identity}
 
 

@@ -93,7 +93,7 @@ def test_a_stop_while_the_server_is_away(farm: Farm, server: PostgresServer) -> 
     try:
         log.append(20)
         farm.until("it says that the database is away", lambda: outages(farm)[0] > 0)
-        assert process.terminate(within_s=10) == 0
+        assert process.terminate(within_s=60) == 0
     finally:
         server.start()
     process = farm.start()
@@ -171,7 +171,7 @@ def test_a_stop_while_the_server_does_not_answer(farm: Farm, between: Proxy) -> 
     between.set(Line.STALLED)
     log.append(20)
     assert not process.has_ended(within_s=1)
-    assert process.terminate(within_s=10) == 0
+    assert process.terminate(within_s=60) == 0
     between.set(Line.CUT)
     between.set(Line.THROUGH)
     process = farm.start()

@@ -140,7 +140,7 @@ def test_a_stop_while_another_process_holds_the_database(sqlite_farm: Farm) -> N
     other.execute("BEGIN IMMEDIATE")
     log.append(20)
     assert not process.has_ended(within_s=1)
-    assert process.terminate(within_s=10) == 0
+    assert process.terminate(within_s=60) == 0
     other.execute("COMMIT")
     other.close()
     process = farm.start()
@@ -175,7 +175,7 @@ def test_it_runs_on_over_a_migration(sqlite_farm: Farm) -> None:
     _set_version(farm, "9999")
     log.append(20)
     farm.until("it says so", lambda: "restart it" in farm.said())
-    assert process.terminate(within_s=10) == 0
+    assert process.terminate(within_s=60) == 0
     assert farm.said().count("waits: ") == 1
     _set_version(farm, schema.head())
     process = farm.start()

@@ -25,7 +25,7 @@ from cpuhours.portal.viewers import Role
 from tests.portal.demo_site import ACCOUNT, PASSWORD, Demo
 from tests.servers import REQUIRED
 
-PATIENCE_S = 30.0
+PATIENCE_S = 120.0
 PHONE = {"width": 360, "height": 740, "deviceScaleFactor": 1, "mobile": True}
 OPTIONS = ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--window-size=1200,900")
 

@@ -24,7 +24,7 @@ from procacct.records import GROUPS, OBJECTS, PROCESSES
 from tests.servers import REQUIRED
 
 ROOT = Path(__file__).parents[2]
-WAIT_S = 30.0
+WAIT_S = 90.0
 Row = dict[str, Any]
 
 

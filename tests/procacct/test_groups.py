@@ -250,12 +250,12 @@ def test_memberships_are_those_of_a_plain_model(done: list[tuple[str, int, int, 
 def test_a_process_in_no_group_costs_a_look() -> None:
     """A hundred times what it takes is allowed here: it is to show that nothing is read or searched for."""
     groups, _ = groups_with(1)
-    begin = time.perf_counter()
+    begin = time.process_time()
     for pid in range(100_000, 150_000):
         groups.on_fork(2, pid, 5)
         groups.on_exec(pid, "/bin/true", 5)
         groups.on_exit(pid, 6)
-    assert (time.perf_counter() - begin) / 50_000 < 100e-6
+    assert (time.process_time() - begin) / 50_000 < 100e-6
 
 
 class TestRules:

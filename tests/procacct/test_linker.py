@@ -297,7 +297,7 @@ def test_the_linker_is_asked_to_end_when_we_are(folder: Path, work: Path) -> Non
     slow = stand_in(work / "odd", "echo $$ >pid; exec sleep 60")
     environment = {**os.environ, "BATCHACCT_LD_REAL": str(slow)}
     with subprocess.Popen([folder / "ld", "p.o"], cwd=work, env=environment) as ours:
-        until = time.monotonic() + 20
+        until = time.monotonic() + 60
         while not (work / "pid").exists() or not (work / "pid").read_text().strip():
             assert time.monotonic() < until
             time.sleep(0.02)

@@ -144,7 +144,7 @@ def test_a_program_is_a_row(node: Node) -> None:
     assert row["arguments"] == ["/bin/sh", "-c", "sleep 0.3; exit 7"]
     assert (row["parent_pid"], row["user_id"], row["user_name"]) == (os.getpid(), os.getuid(), "root")
     assert before - 0.1 <= row["start_ns"] / 1e9 <= row["end_ns"] / 1e9 <= time.time() + 0.1
-    assert 0.3 <= row["elapsed_s"] < 5
+    assert 0.3 <= row["elapsed_s"] < 30
     assert row["record_key"].startswith(f"node1/{Path('/proc/sys/kernel/random/boot_id').read_text().strip()}/{pid}/")
     assert row["seen_by"] == ["connector", "taskstats", "proc"]
     assert row["memory_real_kib"] > 100

@@ -168,7 +168,7 @@ class TestPublishing:
         outcomes: Outcomes = []
         began = time.monotonic()
         assert failure(ams(options, timeout=1, retry_for=0), some(2), outcomes).endswith("no answer within 1 s")
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < 30
         assert receipted(outcomes) == [1]
 
     def test_too_large(self, receiver: AmsReceiver, options: dict[str, Any]) -> None:
@@ -234,7 +234,7 @@ class TestTokens:
         receiver.always = "hang before"
         began = time.monotonic()
         assert failure(ams(by_certificate, timeout=1, retry_for=0), some(2)).endswith(":authx509: no answer within 1 s")
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < 30
 
     def test_one_that_is_not_registered(self, receiver: AmsReceiver, by_certificate: dict[str, Any]) -> None:
         receiver.token_of = {}

@@ -261,7 +261,7 @@ class TestAll:
         outcomes: Outcomes = []
         began = time.monotonic()
         told = failure(sender(kind, receiver.port, tls, timeout=1, retry_for=0), some(kind, 3), outcomes)
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < 30
         assert told.endswith("no answer within 1 s")
         assert receipted(outcomes) == [1]
 

@@ -258,7 +258,7 @@ class TestFaults:
         with pytest.raises(PublishError, match=r"within 1 s|could not be sent|was closed before it answered"):
             got += list(outcomes)
         stomp.close()
-        assert time.monotonic() - began < 20
+        assert time.monotonic() - began < 60
         proxy.stalled = False
         assert {outcome.message_id for outcome in got} == set(receipted(got))
         time.sleep(0.2)

@@ -16,7 +16,7 @@ import stomp
 
 from tests.services.brokers import PASSCODE, USER, Broker
 
-PATIENCE_S = 30
+PATIENCE_S = 90
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,7 @@ from tests.records import NOW, ORIGIN, Row, holdings, job, parsed, part, rows
 from tests.scripts_2012 import until
 from tests.servers import MariaServer
 
-PATIENCE_S = 60.0
+PATIENCE_S = 180.0
 
 
 @dataclass

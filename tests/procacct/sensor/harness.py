@@ -54,7 +54,7 @@ class Harness:
     def close(self) -> None:
         for running in self._running.values():
             _of(running.stdin).close()
-            assert running.wait(timeout=20) == 0
+            assert running.wait(timeout=90) == 0
             _of(running.stdout).close()
 
 
