@@ -20,7 +20,7 @@ from tests.faults.proxy import Line, proxy
 from tests.faults.writer import Style, job_line
 from tests.forks import Forked
 
-MEGABYTES = 200
+MEGABYTES = 80
 
 
 def lsf(farm: Farm, name: str = "lsf", files: str = "lsb.acct*") -> str:
