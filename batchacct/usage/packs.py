@@ -197,8 +197,8 @@ def _of_names(table: pa.Table, asked: Asked) -> pa.Table:
 def _of_period(table: pa.Table, asked: Asked) -> pa.Table:
     """The rows of the units that are in the period; all in one unit where there are no bins."""
     unit = table.column("unit")
-    within = [] if asked.begin is None else [pc.greater_equal(unit, asked.begin // asked.unit_s)]
-    within += [] if asked.end is None else [pc.less(unit, asked.end // asked.unit_s)]
+    within = [] if asked.begin is None else [pc.greater_equal(unit, pa.scalar(asked.begin // asked.unit_s))]
+    within += [] if asked.end is None else [pc.less(unit, pa.scalar(asked.end // asked.unit_s))]
     if within:
         table = table.filter(reduce(pc.and_, within))  # an expression would be put to each piece by itself
     if asked.bins is None:
