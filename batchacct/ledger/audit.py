@@ -219,7 +219,7 @@ def _by(cells: Sequence[_Cell], key: Callable[[_Cell], KeyT]) -> dict[KeyT, Sums
 
 def _unmapped(connection: Connection, since: int, until: int) -> dict[str, int]:
     """By the ledger, which has archived jobs as well; those of files that were purged are in no figure."""
-    replaced = exists().where(IS_OF_JOB, job.c.superseded_by.is_not(None))
+    replaced = exists().where(IS_OF_JOB, job.c.logged_at.between(since, until - 1), job.c.superseded_by.is_not(None))
     gone = [month.month for month in archived(connection, JOB, since, until) if month.file is None and month.purged[0]]
     there = and_(usage.c.logged_at.between(since, until - 1), *(~usage.c.logged_at.between(m, next_month(m) - 1) for m in gone))
     query = select(func.coalesce(vo_mapping.c.group_name, NO_VO).label("group"), func.count())
