@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from sqlalchemy import text
@@ -17,6 +18,13 @@ from tests.crash.test_full_disk import NEEDS_ROOT, make_larger, mount
 from tests.faults.farm import Farm
 from tests.faults.writer import Style
 from tests.forks import Forks
+
+
+@pytest.fixture
+def tmp_path() -> Iterator[Path]:
+    """On a disk: in memory, who has a file open goes on writing when it becomes immutable."""
+    with TemporaryDirectory(prefix="faults-", ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
 
 
 @pytest.fixture

@@ -299,14 +299,15 @@ def test_chroot_without_the_library_and_without_proc(sensor: Sensor, programs: P
     chroot = ["chroot", str(root), "/trivial"]
     with sensor.listening() as received:
         done = sensor.run(chroot)
-        assert done.status == 0
-        assert b"cannot be preloaded" in done.errors, "the loader says so, and nobody else could keep it from that"
-        assert len(received) == 1, "chroot itself, which had no end"
-        inside = root / sensor.library.relative_to("/")
-        for folder in (sensor.library.parent, sensor.folder):
-            (root / folder.relative_to("/")).mkdir(parents=True, exist_ok=True)
-        shutil.copy(sensor.library, inside)
-        (inside.parent / "libasan.so").symlink_to(".")
+    assert done.status == 0
+    assert b"cannot be preloaded" in done.errors, "the loader says so, and nobody else could keep it from that"
+    assert len(received) == 1, "chroot itself, which had no end"
+    inside = root / sensor.library.relative_to("/")
+    for folder in (sensor.library.parent, sensor.folder):
+        (root / folder.relative_to("/")).mkdir(parents=True, exist_ok=True)
+    shutil.copy(sensor.library, inside)
+    (inside.parent / "libasan.so").symlink_to(".")
+    with sensor.listening():
         assert sensor.run(chroot) == (0, b"", b"")
 
 
