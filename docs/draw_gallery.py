@@ -24,7 +24,7 @@ from batchacct.store import Store
 from batchacct.store.tables import job
 
 FOLDER = Path(__file__).parent / "gallery"
-WIDTH, COLOURS = 880, 96
+WIDTH, COLOURS = 880, 256
 """Of the pictures in the page: smaller than they are drawn, so that all of them stay below 400 kB."""
 
 CONFIGURED = """
@@ -132,7 +132,7 @@ def _smaller(drawn: Path, path: Path) -> None:
     with Image.open(drawn) as picture:
         height = picture.height * WIDTH // picture.width
         small = picture.convert("RGB").resize((WIDTH, height), Image.Resampling.LANCZOS)
-        small.quantize(COLOURS, dither=Image.Dither.NONE).save(path, optimize=True)
+        small.quantize(COLOURS, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(path, optimize=True)
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from cpuhours.portal.viewers import Role
 
 FOLDER = Path(__file__).parent / "gallery" / "portal"
 PASSWORD = "of-the-gallery-only"  # noqa: S105 - of a server that lives for seconds
-COLOURS, HIGHEST = 64, 1100
+COLOURS, HIGHEST = 256, 1100
 VIEWS = {
     "overview": ("admin", "/", 1100),
     "explore": ("admin", "/explore?by=user&vo=atlas&period=last+month&top=5&kind=bars", 1100),
@@ -89,7 +89,7 @@ def _take(address: str, number: str) -> None:
             height = min(int(driver.execute_script("return document.documentElement.scrollHeight")), HIGHEST)
             driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", window | {"height": height})
             with Image.open(io.BytesIO(driver.get_screenshot_as_png())) as taken:
-                small = taken.convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE)
+                small = taken.convert("RGB").quantize(COLOURS, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
                 small.save(FOLDER / f"{name}.png", optimize=True)
     finally:
         driver.quit()
