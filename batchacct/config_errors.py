@@ -17,19 +17,32 @@ def _told(error: Any, root: type[BaseModel], base: str) -> str:
     parts = [*([base] if base else []), *(f"[{part + 1}]" if isinstance(part, int) else str(part) for part in error["loc"])]
     where = ".".join(parts).replace(".[", "[")
     if error["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(str(error["loc"][-1]), _keys_at(root, error["loc"][:-1]), 1)
+        near = difflib.get_close_matches(str(error["loc"][-1]), list(_section_at(root, error["loc"][:-1]).model_fields), 1)
         return f"{where}: there is no such key" + (f"; did you mean {near[0]}?" if near else "")
     if error["type"] == "missing":
         return f"{where}: is required"
+    if error["type"] == "string_pattern_mismatch":
+        such = _example_of(_section_at(root, error["loc"][:-1]), error["loc"][-1])
+        return f"{where}: {error['input']!r} has to be written otherwise{such}: it does not match {error['ctx']['pattern']}"
     return f"{where or 'as a whole'}: {error['msg'].removeprefix('Value error, ')}"
 
 
-def _keys_at(root: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
+def _section_at(root: type[BaseModel], location: tuple[int | str, ...]) -> type[BaseModel]:
+    """The nearest section that has a place in it."""
     section = root
     for part in location:
         if isinstance(part, str) and part in section.model_fields:
             section = section_of(section, part) or section
-    return list(section.model_fields)
+    return section
+
+
+def _example_of(section: type[BaseModel], name: object) -> str:
+    """A value that a key may have, as its declaration tells."""
+    field = section.model_fields.get(str(name))
+    extra = field.json_schema_extra if field is not None else None
+    sample = extra.get("sample") if isinstance(extra, dict) else None
+    example = sample or (field.default if field is not None and not field.is_required() else None)
+    return f", such as {example}" if isinstance(example, str) and example else ""
 
 
 def section_of(section: type[BaseModel], name: str) -> type[BaseModel] | None:

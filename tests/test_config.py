@@ -149,6 +149,8 @@ def test_everything_wrong_is_told_at_once(tmp_path: Path) -> None:
         ('[[cluster]]\nname = "a"\nmachin_name = "c"', "cluster[1].machin_name: there is no such key; did you mean machine_name?"),
         ('[[vo.rule]]\nvo = "a"\ngrop = "c"', "vo.rule[1].grop: there is no such key; did you mean group?"),
         ("[zzzzzzz]\na = 1", "zzzzzzz: there is no such key"),
+        ('[[vo.rule]]\nvo = "a b"', "vo.rule[1].vo: 'a b' has to be written otherwise, such as atlas: it does not match ^[!-:"),
+        ('[vo]\ndefault = ""', "vo.default: '' has to be written otherwise, such as nonlcg: it does not match"),
         ('[publish]\nbunch = "7"', "publish.bunch: Input should be a valid integer"),
         ("[publish]\nbunch = true", "publish.bunch: Input should be a valid integer"),
         ("[publish]\nbunch = 0", "publish.bunch: Input should be greater than or equal to 1"),
