@@ -20,6 +20,7 @@ from typing import Any
 from sqlalchemy import Column, ColumnElement, Select, or_
 
 from batchacct.archive.holdings import archived, told_purged
+from batchacct.clock import day_text
 from batchacct.connection import database_url
 from batchacct.errors import BatchacctError, ConfigError
 from batchacct.model import JOB
@@ -46,7 +47,7 @@ from cpuhours.data_files import (
 from cpuhours.distribution import Chosen, Distribution, extent, histogram, wall_times
 from cpuhours.notes import count_of
 from cpuhours.options_2012 import factor, listed, options_of, period_of, title_of
-from cpuhours.query import DAY_S, collection_gaps, day_text, logged_span
+from cpuhours.query import DAY_S, collection_gaps, logged_span
 from cpuhours.series_2012 import LeftOut, distinct_names, ended_2012, series_2012, statement_2012
 
 UNTOLD = "as in the file"

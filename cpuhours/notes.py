@@ -6,13 +6,13 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import pandas as pd
 
-from batchacct.clock import shown
+from batchacct.clock import day_text, shown
 from batchacct.config_reports import Capacity, Energy
 from batchacct.ledger.whose import NOT_JOINED
 from cpuhours.figures import Figures
 from cpuhours.gathering import NOT_SUMS
 from cpuhours.measures import MEASURES, NORMALISED
-from cpuhours.query import Gaps, day_text
+from cpuhours.query import Gaps
 from cpuhours.question import Question
 from cpuhours.spans import bins_between, period_text
 from cpuhours.validity import stretches

@@ -11,10 +11,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from batchacct.cli.instants import instant
-from batchacct.clock import unix_now
+from batchacct.clock import day_text, unix_now
 from batchacct.errors import ConfigError
 from cpuhours.data_files import BINS_S, shortened
-from cpuhours.query import DAY_S, day_text
+from cpuhours.query import DAY_S
 
 SETTINGS = ".cpuhours.cfg"
 FACTOR = 3.9

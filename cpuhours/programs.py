@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from batchacct.clock import shown
+from batchacct.clock import day_text, shown
 from batchacct.errors import ConfigError
 from batchacct.program_figures import Asked, Found, Ran
 from batchacct.usage.bins import HOUR_S
@@ -17,7 +17,6 @@ from cpuhours.gathering import days_of
 from cpuhours.notes import count_of, days_text, in_part
 from cpuhours.pictures import MOST_SERIES, Bar, Series, TimeAxis, draw_bars, draw_lines, draw_stack
 from cpuhours.plot import Words, checked_path
-from cpuhours.query import day_text
 from cpuhours.showing import NO_DATA, Cell, as_markdown, rows_as_bytes
 from cpuhours.spans import Span, bin_text, period_text, usual_size
 from cpuhours.top import unlike

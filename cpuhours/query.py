@@ -15,7 +15,6 @@ A day without any job record is not a day without work: nobody knows. `collectio
 
 from __future__ import annotations
 
-import datetime as dt
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -257,8 +256,3 @@ def gaps_between(seen: Mapping[str, set[int]], first: int, last: int) -> Gaps:
         cluster: tuple(day * DAY_S for day in sorted(anywhere - days) if day > min(days)) for cluster, days in sorted(seen.items())
     }
     return Gaps(missing, {cluster: days for cluster, days in of_cluster.items() if days})
-
-
-def day_text(at: int) -> str:
-    """`2026-11-01`: the UTC day of an instant."""
-    return dt.datetime.fromtimestamp(at, dt.UTC).date().isoformat()

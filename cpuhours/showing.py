@@ -17,11 +17,10 @@ import click
 import pandas as pd
 
 from batchacct.cli.common import emit_table, harmless, is_numeric
-from batchacct.clock import shown
+from batchacct.clock import day_text, shown
 from batchacct.errors import ConfigError
 from cpuhours.gathering import total_of
 from cpuhours.measures import MEASURES, NORMALISED, Measure
-from cpuhours.query import day_text
 from cpuhours.question import Question, heading
 from cpuhours.report import Report
 from cpuhours.spans import bin_text
